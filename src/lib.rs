@@ -1,1 +1,9 @@
+//! Database leader election made a Kubernetes citizen.
+//!
+//! A row in the table `component_lease` decides which one of many processes leads. Everything that
+//! decides is in [`domain`]; [`store`] is where the row lives.
+#![forbid(unsafe_code)]
 
+pub mod clock;
+pub mod domain;
+pub mod store;

@@ -1,0 +1,450 @@
+//! One participant's life as a state machine: **the rule that decides who leads**.
+//!
+//! [`Election::next`] says what to do now; the outcome is told with the method of the same name
+//! ([`Election::looked`], [`Election::took`], [`Election::renewed`], [`Election::released`]).
+//! Everything is a function of what was told: no clock, no I/O, no randomness of its own.
+//!
+//! ```text
+//!              look                     take acknowledged before its own deadline
+//!  Following ────────▶ free? missing? ───────────────────────────────▶ Leading ──┐ renew every ttl/3
+//!      ▲               unchanged for one ttl on my own clock?             │  ▲───┘
+//!      │                                                                  │ lost, deadline, sick, asked
+//!      │   work stopped; release while the term still runs                ▼
+//!      └────────────────────────────────────────────────────────────── Stopping
+//! ```
+
+use std::time::Duration;
+
+use super::model::{Expected, Generation, Take, TermKey};
+use super::name::{ComponentName, HolderId};
+use super::record::LeaseRow;
+use super::timing::{Moment, Timing, TimingError};
+
+/// What to do now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Read the row; give up after the attempt time-out of [`Election::timing`].
+    Look,
+    /// Try to begin this term. The acknowledgement counts until [`Timing::attempt_counts_for`].
+    Take(Take),
+    Renew(TermKey),
+    /// Give the row back. Once sent, the term is over whatever the answer.
+    Release(TermKey),
+    /// Nothing before this moment, unless something is told.
+    Wait(Moment),
+    /// The work of a term that is over has not been confirmed to have stopped; nothing else can be done.
+    AwaitWork,
+    /// Drained: nothing held, nothing will be taken.
+    Ended,
+}
+
+/// Why a leader stopped leading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StopReason {
+    /// The row carries another holder or version.
+    Lost,
+    /// No acknowledged renewal until the deadline.
+    Deadline,
+    /// The program's health check failed.
+    Unhealthy,
+    /// Somebody asked it to step down.
+    SteppedDown,
+    /// The process is ending.
+    Draining,
+}
+
+impl StopReason {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Deadline => "deadline",
+            Self::Unhealthy => "unhealthy",
+            Self::SteppedDown => "stepped_down",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// Why a participant that could take does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ineligible {
+    Draining,
+    Unhealthy,
+    /// Until the moment, or until somebody else has begun a term.
+    StaysAway {
+        until: Moment,
+    },
+    /// The ttl set by the resource and this participant's stop grace do not go together.
+    Timing(TimingError),
+}
+
+/// What a term is made of while it is led.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Term {
+    pub key: TermKey,
+    pub timing: Timing,
+    /// Boot clock when the last acknowledged attempt began.
+    t0: Moment,
+    /// When the next renewal is tried.
+    next_attempt: Moment,
+}
+
+impl Term {
+    #[must_use]
+    pub fn deadline(&self) -> Moment {
+        self.timing.deadline(self.t0)
+    }
+
+    #[must_use]
+    pub fn abort(&self) -> Moment {
+        self.timing.abort(self.t0)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    Following { next_look: Moment, fresh: bool },
+    Leading(Term),
+    Stopping { term: Term, reason: StopReason },
+}
+
+/// Where a participant stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing<'a> {
+    Following,
+    /// Leads until the term's deadline; whoever asks later than that must not be told so.
+    Leading(&'a Term),
+    Stopping(&'a Term, StopReason),
+}
+
+/// The last row that was seen, and since when it is unchanged on this machine's boot clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    pub row: Option<LeaseRow>,
+    pub since: Moment,
+}
+
+/// What one look brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Looked {
+    pub row: Option<LeaseRow>,
+    /// The database's clock at the look, ms. Only a hint for when to look again.
+    pub database_now: i64,
+    /// The ttl that the resource asks for, seconds; beats this participant's own from the next term on.
+    pub standing_ttl: Option<u32>,
+    pub generation: Generation,
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Election {
+    component: ComponentName,
+    me: HolderId,
+    /// What this participant was configured with.
+    own: Timing,
+    /// What its next term will have.
+    timing: Result<Timing, TimingError>,
+    cooldown: Duration,
+    phase: Phase,
+    sight: Option<Sight>,
+    generation: Generation,
+    highest_version: i64,
+    failed_looks: u32,
+    draining: bool,
+    unhealthy: bool,
+    stays_away: Option<StaysAway>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct StaysAway {
+    until: Moment,
+    /// The participant may return early once somebody else has begun a later term than this.
+    after_version: i64,
+}
+
+impl Election {
+    /// `cooldown` is how long this participant stays away after it was unhealthy or stepped down.
+    #[must_use]
+    pub fn new(component: ComponentName, me: HolderId, own: Timing, cooldown: Duration) -> Self {
+        Self {
+            component,
+            me,
+            own,
+            timing: Ok(own),
+            cooldown,
+            phase: Phase::Following { next_look: Moment::ZERO, fresh: false },
+            sight: None,
+            generation: Generation::default(),
+            highest_version: 0,
+            failed_looks: 0,
+            draining: false,
+            unhealthy: false,
+            stays_away: None,
+        }
+    }
+
+    #[must_use]
+    pub fn component(&self) -> &ComponentName {
+        &self.component
+    }
+
+    #[must_use]
+    pub fn me(&self) -> &HolderId {
+        &self.me
+    }
+
+    /// The durations in force: those of the term that is led, else those of the next.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        match &self.phase {
+            Phase::Leading(term) | Phase::Stopping { term, .. } => term.timing,
+            Phase::Following { .. } => *self.timing.as_ref().unwrap_or(&self.own),
+        }
+    }
+
+    #[must_use]
+    pub fn standing(&self) -> Standing<'_> {
+        match &self.phase {
+            Phase::Following { .. } => Standing::Following,
+            Phase::Leading(term) => Standing::Leading(term),
+            Phase::Stopping { term, reason } => Standing::Stopping(term, *reason),
+        }
+    }
+
+    #[must_use]
+    pub fn sight(&self) -> Option<&Sight> {
+        self.sight.as_ref()
+    }
+
+    /// Why this participant would not take even a free row.
+    #[must_use]
+    pub fn ineligible(&self, now: Moment) -> Option<Ineligible> {
+        if self.draining {
+            return Some(Ineligible::Draining);
+        }
+        if self.unhealthy {
+            return Some(Ineligible::Unhealthy);
+        }
+        if let Some(away) = self.stays_away
+            && now < away.until
+            && self.highest_version <= away.after_version
+        {
+            return Some(Ineligible::StaysAway { until: away.until });
+        }
+        self.timing.as_ref().err().map(|e| Ineligible::Timing(e.clone()))
+    }
+
+    /// What to do at `now`.
+    pub fn next(&mut self, now: Moment) -> Action {
+        if let Phase::Leading(term) = &self.phase
+            && now >= term.deadline()
+        {
+            self.stop(StopReason::Deadline);
+        }
+        match &self.phase {
+            Phase::Leading(term) if now >= term.next_attempt => Action::Renew(term.key.clone()),
+            Phase::Leading(term) => Action::Wait(term.next_attempt.min(term.deadline())),
+            Phase::Stopping { .. } => Action::AwaitWork,
+            Phase::Following { .. } if self.draining => Action::Ended,
+            Phase::Following { next_look, fresh } => {
+                let (next_look, fresh) = (*next_look, *fresh);
+                // A look decides once, and only at once: whoever waited looks again.
+                self.phase = Phase::Following { next_look, fresh: false };
+                match self.may_take(now) {
+                    Some(take) if fresh => Action::Take(take),
+                    _ if now >= next_look => Action::Look,
+                    _ => Action::Wait(next_look),
+                }
+            }
+        }
+    }
+
+    /// The row as a fresh look shows it, if the rules allow this participant to take it now.
+    fn may_take(&self, now: Moment) -> Option<Take> {
+        if self.ineligible(now).is_some() {
+            return None;
+        }
+        let timing = self.timing.as_ref().ok()?;
+        let sight = self.sight.as_ref()?;
+        let takeable = match &sight.row {
+            None => true,
+            Some(row) if row.is_free() => true,
+            // Unchanged for one ttl on my own clock, and nothing else: the database's clock in this
+            // decision makes two leaders when it steps. A row with my own holder id proves nothing
+            // either, so it is judged like any other.
+            Some(row) => now >= sight.since + row.judged_ttl(),
+        };
+        takeable.then(|| Take {
+            term: TermKey {
+                component: self.component.clone(),
+                holder: self.me.clone(),
+                version: self.highest_version + 1,
+            },
+            ttl: timing.ttl_seconds(),
+            expected: Expected::of(sight.row.as_ref()),
+            generation: self.generation.clone(),
+        })
+    }
+
+    /// A look was answered at `at`, read *after* the answer arrived: counted from the request,
+    /// two participants could lead.
+    pub fn looked(&mut self, at: Moment, looked: Looked, jitter: f64) {
+        let Looked { row, database_now, standing_ttl, generation } = looked;
+        self.failed_looks = 0;
+        self.generation = generation;
+        self.timing = match standing_ttl {
+            Some(ttl) => Timing::new(ttl, self.own.stop_grace()),
+            None => Ok(self.own),
+        };
+        self.saw(at, row);
+        if let Phase::Following { .. } = self.phase {
+            let next_look = self.next_look_after(at, database_now, jitter);
+            self.phase = Phase::Following { next_look, fresh: true };
+        }
+    }
+
+    fn saw(&mut self, at: Moment, row: Option<LeaseRow>) {
+        self.highest_version = self.highest_version.max(row.as_ref().map_or(0, |row| row.version));
+        match &self.sight {
+            Some(sight) if sight.row == row => {}
+            _ => self.sight = Some(Sight { row, since: at }),
+        }
+    }
+
+    /// Just after the holder's next renewal is due, so that sight lags little; the database's clock
+    /// serves as a hint only, and T/3 is the most that is waited for it.
+    fn next_look_after(&self, at: Moment, database_now: i64, jitter: f64) -> Moment {
+        let Some(Sight { row: Some(row), since }) = &self.sight else {
+            return at + self.timing().renew_interval();
+        };
+        if row.is_free() {
+            return at + self.timing().renew_interval();
+        }
+        let ttl = row.judged_ttl();
+        let third = ttl / 3;
+        let age = Duration::from_millis(database_now.saturating_sub(row.renew_time).max(0).unsigned_abs());
+        let wait = if age < third {
+            third - age + ttl / 60
+        } else if age < third * 2 {
+            // Overdue but perhaps only late: the sooner a late renewal is seen, the less sight lags.
+            ttl / 20
+        } else {
+            third
+        };
+        let seizable = *since + ttl + self.timing().seize_spread(jitter);
+        let planned = at + wait.min(third);
+        if seizable > at { planned.min(seizable) } else { planned }
+    }
+
+    /// A look failed or timed out: nothing is known, and what was seen before still counts.
+    pub fn look_failed(&mut self, now: Moment, jitter: f64) {
+        if let Phase::Following { .. } = self.phase {
+            let backoff = self.timing().retry_after(jitter) * 2u32.saturating_pow(self.failed_looks.min(8));
+            self.failed_looks += 1;
+            let next_look = now + backoff.min(self.timing().renew_interval());
+            self.phase = Phase::Following { next_look, fresh: false };
+        }
+    }
+
+    /// Something may have changed: look now. A hint; polling stays the truth.
+    pub fn hinted(&mut self, now: Moment) {
+        if let Phase::Following { next_look, .. } = &mut self.phase {
+            *next_look = now.min(*next_look);
+        }
+    }
+
+    /// A take that began at `t0` was answered at `at`. `won` is `None` when the answer never came.
+    pub fn took(&mut self, t0: Moment, at: Moment, take: &Take, won: Option<bool>) {
+        self.highest_version = match won {
+            // It may have been applied: that version must never be asked for again.
+            Some(true) | None => self.highest_version.max(take.term.version),
+            Some(false) => self.highest_version,
+        };
+        let Ok(timing) = Timing::new(take.ttl, self.own.stop_grace()) else { return };
+        if won == Some(true) && at < timing.deadline(t0) {
+            self.stays_away = None;
+            self.phase = Phase::Leading(Term {
+                key: take.term.clone(),
+                timing,
+                t0,
+                next_attempt: t0 + timing.renew_interval(),
+            });
+            if self.unhealthy {
+                self.stop(StopReason::Unhealthy);
+            }
+            if self.draining {
+                self.stop(StopReason::Draining);
+            }
+            return;
+        }
+        self.phase = Phase::Following { next_look: at, fresh: false };
+    }
+
+    /// A renewal that began at `t0` was answered at `at`: `Some(false)` means that the term is
+    /// definitely lost, `None` that nothing is known.
+    pub fn renewed(&mut self, t0: Moment, at: Moment, renewed: Option<bool>, jitter: f64) {
+        let Phase::Leading(term) = &mut self.phase else { return };
+        if at >= term.deadline() {
+            // An acknowledgement after the deadline changes nothing: the term is over for this process.
+            return self.stop(if renewed == Some(false) { StopReason::Lost } else { StopReason::Deadline });
+        }
+        match renewed {
+            Some(true) => {
+                term.t0 = t0;
+                term.next_attempt = t0 + term.timing.renew_interval();
+            }
+            Some(false) => self.stop(StopReason::Lost),
+            None => term.next_attempt = at + term.timing.retry_after(jitter),
+        }
+    }
+
+    /// The work of the term that is over has stopped. Answers the release to send, if the term
+    /// still runs and is still ours to give: work that outlived its deadline is left to lapse.
+    pub fn work_stopped(&mut self, now: Moment) -> Option<TermKey> {
+        let Phase::Stopping { term, reason } = &self.phase else { return None };
+        let (term, reason) = (term.clone(), *reason);
+        self.phase = Phase::Following { next_look: now, fresh: false };
+        if matches!(reason, StopReason::Unhealthy | StopReason::SteppedDown) {
+            self.stays_away = Some(StaysAway { until: now + self.cooldown, after_version: term.key.version });
+        }
+        let ours = !matches!(reason, StopReason::Lost | StopReason::Deadline);
+        (ours && now < term.deadline()).then_some(term.key)
+    }
+
+    /// The answer to a release came, or did not: either way the next look tells.
+    pub fn released(&mut self, at: Moment) {
+        if let Phase::Following { next_look, .. } = &mut self.phase {
+            *next_look = at;
+        }
+    }
+
+    /// The program's health check changed its mind.
+    pub fn set_healthy(&mut self, healthy: bool) {
+        self.unhealthy = !healthy;
+        if self.unhealthy {
+            self.stop(StopReason::Unhealthy);
+        }
+    }
+
+    /// Stop leading and stay away for the cooldown, or until somebody else has led.
+    pub fn step_down(&mut self) {
+        self.stop(StopReason::SteppedDown);
+    }
+
+    /// Stop leading for good.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        self.stop(StopReason::Draining);
+    }
+
+    fn stop(&mut self, reason: StopReason) {
+        if let Phase::Leading(term) = &self.phase {
+            self.phase = Phase::Stopping { term: term.clone(), reason };
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "election_tests.rs"]
+mod tests;

@@ -1,0 +1,303 @@
+//! Each rule of the participant, one step at a time.
+
+use super::*;
+
+const S: fn(u64) -> Duration = Duration::from_secs;
+const MS: fn(u64) -> Duration = Duration::from_millis;
+
+fn election() -> Election {
+    let timing = Timing::new(10, S(1)).unwrap();
+    Election::new(ComponentName::new("c").unwrap(), HolderId::new("me").unwrap(), timing, S(10))
+}
+
+fn row(holder: &str, version: i64, renew_time: i64) -> LeaseRow {
+    LeaseRow { holder: holder.into(), lease_time: 0, renew_time, version, ttl: 10 }
+}
+
+fn look(e: &mut Election, at: Moment, row: Option<LeaseRow>) {
+    e.looked(at, Looked { row, ..Looked::default() }, 0.0);
+}
+
+fn take_of(action: Action) -> Take {
+    match action {
+        Action::Take(take) => take,
+        other => panic!("expected a take, got {other:?}"),
+    }
+}
+
+/// An election that leads version 1 since t0 = 100 s.
+fn leader() -> Election {
+    let mut e = election();
+    look(&mut e, S(100), None);
+    let take = take_of(e.next(S(100)));
+    e.took(S(100), S(100), &take, Some(true));
+    e
+}
+
+#[test]
+fn a_missing_row_is_inserted_at_once_with_version_1() {
+    let mut e = election();
+    assert_eq!(e.next(S(100)), Action::Look);
+    look(&mut e, S(100), None);
+    let take = take_of(e.next(S(100)));
+    assert_eq!((take.expected, take.term.version, take.ttl), (Expected::Missing, 1, 10));
+}
+
+#[test]
+fn a_free_row_is_taken_at_once_with_the_next_version() {
+    let mut e = election();
+    look(&mut e, S(100), Some(row("", 41, 0)));
+    let take = take_of(e.next(S(100)));
+    assert_eq!(take.term.version, 42);
+    assert_eq!(take.expected, Expected::Row { version: 41, renew_time: 0 });
+}
+
+#[test]
+fn a_held_row_is_seized_only_after_a_whole_ttl_without_change_on_my_own_clock() {
+    let mut e = election();
+    look(&mut e, S(100), Some(row("other", 7, 1)));
+    look(&mut e, MS(109_999), Some(row("other", 7, 1)));
+    assert!(matches!(e.next(MS(109_999)), Action::Wait(_)));
+    look(&mut e, S(110), Some(row("other", 7, 1)));
+    assert_eq!(take_of(e.next(S(110))).term.version, 8);
+}
+
+#[test]
+fn a_row_that_is_years_old_by_the_databases_clock_is_not_seized_by_a_fresh_follower() {
+    let mut e = election();
+    e.looked(
+        S(100),
+        Looked { row: Some(row("other", 7, 1)), database_now: i64::MAX, ..Looked::default() },
+        0.0,
+    );
+    assert!(matches!(e.next(S(100)), Action::Wait(_)));
+}
+
+#[test]
+fn any_change_of_the_row_starts_the_watch_again() {
+    let mut e = election();
+    look(&mut e, S(100), Some(row("other", 7, 1)));
+    look(&mut e, S(109), Some(row("other", 7, 2)));
+    look(&mut e, S(110), Some(row("other", 7, 2)));
+    assert!(matches!(e.next(S(110)), Action::Wait(_)));
+    look(&mut e, S(119), Some(row("other", 7, 2)));
+    assert!(matches!(e.next(S(119)), Action::Take(_)));
+}
+
+#[test]
+fn a_row_that_seems_seizable_is_looked_at_once_more_before_it_is_seized() {
+    let mut e = election();
+    look(&mut e, S(100), Some(row("other", 7, 1)));
+    // The wait ends when the row could be seized; then a look, never a take on an old sight.
+    let mut now = S(100);
+    for _ in 0..100 {
+        match e.next(now) {
+            Action::Wait(until) => now = until,
+            Action::Look => {
+                if now >= S(110) {
+                    return;
+                }
+                look(&mut e, now, Some(row("other", 7, 1)));
+            }
+            other => panic!("{other:?} at {now:?}"),
+        }
+    }
+    panic!("never looked again");
+}
+
+#[test]
+fn a_row_with_my_own_holder_id_proves_nothing() {
+    let mut e = election();
+    look(&mut e, S(100), Some(row("me", 7, 1)));
+    assert!(matches!(e.next(S(100)), Action::Wait(_)));
+    assert_eq!(e.standing(), Standing::Following);
+}
+
+#[test]
+fn a_lost_race_is_followed_by_a_look() {
+    let mut e = election();
+    look(&mut e, S(100), None);
+    let take = take_of(e.next(S(100)));
+    e.took(S(100), MS(100_010), &take, Some(false));
+    assert_eq!(e.standing(), Standing::Following);
+    assert_eq!(e.next(MS(100_010)), Action::Look);
+}
+
+#[test]
+fn a_take_without_an_answer_is_no_leadership_and_its_version_is_not_asked_for_again() {
+    let mut e = election();
+    look(&mut e, S(100), Some(row("", 4, 0)));
+    let take = take_of(e.next(S(100)));
+    e.took(S(100), S(105), &take, None);
+    assert_eq!(e.next(S(105)), Action::Look);
+    look(&mut e, S(105), Some(row("", 4, 0)));
+    assert_eq!(take_of(e.next(S(105))).term.version, 6);
+}
+
+#[test]
+fn a_take_acknowledged_after_its_own_deadline_is_no_leadership() {
+    let mut e = election();
+    look(&mut e, S(100), None);
+    let take = take_of(e.next(S(100)));
+    e.took(S(100), S(108), &take, Some(true));
+    assert_eq!(e.standing(), Standing::Following);
+}
+
+#[test]
+fn deadline_and_abort_count_from_before_the_request() {
+    let mut e = election();
+    look(&mut e, S(99), None);
+    let take = take_of(e.next(S(99)));
+    e.took(S(100), S(103), &take, Some(true));
+    let Standing::Leading(term) = e.standing() else { panic!() };
+    assert_eq!((term.deadline(), term.abort()), (S(108), S(109)));
+}
+
+#[test]
+fn a_leader_renews_every_third_of_the_ttl_and_each_acknowledgement_moves_the_deadline() {
+    let mut e = leader();
+    let due = S(100) + S(10) / 3;
+    assert_eq!(e.next(S(101)), Action::Wait(due));
+    assert!(matches!(e.next(due), Action::Renew(_)));
+    e.renewed(due, due + MS(50), Some(true), 0.0);
+    let Standing::Leading(term) = e.standing() else { panic!() };
+    assert_eq!(term.deadline(), due + S(8));
+}
+
+#[test]
+fn an_unknown_renewal_does_not_move_the_deadline_and_is_tried_again() {
+    let mut e = leader();
+    e.renewed(S(104), S(105), None, 0.0);
+    let Standing::Leading(term) = e.standing() else { panic!() };
+    assert_eq!(term.deadline(), S(108));
+    assert_eq!(e.next(S(105)), Action::Wait(S(105) + S(10) / 30));
+}
+
+#[test]
+fn zero_renewed_rows_end_the_term_at_once_and_nothing_is_released() {
+    let mut e = leader();
+    e.renewed(S(104), S(104), Some(false), 0.0);
+    assert!(matches!(e.standing(), Standing::Stopping(_, StopReason::Lost)));
+    assert_eq!(e.work_stopped(S(104)), None);
+}
+
+#[test]
+fn at_the_deadline_the_term_is_over_and_a_late_acknowledgement_does_not_revive_it() {
+    let mut e = leader();
+    e.renewed(S(107), S(108), Some(true), 0.0);
+    assert!(matches!(e.standing(), Standing::Stopping(_, StopReason::Deadline)));
+    assert_eq!(e.next(S(108)), Action::AwaitWork);
+    assert_eq!(e.work_stopped(S(108)), None, "after the deadline no release is tried");
+}
+
+#[test]
+fn a_release_is_sent_only_after_the_work_has_stopped() {
+    let mut e = leader();
+    e.drain();
+    assert_eq!(e.next(S(101)), Action::AwaitWork);
+    assert_eq!(e.work_stopped(S(102)).map(|t| t.version), Some(1));
+    assert_eq!(e.next(S(102)), Action::Ended);
+}
+
+#[test]
+fn work_that_stops_after_the_deadline_is_left_to_lapse() {
+    let mut e = leader();
+    e.drain();
+    assert_eq!(e.work_stopped(S(108)), None);
+}
+
+#[test]
+fn whoever_stepped_down_stays_away_for_the_cooldown() {
+    let mut e = leader();
+    e.step_down();
+    assert!(e.work_stopped(S(101)).is_some());
+    look(&mut e, S(101), Some(row("", 1, 0)));
+    assert!(!matches!(e.next(S(101)), Action::Take(_)));
+    look(&mut e, S(111), Some(row("", 1, 0)));
+    assert!(matches!(e.next(S(111)), Action::Take(_)));
+}
+
+#[test]
+fn whoever_stepped_down_may_return_early_once_somebody_else_has_led() {
+    let mut e = leader();
+    e.step_down();
+    assert!(e.work_stopped(S(101)).is_some());
+    look(&mut e, S(103), Some(row("", 2, 0)));
+    assert_eq!(take_of(e.next(S(103))).term.version, 3);
+}
+
+#[test]
+fn a_sick_leader_stops_and_a_sick_follower_does_not_take() {
+    let mut e = leader();
+    e.set_healthy(false);
+    assert!(matches!(e.standing(), Standing::Stopping(_, StopReason::Unhealthy)));
+    assert!(e.work_stopped(S(101)).is_some());
+    look(&mut e, S(150), Some(row("", 9, 0)));
+    assert_eq!(e.ineligible(S(150)), Some(Ineligible::Unhealthy));
+    assert!(!matches!(e.next(S(150)), Action::Take(_)));
+    e.set_healthy(true);
+    look(&mut e, S(151), Some(row("", 9, 0)));
+    assert!(matches!(e.next(S(151)), Action::Take(_)));
+}
+
+#[test]
+fn the_resources_ttl_is_in_force_from_the_next_term() {
+    let mut e = election();
+    let looked = Looked { standing_ttl: Some(60), ..Looked::default() };
+    e.looked(S(100), looked, 0.0);
+    let take = take_of(e.next(S(100)));
+    assert_eq!(take.ttl, 60);
+    e.took(S(100), S(100), &take, Some(true));
+    assert_eq!(e.timing().ttl_seconds(), 60);
+}
+
+#[test]
+fn a_resource_ttl_that_leaves_no_time_for_the_stop_grace_keeps_the_participant_from_taking() {
+    let mut e = election();
+    e.looked(S(100), Looked { standing_ttl: Some(2), ..Looked::default() }, 0.0);
+    assert!(matches!(e.ineligible(S(100)), Some(Ineligible::Timing(_))));
+    assert!(matches!(e.next(S(100)), Action::Wait(_)));
+}
+
+#[test]
+fn a_follower_looks_just_after_the_holders_next_renewal_is_due() {
+    let mut e = election();
+    let seen = Looked { row: Some(row("other", 7, 50_000)), database_now: 52_000, ..Looked::default() };
+    e.looked(S(100), seen, 0.0);
+    let due = S(10) / 3 - S(2) + S(10) / 60;
+    assert_eq!(e.next(S(100)), Action::Wait(S(100) + due));
+}
+
+#[test]
+fn a_database_clock_that_is_far_off_never_keeps_a_follower_from_looking_for_longer_than_a_third() {
+    for database_now in [i64::MIN, -1, 0, 50_000, i64::MAX] {
+        let mut e = election();
+        let seen = Looked { row: Some(row("other", 7, 50_000)), database_now, ..Looked::default() };
+        e.looked(S(100), seen, 0.0);
+        let Action::Wait(until) = e.next(S(100)) else { panic!() };
+        assert!(until > S(100) && until <= S(100) + S(10) / 3, "{database_now}: {until:?}");
+    }
+}
+
+#[test]
+fn failed_looks_back_off_to_a_third_of_the_ttl_and_no_further() {
+    let mut e = election();
+    let mut now = S(100);
+    for _ in 0..20 {
+        e.look_failed(now, 1.0);
+        let Action::Wait(until) = e.next(now) else { panic!() };
+        assert!(until - now <= S(10) / 3);
+        now = until;
+    }
+}
+
+#[test]
+fn a_hint_makes_a_follower_look_now_and_a_leader_do_nothing() {
+    let mut e = election();
+    look(&mut e, S(100), Some(row("other", 7, 1)));
+    e.hinted(S(101));
+    assert_eq!(e.next(S(101)), Action::Look);
+    let mut e = leader();
+    e.hinted(S(101));
+    assert!(matches!(e.next(S(101)), Action::Wait(_)));
+}

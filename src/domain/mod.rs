@@ -1,0 +1,32 @@
+//! The rules that decide who leads. Nothing in here knows a clock, a database or Kubernetes:
+//! readings and answers come in, decisions go out.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | component | the thing of which exactly one instance may be active |
+//! | participant | a process that competes for a component under a [`HolderId`] of its own |
+//! | row | the component's line in the table `component_lease` ([`LeaseRow`]) |
+//! | term | one unbroken tenure of one participant, named by its version ([`TermKey`]) |
+//! | version | the fencing token: granted in strictly increasing order |
+//! | take | to begin a term: on a missing or free row, or by *seizing* a row that is no longer renewed |
+//! | renew | to extend a term; never tests for expiry, because the same version means nobody seized |
+//! | release | to end a term early by emptying the holder; rows are never deleted |
+//! | moment | a reading of the local boot clock ([`Moment`]); no other machine's clock is ever compared |
+//! | deadline | the moment from which a leader no longer leads |
+//! | abort | the moment by which its work must have ended, by force if need be |
+//! | sight | what a follower saw last, and since when it is unchanged |
+//!
+//! Where to read on: [`election`] is one participant's life as a state machine, [`model`] is what a
+//! row allows, [`timing`] relates the durations.
+
+pub mod election;
+pub mod model;
+pub mod name;
+pub mod record;
+pub mod timing;
+
+pub use election::{Action, Election, Ineligible, Standing, StopReason};
+pub use model::{Expected, Generation, Take, TermKey};
+pub use name::{ComponentName, HolderId, NameError};
+pub use record::LeaseRow;
+pub use timing::{Moment, Timing, TimingError};

@@ -1,0 +1,149 @@
+//! What a row allows: take, renew and release as pure functions. The memory store is made of these,
+//! and every database must answer as they do (the contract suite holds them against each other).
+
+use super::name::{ComponentName, HolderId};
+use super::record::LeaseRow;
+
+/// Names one term: who, and under which version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TermKey {
+    pub component: ComponentName,
+    pub holder: HolderId,
+    pub version: i64,
+}
+
+/// What a store says about the life of the database that an answer came from. A take is bound to
+/// the generation that the decision was made on. Opaque: only stores make and compare it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Generation(pub(crate) String);
+
+/// What must still be there for a take to succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// No row.
+    Missing,
+    /// This version, last renewed at this time.
+    Row { version: i64, renew_time: i64 },
+}
+
+impl Expected {
+    #[must_use]
+    pub fn of(row: Option<&LeaseRow>) -> Self {
+        match row {
+            None => Self::Missing,
+            Some(row) => Self::Row { version: row.version, renew_time: row.renew_time },
+        }
+    }
+}
+
+/// A compare-and-set that begins a term.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Take {
+    pub term: TermKey,
+    /// Seconds.
+    pub ttl: u32,
+    pub expected: Expected,
+    pub generation: Generation,
+}
+
+/// The row after a successful take, or `None` when the race was lost. `now` is database time in ms.
+#[must_use]
+pub fn take(row: Option<&LeaseRow>, take: &Take, now: i64) -> Option<LeaseRow> {
+    (Expected::of(row) == take.expected).then(|| LeaseRow {
+        holder: take.term.holder.as_str().to_owned(),
+        lease_time: now,
+        // Always rising while the row lives, or a follower could take two lives for one.
+        renew_time: row.map_or(now, |row| now.max(row.renew_time + 1)),
+        version: take.term.version,
+        ttl: i64::from(take.ttl),
+    })
+}
+
+/// The row after a renewal, or `None` when the term is lost. No test for expiry: the same version
+/// means that nobody seized, and with a test one step of the database clock would end every term.
+#[must_use]
+pub fn renew(row: Option<&LeaseRow>, term: &TermKey, now: i64) -> Option<LeaseRow> {
+    row.filter(|row| row.is_term(term)).map(|row| LeaseRow {
+        // Always a change: followers tell a living holder by it.
+        renew_time: now.max(row.renew_time + 1),
+        ..row.clone()
+    })
+}
+
+/// The row after a release, or `None` when the term was no longer this holder's.
+#[must_use]
+pub fn release(row: Option<&LeaseRow>, term: &TermKey) -> Option<LeaseRow> {
+    row.filter(|row| row.is_term(term)).map(|row| LeaseRow {
+        holder: String::new(),
+        renew_time: 0,
+        ..row.clone()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn term(holder: &str, version: i64) -> TermKey {
+        TermKey {
+            component: ComponentName::new("c").unwrap(),
+            holder: HolderId::new(holder).unwrap(),
+            version,
+        }
+    }
+
+    fn attempt(holder: &str, version: i64, row: Option<&LeaseRow>) -> Take {
+        Take {
+            term: term(holder, version),
+            ttl: 5,
+            expected: Expected::of(row),
+            generation: Generation::default(),
+        }
+    }
+
+    #[test]
+    fn of_two_takes_made_on_the_same_sight_only_the_first_succeeds() {
+        let first = take(None, &attempt("a", 1, None), 1000).unwrap();
+        assert_eq!((first.version, first.renew_time, first.lease_time), (1, 1000, 1000));
+        assert_eq!(take(Some(&first), &attempt("b", 1, None), 1000), None);
+    }
+
+    #[test]
+    fn a_renewal_between_sight_and_take_makes_the_take_fail() {
+        let seen = take(None, &attempt("a", 1, None), 1000).unwrap();
+        let renewed = renew(Some(&seen), &term("a", 1), 1000).unwrap();
+        assert_eq!(take(Some(&renewed), &attempt("b", 2, Some(&seen)), 9000), None);
+    }
+
+    #[test]
+    fn a_renewal_changes_the_row_even_when_the_database_clock_stands_or_goes_back() {
+        let row = take(None, &attempt("a", 1, None), 1000).unwrap();
+        let same = renew(Some(&row), &term("a", 1), 1000).unwrap();
+        let back = renew(Some(&same), &term("a", 1), 10).unwrap();
+        assert_eq!((same.renew_time, back.renew_time), (1001, 1002));
+    }
+
+    #[test]
+    fn an_expired_term_that_nobody_seized_can_be_renewed() {
+        let row = take(None, &attempt("a", 1, None), 1000).unwrap();
+        assert!(renew(Some(&row), &term("a", 1), 1_000_000).is_some());
+    }
+
+    #[test]
+    fn only_holder_and_version_together_renew_or_release() {
+        let row = take(None, &attempt("a", 4, None), 1000).unwrap();
+        for wrong in [term("a", 3), term("b", 4)] {
+            assert_eq!(renew(Some(&row), &wrong, 2000), None);
+            assert_eq!(release(Some(&row), &wrong), None);
+        }
+        assert_eq!(renew(None, &term("a", 4), 2000), None);
+    }
+
+    #[test]
+    fn a_release_keeps_the_version_so_that_the_fence_does_not_start_again() {
+        let row = take(None, &attempt("a", 4, None), 1000).unwrap();
+        let free = release(Some(&row), &term("a", 4)).unwrap();
+        assert!(free.is_free());
+        assert_eq!((free.version, free.renew_time), (4, 0));
+    }
+}

@@ -1,0 +1,171 @@
+//! How the durations of one term relate to each other.
+//!
+//! ```text
+//! t0          boot clock, read before the attempt to take or renew
+//! deadline    t0 + 0.9 ttl - stop_grace      the leader no longer leads, its work is told to stop
+//! abort       t0 + 0.9 ttl                   the work is ended by force
+//! seizable    first unchanged sight + ttl    on a follower's clock, which began after t0
+//! ```
+//! The tenth that is left covers boot clocks that run up to 5 % off real time on either side.
+
+use std::time::Duration;
+
+/// A reading of the local boot clock: time since this machine started, suspends included.
+/// Only readings of one machine are ever compared.
+pub type Moment = Duration;
+
+/// Shortest ttl that a resource or an agent may ask for, in seconds.
+pub const TTL_MIN_SECONDS: u32 = 5;
+/// Longest ttl, in seconds.
+pub const TTL_MAX_SECONDS: u32 = 3600;
+/// The ttl that is used when nobody chose one, in seconds.
+pub const TTL_DEFAULT_SECONDS: u32 = 30;
+
+/// Why a ttl and a stop grace do not go together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TimingError {
+    #[error("a ttl of {ttl} s is outside {min} to {max} s")]
+    TtlOutOfRange { ttl: u32, min: u32, max: u32 },
+    #[error(
+        "a stop grace of {grace:?} leaves no time to lead within a ttl of {ttl} s; it may be {most:?} at most (0.3 of the ttl): shorten the stop grace or lengthen the ttl"
+    )]
+    StopGraceTooLong { ttl: u32, grace: Duration, most: Duration },
+}
+
+/// The durations of a term.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    ttl: u32,
+    stop_grace: Duration,
+}
+
+impl Timing {
+    /// `ttl` in seconds, 1 to 3600 (agents and resources ask for 5 at least);
+    /// `stop_grace` is what is kept for stopping the work, at most 0.3 of the ttl.
+    ///
+    /// # Errors
+    /// [`TimingError`] when the two cannot work together.
+    pub fn new(ttl: u32, stop_grace: Duration) -> Result<Self, TimingError> {
+        if !(1..=TTL_MAX_SECONDS).contains(&ttl) {
+            return Err(TimingError::TtlOutOfRange { ttl, min: 1, max: TTL_MAX_SECONDS });
+        }
+        let most = seconds(ttl) * 3 / 10;
+        if stop_grace > most {
+            return Err(TimingError::StopGraceTooLong { ttl, grace: stop_grace, most });
+        }
+        Ok(Self { ttl, stop_grace })
+    }
+
+    /// In whole seconds, as the row carries it.
+    #[must_use]
+    pub fn ttl_seconds(&self) -> u32 {
+        self.ttl
+    }
+
+    #[must_use]
+    pub fn ttl(&self) -> Duration {
+        seconds(self.ttl)
+    }
+
+    #[must_use]
+    pub fn stop_grace(&self) -> Duration {
+        self.stop_grace
+    }
+
+    /// From here a leader whose last acknowledged attempt began at `t0` no longer leads.
+    #[must_use]
+    pub fn deadline(&self, t0: Moment) -> Moment {
+        t0 + self.attempt_counts_for()
+    }
+
+    /// By here its work must have ended.
+    #[must_use]
+    pub fn abort(&self, t0: Moment) -> Moment {
+        t0 + self.ttl() * 9 / 10
+    }
+
+    /// How long after its beginning the acknowledgement of a take still counts.
+    #[must_use]
+    pub fn attempt_counts_for(&self) -> Duration {
+        self.ttl() * 9 / 10 - self.stop_grace
+    }
+
+    /// From the beginning of one successful renewal to the beginning of the next.
+    #[must_use]
+    pub fn renew_interval(&self) -> Duration {
+        self.ttl() / 3
+    }
+
+    /// When an attempt to look, renew or release is given up; also the longest wait for a row lock.
+    #[must_use]
+    pub fn attempt_timeout(&self) -> Duration {
+        self.ttl() / 6
+    }
+
+    /// The wait before a failed attempt is repeated; `jitter` in 0..1.
+    #[must_use]
+    pub fn retry_after(&self, jitter: f64) -> Duration {
+        self.ttl() / 30 + (self.ttl() / 30).mul_f64(jitter)
+    }
+
+    /// What a follower adds to the moment at which it may seize, so that not all try at once; `jitter` in 0..1.
+    #[must_use]
+    pub fn seize_spread(&self, jitter: f64) -> Duration {
+        (self.ttl() / 20).min(Duration::from_millis(500)).mul_f64(jitter)
+    }
+}
+
+/// How long a row with this ttl must be unchanged before it may be seized. Rows of other programs
+/// may carry anything; what is outside 1 to 3600 s is clamped when it is judged.
+#[must_use]
+pub fn judged_ttl(row_ttl: i64) -> Duration {
+    Duration::from_secs(row_ttl.clamp(1, i64::from(TTL_MAX_SECONDS)).unsigned_abs())
+}
+
+fn seconds(s: u32) -> Duration {
+    Duration::from_secs(u64::from(s))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_stops_before_any_follower_may_seize_even_with_clocks_5_percent_apart() {
+        for ttl in [1, 5, 30, 3600] {
+            let timing = Timing::new(ttl, Duration::ZERO).unwrap();
+            let t0 = Duration::from_secs(100);
+            let slow_leader = (timing.abort(t0) - t0).as_secs_f64() / 0.95;
+            let fast_follower = timing.ttl().as_secs_f64() / 1.05;
+            assert!(slow_leader < fast_follower, "ttl {ttl}: {slow_leader} vs {fast_follower}");
+        }
+    }
+
+    #[test]
+    fn a_stop_grace_that_leaves_no_time_is_refused() {
+        assert!(Timing::new(10, Duration::from_secs(3)).is_ok());
+        assert!(matches!(
+            Timing::new(10, Duration::from_millis(3001)),
+            Err(TimingError::StopGraceTooLong { most, .. }) if most == Duration::from_secs(3)
+        ));
+    }
+
+    #[test]
+    fn a_ttl_outside_its_range_is_refused() {
+        assert!(matches!(Timing::new(0, Duration::ZERO), Err(TimingError::TtlOutOfRange { .. })));
+        assert!(matches!(Timing::new(3601, Duration::ZERO), Err(TimingError::TtlOutOfRange { .. })));
+    }
+
+    #[test]
+    fn at_least_two_renewals_can_fail_before_the_deadline() {
+        let timing = Timing::new(30, Duration::from_secs(9)).unwrap();
+        assert!(timing.renew_interval() + timing.attempt_timeout() < timing.attempt_counts_for());
+    }
+
+    #[test]
+    fn a_foreign_ttl_is_clamped_when_it_is_judged() {
+        assert_eq!(judged_ttl(-5), Duration::from_secs(1));
+        assert_eq!(judged_ttl(7), Duration::from_secs(7));
+        assert_eq!(judged_ttl(1_000_000), Duration::from_secs(3600));
+    }
+}

@@ -1,0 +1,89 @@
+//! Where the row lives. One trait, one behaviour on every database; `memory` is the specification,
+//! and the contract suite (`tests/it/store_contract.rs`) holds the others against it.
+//!
+//! Promises that every store keeps:
+//!
+//! * A call is **one statement and one round trip** once its connection stands.
+//! * Dropping the future of a call gives it up: the connection it used is closed, never reused and
+//!   never sent a cancel, and the outcome is *unknown*: it may have been applied, or may be applied later.
+//! * A lost race is an ordinary answer ([`Outcome::Lost`]), not an error.
+//! * Times in the row are the database's own clock at execution, in ms since 1970 UTC.
+//! * No secret ever appears in an error or in `Debug`.
+
+mod error;
+mod hints;
+mod memory;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use error::StoreError;
+pub use hints::{Hint, HintSender, Hints};
+pub use memory::MemoryStore;
+
+use crate::domain::election::Looked;
+use crate::domain::{ComponentName, LeaseRow, Take, TermKey};
+
+/// How a compare-and-set ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The row is changed.
+    Applied,
+    /// The row is not as expected; nothing was changed.
+    Lost,
+}
+
+/// What the controller writes for participants to find: the standing part of `component_lease_intent`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StandingIntent {
+    /// Seconds; in force from a participant's next term.
+    pub ttl: u32,
+}
+
+/// Every row of a database at one look.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    pub rows: BTreeMap<String, LeaseRow>,
+    pub intents: BTreeMap<String, StandingIntent>,
+    /// The database's clock, ms since 1970 UTC.
+    pub database_now: i64,
+}
+
+/// One database with the table `component_lease`.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// For people: kind, host and database, without credentials.
+    fn describe(&self) -> String;
+
+    /// What a participant needs to decide: the row, the standing intent and the database's clock.
+    async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError>;
+
+    /// Begins a term by compare-and-set on version and renew time, or by insertion on "no row".
+    async fn take(&self, take: &Take) -> Result<Outcome, StoreError>;
+
+    /// Extends a term; always changes the row. [`Outcome::Lost`] means definitely lost.
+    async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError>;
+
+    /// Empties the holder; version and row stay.
+    async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError>;
+
+    /// All rows and intents, in one query.
+    async fn look_all(&self) -> Result<Snapshot, StoreError>;
+
+    /// Writes the standing intent of a component (the controller's call).
+    async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError>;
+
+    /// Removes the standing intent of a component that no resource claims any more.
+    async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError>;
+
+    /// Wake-ups: something may have changed. Hints only; whoever misses one finds out by polling.
+    /// Costs at most one more connection, closed when the [`Hints`] are dropped.
+    fn hints(&self) -> Hints;
+
+    /// The longest a statement may wait on the server for a row lock, so that queued renewals of a
+    /// dead participant do not revive its row. In force from the next statement.
+    fn limit_lock_wait(&self, limit: Duration);
+}

@@ -1,0 +1,3 @@
+module componentlease.io/hack/images
+
+go 1.25.0

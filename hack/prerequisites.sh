@@ -1,0 +1,84 @@
+#!/bin/bash
+# Says what this machine lacks, by trying the very programs and files that are used.
+#   prerequisites.sh [--install] [build] [postgres] [controlplane] [node]      (default: all of them)
+# --install: as root on Debian or Ubuntu, installs what apt-get can.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin:/sbin              # where Debian has them, and where only root looks
+install=
+[[ ${1:-} != --install ]] || { install=1; shift; }
+parts=("$@"); ((${#parts[@]})) || parts=(build postgres controlplane node)
+
+packages=() words=()
+# lacks "WHAT IS MISSING" [PACKAGE...]
+lacks() { words+=("$1"); shift; packages+=("$@"); }
+runs() { "$@" >/dev/null 2>&1 </dev/null; }
+at_least() { [[ $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; }     # WANTED FOUND
+
+go_wanted=$(sed -n 's/^go //p' hack/kubernetes/*/go.mod | sort -V | tail -n 1)
+kubernetes_is_built() { [[ -z $(hack/kubernetes/build.sh --missing) ]]; }
+
+check_build() {
+  # Outside the checkout another toolchain may answer: rust-toolchain.toml picks this one.
+  runs cargo --version || lacks "cargo does not run here: install rustup, then the toolchain of rust-toolchain.toml (rustup toolchain install)"
+  runs cargo fmt --version && runs cargo clippy --version || lacks "rustfmt and clippy (rustup component add rustfmt clippy)"
+  runs cc --version || lacks "a C compiler that runs (SQLite is compiled from source)" gcc libc6-dev
+}
+check_postgres() {
+  [[ -z ${TEST_POSTGRES_BIN:-}${TEST_POSTGRES_URL:-} ]] || return 0
+  local bin
+  for bin in /usr/lib/postgresql/*/bin; do
+    [[ -x $bin/initdb && -x $bin/postgres && -x $bin/psql && -e ${bin%/bin}/lib/pg_stat_statements.so ]] && return
+  done
+  bin=$(command -v postgres 2>/dev/null) && [[ -x $(dirname "$bin")/initdb ]] && return
+  lacks "PostgreSQL's server programs (/usr/lib/postgresql/*/bin); TEST_POSTGRES_BIN may name their folder" postgresql
+}
+check_controlplane() {
+  runs openssl version || lacks "openssl" openssl
+  runs flock --version || lacks "flock" util-linux
+  kubernetes_is_built && return
+  local found; found=$(go env GOVERSION 2>/dev/null)
+  at_least "$go_wanted" "${found#go}" && [[ $found ]] ||
+    lacks "Go $go_wanted or newer, to build Kubernetes' programs once (found: ${found:-none}; from go.dev/dl)"
+}
+check_node() {
+  [[ $(uname) == Linux ]] || { lacks "Linux: a node that runs containers needs its namespaces and cgroups"; return; }
+  runs containerd --version && runs ctr --version || lacks "containerd and ctr" containerd
+  local plugin cni=${CNI_BIN:-/usr/lib/cni}
+  for plugin in bridge host-local loopback portmap; do
+    [[ -x $cni/$plugin ]] || { lacks "the CNI plugins in $cni (CNI_BIN may name another folder)" containernetworking-plugins; break; }
+  done
+  runs nft --version || lacks "nft" nftables
+  runs iptables --version || lacks "iptables" iptables
+  runs ip -V || lacks "ip" iproute2
+  runs openssl version || lacks "openssl" openssl
+  runs nsenter --version && runs unshare --version || lacks "unshare and nsenter" util-linux
+  if [[ $(id -u) != 0 ]]; then lacks "root: a node needs namespaces, mounts and cgroups of its own"
+  elif runs unshare --version; then
+    runs unshare --net --mount --pid --fork true || lacks "namespaces: unshare is refused here (a container without privileges?)"
+    runs unshare --net test -e /proc/sys/net/bridge || lacks "the kernel's bridge filter (modprobe br_netfilter)"
+    grep -qw overlay /proc/filesystems || lacks "the kernel's overlay file system (modprobe overlay)"
+  fi
+}
+
+look() {
+  packages=() words=()
+  local part
+  for part in "${parts[@]}"; do
+    declare -F "check_$part" >/dev/null || { sed -n '3p' "$0" >&2; exit 2; }
+    "check_$part"
+  done
+}
+look
+if [[ $install ]] && ((${#packages[@]})); then
+  [[ $(id -u) == 0 ]] && runs apt-get --version || { echo "--install needs root and apt-get" >&2; exit 1; }
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -q && apt-get install -q -y --no-install-recommends $(printf '%s\n' "${packages[@]}" | sort -u) || exit 1
+  look
+fi
+((${#words[@]})) || exit 0
+echo "This machine lacks:" >&2
+printf '  %s\n' "${words[@]}" | sort -u >&2
+((${#packages[@]})) && echo "On Debian or Ubuntu, as root:
+  apt-get install -y --no-install-recommends $(printf '%s\n' "${packages[@]}" | sort -u | tr '\n' ' ')" >&2
+exit 1

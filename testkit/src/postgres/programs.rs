@@ -1,0 +1,102 @@
+//! Where PostgreSQL's programs are, and as whom its server may run.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+/// The folder that holds `initdb`, `postgres` and `psql`.
+pub fn folder() -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("TEST_POSTGRES_BIN").filter(|v| !v.is_empty()) {
+        let folder = PathBuf::from(folder);
+        if !has_server(&folder) {
+            bail!(
+                "TEST_POSTGRES_BIN={} holds no initdb and postgres",
+                folder.display()
+            );
+        }
+        return Ok(folder);
+    }
+    newest(Path::new("/usr/lib/postgresql"))
+        .or_else(on_path)
+        .context(
+            "no PostgreSQL server programs under /usr/lib/postgresql/*/bin or on the PATH: \
+         install them (hack/prerequisites.sh says how), or name their folder in \
+         TEST_POSTGRES_BIN, or a running server in TEST_POSTGRES_URL",
+        )
+}
+
+/// `psql`: of the server's own folder, or whichever the PATH has.
+pub fn psql() -> PathBuf {
+    folder()
+        .map(|folder| folder.join("psql"))
+        .ok()
+        .filter(|psql| psql.is_file())
+        .unwrap_or_else(|| "psql".into())
+}
+
+/// Debian's layout: a folder per major version. (The ones on the PATH there are wrappers.)
+fn newest(root: &Path) -> Option<PathBuf> {
+    let versions = std::fs::read_dir(root).ok()?.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let version: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let folder = entry.path().join("bin");
+        has_server(&folder).then_some((version, folder))
+    });
+    versions.max().map(|(_, folder)| folder)
+}
+
+fn on_path() -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).find(|folder| has_server(folder))
+}
+
+fn has_server(folder: &Path) -> bool {
+    ["initdb", "postgres"]
+        .iter()
+        .all(|name| folder.join(name).is_file())
+}
+
+/// The account to run as: PostgreSQL refuses to run as root.
+pub fn account() -> Result<Option<(u32, u32)>> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let accounts = std::fs::read_to_string("/etc/passwd").context("cannot read /etc/passwd")?;
+    ["postgres", "nobody"]
+        .iter()
+        .find_map(|name| ids(&accounts, name))
+        .map(Some)
+        .context("PostgreSQL will not run as root, and there is no account postgres or nobody")
+}
+
+fn ids(accounts: &str, name: &str) -> Option<(u32, u32)> {
+    let line = accounts
+        .lines()
+        .find(|line| line.split(':').next() == Some(name))?;
+    let mut fields = line.split(':').skip(2);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_an_account_by_its_whole_name() {
+        let accounts = "root:x:0:0::/:/bin/sh\nnobody2:x:7:8::/:\nnobody:x:65534:65533::/:\n";
+        assert_eq!(ids(accounts, "nobody"), Some((65534, 65533)));
+        assert_eq!(ids(accounts, "postgres"), None);
+    }
+
+    #[test]
+    fn takes_the_newest_version_that_is_complete() {
+        let root = tempfile::tempdir().unwrap();
+        for (version, programs) in [("9", 2), ("15", 2), ("17", 1)] {
+            let folder = root.path().join(version).join("bin");
+            std::fs::create_dir_all(&folder).unwrap();
+            for name in &["postgres", "initdb"][..programs] {
+                std::fs::write(folder.join(name), "").unwrap();
+            }
+        }
+        assert_eq!(newest(root.path()), Some(root.path().join("15/bin")));
+    }
+}

@@ -125,11 +125,7 @@ async fn a_seized_term_ends_at_the_next_renewal_and_is_not_released() {
     let first = rig.start("first");
     let leadership = first.lead().await.unwrap();
     let seen = rig.row().await;
-    let thief = TermKey {
-        component: Rig::component(),
-        holder: HolderId::new("thief").unwrap(),
-        version: 2,
-    };
+    let thief = TermKey { component: Rig::component(), holder: HolderId::new("thief").unwrap(), version: 2 };
     let take = Take {
         term: thief,
         ttl: 10,

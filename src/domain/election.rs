@@ -20,6 +20,10 @@ use super::name::{ComponentName, HolderId};
 use super::record::LeaseRow;
 use super::timing::{Moment, Timing, TimingError};
 
+/// How long after a renewal is due a follower looks for it, at most: what its sight lags by is added
+/// to the time without a leader.
+const SIGHT_LAG: Duration = Duration::from_millis(200);
+
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -322,11 +326,12 @@ impl Election {
         let ttl = row.judged_ttl();
         let third = ttl / 3;
         let age = Duration::from_millis(database_now.saturating_sub(row.renew_time).max(0).unsigned_abs());
+        let soon = (ttl / 60).min(SIGHT_LAG);
         let wait = if age < third {
-            third - age + ttl / 60
+            third - age + soon
         } else if age < third * 2 {
             // Overdue but perhaps only late: the sooner a late renewal is seen, the less sight lags.
-            ttl / 20
+            ((age - third) / 4).clamp(soon, ttl / 20)
         } else {
             third
         };

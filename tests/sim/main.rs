@@ -4,4 +4,5 @@
 //! on purpose, where it must find what the rule is for. A search that finds no broken rule proves
 //! nothing.
 
+mod election;
 mod labels;

@@ -1,0 +1,155 @@
+//! Participants that compete in virtual time, while everything goes wrong that may.
+//!
+//! **S1**: at most one works, judged in real time: from the moment it is told that it leads until its
+//! work has stopped, or its abort moment by its own clock. **S2**: versions are granted in strictly
+//! increasing order. **Never** is a row taken that was renewed within its ttl (less what clocks may
+//! differ by). **L**: a leader that died is replaced in time.
+
+mod foreign;
+mod sim;
+
+use sim::{Broken, Real, SECOND, Setup, Sim};
+
+fn setup(seed: u64, broken: Option<Broken>) -> Setup {
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
+    let foreign = if rng.u32(..4) == 0 { rng.usize(1..=2) } else { 0 };
+    Setup {
+        participants: rng.usize(2..=4),
+        foreign,
+        ttl: [5, 10, 30][rng.usize(..3)],
+        drift: [0.0, 0.05][rng.usize(..2)],
+        lost: [0, 20, 200][rng.usize(..3)],
+        late: [0, 50, 300][rng.usize(..3)],
+        mishaps: [0.3, 1.0, 3.0][rng.usize(..3)],
+        // Whoever trusts the database's clock, as foreign programs do, needs a sane one.
+        database_clock: foreign == 0,
+        broken,
+    }
+}
+
+/// Many terms' worth of virtual time; how often leadership was granted.
+fn run(seed: u64, broken: Option<Broken>) -> Result<u64, String> {
+    let setup = setup(seed, broken);
+    let mut sim = Sim::new(seed, setup);
+    let end = sim.ttl() * 40;
+    while sim.now < end {
+        sim.step().map_err(|why| format!("seed {seed}, {setup:?}: {why}"))?;
+    }
+    Ok(sim.grants)
+}
+
+#[test]
+fn whatever_goes_wrong_one_works_and_versions_rise() {
+    let seeds: u64 = std::env::var("SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000);
+    let grants: u64 = (0..seeds).map(|seed| run(seed, None).unwrap()).sum();
+    assert!(grants > seeds * 3, "only {grants} terms in {seeds} runs: nothing was tried");
+}
+
+#[test]
+fn each_broken_rule_is_found() {
+    for broken in [
+        Broken::DatabaseClock,
+        Broken::SightFromRequest,
+        Broken::DeadlineFromAnswer,
+        Broken::RenewalMayWriteTheSame,
+        Broken::LeadingByReading,
+        Broken::ReleaseBeforeStop,
+    ] {
+        let why = (0..5_000).find_map(|seed| run(seed, Some(broken)).err());
+        let why = why.unwrap_or_else(|| panic!("{broken:?} makes no difference"));
+        assert!(why.contains("all of these work"), "{why}");
+    }
+}
+
+/// A quiet network, right clocks, and nothing that happens but what the test does.
+fn quiet(participants: usize, ttl: u32, drift: f64) -> Setup {
+    Setup {
+        participants,
+        foreign: 0,
+        ttl,
+        drift,
+        lost: 0,
+        late: 0,
+        mishaps: 0.0,
+        database_clock: false,
+        broken: None,
+    }
+}
+
+fn run_until(sim: &mut Sim, end: Real) {
+    while sim.now < end {
+        sim.step().unwrap();
+    }
+}
+
+/// Seconds from a leader's death to the next leader.
+fn replaced(sim: &mut Sim) -> f64 {
+    let leader = sim.leader().expect("somebody leads by now");
+    let (died, grants) = (sim.now, sim.grants);
+    sim.kill(leader);
+    while sim.grants == grants {
+        sim.step().unwrap();
+    }
+    (sim.now - died) as f64 / SECOND as f64
+}
+
+/// The longest, in seconds, that a leader was missed for by followers who had watched it for a ttl.
+fn worst_replacement(ttl: u32, drift: f64, clock_step: i64) -> f64 {
+    let one = |seed: u64| {
+        let mut sim = Sim::new(seed, quiet(1, ttl, drift));
+        for _ in 0..=seed % 3 {
+            let joins = sim.now + sim.rng.u64(0..sim.ttl());
+            run_until(&mut sim, joins);
+            sim.join();
+        }
+        sim.step_database_clock(clock_step);
+        let dies = sim.now + sim.ttl() * 11 / 10 + sim.rng.u64(0..sim.ttl());
+        run_until(&mut sim, dies);
+        replaced(&mut sim)
+    };
+    (0..100).map(one).fold(0.0, f64::max)
+}
+
+#[test]
+fn a_dead_leader_is_replaced_within_its_ttl_and_a_second_by_whoever_watched_it() {
+    for ttl in [5, 30, 300, 3600] {
+        let worst = worst_replacement(ttl, 0.0, 0);
+        assert!(worst <= f64::from(ttl) + 1.0, "{worst} s at a ttl of {ttl} s");
+    }
+}
+
+#[test]
+fn boot_clocks_5_percent_off_real_time_lengthen_that_by_7_percent_at_most() {
+    for ttl in [5, 30, 3600] {
+        let worst = worst_replacement(ttl, 0.05, 0);
+        assert!(worst <= f64::from(ttl) * 1.07 + 1.0, "{worst} s at a ttl of {ttl} s");
+    }
+}
+
+#[test]
+fn a_database_clock_that_stepped_costs_a_third_of_a_ttl_at_most() {
+    // Followers no longer know when the next renewal is due, and look every third of a ttl.
+    for step in [-86_400_000, 86_400_000] {
+        let worst = worst_replacement(30, 0.0, step);
+        assert!(worst <= 30.0 + 10.0 + 1.0, "{worst} s after a step of {step} ms");
+    }
+}
+
+#[test]
+fn a_leader_that_died_before_its_follower_came_is_replaced_within_two_ttls_and_a_second() {
+    for seed in 0..100 {
+        let mut sim = Sim::new(seed, quiet(1, 10, 0.0));
+        let dies = sim.ttl() + sim.rng.u64(0..sim.ttl());
+        run_until(&mut sim, dies);
+        let leader = sim.leader().expect("the only one leads");
+        sim.kill(leader);
+        let grants = sim.grants;
+        let comes = dies + sim.rng.u64(0..sim.ttl());
+        sim.now = comes;
+        sim.join();
+        while sim.grants == grants {
+            sim.step().unwrap();
+        }
+        assert!(sim.now - dies <= sim.ttl() * 2 + SECOND, "seed {seed}: {} µs", sim.now - dies);
+    }
+}

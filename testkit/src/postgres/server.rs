@@ -57,15 +57,8 @@ impl Builder {
         let programs = programs::folder()?;
         let account = programs::account()?;
         let scratch = Scratch::new("postgres")?;
-        let password: String = std::iter::repeat_with(fastrand::alphanumeric)
-            .take(20)
-            .collect();
-        let own = Own {
-            programs,
-            account,
-            scratch,
-            child: Mutex::new(None),
-        };
+        let password: String = std::iter::repeat_with(fastrand::alphanumeric).take(20).collect();
+        let own = Own { programs, account, scratch, child: Mutex::new(None) };
         let mut server = Server {
             own: Some(own),
             host: "127.0.0.1".into(),
@@ -81,19 +74,14 @@ impl Builder {
             server.port = free_port()?;
             match server.start_again().await {
                 Ok(()) => break,
-                Err(error)
-                    if attempt < 3 && format!("{error:#}").contains("Address already in use") => {}
+                Err(error) if attempt < 3 && format!("{error:#}").contains("Address already in use") => {}
                 Err(error) => return Err(error),
             }
         }
         server.url = server.url_as("postgres", &server.password, "postgres");
         if crate::keep() {
             let own = server.own.as_ref().expect("just put there");
-            eprintln!(
-                "KEEP=1: PostgreSQL at {} stays; end it: {}",
-                server.url,
-                own.scratch.how_to_end()
-            );
+            eprintln!("KEEP=1: PostgreSQL at {} stays; end it: {}", server.url, own.scratch.how_to_end());
         }
         Ok(server)
     }
@@ -148,10 +136,7 @@ impl Server {
             password: parts.password,
             url: url.to_owned(),
         };
-        server
-            .psql("SELECT 1")
-            .await
-            .context("the server of TEST_POSTGRES_URL does not answer")?;
+        server.psql("SELECT 1").await.context("the server of TEST_POSTGRES_URL does not answer")?;
         Ok(server)
     }
 
@@ -176,10 +161,7 @@ impl Server {
     #[must_use]
     pub fn url_as(&self, user: &str, password: &str, database: &str) -> String {
         let (user, password) = (percent_encode(user), percent_encode(password));
-        format!(
-            "postgres://{user}:{password}@{}:{}/{database}",
-            self.host, self.port
-        )
+        format!("postgres://{user}:{password}@{}:{}/{database}", self.host, self.port)
     }
 
     /// The same server behind another port (a proxy on this machine).
@@ -223,10 +205,7 @@ impl Server {
             Stop::Immediate => Signal::QUIT,
         })?;
         let own = self.own()?;
-        wait::until(Duration::from_secs(30), "PostgreSQL to end", async || {
-            own.ended()
-        })
-        .await?;
+        wait::until(Duration::from_secs(30), "PostgreSQL to end", async || own.ended()).await?;
         *own.child() = None;
         Ok(())
     }
@@ -251,10 +230,7 @@ impl Server {
             .spawn()
             .context("cannot run postgres")?;
         *own.child() = Some(child);
-        let up = wait::until(START, "PostgreSQL to accept connections", async || {
-            own.accepts()
-        })
-        .await;
+        let up = wait::until(START, "PostgreSQL to accept connections", async || own.accepts()).await;
         match up {
             Ok(true) => Ok(()),
             Ok(false) => {
@@ -319,26 +295,20 @@ impl Server {
 
     fn pid(&self) -> Result<Pid> {
         let own = self.own()?;
-        let id = own
-            .child()
-            .as_ref()
-            .context("this PostgreSQL does not run")?
-            .id();
+        let id = own.child().as_ref().context("this PostgreSQL does not run")?.id();
         Pid::from_raw(i32::try_from(id)?).context("a process has no number 0")
     }
 
     fn own(&self) -> Result<&Own> {
-        self.own.as_ref().context(
-            "this test stops or freezes its server, and the one of TEST_POSTGRES_URL is not ours",
-        )
+        self.own
+            .as_ref()
+            .context("this test stops or freezes its server, and the one of TEST_POSTGRES_URL is not ours")
     }
 }
 
 impl Own {
     fn child(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
-        self.child
-            .lock()
-            .unwrap_or_else(|poison| poison.into_inner())
+        self.child.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 
     fn data(&self) -> PathBuf {
@@ -353,20 +323,9 @@ impl Own {
     /// own: Ctrl-C is for the test, which then ends its servers in order.
     fn command(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
-        command
-            .current_dir(self.scratch.path())
-            .stdin(Stdio::null())
-            .process_group(0);
+        command.current_dir(self.scratch.path()).stdin(Stdio::null()).process_group(0);
         // What would send it elsewhere than the arguments say.
-        for name in [
-            "PGDATA",
-            "PGHOST",
-            "PGPORT",
-            "PGUSER",
-            "PGPASSWORD",
-            "PGSERVICE",
-            "PGOPTIONS",
-        ] {
+        for name in ["PGDATA", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGSERVICE", "PGOPTIONS"] {
             command.env_remove(name);
         }
         if let Some((user, group)) = self.account {
@@ -385,14 +344,7 @@ impl Own {
             .command("initdb")
             .arg("-D")
             .arg(self.data())
-            .args([
-                "-U",
-                "postgres",
-                "-E",
-                "UTF8",
-                "--locale=C",
-                "--auth=scram-sha-256",
-            ])
+            .args(["-U", "postgres", "-E", "UTF8", "--locale=C", "--auth=scram-sha-256"])
             .args(["--no-sync", "--no-instructions"])
             .arg(format!("--pwfile={}", secret.display()))
             .output()
@@ -413,20 +365,13 @@ impl Own {
         );
         if wanted.tls {
             self.make_certificate()?;
-            settings.push_str(
-                "ssl = on\nssl_cert_file = '../server.crt'\nssl_key_file = '../server.key'\n",
-            );
-            std::fs::write(
-                self.data().join("pg_hba.conf"),
-                "hostssl all all 127.0.0.1/32 scram-sha-256\n",
-            )?;
+            settings.push_str("ssl = on\nssl_cert_file = '../server.crt'\nssl_key_file = '../server.key'\n");
+            std::fs::write(self.data().join("pg_hba.conf"), "hostssl all all 127.0.0.1/32 scram-sha-256\n")?;
         }
         for (name, value) in &wanted.settings {
             settings.push_str(&format!("{name} = {value}\n"));
         }
-        let mut file = std::fs::OpenOptions::new()
-            .append(true)
-            .open(self.data().join("postgresql.conf"))?;
+        let mut file = std::fs::OpenOptions::new().append(true).open(self.data().join("postgresql.conf"))?;
         std::io::Write::write_all(&mut file, settings.as_bytes())?;
         Ok(())
     }
@@ -436,14 +381,7 @@ impl Own {
     fn make_certificate(&self) -> Result<()> {
         let openssl = |args: &[&str]| -> Result<()> {
             let done = Command::new("openssl")
-                .args([
-                    "req",
-                    "-x509",
-                    "-newkey",
-                    "ec",
-                    "-pkeyopt",
-                    "ec_paramgen_curve:prime256v1",
-                ])
+                .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
                 .args(["-nodes", "-days", "30"])
                 .args(args)
                 .current_dir(self.scratch.path())
@@ -454,14 +392,7 @@ impl Own {
             }
             Ok(())
         };
-        openssl(&[
-            "-subj",
-            "/CN=testkit authority",
-            "-keyout",
-            "ca.key",
-            "-out",
-            "ca.crt",
-        ])?;
+        openssl(&["-subj", "/CN=testkit authority", "-keyout", "ca.key", "-out", "ca.crt"])?;
         openssl(&[
             "-subj",
             "/CN=localhost",
@@ -491,11 +422,7 @@ impl Own {
         }
         // The server's own word on its state is the last line of this file.
         let state = std::fs::read_to_string(self.data().join("postmaster.pid"))?;
-        Ok(state
-            .lines()
-            .last()
-            .is_some_and(|line| line.trim() == "ready")
-            .then_some(true))
+        Ok(state.lines().last().is_some_and(|line| line.trim() == "ready").then_some(true))
     }
 
     fn ended(&self) -> Result<Option<()>> {
@@ -524,9 +451,7 @@ impl Drop for Own {
 }
 
 fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
-        .local_addr()?
-        .port())
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// The processes that `parent` started and that still run.
@@ -535,8 +460,5 @@ fn children(parent: Pid) -> Result<Vec<Pid>> {
     let file = format!("/proc/{raw}/task/{raw}/children");
     let list = std::fs::read_to_string(Path::new(&file))
         .with_context(|| format!("cannot list PostgreSQL's sessions in {file}"))?;
-    Ok(list
-        .split_whitespace()
-        .filter_map(|id| Pid::from_raw(id.parse().ok()?))
-        .collect())
+    Ok(list.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect())
 }

@@ -1,9 +1,10 @@
 //! Database leader election made a Kubernetes citizen.
 //!
 //! A row in the table `component_lease` decides which one of many processes leads. Everything that
-//! decides is in [`domain`]; [`store`] is where the row lives.
+//! decides is in [`domain`]; [`store`] is where the row lives; [`participant`] is what a service embeds.
 #![forbid(unsafe_code)]
 
 pub mod clock;
 pub mod domain;
+pub mod participant;
 pub mod store;

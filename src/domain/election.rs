@@ -28,8 +28,6 @@ pub enum Action {
     /// Try to begin this term. The acknowledgement counts until [`Timing::attempt_counts_for`].
     Take(Take),
     Renew(TermKey),
-    /// Give the row back. Once sent, the term is over whatever the answer.
-    Release(TermKey),
     /// Nothing before this moment, unless something is told.
     Wait(Moment),
     /// The work of a term that is over has not been confirmed to have stopped; nothing else can be done.

@@ -1,0 +1,106 @@
+{{- define "component-lease.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 53 | trimSuffix "-" }}
+{{- end }}
+
+{{- /* A release name may hold dots, a Service's may not. */}}
+{{- define "component-lease.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride }}
+{{- else }}
+{{- $name := include "component-lease.name" . }}
+{{- $release := .Release.Name | replace "." "-" }}
+{{- ternary $release (printf "%s-%s" $release $name) (contains $name $release) | trunc 53 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- /* For objects outside the release's namespace. No namespace holds a dot, so no two releases share it. */}}
+{{- define "component-lease.clusterName" -}}
+{{- printf "%s.%s" .Release.Namespace (include "component-lease.fullname" .) }}
+{{- end }}
+
+{{- define "component-lease.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "component-lease.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- required "serviceAccount.name must name an existing account when serviceAccount.create is false" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- /* How the API server names that account. */}}
+{{- define "component-lease.username" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "component-lease.serviceAccountName" . }}
+{{- end }}
+
+{{- define "component-lease.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "component-lease.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "component-lease.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "component-lease.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "component-lease.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- end }}
+{{- end }}
+
+{{- define "component-lease.replicas" -}}
+{{- .Values.replicas | default (ternary 1 2 (eq .Values.store "sqlite")) | int }}
+{{- end }}
+
+{{- /* CEL: whether the key `k` of a pod's label is ours. The schema lets no quote into a prefix. */}}
+{{- define "component-lease.ourLabel" -}}
+k.startsWith('componentlease.io/')
+{{- range .Values.allowedLabelPrefixes }} || k.startsWith('{{ . }}'){{ end }}
+{{- end }}
+
+{{- /* What the schema cannot say in words that help. */}}
+{{- define "component-lease.validate" -}}
+{{- $v := .Values }}
+{{- if eq $v.store "" }}
+{{- fail "\n\nstore is not set. There is no default store:\n  store=postgres  with database.existingSecret.name, a Secret whose key \"url\" is postgres://user@host:5432/db\n  store=sqlite    for one machine only, see sqlite.* in values.yaml\n" }}
+{{- end }}
+{{- if eq $v.store "postgres" }}
+{{- if not $v.database.existingSecret.name }}
+{{- fail "\n\nstore=postgres needs database.existingSecret.name, a Secret in this namespace whose key holds the URL:\n  kubectl create secret generic component-lease-db --from-literal=url='postgres://user@host:5432/db'\n" }}
+{{- end }}
+{{- if and $v.database.tls.secret $v.database.tls.configMap }}
+{{- fail "database.tls.secret and database.tls.configMap are mounted in the same place: set one of them" }}
+{{- end }}
+{{- if or $v.sqlite.existingClaim $v.sqlite.nodeName $v.sqlite.acknowledgeSingleNode }}
+{{- fail "sqlite.* is set but store is postgres: remove one of them" }}
+{{- end }}
+{{- end }}
+{{- if eq $v.store "sqlite" }}
+{{- if or $v.database.existingSecret.name $v.database.passwordSecret.name $v.database.tls.secret $v.database.tls.configMap }}
+{{- fail "database.* is set but store is sqlite: remove one of them" }}
+{{- end }}
+{{- if not $v.sqlite.acknowledgeSingleNode }}
+{{- fail "\n\nstore=sqlite is for one machine: every participant has to run on the node of the volume, and nothing is elected while that node is down.\nSet sqlite.acknowledgeSingleNode=true if that is what you want, or use store=postgres.\n" }}
+{{- end }}
+{{- if not $v.sqlite.existingClaim }}
+{{- fail "store=sqlite needs sqlite.existingClaim, a PersistentVolumeClaim in this namespace that the participants mount too" }}
+{{- end }}
+{{- if not $v.sqlite.nodeName }}
+{{- fail "store=sqlite needs sqlite.nodeName, the node that has the volume" }}
+{{- end }}
+{{- if $v.affinity }}
+{{- fail "affinity cannot be set with store=sqlite: sqlite.nodeName already says where the controller runs" }}
+{{- end }}
+{{- end }}
+{{- range $v.allowedLabelPrefixes }}
+{{- if regexMatch "^([^/]*\\.)?(kubernetes|k8s)\\.io/" . }}
+{{- fail (printf "allowedLabelPrefixes: %q is Kubernetes' own. Workloads and Services select by such labels; choose a domain of yours" .) }}
+{{- end }}
+{{- end }}
+{{- if and $v.metrics.serviceMonitor.enabled (not $v.metrics.service.enabled) }}
+{{- fail "metrics.serviceMonitor.enabled needs metrics.service.enabled: it finds the pods through that Service" }}
+{{- end }}
+{{- end }}

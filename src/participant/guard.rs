@@ -1,0 +1,225 @@
+//! What a participant hands out about a term: a [`Guard`] that answers by the boot clock at the
+//! call, and a [`Leadership`] whose life is the life of the work.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::domain::{Moment, StopReason};
+
+/// One term as all its readers share it.
+pub(super) struct TermCell {
+    version: i64,
+    clock: Arc<dyn Clock>,
+    /// Boot clock, ns; 0 once the term is over.
+    deadline: AtomicU64,
+    /// Boot clock, ns.
+    abort: AtomicU64,
+    work: Mutex<Work>,
+    changed: Notify,
+    /// Told when there is work to watch.
+    watchdog: Arc<OnceLock<Thread>>,
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    running: usize,
+    /// No more work may begin.
+    over: Option<StopReason>,
+}
+
+fn nanos(moment: Moment) -> u64 {
+    u64::try_from(moment.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl TermCell {
+    pub(super) fn new(
+        version: i64,
+        clock: Arc<dyn Clock>,
+        watchdog: Arc<OnceLock<Thread>>,
+        deadline: Moment,
+        abort: Moment,
+    ) -> Self {
+        Self {
+            version,
+            clock,
+            watchdog,
+            deadline: AtomicU64::new(nanos(deadline)),
+            abort: AtomicU64::new(nanos(abort)),
+            work: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(super) fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// The whole of `is_leader()`: two atomic loads and a clock reading.
+    pub(super) fn valid_for(&self) -> Duration {
+        let deadline = Duration::from_nanos(self.deadline.load(Ordering::Acquire));
+        deadline.saturating_sub(self.clock.boot())
+    }
+
+    pub(super) fn extend(&self, deadline: Moment, abort: Moment) {
+        // The abort first: nobody may ever see a deadline that the watchdog does not know of.
+        self.abort.store(nanos(abort), Ordering::Release);
+        self.deadline.store(nanos(deadline), Ordering::Release);
+    }
+
+    /// From here on nobody is told that this term is led.
+    /// False when it was over already.
+    pub(super) fn end(&self, reason: StopReason) -> bool {
+        self.deadline.store(0, Ordering::Release);
+        let first = self.lock().over.replace(reason).is_none();
+        self.changed.notify_waiters();
+        first
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn over(&self) -> Option<StopReason> {
+        self.lock().over
+    }
+
+    pub(super) fn work_runs(&self) -> bool {
+        self.lock().running > 0
+    }
+
+    pub(super) fn aborts_at(&self) -> Moment {
+        Duration::from_nanos(self.abort.load(Ordering::Acquire))
+    }
+
+    /// Resolves when no work of this term runs.
+    pub(super) async fn work_stopped(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if !self.work_runs() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Begins work, unless the term is over.
+    pub(super) fn begin_work(cell: &Arc<Self>) -> Option<Leadership> {
+        {
+            let mut work = cell.lock();
+            if work.over.is_some() || cell.valid_for().is_zero() {
+                return None;
+            }
+            work.running += 1;
+        }
+        if let Some(watchdog) = cell.watchdog.get() {
+            watchdog.unpark();
+        }
+        Some(Leadership { guard: Guard { cell: Arc::clone(cell) } })
+    }
+}
+
+impl fmt::Debug for TermCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Term")
+            .field("version", &self.version)
+            .field("valid_for", &self.valid_for())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Proof of leadership that is checked when it is used, not when it was handed out.
+#[derive(Clone)]
+pub struct Guard {
+    pub(super) cell: Arc<TermCell>,
+}
+
+impl Guard {
+    /// The fencing token: hand it to every resource that can refuse an older one.
+    #[must_use]
+    pub fn version(&self) -> i64 {
+        self.cell.version()
+    }
+
+    /// How long this term is certain to last; zero once it is over. Start nothing that takes longer.
+    #[must_use]
+    pub fn valid_for(&self) -> Duration {
+        self.cell.valid_for()
+    }
+
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        !self.valid_for().is_zero()
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cell.fmt(f)
+    }
+}
+
+impl PartialEq for Guard {
+    /// The same term, not merely the same version.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.cell, &other.cell)
+    }
+}
+
+/// The work of one term. Dropping it confirms that the work has stopped: only then is the lease
+/// released, and if it is still alive at the abort moment the process is ended.
+#[derive(Debug)]
+#[must_use = "dropping a Leadership says that the work has stopped"]
+pub struct Leadership {
+    guard: Guard,
+}
+
+/// Longest sleep between two readings of the boot clock: tokio's timers stand still in suspend.
+const RECHECK: Duration = Duration::from_millis(500);
+
+impl Leadership {
+    #[must_use]
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// The fencing token.
+    #[must_use]
+    pub fn version(&self) -> i64 {
+        self.guard.version()
+    }
+
+    /// Boot clock by which the work must have ended. Moves on with each renewal until the term is lost.
+    #[must_use]
+    pub fn abort_at(&self) -> Moment {
+        self.guard.cell.aborts_at()
+    }
+
+    /// Resolves as soon as the work must stop, at the term's deadline at the latest.
+    pub async fn lost(&self) -> StopReason {
+        let cell = &self.guard.cell;
+        loop {
+            let changed = cell.changed.notified();
+            if let Some(reason) = cell.over() {
+                return reason;
+            }
+            let left = cell.valid_for();
+            if left.is_zero() {
+                return StopReason::Deadline;
+            }
+            let _ = tokio::time::timeout(left.min(RECHECK), changed).await;
+        }
+    }
+}
+
+impl Drop for Leadership {
+    fn drop(&mut self) {
+        self.guard.cell.lock().running -= 1;
+        self.guard.cell.changed.notify_waiters();
+    }
+}

@@ -1,0 +1,379 @@
+//! The loop around the state machine: ask [`Election`] what to do, do it, tell it the outcome,
+//! publish what it says. All decisions are in [`crate::domain::election`].
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use super::guard::{Guard, TermCell};
+use super::{Counters, View};
+use crate::clock::Clock;
+use crate::domain::election::{Looked, Term};
+use crate::domain::{Action, ComponentName, Election, Moment, Standing, StopReason, Take, TermKey};
+use crate::store::{Hints, Outcome, Store, StoreError};
+
+/// What handle, guards and watchdog share with the loop.
+pub(super) struct Shared {
+    pub(super) component: ComponentName,
+    pub(super) clock: Arc<dyn Clock>,
+    /// The term that is led or whose work is being stopped.
+    term: ArcSwapOption<TermCell>,
+    pub(super) watchdog: Arc<OnceLock<Thread>>,
+    beat: AtomicU64,
+    pub(super) counters: Counters,
+}
+
+impl Shared {
+    pub(super) fn new(component: ComponentName, clock: Arc<dyn Clock>) -> Self {
+        let beat = AtomicU64::new(ms(clock.boot()));
+        Self {
+            component,
+            clock,
+            term: ArcSwapOption::empty(),
+            watchdog: Arc::default(),
+            beat,
+            counters: Counters::default(),
+        }
+    }
+
+    pub(super) fn is_leader(&self) -> bool {
+        self.term.load().as_ref().is_some_and(|term| !term.valid_for().is_zero())
+    }
+
+    pub(super) fn term(&self) -> Option<Arc<TermCell>> {
+        self.term.load_full()
+    }
+
+    /// Boot clock, ms resolution.
+    pub(super) fn last_beat(&self) -> Moment {
+        Duration::from_millis(self.beat.load(Ordering::Relaxed))
+    }
+}
+
+fn ms(moment: Moment) -> u64 {
+    u64::try_from(moment.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What the handle asks of the loop.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Command {
+    Healthy(bool),
+    StepDown,
+    Drain,
+}
+
+/// Longest sleep of the loop: tokio's timers stand still in suspend, and the heartbeat must go on.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// How often a problem that lasts is said again.
+const PROBLEM_SAID_AGAIN: Duration = Duration::from_secs(60);
+
+pub(super) struct Runner {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) election: Election,
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) view: watch::Sender<View>,
+    pub(super) hints: Hints,
+    pub(super) problem: Option<String>,
+    pub(super) problem_said: Moment,
+    pub(super) lock_wait: Duration,
+    pub(super) handle_gone: bool,
+    pub(super) draining: bool,
+}
+
+impl Runner {
+    /// Returns when drained.
+    pub(super) async fn run(mut self) {
+        loop {
+            while let Ok(command) = self.commands.try_recv() {
+                self.obey(command);
+            }
+            let now = self.now();
+            self.shared.beat.store(ms(now), Ordering::Relaxed);
+            let action = self.election.next(now);
+            self.publish();
+            match action {
+                Action::Look => self.look().await,
+                Action::Take(take) => self.take(&take).await,
+                Action::Renew(term) => self.renew(&term).await,
+                Action::Wait(until) => self.wait(until).await,
+                Action::AwaitWork => self.await_work().await,
+                Action::Ended => return,
+            }
+        }
+    }
+
+    fn now(&self) -> Moment {
+        self.shared.clock.boot()
+    }
+
+    async fn look(&mut self) {
+        let limit = self.election.timing().attempt_timeout();
+        let looked = {
+            let call = attempt(limit, self.store.look(self.election.component()));
+            tokio::select! {
+                looked = call => Some(looked),
+                // Nothing is lost with a look: whoever must act now need not wait for it.
+                command = self.commands.recv(), if !self.handle_gone => {
+                    self.heard(command);
+                    None
+                }
+            }
+        };
+        let at = self.now();
+        match looked {
+            Some(Ok(looked)) => {
+                Counters::count(&self.shared.counters.looks);
+                self.problem(None);
+                self.saw(&looked);
+                self.election.looked(at, looked, fastrand::f64());
+            }
+            Some(Err(error)) => {
+                Counters::count(&self.shared.counters.looks_failed);
+                self.problem(Some(&error));
+                self.election.look_failed(at, fastrand::f64());
+            }
+            None => {}
+        }
+    }
+
+    fn saw(&self, looked: &Looked) {
+        let before = self.election.sight().and_then(|sight| sight.row.as_ref());
+        let term = |row: &crate::domain::LeaseRow| (row.holder.clone(), row.version);
+        if before.map(term) != looked.row.as_ref().map(term)
+            && let Some(row) = &looked.row
+        {
+            let component = &self.shared.component;
+            if row.is_free() {
+                info!(%component, version = row.version, "nobody leads");
+            } else {
+                info!(%component, holder = row.holder, version = row.version, "somebody else leads");
+            }
+        }
+    }
+
+    async fn take(&mut self, take: &Take) {
+        let t0 = self.now();
+        let timing = self.election.timing();
+        let store = Arc::clone(&self.store);
+        let answer = {
+            let call = attempt(timing.attempt_counts_for(), store.take(take));
+            tokio::pin!(call);
+            loop {
+                tokio::select! {
+                    answer = &mut call => break answer,
+                    command = self.commands.recv(), if !self.handle_gone => {
+                        // Given up too early, a take that is applied would block everybody for a ttl.
+                        self.heard(command);
+                        if self.draining {
+                            let limit = timing.attempt_timeout();
+                            break timeout(limit, &mut call).await.unwrap_or_else(|_| Err(timed_out(limit)));
+                        }
+                    }
+                }
+            }
+        };
+        let at = self.now();
+        let won = match answer {
+            Ok(outcome) => Some(outcome == Outcome::Applied),
+            Err(error) => {
+                self.problem(Some(&error));
+                None
+            }
+        };
+        let counters = &self.shared.counters;
+        Counters::count(match won {
+            Some(true) => &counters.takes_won,
+            Some(false) => &counters.takes_lost,
+            None => &counters.takes_unknown,
+        });
+        self.election.took(t0, at, take, won);
+        if let Standing::Leading(term) = self.election.standing() {
+            info!(component = %self.shared.component, version = term.key.version, ttl_seconds = term.timing.ttl_seconds(), "leading");
+        } else if won == Some(false) {
+            debug!(component = %self.shared.component, "another participant was faster");
+        }
+    }
+
+    async fn renew(&mut self, term: &TermKey) {
+        let t0 = self.now();
+        let mut limit = self.election.timing().attempt_timeout();
+        if let Standing::Leading(term) = self.election.standing() {
+            limit = limit.min(term.deadline().saturating_sub(t0));
+        }
+        let answer = attempt(limit, self.store.renew(term)).await;
+        let at = self.now();
+        let renewed = match answer {
+            Ok(outcome) => {
+                self.problem(None);
+                Some(outcome == Outcome::Applied)
+            }
+            Err(error) => {
+                self.problem(Some(&error));
+                None
+            }
+        };
+        let counters = &self.shared.counters;
+        Counters::count(match renewed {
+            Some(true) => &counters.renewals,
+            Some(false) => &counters.renewals_lost,
+            None => &counters.renewals_unknown,
+        });
+        self.election.renewed(t0, at, renewed, fastrand::f64());
+    }
+
+    async fn wait(&mut self, until: Moment) {
+        let limit = until.saturating_sub(self.now()).min(LONGEST_SLEEP);
+        let following = matches!(self.election.standing(), Standing::Following);
+        tokio::select! {
+            () = tokio::time::sleep(limit) => {}
+            () = self.hints.next_for(self.shared.component.as_str()), if following => {
+                self.election.hinted(self.shared.clock.boot());
+            }
+            command = self.commands.recv(), if !self.handle_gone => self.heard(command),
+        }
+    }
+
+    async fn await_work(&mut self) {
+        let Some(term) = self.shared.term() else { return };
+        tokio::select! {
+            biased;
+            () = term.work_stopped() => {}
+            () = tokio::time::sleep(LONGEST_SLEEP) => return,
+            command = self.commands.recv(), if !self.handle_gone => return self.heard(command),
+        }
+        if let Some(key) = self.election.work_stopped(self.now()) {
+            let limit = self.election.timing().attempt_timeout();
+            let answer = attempt(limit, self.store.release(&key)).await;
+            match answer {
+                Ok(Outcome::Applied) => {
+                    Counters::count(&self.shared.counters.releases);
+                    info!(component = %key.component, version = key.version, "released");
+                }
+                Ok(Outcome::Lost) => {
+                    warn!(component = %key.component, version = key.version, "nothing to release: the term was already somebody else's");
+                }
+                // It may have been applied; if not, the term lapses.
+                Err(error) => self.problem(Some(&error)),
+            }
+            self.election.released(self.now());
+        }
+    }
+
+    fn heard(&mut self, command: Option<Command>) {
+        self.handle_gone = command.is_none();
+        // A handle that was dropped asks for the same as one that drains.
+        self.obey(command.unwrap_or(Command::Drain));
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Healthy(healthy) => {
+                self.election.set_healthy(healthy);
+                self.election.hinted(self.now());
+            }
+            Command::StepDown => self.election.step_down(),
+            Command::Drain => {
+                self.draining = true;
+                self.election.drain();
+            }
+        }
+        // Before anything is awaited: whoever was told to stop must not be believed a leader meanwhile.
+        self.publish();
+    }
+
+    /// Makes visible what the state machine says.
+    fn publish(&mut self) {
+        let shared = &self.shared;
+        match self.election.standing() {
+            Standing::Leading(term) => self.publish_term(term),
+            Standing::Stopping(_, reason) => {
+                if let Some(cell) = shared.term.load().as_ref()
+                    && cell.end(reason)
+                {
+                    Counters::count(shared.counters.ended(reason));
+                    info!(component = %shared.component, version = cell.version(), reason = reason.as_str(), "no longer leading");
+                }
+            }
+            Standing::Following => shared.term.store(None),
+        }
+        let lock_wait = self.election.timing().attempt_timeout();
+        if self.lock_wait != lock_wait {
+            self.lock_wait = lock_wait;
+            self.store.limit_lock_wait(lock_wait);
+        }
+        let view = View {
+            guard: shared.term().filter(|_| shared.is_leader()).map(|cell| Guard { cell }),
+            row: self.election.sight().and_then(|sight| sight.row.clone()),
+            ineligible: self.election.ineligible(self.now()),
+            problem: self.problem.clone(),
+        };
+        self.view.send_if_modified(|current| {
+            let changed = current.differs_from(&view);
+            *current = view;
+            changed
+        });
+    }
+
+    fn publish_term(&self, term: &Term) {
+        let shared = &self.shared;
+        if let Some(cell) = shared.term.load().as_ref()
+            && cell.version() == term.key.version
+        {
+            return cell.extend(term.deadline(), term.abort());
+        }
+        let clock = Arc::clone(&shared.clock);
+        let cell =
+            TermCell::new(term.key.version, clock, shared.watchdog.clone(), term.deadline(), term.abort());
+        shared.term.store(Some(Arc::new(cell)));
+    }
+
+    /// Says what is wrong once when it begins, once a minute while it lasts, and when it is over.
+    fn problem(&mut self, error: Option<&StoreError>) {
+        let component = &self.shared.component;
+        let now = self.now();
+        match error {
+            Some(error) => {
+                let text = error.to_string();
+                let same = self.problem.as_deref() == Some(text.as_str());
+                if !same || now >= self.problem_said + PROBLEM_SAID_AGAIN {
+                    warn!(%component, store = self.store.describe(), error = text, "the database did not answer as hoped; trying again");
+                    self.problem_said = now;
+                }
+                self.problem = Some(text);
+            }
+            None => {
+                if self.problem.take().is_some() {
+                    info!(%component, store = self.store.describe(), "the database answers again");
+                }
+            }
+        }
+    }
+}
+
+/// However the loop ends (drained, dropped with its runtime, panicked): nobody leads by it any more.
+impl Drop for Runner {
+    fn drop(&mut self) {
+        if let Some(cell) = self.shared.term.load().as_ref() {
+            cell.end(StopReason::Draining);
+        }
+    }
+}
+
+/// A call that is given up after `limit`. Its future is dropped then, and with it the connection.
+async fn attempt<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    timeout(limit, call).await.unwrap_or_else(|_| Err(timed_out(limit)))
+}
+
+fn timed_out(limit: Duration) -> StoreError {
+    StoreError::Retryable(format!("no answer within {limit:?}; the connection was dropped"))
+}

@@ -1,0 +1,195 @@
+//! The loop, the guards and the watchdog on the memory store, in paused time: tokio's clock and the
+//! boot clock move together.
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use super::*;
+use crate::store::{MemoryStore, StandingIntent};
+
+/// A boot clock that follows tokio's (paused) time, plus what a test adds for a suspend.
+#[derive(Debug)]
+struct TestClock {
+    start: tokio::time::Instant,
+    jump: Mutex<Duration>,
+}
+
+impl TestClock {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { start: tokio::time::Instant::now(), jump: Mutex::default() })
+    }
+
+    fn suspend(&self, length: Duration) {
+        *self.jump.lock().unwrap() += length;
+    }
+}
+
+impl Clock for TestClock {
+    fn boot(&self) -> Duration {
+        Duration::from_secs(1000) + self.start.elapsed() + *self.jump.lock().unwrap()
+    }
+
+    fn wall_ms(&self) -> i64 {
+        i64::try_from(self.boot().as_millis()).unwrap()
+    }
+}
+
+struct Rig {
+    clock: Arc<TestClock>,
+    store: Arc<MemoryStore>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let clock = TestClock::new();
+        Self { store: Arc::new(MemoryStore::new(clock.clone())), clock }
+    }
+
+    fn component() -> ComponentName {
+        ComponentName::new("c").unwrap()
+    }
+
+    fn builder(&self, name: &str) -> Builder {
+        Participant::builder(self.store.clone(), Self::component())
+            .name(name)
+            .ttl(10)
+            .clock(self.clock.clone())
+            .on_overrun(|_| {})
+    }
+
+    fn start(&self, name: &str) -> Participant {
+        self.builder(name).start().unwrap()
+    }
+
+    async fn row(&self) -> LeaseRow {
+        self.store.look(&Self::component()).await.unwrap().row.unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_of_two_leads_and_the_second_follows_when_the_first_drains() {
+    let rig = Rig::new();
+    let first = rig.start("first");
+    let leadership = first.lead().await.unwrap();
+    assert_eq!(leadership.version(), 1);
+    let second = rig.start("second");
+    first.drain();
+    assert_eq!(leadership.lost().await, StopReason::Draining);
+    assert!(!first.is_leader() && !second.is_leader());
+    drop(leadership);
+    assert_eq!(second.lead().await.unwrap().version(), 2);
+    assert_eq!(first.ended().await, End::Drained);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_released_while_the_work_still_runs() {
+    let rig = Rig::new();
+    let first = rig.start("first");
+    let leadership = first.lead().await.unwrap();
+    first.step_down();
+    leadership.lost().await;
+    assert_eq!(rig.row().await.holder, first.holder().as_str());
+    drop(leadership);
+    while !rig.row().await.is_free() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_renews_for_as_long_as_it_lives() {
+    let rig = Rig::new();
+    let first = rig.start("first");
+    let leadership = first.lead().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(first.is_leader() && leadership.guard().is_valid());
+    assert_eq!(rig.row().await.version, 1);
+    assert!(first.counters().renewals.load(Ordering::Relaxed) >= 29, "every third of the ttl");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_suspend_longer_than_the_term_the_first_ask_says_no() {
+    let rig = Rig::new();
+    let first = rig.start("first");
+    let leadership = first.lead().await.unwrap();
+    rig.clock.suspend(Duration::from_secs(9));
+    assert!(!first.is_leader());
+    assert!(first.guard().is_none() && leadership.guard().valid_for().is_zero());
+    assert!(first.watch().borrow().leads().is_none(), "a view says no more than is_leader()");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seized_term_ends_at_the_next_renewal_and_is_not_released() {
+    let rig = Rig::new();
+    let first = rig.start("first");
+    let leadership = first.lead().await.unwrap();
+    let seen = rig.row().await;
+    let thief = crate::domain::TermKey {
+        component: Rig::component(),
+        holder: HolderId::new("thief").unwrap(),
+        version: 2,
+    };
+    let take = crate::domain::Take {
+        term: thief,
+        ttl: 10,
+        expected: crate::domain::Expected::of(Some(&seen)),
+        generation: crate::domain::Generation::default(),
+    };
+    rig.store.take(&take).await.unwrap();
+    assert_eq!(leadership.lost().await, StopReason::Lost);
+    drop(leadership);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.row().await.holder, "thief");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_resources_ttl_reaches_the_next_term() {
+    let rig = Rig::new();
+    rig.store.set_intent(&Rig::component(), StandingIntent { ttl: 60 }).await.unwrap();
+    let first = rig.start("first");
+    let _leadership = first.lead().await.unwrap();
+    assert_eq!(rig.row().await.ttl, 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_handle_ends_the_term_and_gives_the_row_back() {
+    let rig = Rig::new();
+    let first = rig.start("first");
+    drop(first.lead().await.unwrap());
+    drop(first);
+    while !rig.row().await.is_free() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn work_that_does_not_stop_is_ended_by_the_watchdog_even_when_every_worker_is_blocked() {
+    let ended = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&ended);
+    let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+    let first = Participant::builder(store, Rig::component())
+        .ttl(1)
+        .on_overrun(move |overrun| {
+            assert_eq!(overrun.version, 1);
+            told.store(true, Ordering::SeqCst);
+        })
+        .start()
+        .unwrap();
+    let leadership = first.lead().await.unwrap();
+    let clock = SystemClock;
+    let began = clock.boot();
+    // This test's runtime has one worker, and it is blocked from here on: nothing renews.
+    while !ended.load(Ordering::SeqCst) {
+        assert!(clock.boot() - began < Duration::from_secs(10), "the watchdog never acted");
+        std::thread::yield_now();
+    }
+    assert!(clock.boot() >= leadership.abort_at());
+    assert!(!first.is_leader());
+}
+
+#[tokio::test]
+async fn a_stop_grace_that_cannot_fit_is_refused_at_the_start() {
+    let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+    let refused =
+        Participant::builder(store, Rig::component()).ttl(10).stop_grace(Duration::from_secs(4)).start();
+    assert!(matches!(refused, Err(BuildError::Timing(TimingError::StopGraceTooLong { .. }))));
+}

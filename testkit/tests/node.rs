@@ -2,14 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use component_lease_testkit::node::Node;
 use component_lease_testkit::postgres;
 use component_lease_testkit::scratch::Scratch;
-use component_lease_testkit::{hack, wait};
+use component_lease_testkit::{image, wait};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
@@ -45,22 +44,13 @@ metadata: {name: talker}
 spec: {selector: {app: talker}, ports: [{port: 80, targetPort: 8080}]}
 "#;
 
-async fn image(folder: &Path) -> Result<PathBuf> {
+async fn talker(folder: &Path) -> Result<PathBuf> {
     std::fs::write(folder.join("talker.rs"), PROGRAM)?;
-    let (program, archive) = (folder.join("talker"), folder.join("talker.tar"));
-    let run = async |program: &Path, arguments: &[&str]| -> Result<()> {
-        let mut command = tokio::process::Command::new(program);
-        let status = command.args(arguments).current_dir(folder).stdin(Stdio::null()).status().await;
-        ensure!(status.context("cannot run it")?.success(), "{} failed", program.display());
-        Ok(())
-    };
-    run(Path::new("rustc"), &["--edition=2024", "-O", "-C", "target-feature=+crt-static", "talker.rs"])
-        .await?;
-    let (archive_text, program_text) = (archive.to_str().unwrap(), program.to_str().unwrap());
-    let label = "org.opencontainers.image.title=talker";
-    let pack = [archive_text, "localhost/talker:1", program_text, "--user", "65532:65532", "--label", label];
-    run(&hack("pack-image.sh"), &pack).await?;
-    Ok(archive)
+    let mut compile = tokio::process::Command::new("rustc");
+    compile.args(["--edition=2024", "-o", "talker-unpacked/talker", "talker.rs"]).current_dir(folder);
+    std::fs::create_dir(folder.join("talker-unpacked"))?;
+    ensure!(compile.status().await.context("cannot run rustc")?.success(), "rustc failed");
+    image::pack(&folder.join("talker-unpacked/talker"), "localhost/talker:1", folder).await
 }
 
 async fn hear(address: SocketAddr) -> Result<String> {
@@ -74,8 +64,8 @@ async fn hear(address: SocketAddr) -> Result<String> {
 #[tokio::test]
 async fn a_pod_of_our_image_runs_answers_through_its_service_and_can_be_killed() -> Result<()> {
     let files = Scratch::new("files")?;
-    let image = image(files.path()).await?;
-    let node = Node::start(&[&image]).await?;
+    let archive = talker(files.path()).await?;
+    let node = Node::start(&[&archive]).await?;
     node.apply(MANIFESTS).await?;
     let restarts = async || {
         let pod = node.get(&["pod", "talker"]).await?;

@@ -1,13 +1,14 @@
 #!/bin/bash
 # Every test of the workspace, on real servers, and one line that counts them.
-#   test.sh [ARGUMENTS OF cargo test]
+#   test.sh [ARGUMENTS OF cargo test]      (none: --workspace)
 # Nothing is skipped: what a test needs and is not there makes it fail.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 hack/prerequisites.sh || exit 1
 hack/kubernetes/build.sh || exit 1
 log=$(mktemp); trap 'rm -f "$log"' EXIT
-cargo test --locked --workspace --no-fail-fast "$@" 2>&1 | tee "$log"
+(($#)) || set -- --workspace
+cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 read -r passed failed ignored < <(awk '
   /^test result: / { gsub(";", ""); for (i = 2; i <= NF; i++) { if ($i == "passed") p += $(i-1); if ($i == "failed") f += $(i-1); if ($i == "ignored") g += $(i-1) } }

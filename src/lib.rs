@@ -4,6 +4,8 @@
 //! decides is in [`domain`]; [`store`] is where the row lives; [`participant`] is what a service embeds.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "controller")]
+pub mod api;
 pub mod clock;
 pub mod domain;
 pub mod participant;

@@ -7,6 +7,8 @@
 #[cfg(feature = "controller")]
 pub mod api;
 pub mod clock;
+#[cfg(feature = "controller")]
+pub mod controller;
 pub mod domain;
 pub mod participant;
 pub mod store;

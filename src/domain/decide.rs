@@ -123,13 +123,22 @@ fn who_leads(o: &Observed) -> Lead {
             }
         }
         (RowSight::Seen { row, .. }, _) => Lead::Vacant(row.clone()),
-        (RowSight::Never { since }, StoreSight::Unreachable(_) | StoreSight::Misconfigured(_))
-            if remove && o.now >= *since + Duration::from_secs(u64::from(o.desired.ttl)) =>
-        {
+        (RowSight::Never { .. }, StoreSight::Unreachable(_) | StoreSight::Misconfigured(_)) if ran_out(o) => {
             Lead::Vacant(None)
         }
         (RowSight::Never { .. }, _) => Lead::Unknown,
     }
+}
+
+/// Whether labels are to go because the database has not answered for a whole lease.
+fn ran_out(o: &Observed) -> bool {
+    let (since, ttl) = match &o.row {
+        RowSight::Seen { row: Some(row), since } if !row.is_free() => (*since, row.judged_ttl()),
+        RowSight::Seen { since, .. } | RowSight::Never { since } => {
+            (*since, Duration::from_secs(u64::from(o.desired.ttl)))
+        }
+    };
+    o.desired.on_store_unreachable == OnStoreUnreachable::Remove && o.now >= since + ttl
 }
 
 /// The rule.
@@ -141,15 +150,22 @@ pub fn decide(o: &Observed) -> Decision {
     let no_pods = Vec::new();
     let pods = o.pods.as_ref().unwrap_or(&no_pods);
     let marks = Marks::of(&o.desired.name);
-    let lead = who_leads(o);
-    let row_version = lead.row().map_or(0, |row| row.version);
+    let mut lead = who_leads(o);
+    let row_version = match &o.row {
+        RowSight::Seen { row, .. } => row.as_ref().map_or(0, |row| row.version),
+        RowSight::Never { .. } => o.memory.version,
+    };
     let newest_stamp = pods.iter().filter_map(|pod| pod.stamped(&marks)).max();
-    if !matches!(lead, Lead::Unknown)
-        && o.store == StoreSight::Answers
-        && newest_stamp.is_some_and(|stamp| stamp > row_version)
-        && !o.row_confirmed
-    {
-        return Decision::LookAgain;
+    let behind = !o.row_confirmed && newest_stamp.is_some_and(|stamp| stamp > row_version);
+    if behind && !matches!(lead, Lead::Unknown) {
+        if o.store == StoreSight::Answers {
+            return Decision::LookAgain;
+        }
+        // It cannot be asked. Whoever acted on this row all the same would undo what somebody did
+        // who knows more; only what has run out may be taken back.
+        if !ran_out(o) {
+            lead = Lead::Unknown;
+        }
     }
 
     let leader = match &lead {
@@ -160,7 +176,11 @@ pub fn decide(o: &Observed) -> Decision {
     };
     let holder = lead.row().map(|row| row.holder.as_str()).filter(|holder| !holder.is_empty());
     let same_holder = holder.is_some() && holder == o.memory.holder.as_deref();
-    let bumps_without_end = same_holder && holder.is_some_and(|h| OwnFormat::parse(h).is_none());
+    // Unless somebody has seen another term in between, or the versions began again.
+    let bumps_without_end = same_holder
+        && holder.is_some_and(|h| OwnFormat::parse(h).is_none())
+        && newest_stamp.is_none_or(|stamp| stamp <= o.memory.version)
+        && o.memory.version <= row_version;
     let version = if bumps_without_end { o.memory.version } else { row_version };
     let transition = holder.is_some() && (!same_holder || version != o.memory.version);
 
@@ -193,17 +213,22 @@ fn is_candidate(o: &Observed, pod: &Pod) -> bool {
 
 fn change_pods(o: &Observed, marks: &Marks, pods: &[Pod], plan: &mut Plan) {
     let leader = match (&plan.lead, &plan.leader) {
-        (Lead::Unknown, _) => match &o.memory.holder_pod {
-            // The database has not answered yet: whoever was labelled stays so, and nobody else is.
-            Some(known) => Some(known.uid.as_str()),
-            None => return,
-        },
+        (Lead::Unknown, _) => {
+            // Whoever was labelled stays so, and nobody else is. The status may be older than the
+            // labels: only while its pod still carries the label is every other one foreign.
+            let known = o.memory.holder_pod.as_ref().map(|known| known.uid.as_str());
+            let stays = |pod: &Pod| known == Some(pod.uid.as_str()) && carries_leader_label(o, marks, pod);
+            if !pods.iter().any(stays) {
+                return;
+            }
+            known
+        }
         (_, Some(Ok(pod))) => Some(pod.uid.as_str()),
         _ => None,
     };
     for pod in pods {
         let leads = leader == Some(pod.uid.as_str());
-        let labelled = carries_leader_label(o, pod);
+        let labelled = carries_leader_label(o, marks, pod);
         let Some(change) = change_of(o, marks, pod, plan, leads) else { continue };
         if leads {
             plan.label = Some(change);
@@ -223,11 +248,22 @@ fn change_pods(o: &Observed, marks: &Marks, pods: &[Pod], plan: &mut Plan) {
     }
 }
 
-/// The leader label as the resource has it now, or as it had it when it was last applied.
-fn carries_leader_label(o: &Observed, pod: &Pod) -> bool {
+/// The leader label as the resource has it now, as it had it when it was last applied, or under the
+/// key that this pod was stamped with.
+fn carries_leader_label(o: &Observed, marks: &Marks, pod: &Pod) -> bool {
     let now = &o.desired.labels;
     let before = o.memory.applied.as_ref();
-    pod.has_label(&now.key, &now.leader) || before.is_some_and(|b| pod.has_label(&b.key, &b.leader))
+    pod.has_label(&now.key, &now.leader)
+        || before.is_some_and(|b| pod.has_label(&b.key, &b.leader))
+        || stamped_key(o, marks, pod).is_some_and(|key| pod.has_label(&key, &now.leader))
+}
+
+/// The label key that was in use when the pod was stamped.
+fn stamped_key(o: &Observed, marks: &Marks, pod: &Pod) -> Option<String> {
+    let key = || pod.annotations.get(&marks.label).cloned();
+    pod.annotations
+        .contains_key(&marks.version)
+        .then(|| key().unwrap_or_else(|| default_label_key(&o.desired.name)))
 }
 
 /// What must change on one pod; `None` when all is as it should be.
@@ -241,23 +277,21 @@ fn change_of(o: &Observed, marks: &Marks, pod: &Pod, plan: &Plan, leads: bool) -
     if ours {
         let value = if leads { &scheme.leader } else { &scheme.standby };
         labels.insert(scheme.key.clone(), Some(value.clone()));
-        // Without a row to go by, the last stamp stands.
-        if !matches!(plan.lead, Lead::Unknown) {
+        // Without a row to go by the last stamp stands, and it is lowered only on the database's word.
+        let later = pod.stamped(marks).is_some_and(|stamp| stamp > plan.version) && !o.row_confirmed;
+        if !later && !matches!(plan.lead, Lead::Unknown) {
             annotations.insert(marks.version.clone(), Some(plan.version.to_string()));
         }
         let other_key = scheme.key != default_label_key(&o.desired.name);
         annotations.insert(marks.label.clone(), other_key.then(|| scheme.key.clone()));
-    } else if stamped || carries_leader_label(o, pod) {
+    } else if stamped || carries_leader_label(o, marks, pod) {
         // No candidate (any more): nothing of ours stays.
         labels.insert(scheme.key.clone(), None);
         annotations.insert(marks.version.clone(), None);
         annotations.insert(marks.label.clone(), None);
     }
     let used_by_status = o.memory.applied.as_ref().map(|applied| applied.key.clone());
-    let used_by_stamp = stamped.then(|| {
-        pod.annotations.get(&marks.label).cloned().unwrap_or_else(|| default_label_key(&o.desired.name))
-    });
-    for old in used_by_status.into_iter().chain(used_by_stamp) {
+    for old in used_by_status.into_iter().chain(stamped_key(o, marks, pod)) {
         // A key that the selector reads was never ours to write.
         if old != scheme.key && !o.desired.selector.mentions(&old) {
             labels.insert(old, None);
@@ -320,15 +354,17 @@ fn events(
                 row.judged_ttl().as_secs()
             ),
         )),
-        Lead::Vacant(_) if was == Some(Phase::Held) => events.push(event(
-            EventReason::LeaseReleased,
-            false,
-            format!(
-                "nobody leads {} any more; {} was the last",
-                o.desired.component,
-                o.memory.holder.as_deref().unwrap_or("?")
-            ),
-        )),
+        Lead::Vacant(_) if was == Some(Phase::Held) && matches!(o.row, RowSight::Seen { .. }) => {
+            events.push(event(
+                EventReason::LeaseReleased,
+                false,
+                format!(
+                    "nobody leads {} any more; {} was the last",
+                    o.desired.component,
+                    o.memory.holder.as_deref().unwrap_or("?")
+                ),
+            ))
+        }
         _ => {}
     }
     if let Some(Err(rejection)) = leader
@@ -354,6 +390,8 @@ pub fn holder_pod(o: &Observed, plan: &Plan) -> Option<HolderPod> {
                 container_ids: pod.container_ids.clone(),
             }))
         }
+        // The pods cannot be listed just now: what was recorded when it was labelled stays.
+        (Lead::Held(..) | Lead::LastKnown(_), None) if !plan.transition => o.memory.holder_pod.clone(),
         _ => None,
     }
 }

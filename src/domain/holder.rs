@@ -29,18 +29,22 @@ pub enum Rejection {
 /// What may follow a pod's name in a foreign holder id.
 const SEPARATORS: [char; 7] = ['_', ':', '/', '@', '#', '.', '-'];
 
+/// What our own format carries of a pod's UID.
+const UID_PART: usize = 8;
+
 /// A pod's clock and the database's may differ by this much (ms) when a foreign holder is judged.
 const CLOCK_TOLERANCE: i64 = 5_000;
 
 /// The pod that the row's holder is, among the pods of the resource's namespace.
 pub fn pod_of<'p>(row: &LeaseRow, pods: &'p [Pod], selector: &Selector) -> Result<&'p Pod, Rejection> {
     let holder = || row.holder.clone();
-    let own = OwnFormat::parse(&row.holder).and_then(|own| {
+    // A program that was not told its pod's UID writes a process id, which is never that long: it
+    // says no more than a foreign one.
+    let own = OwnFormat::parse(&row.holder).filter(|own| own.origin.len() == UID_PART).and_then(|own| {
         let pod = pods.iter().find(|pod| pod.name == own.name)?;
         Some((own, pod))
     });
     let pod = match own {
-        // The origin of a program outside a pod is its process id: such a holder is no pod.
         Some((own, pod)) if pod.uid.starts_with(own.origin) => pod,
         Some((own, pod)) => {
             return Err(Rejection::OtherUid {
@@ -72,7 +76,11 @@ fn foreign<'p>(row: &LeaseRow, pods: &'p [Pod]) -> Result<&'p Pod, Rejection> {
     let longest = pods.iter().filter(|pod| named(pod)).map(|pod| pod.name.len()).max();
     let mut matches: Vec<&Pod> = match longest {
         Some(length) => pods.iter().filter(|pod| pod.name.len() == length && named(pod)).collect(),
-        None => pods.iter().filter(|pod| pod.ips.iter().any(|ip| by_ip(holder, ip))).collect(),
+        // The address of a finished pod is free for another.
+        None => {
+            let at = |pod: &Pod| !pod.finished && pod.ips.iter().any(|ip| by_ip(holder, ip));
+            pods.iter().filter(|pod| at(pod)).collect()
+        }
     };
     // "web-1" is both the pod "web-1" and something behind the pod "web": only the whole name is
     // beyond doubt when there is a shorter one.
@@ -144,6 +152,19 @@ mod tests {
     #[test]
     fn a_replaced_pod_of_the_same_name_is_not_the_holder() {
         assert!(matches!(judge("d-1_deadbeef_1f0c9a3d", &[pod("d-1")]), Err(Rejection::OtherUid { .. })));
+    }
+
+    #[test]
+    fn a_process_id_is_not_taken_for_the_beginning_of_a_uid() {
+        let late = Pod { started: Some(60_000), ..pod("d-1") };
+        assert_eq!(judge("d-1_8_1f0c9a3d", &[pod("d-1")]).unwrap(), "d-1");
+        assert!(matches!(judge("d-1_8_1f0c9a3d", &[late]), Err(Rejection::StartedLater { .. })));
+    }
+
+    #[test]
+    fn the_address_of_a_finished_pod_belongs_to_the_one_that_has_it_now() {
+        let pods = [Pod { finished: true, ..pod("d-1") }, pod("d-2")];
+        assert_eq!(judge("10.0.0.3:8080", &pods).unwrap(), "d-2");
     }
 
     #[test]

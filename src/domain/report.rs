@@ -3,13 +3,15 @@
 
 use super::conditions::{Condition, ConditionType, Phase, Reason, Truth};
 use super::decide::{Lead, Plan, holder_pod, service_selector};
-use super::observed::{Observed, ServiceSight, Status, StoreSight};
+use super::observed::{Observed, OnStoreUnreachable, RowSight, ServiceSight, Status, StoreSight};
 
 /// What became of a plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Pods that carry the leader label and could not be stripped, with the reason.
     pub strip_failed: Vec<String>,
+    /// Pods that could not be stamped: they do not carry the leader label, and do not stop the rest.
+    pub stamp_failed: Vec<String>,
     /// Why the leader's pod could not be labelled.
     pub label_failed: Option<String>,
     /// Why a managed Service could not be written.
@@ -24,6 +26,7 @@ impl Outcome {
     pub fn failed(&self) -> Option<String> {
         let parts = [
             (!self.strip_failed.is_empty()).then(|| self.strip_failed.join("; ")),
+            (!self.stamp_failed.is_empty()).then(|| self.stamp_failed.join("; ")),
             self.label_failed.clone(),
             self.service_failed.clone(),
         ];
@@ -36,14 +39,16 @@ impl Outcome {
 #[must_use]
 pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
     let row = plan.lead.row();
-    let phase = match (&plan.lead, &o.store) {
-        (Lead::Held(..), _) => Phase::Held,
-        (Lead::Unknown | Lead::LastKnown(_), _) => Phase::Unknown,
-        (Lead::Vacant(_), _) => Phase::Vacant,
-        (Lead::Expired(_), _) => Phase::Expired,
+    // Labels may have been removed without the row ever having been seen.
+    let unknown = matches!(plan.lead, Lead::Unknown) || matches!(o.row, RowSight::Never { .. });
+    let phase = match &plan.lead {
+        _ if unknown => Phase::Unknown,
+        Lead::Held(..) => Phase::Held,
+        Lead::Unknown | Lead::LastKnown(_) => Phase::Unknown,
+        Lead::Vacant(_) => Phase::Vacant,
+        Lead::Expired(_) => Phase::Expired,
     };
-    let unknown = matches!(plan.lead, Lead::Unknown);
-    let mut conditions = vec![elected(plan), accepted(plan), routed(o, plan, outcome), reachable(o)];
+    let mut conditions = vec![elected(o, plan), accepted(o, plan), routed(o, plan, outcome), reachable(o)];
     conditions.insert(0, ready(o, &conditions));
     let regressed = !unknown && plan.version < o.memory.floor;
     if regressed {
@@ -105,10 +110,30 @@ pub fn report_conflict(o: &Observed, by: &str) -> Status {
     }
 }
 
-fn elected(plan: &Plan) -> Condition {
+/// Why nothing can be said about the row.
+fn not_known(o: &Observed, kind: ConditionType) -> Condition {
+    let (reason, message) = match (&o.row, &o.store) {
+        (RowSight::Never { .. }, StoreSight::Answers) => {
+            (Reason::NotYetKnown, "the row has not been seen yet")
+        }
+        (RowSight::Never { .. }, _) => {
+            (Reason::StoreUnreachable, "the database has not answered since the controller started")
+        }
+        (RowSight::Seen { .. }, _) => (
+            Reason::StoreUnreachable,
+            "a pod carries a later version than the row that was last seen, and the database does not answer",
+        ),
+    };
+    Condition::new(kind, Truth::Unknown, reason, message)
+}
+
+fn elected(o: &Observed, plan: &Plan) -> Condition {
     let c = |status: Truth, reason, message: String| {
         Condition::new(ConditionType::LeaderElected, status, reason, message)
     };
+    if matches!(o.row, RowSight::Never { .. }) {
+        return not_known(o, ConditionType::LeaderElected);
+    }
     match &plan.lead {
         Lead::Held(row, _) => {
             c(Truth::True, Reason::Held, format!("{} holds version {}", row.holder, plan.version))
@@ -127,16 +152,16 @@ fn elected(plan: &Plan) -> Condition {
             Reason::StoreUnreachable,
             format!("{} held version {} when the database last answered", row.holder, plan.version),
         ),
-        Lead::Unknown => c(Truth::Unknown, Reason::NotYetKnown, "the row has not been seen yet".into()),
+        Lead::Unknown => not_known(o, ConditionType::LeaderElected),
     }
 }
 
-fn accepted(plan: &Plan) -> Condition {
+fn accepted(o: &Observed, plan: &Plan) -> Condition {
     let c = |status: Truth, reason, message: String| {
         Condition::new(ConditionType::HolderAccepted, status, reason, message)
     };
     match (&plan.lead, &plan.leader) {
-        (Lead::Unknown, _) => c(Truth::Unknown, Reason::NotYetKnown, "the row has not been seen yet".into()),
+        (Lead::Unknown, _) => not_known(o, ConditionType::HolderAccepted),
         (_, Some(Ok(pod))) => {
             c(Truth::True, Reason::HolderIsCandidate, format!("the holder is pod {}", pod.name))
         }
@@ -173,7 +198,7 @@ fn routed(o: &Observed, plan: &Plan, outcome: &Outcome) -> Condition {
         return problem;
     }
     match (&plan.lead, &plan.leader) {
-        (Lead::Unknown, _) => c(Truth::Unknown, Reason::NotYetKnown, "the row has not been seen yet".into()),
+        (Lead::Unknown, _) => not_known(o, ConditionType::Routed),
         (_, Some(Ok(pod))) => c(
             Truth::True,
             Reason::LabelApplied,
@@ -232,7 +257,7 @@ fn reachable(o: &Observed) -> Condition {
         Condition::new(ConditionType::StoreReachable, status, reason, message)
     };
     match &o.store {
-        StoreSight::Answers if matches!(o.row, super::observed::RowSight::Never { .. }) => {
+        StoreSight::Answers if matches!(o.row, RowSight::Never { .. }) => {
             c(Truth::Unknown, Reason::NotYetKnown, "the database has not been asked yet")
         }
         StoreSight::Answers => c(Truth::True, Reason::StoreAnswered, "the database answers"),
@@ -243,8 +268,7 @@ fn reachable(o: &Observed) -> Condition {
 
 /// True when all the others are; with the database down and labels kept it is not known.
 fn ready(o: &Observed, others: &[Condition]) -> Condition {
-    let kept = o.store != StoreSight::Answers
-        && o.desired.on_store_unreachable == super::observed::OnStoreUnreachable::Keep;
+    let kept = o.store != StoreSight::Answers && o.desired.on_store_unreachable == OnStoreUnreachable::Keep;
     let worst = (others
         .iter()
         .find(|c| c.status == Truth::False && !(kept && c.kind == ConditionType::StoreReachable)))

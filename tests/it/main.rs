@@ -1,0 +1,9 @@
+//! Tests on real servers, in one binary.
+
+mod store_contract;
+mod store_migrations;
+mod store_postgres;
+mod store_postgres_faults;
+mod store_property;
+mod store_sqlite;
+mod stores;

@@ -1,5 +1,7 @@
 //! Tests on real servers, in one binary.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod store_contract;
 mod store_migrations;
 mod store_postgres;

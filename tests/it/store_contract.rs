@@ -138,13 +138,13 @@ async fn a_released_row_can_be_taken_with_the_next_version(bench: &Bench) {
 }
 
 async fn names_are_compared_byte_by_byte(bench: &Bench) {
-    let names = ["engine", "Engine", "ENGINE", "engine-", "éngine", "e\u{301}ngine", "%", "'; --"];
+    let names = ["engine", "Engine", "ENGINE", "engine-", "éngine", "e\u{301}ngine", "%", "';--"];
     for name in names {
-        held(&*bench.store, name, &format!("holder-of-{name}").replace(' ', "")).await;
+        held(&*bench.store, name, &format!("holder-of-{name}")).await;
     }
     for name in names {
         let row = row(&*bench.store, name).await.unwrap();
-        assert_eq!(row.holder, format!("holder-of-{name}").replace(' ', ""));
+        assert_eq!(row.holder, format!("holder-of-{name}"));
     }
     assert_eq!(bench.store.look_all().await.unwrap().rows.len(), names.len());
 }

@@ -115,6 +115,7 @@ async fn a_rotated_secret_is_read_at_the_next_connect() {
     let mut hints = by_url.hints();
     assert_eq!(timeout(SOON, hints.next()).await.unwrap(), Hint::Any);
     held(&*by_url, "c", "a").await;
+    assert_eq!(timeout(SOON, hints.next()).await.unwrap(), Hint::Component("c".into()));
     until_it_answers(&*by_password).await;
 
     database.psql("ALTER ROLE app PASSWORD 'second'").await.unwrap();

@@ -170,15 +170,23 @@ async fn a_table_that_cannot_hold_a_lease_is_refused_with_the_column() {
     }
 }
 
-/// Runs the ignored test of this name, below, where the folder is mounted read-only for it alone.
-fn in_a_read_only_folder(folder: &std::path::Path, test: &str) {
-    let script = "mount --bind \"$0\" \"$0\" && mount -o remount,ro,bind \"$0\" && exec \"$@\"";
+/// Tells this test, run again by itself, in which folder.
+const FOLDER: &str = "COMPONENT_LEASE_TEST_READ_ONLY_FOLDER";
+
+#[tokio::test]
+async fn a_file_on_a_read_only_file_system_is_refused_with_what_to_do() {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        return within_a_read_only_folder(&std::path::PathBuf::from(folder)).await;
+    }
+    // A mount for one process needs a process of its own: this test once more.
+    let file = SqliteFile::migrated().await;
+    let script = r#"mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@""#;
     let done = Command::new("unshare")
         .args(["--mount", "--map-root-user", "sh", "-c", script])
-        .arg(folder)
+        .arg(file.folder.path())
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "--ignored", test])
-        .env("READ_ONLY_FOLDER", folder)
+        .args(["--exact", "store_sqlite::a_file_on_a_read_only_file_system_is_refused_with_what_to_do"])
+        .env(FOLDER, file.folder.path())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&done.stdout);
@@ -186,17 +194,8 @@ fn in_a_read_only_folder(folder: &std::path::Path, test: &str) {
     assert!(said.contains("1 passed"), "{said}");
 }
 
-#[tokio::test]
-async fn a_file_on_a_read_only_file_system_is_refused_with_what_to_do() {
-    let file = SqliteFile::migrated().await;
-    in_a_read_only_folder(file.folder.path(), "store_sqlite::within_a_read_only_folder");
-}
-
-#[tokio::test]
-#[ignore = "run by the test above, in a folder that is read-only for it"]
-async fn within_a_read_only_folder() {
-    let path = std::path::PathBuf::from(std::env::var("READ_ONLY_FOLDER").unwrap()).join("lease.db");
-    let source = Source::url(format!("sqlite:{}", path.display()));
+async fn within_a_read_only_folder(folder: &std::path::Path) {
+    let source = Source::url(format!("sqlite:{}", folder.join("lease.db").display()));
     let pieces = &["lease.db", "read-only file system", "mount it writable"];
     says(&misconfigured(store::migrate(&source).await), pieces);
     let store = store::open(source, "test").unwrap();

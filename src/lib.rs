@@ -7,4 +7,6 @@
 pub mod clock;
 pub mod domain;
 pub mod participant;
+#[cfg(feature = "process")]
+pub mod process;
 pub mod store;

@@ -2,8 +2,10 @@
 //!
 //! A row in the table `component_lease` decides which one of many processes leads. Everything that
 //! decides is in [`domain`]; [`store`] is where the row lives; [`participant`] is what a service embeds.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+#[cfg(feature = "agent")]
+pub mod agent;
 pub mod clock;
 pub mod domain;
 pub mod participant;

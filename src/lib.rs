@@ -6,7 +6,11 @@
 
 #[cfg(feature = "agent")]
 pub mod agent;
+#[cfg(feature = "controller")]
+pub mod api;
 pub mod clock;
+#[cfg(feature = "controller")]
+pub mod controller;
 pub mod domain;
 pub mod participant;
 #[cfg(feature = "process")]

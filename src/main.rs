@@ -1,1 +1,3 @@
-fn main() {}
+fn main() {
+    print!("{}", component_lease::api::crd_yaml().unwrap());
+}

@@ -17,12 +17,19 @@
 //! | sight | what a follower saw last, and since when it is unchanged |
 //!
 //! Where to read on: [`election`] is one participant's life as a state machine, [`model`] is what a
-//! row allows, [`timing`] relates the durations.
+//! row allows, [`timing`] relates the durations, [`decide`] turns what the controller
+//! observed into a plan for labels, and [`report`] says in a status what became of it.
 
+pub mod conditions;
+pub mod decide;
 pub mod election;
+pub mod holder;
 pub mod model;
 pub mod name;
+pub mod observed;
+pub mod pod;
 pub mod record;
+pub mod report;
 pub mod timing;
 
 pub use election::{Action, Election, Ineligible, Standing, StopReason};

@@ -241,12 +241,14 @@ impl Runner {
     }
 
     async fn await_work(&mut self) {
-        let Some(term) = self.shared.term() else { return };
-        tokio::select! {
-            biased;
-            () = term.work_stopped() => {}
-            () = tokio::time::sleep(LONGEST_SLEEP) => return,
-            command = self.commands.recv(), if !self.handle_gone => return self.heard(command),
+        // A term that was over before it was made visible has no work to wait for.
+        if let Some(term) = self.shared.term() {
+            tokio::select! {
+                biased;
+                () = term.work_stopped() => {}
+                () = tokio::time::sleep(LONGEST_SLEEP) => return,
+                command = self.commands.recv(), if !self.handle_gone => return self.heard(command),
+            }
         }
         if let Some(key) = self.election.work_stopped(self.now()) {
             let limit = self.election.timing().attempt_timeout();

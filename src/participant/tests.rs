@@ -5,7 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use super::*;
-use crate::store::{MemoryStore, StandingIntent};
+use crate::domain::election::Looked;
+use crate::domain::{Take, TermKey};
+use crate::store::{Hints, MemoryStore, Outcome, Snapshot, StandingIntent, StoreError};
 
 /// A boot clock that follows tokio's (paused) time, plus what a test adds for a suspend.
 #[derive(Debug)]
@@ -123,12 +125,8 @@ async fn a_seized_term_ends_at_the_next_renewal_and_is_not_released() {
     let first = rig.start("first");
     let leadership = first.lead().await.unwrap();
     let seen = rig.row().await;
-    let thief = crate::domain::TermKey {
-        component: Rig::component(),
-        holder: HolderId::new("thief").unwrap(),
-        version: 2,
-    };
-    let take = crate::domain::Take {
+    let thief = TermKey { component: Rig::component(), holder: HolderId::new("thief").unwrap(), version: 2 };
+    let take = Take {
         term: thief,
         ttl: 10,
         expected: crate::domain::Expected::of(Some(&seen)),
@@ -192,4 +190,56 @@ async fn a_stop_grace_that_cannot_fit_is_refused_at_the_start() {
     let refused =
         Participant::builder(store, Rig::component()).ttl(10).stop_grace(Duration::from_secs(4)).start();
     assert!(matches!(refused, Err(BuildError::Timing(TimingError::StopGraceTooLong { .. }))));
+}
+
+/// A store whose takes are answered late.
+#[derive(Debug)]
+struct SlowTakes(MemoryStore);
+
+#[async_trait::async_trait]
+impl Store for SlowTakes {
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+    async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
+        self.0.look(component).await
+    }
+    async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.0.take(take).await
+    }
+    async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
+        self.0.renew(term).await
+    }
+    async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
+        self.0.release(term).await
+    }
+    async fn look_all(&self) -> Result<Snapshot, StoreError> {
+        self.0.look_all().await
+    }
+    async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
+        self.0.set_intent(component, intent).await
+    }
+    async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
+        self.0.clear_intent(component).await
+    }
+    fn hints(&self) -> Hints {
+        self.0.hints()
+    }
+    fn limit_lock_wait(&self, limit: Duration) {
+        self.0.limit_lock_wait(limit);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_take_that_is_won_while_draining_is_released_at_once() {
+    let clock = TestClock::new();
+    let store = Arc::new(SlowTakes(MemoryStore::new(clock.clone())));
+    let first = Participant::builder(store.clone(), Rig::component()).ttl(10).clock(clock).start().unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    first.drain();
+    // Fails by running for ever if the loop waits for work that never began.
+    assert_eq!(first.ended().await, End::Drained);
+    let row = store.look(&Rig::component()).await.unwrap().row.unwrap();
+    assert!(row.is_free() && row.version == 1, "taken, then given back: {row:?}");
 }

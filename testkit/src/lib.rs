@@ -8,13 +8,14 @@
 //! This crate knows nothing of `component-lease` itself.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "deadlines of tests are measured by the machine's own clocks"
-)]
+#![allow(clippy::disallowed_methods, reason = "deadlines of tests are measured by the machine's own clocks")]
 
+pub mod control_plane;
+pub mod image;
+pub mod node;
 pub mod postgres;
 pub mod scratch;
+pub mod tcp_proxy;
 pub mod wait;
 
 use std::path::{Path, PathBuf};
@@ -28,10 +29,7 @@ pub fn keep() -> bool {
 /// The root of the repository.
 #[must_use]
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the testkit lies in the repository")
-        .to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the testkit lies in the repository").to_owned()
 }
 
 /// `hack/NAME` of the repository.

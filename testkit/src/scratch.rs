@@ -59,11 +59,7 @@ impl Scratch {
     /// What a person types to end a server that was kept.
     #[must_use]
     pub fn how_to_end(&self) -> String {
-        format!(
-            "{} {}",
-            hack("end-server.sh").display(),
-            self.path.display()
-        )
+        format!("{} {}", hack("end-server.sh").display(), self.path.display())
     }
 }
 
@@ -78,10 +74,7 @@ impl Drop for Scratch {
 }
 
 fn end(path: &Path) {
-    let done = Command::new(hack("end-server.sh"))
-        .arg(path)
-        .stdin(Stdio::null())
-        .status();
+    let done = Command::new(hack("end-server.sh")).arg(path).stdin(Stdio::null()).status();
     match done {
         Ok(status) if status.success() => {}
         Ok(status) => eprintln!("ending the server in {} failed: {status}", path.display()),
@@ -116,10 +109,7 @@ fn start_watcher() -> Result<std::process::ChildStdin> {
 fn sweep() {
     static SWEPT: OnceLock<()> = OnceLock::new();
     SWEPT.get_or_init(|| {
-        let done = Command::new(hack("clean-servers.sh"))
-            .arg("--stale")
-            .stdin(Stdio::null())
-            .status();
+        let done = Command::new(hack("clean-servers.sh")).arg("--stale").stdin(Stdio::null()).status();
         if let Err(error) = done {
             eprintln!("cannot look for servers left by earlier runs: {error}");
         }

@@ -73,9 +73,8 @@ mod tests {
 
     #[tokio::test]
     async fn says_what_it_waited_for_and_the_last_error() {
-        let error = until::<()>(Duration::from_millis(50), "the moon", async || {
-            anyhow::bail!("too far away")
-        });
+        let error =
+            until::<()>(Duration::from_millis(50), "the moon", async || anyhow::bail!("too far away"));
         let text = format!("{:#}", error.await.unwrap_err());
         assert!(text.contains("the moon"), "{text}");
         assert!(text.contains("too far away"), "{text}");
@@ -83,9 +82,7 @@ mod tests {
 
     #[tokio::test]
     async fn gives_up_on_a_look_that_never_ends() {
-        let pending = until_true(Duration::from_millis(50), "nothing", async || {
-            std::future::pending().await
-        });
+        let pending = until_true(Duration::from_millis(50), "nothing", async || std::future::pending().await);
         assert!(pending.await.is_err());
     }
 }

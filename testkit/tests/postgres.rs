@@ -1,9 +1,6 @@
 //! The servers that the tests are built on, tested themselves.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "tests look at the machine's own clocks"
-)]
+#![allow(clippy::disallowed_methods, reason = "tests look at the machine's own clocks")]
 
 use std::time::Duration;
 
@@ -14,9 +11,7 @@ use component_lease_testkit::wait;
 async fn a_fresh_database_is_empty_and_goes_with_its_handle() -> anyhow::Result<()> {
     let server = postgres::shared().await?;
     let database = server.fresh_database().await?;
-    database
-        .psql("CREATE TABLE t (a INT); INSERT INTO t VALUES (1), (2)")
-        .await?;
+    database.psql("CREATE TABLE t (a INT); INSERT INTO t VALUES (1), (2)").await?;
     assert_eq!(database.psql("SELECT sum(a) FROM t").await?, "3");
 
     let name = database.name.clone();
@@ -42,17 +37,11 @@ async fn the_shared_server_outlives_the_test_that_started_it() -> anyhow::Result
 async fn statements_are_counted_by_the_server() -> anyhow::Result<()> {
     let database = postgres::shared().await?.fresh_database().await?;
     database.psql("CREATE TABLE counted (a INT)").await?;
-    assert_eq!(
-        database.statements("SELECT count(*) FROM counted%").await?,
-        0
-    );
+    assert_eq!(database.statements("SELECT count(*) FROM counted%").await?, 0);
     for _ in 0..3 {
         database.psql("SELECT count(*) FROM counted").await?;
     }
-    assert_eq!(
-        database.statements("SELECT count(*) FROM counted%").await?,
-        3
-    );
+    assert_eq!(database.statements("SELECT count(*) FROM counted%").await?, 3);
     Ok(())
 }
 
@@ -60,13 +49,8 @@ async fn statements_are_counted_by_the_server() -> anyhow::Result<()> {
 async fn a_wrong_password_is_refused() -> anyhow::Result<()> {
     let server = postgres::shared().await?;
     let url = server.url_as("postgres", "wrong", "postgres");
-    let error = Server::existing(&url)
-        .await
-        .expect_err("the password is wrong");
-    assert!(
-        format!("{error:#}").contains("password authentication failed"),
-        "{error:#}"
-    );
+    let error = Server::existing(&url).await.expect_err("the password is wrong");
+    assert!(format!("{error:#}").contains("password authentication failed"), "{error:#}");
     Ok(())
 }
 
@@ -77,10 +61,7 @@ async fn a_server_stops_starts_again_and_keeps_its_data() -> anyhow::Result<()> 
     server.psql("CREATE TABLE kept (a INT)").await?;
     for how in [Stop::Fast, Stop::Immediate] {
         server.stop(how).await?;
-        assert!(
-            server.psql("SELECT 1").await.is_err(),
-            "it still answers after {how:?}"
-        );
+        assert!(server.psql("SELECT 1").await.is_err(), "it still answers after {how:?}");
         server.start_again().await?;
         assert_eq!(server.psql("SELECT count(*) FROM kept").await?, "0");
     }
@@ -92,16 +73,10 @@ async fn a_frozen_server_answers_nobody_until_it_is_thawed() -> anyhow::Result<(
     let server = Server::start().await?;
     server.freeze_all()?;
     let asked = server.psql("SELECT 1");
-    assert!(
-        tokio::time::timeout(Duration::from_millis(500), asked)
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(500), asked).await.is_err());
     server.thaw_all()?;
-    wait::until(Duration::from_secs(10), "an answer", async || {
-        server.psql("SELECT 1").await.map(Some)
-    })
-    .await?;
+    wait::until(Duration::from_secs(10), "an answer", async || server.psql("SELECT 1").await.map(Some))
+        .await?;
     Ok(())
 }
 
@@ -110,15 +85,8 @@ async fn a_server_with_tls_refuses_plain_text_and_can_be_verified() -> anyhow::R
     let server = Server::builder().tls().start().await?;
     let authority = server.authority().expect("it has one");
     let url = server.url("postgres");
-    assert!(
-        Server::existing(&format!("{url}?sslmode=disable"))
-            .await
-            .is_err()
-    );
-    let verified = format!(
-        "{url}?sslmode=verify-full&sslrootcert={}",
-        authority.display()
-    );
+    assert!(Server::existing(&format!("{url}?sslmode=disable")).await.is_err());
+    let verified = format!("{url}?sslmode=verify-full&sslrootcert={}", authority.display());
     Server::existing(&verified).await?;
     Ok(())
 }

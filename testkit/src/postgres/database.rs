@@ -10,7 +10,6 @@ use super::programs;
 use super::server::Server;
 
 /// A database that is dropped with this value (kept with `KEEP=1`).
-#[derive(Debug)]
 pub struct Database {
     /// The superuser's URL of this database.
     pub url: String,
@@ -19,25 +18,24 @@ pub struct Database {
     administration: String,
 }
 
+impl std::fmt::Debug for Database {
+    /// Without the URLs, which hold passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 impl Database {
     pub(super) async fn create(server: &Server) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!(
-            "test_{}_{number}_{:04x}",
-            std::process::id(),
-            fastrand::u16(..)
-        );
+        let name = format!("test_{}_{number}_{:04x}", std::process::id(), fastrand::u16(..));
         server.psql(&format!("CREATE DATABASE {name}")).await?;
         let url = server.url(&name);
         if crate::keep() {
             eprintln!("KEEP=1: database {url} stays");
         }
-        Ok(Self {
-            url,
-            name,
-            administration: server.superuser_url().to_owned(),
-        })
+        Ok(Self { url, name, administration: server.superuser_url().to_owned() })
     }
 
     /// Runs SQL in this database as the superuser; the rows, one a line, fields with `|`
@@ -79,11 +77,7 @@ impl Drop for Database {
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         // A server that was stopped on purpose takes its databases along.
         let _ = psql_command(&self.administration).map(|mut command| {
-            command
-                .args(["-c", &sql])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
+            command.args(["-c", &sql]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             command.env("PGCONNECT_TIMEOUT", "2").status()
         });
     }
@@ -91,15 +85,9 @@ impl Drop for Database {
 
 pub(super) async fn psql(url: &str, sql: &str) -> Result<String> {
     let mut command = tokio::process::Command::from(psql_command(url)?);
-    command
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command
-        .kill_on_drop(true)
-        .spawn()
-        .context("cannot run psql (package postgresql-client)")?;
+    command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child =
+        command.kill_on_drop(true).spawn().context("cannot run psql (package postgresql-client)")?;
     let mut input = child.stdin.take().expect("the pipe was asked for");
     input.write_all(sql.as_bytes()).await?;
     drop(input);
@@ -188,15 +176,9 @@ mod tests {
     fn takes_a_url_apart_and_keeps_its_password_out() {
         let url = "postgres://me:p%40ss%3aw@db.example:6432/app?sslmode=require";
         let parts = parse(url).unwrap();
-        assert_eq!(
-            (parts.user.as_str(), parts.password.as_str()),
-            ("me", "p@ss:w")
-        );
+        assert_eq!((parts.user.as_str(), parts.password.as_str()), ("me", "p@ss:w"));
         assert_eq!((parts.host.as_str(), parts.port), ("db.example", 6432));
-        assert_eq!(
-            parts.without_password,
-            "postgres://me@db.example:6432/app?sslmode=require"
-        );
+        assert_eq!(parts.without_password, "postgres://me@db.example:6432/app?sslmode=require");
     }
 
     #[test]

@@ -9,20 +9,15 @@ pub fn folder() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("TEST_POSTGRES_BIN").filter(|v| !v.is_empty()) {
         let folder = PathBuf::from(folder);
         if !has_server(&folder) {
-            bail!(
-                "TEST_POSTGRES_BIN={} holds no initdb and postgres",
-                folder.display()
-            );
+            bail!("TEST_POSTGRES_BIN={} holds no initdb and postgres", folder.display());
         }
         return Ok(folder);
     }
-    newest(Path::new("/usr/lib/postgresql"))
-        .or_else(on_path)
-        .context(
-            "no PostgreSQL server programs under /usr/lib/postgresql/*/bin or on the PATH: \
+    newest(Path::new("/usr/lib/postgresql")).or_else(on_path).context(
+        "no PostgreSQL server programs under /usr/lib/postgresql/*/bin or on the PATH: \
          install them (hack/prerequisites.sh says how), or name their folder in \
          TEST_POSTGRES_BIN, or a running server in TEST_POSTGRES_URL",
-        )
+    )
 }
 
 /// `psql`: of the server's own folder, or whichever the PATH has.
@@ -50,9 +45,7 @@ fn on_path() -> Option<PathBuf> {
 }
 
 fn has_server(folder: &Path) -> bool {
-    ["initdb", "postgres"]
-        .iter()
-        .all(|name| folder.join(name).is_file())
+    ["initdb", "postgres"].iter().all(|name| folder.join(name).is_file())
 }
 
 /// The account to run as: PostgreSQL refuses to run as root.
@@ -69,9 +62,7 @@ pub fn account() -> Result<Option<(u32, u32)>> {
 }
 
 fn ids(accounts: &str, name: &str) -> Option<(u32, u32)> {
-    let line = accounts
-        .lines()
-        .find(|line| line.split(':').next() == Some(name))?;
+    let line = accounts.lines().find(|line| line.split(':').next() == Some(name))?;
     let mut fields = line.split(':').skip(2);
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }

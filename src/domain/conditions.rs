@@ -1,0 +1,182 @@
+//! Every word that the controller says about a resource: condition types, reasons, phases and
+//! event reasons. They are public API (`docs/reference.md`), so they come from here and never from
+//! free text.
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+
+        impl $name {
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => stringify!($variant)),+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// What a condition is about.
+    ConditionType {
+        /// This resource owns its component and everything below is true.
+        Ready,
+        /// The row has an unexpired holder.
+        LeaderElected,
+        /// That holder is a pod that we may route to.
+        HolderAccepted,
+        /// Exactly that pod carries the label, and the named Service selects it.
+        Routed,
+        /// The last look at the database succeeded.
+        StoreReachable,
+        /// Only shown while it is true: the database gives out versions below one that was seen before.
+        VersionRegressed,
+    }
+}
+
+words! {
+    /// Why a condition is as it is.
+    Reason {
+        /// Ready: all is well.
+        LeaderRouted,
+        /// LeaderElected: the row is held and renewed.
+        Held,
+        /// LeaderElected: nobody holds the row.
+        Vacant,
+        /// LeaderElected: the holder stopped renewing.
+        Expired,
+        /// The row has not been looked at for long enough to tell.
+        NotYetKnown,
+        /// HolderAccepted: the holder is one of the candidate pods.
+        HolderIsCandidate,
+        /// HolderAccepted: the holder is no pod that this resource may route to.
+        HolderRejected,
+        /// There is no leader to judge or to route to.
+        NoLeader,
+        /// Routed: the label is where it belongs.
+        LabelApplied,
+        /// Routed: a pod that does not lead carries the leader label and cannot be stripped.
+        StripFailed,
+        /// Routed: the leader's pod could not be labelled.
+        LabelFailed,
+        /// Routed: somebody else put the leader label on a pod; it is being removed.
+        ForeignLabel,
+        /// Routed: the Service of `spec.routing.service` does not exist.
+        ServiceMissing,
+        /// Routed: the Service does not select the leader's pod.
+        ServiceSelectorMismatch,
+        /// Routed: a Service of that name exists, and we did not make it.
+        ServiceNotOurs,
+        /// Routed: the managed Service could not be written.
+        ServiceFailed,
+        /// Routed: the selector of the resource matches no pod.
+        NoCandidates,
+        /// Routed: the controller may not watch or change what it needs to.
+        Forbidden,
+        /// StoreReachable: the last look succeeded.
+        StoreAnswered,
+        /// StoreReachable: the database does not answer.
+        StoreUnreachable,
+        /// StoreReachable: the database answers, but cannot be used as it is.
+        StoreMisconfigured,
+        /// Ready: another resource claims the same component, or the same label key on the same pods, and was first.
+        Conflict,
+        /// Ready: the resource cannot be reconciled as written.
+        InvalidSpec,
+        /// VersionRegressed: the row's version is below the floor.
+        VersionBelowFloor,
+    }
+}
+
+words! {
+    /// A resource in one word.
+    Phase { Held, Vacant, Expired, Unknown, Conflict }
+}
+
+words! {
+    /// Why an Event is recorded.
+    EventReason {
+        LeaderElected,
+        LeaseExpired,
+        LeaseReleased,
+        HolderRejected,
+        ForeignLabelRemoved,
+        Conflict,
+        InvalidSpec,
+        StoreUnreachable,
+        StoreReachable,
+        VersionRegressed,
+    }
+}
+
+/// The status of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truth {
+    True,
+    False,
+    Unknown,
+}
+
+impl Truth {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl From<bool> for Truth {
+    fn from(value: bool) -> Self {
+        if value { Self::True } else { Self::False }
+    }
+}
+
+/// A condition without its times: what decides whether a status is written again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    pub kind: ConditionType,
+    pub status: Truth,
+    pub reason: Reason,
+    pub message: String,
+}
+
+impl Condition {
+    #[must_use]
+    pub fn new(
+        kind: ConditionType,
+        status: impl Into<Truth>,
+        reason: Reason,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { kind, status: status.into(), reason, message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outward_word_is_in_the_reference() {
+        let reference = include_str!("../../docs/reference.md");
+        let words = (ConditionType::ALL.iter().map(|w| w.as_str()))
+            .chain(Reason::ALL.iter().map(|w| w.as_str()))
+            .chain(Phase::ALL.iter().map(|w| w.as_str()))
+            .chain(EventReason::ALL.iter().map(|w| w.as_str()));
+        for word in words {
+            assert!(reference.contains(&format!("`{word}`")), "docs/reference.md does not name `{word}`");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Which pod is the holder? A database user must not be able to steer a Service, so a holder is
+//! only believed to be a pod that the resource already counts among its candidates.
+
+use super::name::OwnFormat;
+use super::pod::{Pod, Selector};
+use super::record::LeaseRow;
+
+/// Why a holder is no pod that may be routed to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    #[error("holder {holder} names no pod of this namespace")]
+    NoSuchPod { holder: String },
+    #[error(
+        "holder {holder} could be any of the pods {pods}; give the pods names of which none is the beginning of another"
+    )]
+    Ambiguous { holder: String, pods: String },
+    #[error("holder {holder} names pod {pod}, which spec.selector does not match")]
+    OutsideSelector { holder: String, pod: String },
+    #[error("holder {holder} names pod {pod}, which has finished")]
+    Finished { holder: String, pod: String },
+    #[error(
+        "holder {holder} was made by another pod of the name {pod}: that one's UID begins with {expected}, this one's is {uid}"
+    )]
+    OtherUid { holder: String, pod: String, expected: String, uid: String },
+    #[error("holder {holder} names pod {pod}, which started after the lease was taken")]
+    StartedLater { holder: String, pod: String },
+}
+
+/// What may follow a pod's name in a foreign holder id.
+const SEPARATORS: [char; 7] = ['_', ':', '/', '@', '#', '.', '-'];
+
+/// What our own format carries of a pod's UID.
+const UID_PART: usize = 8;
+
+/// A pod's clock and the database's may differ by this much (ms) when a foreign holder is judged.
+const CLOCK_TOLERANCE: i64 = 5_000;
+
+/// The pod that the row's holder is, among the pods of the resource's namespace.
+pub fn pod_of<'p>(row: &LeaseRow, pods: &'p [Pod], selector: &Selector) -> Result<&'p Pod, Rejection> {
+    let holder = || row.holder.clone();
+    // A program that was not told its pod's UID writes a process id, which is never that long: it
+    // says no more than a foreign one.
+    let own = OwnFormat::parse(&row.holder).filter(|own| own.origin.len() == UID_PART).and_then(|own| {
+        let pod = pods.iter().find(|pod| pod.name == own.name)?;
+        Some((own, pod))
+    });
+    let pod = match own {
+        Some((own, pod)) if pod.uid.starts_with(own.origin) => pod,
+        Some((own, pod)) => {
+            return Err(Rejection::OtherUid {
+                holder: holder(),
+                pod: pod.name.clone(),
+                expected: own.origin.to_owned(),
+                uid: pod.uid.clone(),
+            });
+        }
+        None => foreign(row, pods)?,
+    };
+    if !selector.matches(&pod.labels) {
+        return Err(Rejection::OutsideSelector { holder: holder(), pod: pod.name.clone() });
+    }
+    if pod.finished {
+        return Err(Rejection::Finished { holder: holder(), pod: pod.name.clone() });
+    }
+    Ok(pod)
+}
+
+/// Programs with their own SQL write the pod's name, its name and something behind a separator, or its IP.
+fn foreign<'p>(row: &LeaseRow, pods: &'p [Pod]) -> Result<&'p Pod, Rejection> {
+    let holder = row.holder.as_str();
+    let named = |pod: &Pod| {
+        holder
+            .strip_prefix(pod.name.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(SEPARATORS))
+    };
+    let longest = pods.iter().filter(|pod| named(pod)).map(|pod| pod.name.len()).max();
+    let mut matches: Vec<&Pod> = match longest {
+        Some(length) => pods.iter().filter(|pod| pod.name.len() == length && named(pod)).collect(),
+        // The address of a finished pod is free for another.
+        None => {
+            let at = |pod: &Pod| !pod.finished && pod.ips.iter().any(|ip| by_ip(holder, ip));
+            pods.iter().filter(|pod| at(pod)).collect()
+        }
+    };
+    // "web-1" is both the pod "web-1" and something behind the pod "web": only the whole name is
+    // beyond doubt when there is a shorter one.
+    if let Some(length) = longest
+        && holder.len() != length
+    {
+        let others = pods.iter().filter(|pod| pod.name.len() < length && named(pod));
+        let dash = holder[length..].starts_with('-');
+        if dash {
+            matches.extend(others);
+        }
+    }
+    match matches.as_slice() {
+        [] => Err(Rejection::NoSuchPod { holder: holder.to_owned() }),
+        [pod] => {
+            // A pod of the same name that came after the lease is not the one that took it.
+            let later = pod.started.is_some_and(|started| started > row.lease_time + CLOCK_TOLERANCE);
+            if later {
+                Err(Rejection::StartedLater { holder: holder.to_owned(), pod: pod.name.clone() })
+            } else {
+                Ok(pod)
+            }
+        }
+        several => Err(Rejection::Ambiguous {
+            holder: holder.to_owned(),
+            pods: several.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>().join(", "),
+        }),
+    }
+}
+
+fn by_ip(holder: &str, ip: &str) -> bool {
+    holder.strip_prefix(ip).is_some_and(|rest| {
+        rest.is_empty() || (!ip.contains(':') && rest.starts_with([':', '_', '/', '@', '#']))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pod::Requirement;
+    use super::*;
+
+    fn pod(name: &str) -> Pod {
+        Pod {
+            name: name.into(),
+            uid: "8b7e12c0-1111-4222-8333-444455556666".into(),
+            labels: [("app".to_owned(), "d".to_owned())].into(),
+            ips: vec![format!("10.0.0.{}", name.len())],
+            started: Some(1_000),
+            ..Pod::default()
+        }
+    }
+
+    fn selector() -> Selector {
+        Selector::new(vec![Requirement::In("app".into(), vec!["d".into()])]).unwrap()
+    }
+
+    fn judge(holder: &str, pods: &[Pod]) -> Result<String, Rejection> {
+        let row =
+            LeaseRow { holder: holder.into(), lease_time: 2_000, renew_time: 2_000, version: 1, ttl: 30 };
+        pod_of(&row, pods, &selector()).map(|pod| pod.name.clone())
+    }
+
+    #[test]
+    fn our_own_format_is_the_pod_with_that_name_and_uid() {
+        let pods = [pod("d-1"), pod("d-2")];
+        assert_eq!(judge("d-1_8b7e12c0_1f0c9a3d", &pods).unwrap(), "d-1");
+    }
+
+    #[test]
+    fn a_replaced_pod_of_the_same_name_is_not_the_holder() {
+        assert!(matches!(judge("d-1_deadbeef_1f0c9a3d", &[pod("d-1")]), Err(Rejection::OtherUid { .. })));
+    }
+
+    #[test]
+    fn a_process_id_is_not_taken_for_the_beginning_of_a_uid() {
+        let late = Pod { started: Some(60_000), ..pod("d-1") };
+        assert_eq!(judge("d-1_8_1f0c9a3d", &[pod("d-1")]).unwrap(), "d-1");
+        assert!(matches!(judge("d-1_8_1f0c9a3d", &[late]), Err(Rejection::StartedLater { .. })));
+    }
+
+    #[test]
+    fn the_address_of_a_finished_pod_belongs_to_the_one_that_has_it_now() {
+        let pods = [Pod { finished: true, ..pod("d-1") }, pod("d-2")];
+        assert_eq!(judge("10.0.0.3:8080", &pods).unwrap(), "d-2");
+    }
+
+    #[test]
+    fn a_process_on_a_developers_machine_is_no_pod() {
+        assert!(matches!(judge("laptop_4711_1f0c9a3d", &[pod("d-1")]), Err(Rejection::NoSuchPod { .. })));
+    }
+
+    #[test]
+    fn foreign_holders_are_the_name_or_the_name_and_a_separator() {
+        let pods = [pod("d-1"), pod("d-23")];
+        for holder in ["d-1", "d-1_x", "d-1:8080", "d-1/7", "d-1@host", "d-1#2", "d-1.svc"] {
+            assert_eq!(judge(holder, &pods).unwrap(), "d-1", "{holder}");
+        }
+        assert!(matches!(judge("d-12", &pods), Err(Rejection::NoSuchPod { .. })));
+    }
+
+    #[test]
+    fn the_longest_name_wins_and_a_doubtful_one_is_rejected() {
+        let pods = [pod("web"), pod("web-1")];
+        assert_eq!(judge("web-1", &pods).unwrap(), "web-1");
+        assert_eq!(judge("web-1:80", &pods).unwrap(), "web-1");
+        assert!(matches!(judge("web-1-7", &pods), Err(Rejection::Ambiguous { .. })));
+    }
+
+    #[test]
+    fn a_foreign_holder_may_be_a_pod_ip() {
+        let pods = [pod("d-1"), pod("d-23")];
+        assert_eq!(judge("10.0.0.4:8080", &pods).unwrap(), "d-23");
+        assert!(judge("10.0.0.44", &pods).is_err());
+    }
+
+    #[test]
+    fn a_foreign_holders_pod_must_have_been_there_when_the_lease_was_taken() {
+        let late = Pod { started: Some(60_000), ..pod("d-1") };
+        assert!(matches!(judge("d-1", &[late]), Err(Rejection::StartedLater { .. })));
+    }
+
+    #[test]
+    fn a_pod_outside_the_selector_or_finished_is_rejected() {
+        let outside = Pod { labels: [].into(), ..pod("d-1") };
+        assert!(matches!(judge("d-1_8b7e12c0_1f0c9a3d", &[outside]), Err(Rejection::OutsideSelector { .. })));
+        let finished = Pod { finished: true, ..pod("d-1") };
+        assert!(matches!(judge("d-1", &[finished]), Err(Rejection::Finished { .. })));
+    }
+}

@@ -1,0 +1,157 @@
+//! What the controller knows about one resource when it decides: plain data, gathered by
+//! `controller::observe`.
+
+use std::collections::BTreeMap;
+
+use super::conditions::{Condition, Phase};
+use super::name::ComponentName;
+use super::pod::{Pod, Selector};
+use super::record::LeaseRow;
+use super::timing::Moment;
+
+/// A resource whose spec was validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub generation: i64,
+    pub component: ComponentName,
+    /// Seconds.
+    pub ttl: u32,
+    pub selector: Selector,
+    pub labels: LabelScheme,
+    pub on_store_unreachable: OnStoreUnreachable,
+    pub service: Option<DesiredService>,
+}
+
+/// What is put on pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelScheme {
+    pub key: String,
+    pub leader: String,
+    pub standby: String,
+}
+
+/// What happens to the label while the database does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStoreUnreachable {
+    Keep,
+    /// Once the last known lease has run out.
+    Remove,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredService {
+    pub name: String,
+    /// Made and owned by us; otherwise only checked.
+    pub managed: bool,
+    pub ports: Vec<ServicePort>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePort {
+    pub name: Option<String>,
+    pub port: i32,
+    /// A number or a name.
+    pub target: Option<String>,
+    pub protocol: String,
+}
+
+/// Whether this resource may act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    First,
+    /// Another resource was first; the text says which and what is contested.
+    Taken(String),
+}
+
+/// What the controller last saw of the row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowSight {
+    /// No look has succeeded since the controller began, at this moment.
+    Never { since: Moment },
+    /// As of the last look that succeeded; unchanged since that moment on our own boot clock.
+    Seen { row: Option<LeaseRow>, since: Moment },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreSight {
+    Answers,
+    Unreachable(String),
+    Misconfigured(String),
+}
+
+/// The pods of the namespace that concern this resource, or why they cannot be listed.
+pub type Pods = Result<Vec<Pod>, String>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServiceSight {
+    /// The resource names none.
+    NotAsked,
+    Missing,
+    Exists {
+        ours: bool,
+        selector: BTreeMap<String, String>,
+        ports: Vec<ServicePort>,
+        resource_version: String,
+    },
+    /// They cannot be watched.
+    Unknown(String),
+}
+
+/// What the status said before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub phase: Option<Phase>,
+    pub holder: Option<String>,
+    pub holder_pod: Option<HolderPod>,
+    pub version: i64,
+    pub floor: i64,
+    pub transitions: i64,
+    pub applied: Option<LabelScheme>,
+}
+
+/// The leader's pod as it was when it was labelled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HolderPod {
+    pub name: String,
+    pub uid: String,
+    pub node: Option<String>,
+    pub container_ids: Vec<String>,
+}
+
+/// Everything a decision is made of.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    pub desired: Desired,
+    pub memory: Memory,
+    pub claim: Claim,
+    pub store: StoreSight,
+    pub row: RowSight,
+    /// The row was looked at again after a pod was seen that carries a later version.
+    pub row_confirmed: bool,
+    pub pods: Pods,
+    pub service: ServiceSight,
+    pub now: Moment,
+}
+
+/// What the status is to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    pub observed_generation: i64,
+    pub phase: Phase,
+    pub holder: Option<String>,
+    pub holder_pod: Option<HolderPod>,
+    pub version: i64,
+    pub ttl: Option<i64>,
+    /// Database time, ms.
+    pub lease_time: Option<i64>,
+    /// Database time, ms, as of this writing: renewals are not mirrored.
+    pub renew_time: Option<i64>,
+    pub floor: i64,
+    pub transitions: i64,
+    pub candidates: i64,
+    pub applied: Option<LabelScheme>,
+    pub conditions: Vec<Condition>,
+}

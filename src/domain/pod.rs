@@ -1,0 +1,155 @@
+//! Pods as the decision sees them: what was observed, with nothing of a Kubernetes client in it.
+
+use std::collections::BTreeMap;
+
+/// Prefix of every label and annotation that is ours.
+pub const PREFIX: &str = "componentlease.io/";
+
+/// One observed pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pod {
+    pub name: String,
+    pub uid: String,
+    /// Goes into every patch, so that a patch made on an older view fails.
+    pub resource_version: String,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub ips: Vec<String>,
+    pub node: Option<String>,
+    /// Phase Succeeded or Failed.
+    pub finished: bool,
+    /// When the kubelet accepted it: ms since 1970 UTC.
+    pub started: Option<i64>,
+    pub container_ids: Vec<String>,
+}
+
+/// Which pods are candidates. Never empty: an empty selector would mean every pod of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selector(Vec<Requirement>);
+
+/// One line of a selector; all must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Requirement {
+    In(String, Vec<String>),
+    NotIn(String, Vec<String>),
+    Exists(String),
+    DoesNotExist(String),
+}
+
+impl Requirement {
+    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        match self {
+            Self::In(key, values) => labels.get(key).is_some_and(|value| values.contains(value)),
+            Self::NotIn(key, values) => labels.get(key).is_none_or(|value| !values.contains(value)),
+            Self::Exists(key) => labels.contains_key(key),
+            Self::DoesNotExist(key) => !labels.contains_key(key),
+        }
+    }
+
+    fn key(&self) -> &str {
+        match self {
+            Self::In(key, _) | Self::NotIn(key, _) | Self::Exists(key) | Self::DoesNotExist(key) => key,
+        }
+    }
+}
+
+impl Selector {
+    /// `None` when there is no requirement at all.
+    #[must_use]
+    pub fn new(requirements: Vec<Requirement>) -> Option<Self> {
+        (!requirements.is_empty()).then_some(Self(requirements))
+    }
+
+    #[must_use]
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.0.iter().all(|requirement| requirement.matches(labels))
+    }
+
+    #[must_use]
+    pub fn mentions(&self, key: &str) -> bool {
+        self.0.iter().any(|requirement| requirement.key() == key)
+    }
+}
+
+/// The keys under which a lease marks pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marks {
+    pub version: String,
+    pub label: String,
+}
+
+impl Marks {
+    /// Of the lease with this name.
+    #[must_use]
+    pub fn of(lease: &str) -> Self {
+        Self { version: format!("{PREFIX}{lease}-version"), label: format!("{PREFIX}{lease}-label") }
+    }
+
+    /// The names of the leases that have stamped a pod, and the label key each of them used.
+    pub fn stamps(pod: &Pod) -> impl Iterator<Item = (&str, String)> {
+        pod.annotations.keys().filter_map(|key| {
+            let lease = key.strip_prefix(PREFIX)?.strip_suffix("-version")?;
+            let label = pod.annotations.get(&Self::of(lease).label);
+            Some((lease, label.cloned().unwrap_or_else(|| default_label_key(lease))))
+        })
+    }
+}
+
+#[must_use]
+pub fn default_label_key(lease: &str) -> String {
+    format!("{PREFIX}{lease}")
+}
+
+impl Pod {
+    /// The version that this lease last stamped on the pod.
+    #[must_use]
+    pub fn stamped(&self, marks: &Marks) -> Option<i64> {
+        self.annotations.get(&marks.version)?.parse().ok()
+    }
+
+    #[must_use]
+    pub fn has_label(&self, key: &str, value: &str) -> bool {
+        self.labels.get(key).is_some_and(|v| v == value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_selector_matches_as_kubernetes_does() {
+        let s = |r| Selector::new(vec![r]).unwrap();
+        let app = labels(&[("app", "discovery")]);
+        let v = vec!["discovery".to_owned()];
+        assert!(s(Requirement::In("app".into(), v.clone())).matches(&app));
+        assert!(!s(Requirement::In("app".into(), v.clone())).matches(&labels(&[])));
+        assert!(
+            s(Requirement::NotIn("app".into(), v.clone())).matches(&labels(&[])),
+            "absent counts as not in"
+        );
+        assert!(!s(Requirement::NotIn("app".into(), v)).matches(&app));
+        assert!(s(Requirement::Exists("app".into())).matches(&app));
+        assert!(s(Requirement::DoesNotExist("other".into())).matches(&app));
+        assert_eq!(Selector::new(vec![]), None);
+    }
+
+    #[test]
+    fn a_stamped_pod_tells_which_lease_and_which_label_key() {
+        let pod = Pod {
+            annotations: labels(&[
+                ("componentlease.io/a-version", "3"),
+                ("componentlease.io/b-version", "4"),
+                ("componentlease.io/b-label", "example.org/role"),
+                ("other.io/c-version", "5"),
+            ]),
+            ..Pod::default()
+        };
+        let stamps: Vec<_> = Marks::stamps(&pod).collect();
+        assert_eq!(stamps, [("a", "componentlease.io/a".to_owned()), ("b", "example.org/role".to_owned())]);
+    }
+}

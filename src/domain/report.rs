@@ -1,0 +1,285 @@
+//! From the plan and what became of it to the status: pure, so that every sentence that the
+//! controller says can be tested.
+
+use super::conditions::{Condition, ConditionType, Phase, Reason, Truth};
+use super::decide::{Lead, Plan, holder_pod, service_selector};
+use super::observed::{Observed, OnStoreUnreachable, RowSight, ServiceSight, Status, StoreSight};
+
+/// What became of a plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Pods that carry the leader label and could not be stripped, with the reason.
+    pub strip_failed: Vec<String>,
+    /// Pods that could not be stamped: they do not carry the leader label, and do not stop the rest.
+    pub stamp_failed: Vec<String>,
+    /// Why the leader's pod could not be labelled.
+    pub label_failed: Option<String>,
+    /// Why a managed Service could not be written.
+    pub service_failed: Option<String>,
+    /// A patch found its pod changed: decide again on a fresh view.
+    pub conflict: bool,
+}
+
+impl Outcome {
+    /// Something to try again, with back-off.
+    #[must_use]
+    pub fn failed(&self) -> Option<String> {
+        let parts = [
+            (!self.strip_failed.is_empty()).then(|| self.strip_failed.join("; ")),
+            (!self.stamp_failed.is_empty()).then(|| self.stamp_failed.join("; ")),
+            self.label_failed.clone(),
+            self.service_failed.clone(),
+        ];
+        let text = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+/// The status of a resource that was acted upon.
+#[must_use]
+pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
+    let row = plan.lead.row();
+    // Labels may have been removed without the row ever having been seen.
+    let unknown = matches!(plan.lead, Lead::Unknown) || matches!(o.row, RowSight::Never { .. });
+    let phase = match &plan.lead {
+        _ if unknown => Phase::Unknown,
+        Lead::Held(..) => Phase::Held,
+        Lead::Unknown | Lead::LastKnown(_) => Phase::Unknown,
+        Lead::Vacant(_) => Phase::Vacant,
+        Lead::Expired(_) => Phase::Expired,
+    };
+    let mut conditions = vec![elected(o, plan), accepted(o, plan), routed(o, plan, outcome), reachable(o)];
+    conditions.insert(0, ready(o, &conditions));
+    let regressed = !unknown && plan.version < o.memory.floor;
+    if regressed {
+        conditions.push(Condition::new(
+            ConditionType::VersionRegressed,
+            true,
+            Reason::VersionBelowFloor,
+            format!(
+                "the row carries version {}, but {} has been seen: the database has lost writes or was reset, and fencing tokens may repeat",
+                plan.version, o.memory.floor
+            ),
+        ));
+    }
+    Status {
+        observed_generation: o.desired.generation,
+        phase,
+        holder: match row {
+            Some(row) if !row.is_free() => Some(row.holder.clone()),
+            None if unknown => o.memory.holder.clone(),
+            _ => None,
+        },
+        holder_pod: holder_pod(o, plan),
+        version: if unknown { o.memory.version } else { plan.version },
+        ttl: row.map(|row| row.ttl),
+        lease_time: row.map(|row| row.lease_time),
+        renew_time: row.map(|row| row.renew_time).filter(|at| *at > 0),
+        floor: o.memory.floor.max(plan.version),
+        transitions: o.memory.transitions + i64::from(plan.transition),
+        candidates: i64::try_from(plan.candidates).unwrap_or(i64::MAX),
+        applied: Some(o.desired.labels.clone()),
+        conditions,
+    }
+}
+
+/// The status of a resource that may not act: what it had applied before is remembered.
+#[must_use]
+pub fn report_conflict(o: &Observed, by: &str) -> Status {
+    let condition = |kind, status: Truth| Condition::new(kind, status, Reason::Conflict, by);
+    Status {
+        observed_generation: o.desired.generation,
+        phase: Phase::Conflict,
+        holder: None,
+        holder_pod: None,
+        version: 0,
+        ttl: None,
+        lease_time: None,
+        renew_time: None,
+        floor: o.memory.floor,
+        transitions: o.memory.transitions,
+        candidates: 0,
+        applied: o.memory.applied.clone(),
+        conditions: vec![
+            condition(ConditionType::Ready, Truth::False),
+            condition(ConditionType::LeaderElected, Truth::Unknown),
+            condition(ConditionType::HolderAccepted, Truth::Unknown),
+            condition(ConditionType::Routed, Truth::Unknown),
+            reachable(o),
+        ],
+    }
+}
+
+/// Why nothing can be said about the row.
+fn not_known(o: &Observed, kind: ConditionType) -> Condition {
+    let (reason, message) = match (&o.row, &o.store) {
+        (RowSight::Never { .. }, StoreSight::Answers) => {
+            (Reason::NotYetKnown, "the row has not been seen yet")
+        }
+        (RowSight::Never { .. }, _) => {
+            (Reason::StoreUnreachable, "the database has not answered since the controller started")
+        }
+        (RowSight::Seen { .. }, _) => (
+            Reason::StoreUnreachable,
+            "a pod carries a later version than the row that was last seen, and the database does not answer",
+        ),
+    };
+    Condition::new(kind, Truth::Unknown, reason, message)
+}
+
+fn elected(o: &Observed, plan: &Plan) -> Condition {
+    let c = |status: Truth, reason, message: String| {
+        Condition::new(ConditionType::LeaderElected, status, reason, message)
+    };
+    if matches!(o.row, RowSight::Never { .. }) {
+        return not_known(o, ConditionType::LeaderElected);
+    }
+    match &plan.lead {
+        Lead::Held(row, _) => {
+            c(Truth::True, Reason::Held, format!("{} holds version {}", row.holder, plan.version))
+        }
+        Lead::Vacant(None) => {
+            c(Truth::False, Reason::Vacant, "no participant has ever taken this component".into())
+        }
+        Lead::Vacant(Some(_)) => c(Truth::False, Reason::Vacant, "the last holder released the lease".into()),
+        Lead::Expired(row) => c(
+            Truth::False,
+            Reason::Expired,
+            format!("{} stopped renewing version {}", row.holder, plan.version),
+        ),
+        Lead::LastKnown(row) => c(
+            Truth::Unknown,
+            Reason::StoreUnreachable,
+            format!("{} held version {} when the database last answered", row.holder, plan.version),
+        ),
+        Lead::Unknown => not_known(o, ConditionType::LeaderElected),
+    }
+}
+
+fn accepted(o: &Observed, plan: &Plan) -> Condition {
+    let c = |status: Truth, reason, message: String| {
+        Condition::new(ConditionType::HolderAccepted, status, reason, message)
+    };
+    match (&plan.lead, &plan.leader) {
+        (Lead::Unknown, _) => not_known(o, ConditionType::HolderAccepted),
+        (_, Some(Ok(pod))) => {
+            c(Truth::True, Reason::HolderIsCandidate, format!("the holder is pod {}", pod.name))
+        }
+        (_, Some(Err(rejection))) => c(Truth::False, Reason::HolderRejected, rejection.to_string()),
+        (Lead::Held(..) | Lead::LastKnown(_), None) => {
+            c(Truth::Unknown, Reason::Forbidden, "the pods cannot be listed".into())
+        }
+        (_, None) => c(Truth::False, Reason::NoLeader, "nobody leads".into()),
+    }
+}
+
+fn routed(o: &Observed, plan: &Plan, outcome: &Outcome) -> Condition {
+    let c = |status: Truth, reason, message: String| {
+        Condition::new(ConditionType::Routed, status, reason, message)
+    };
+    let no = |reason, message: String| c(Truth::False, reason, message);
+    if let Err(error) = &o.pods {
+        return c(Truth::Unknown, Reason::Forbidden, error.clone());
+    }
+    if !outcome.strip_failed.is_empty() {
+        return no(Reason::StripFailed, outcome.strip_failed.join("; "));
+    }
+    if let Some(error) = &outcome.label_failed {
+        return no(Reason::LabelFailed, error.clone());
+    }
+    if !plan.foreign.is_empty() {
+        let pods = plan.foreign.join(", ");
+        return no(
+            Reason::ForeignLabel,
+            format!("somebody else put the leader label on {pods}; it was removed"),
+        );
+    }
+    if let Some(problem) = service_problem(o, outcome) {
+        return problem;
+    }
+    match (&plan.lead, &plan.leader) {
+        (Lead::Unknown, _) => not_known(o, ConditionType::Routed),
+        (_, Some(Ok(pod))) => c(
+            Truth::True,
+            Reason::LabelApplied,
+            format!("pod {} alone carries {}={}", pod.name, o.desired.labels.key, o.desired.labels.leader),
+        ),
+        _ if plan.candidates == 0 => {
+            no(Reason::NoCandidates, "spec.selector matches no running pod in this namespace".into())
+        }
+        (_, Some(Err(_))) => no(Reason::HolderRejected, "the holder is no pod that may be routed to".into()),
+        (_, None) => no(Reason::NoLeader, "nobody leads, so no pod carries the leader label".into()),
+    }
+}
+
+fn service_problem(o: &Observed, outcome: &Outcome) -> Option<Condition> {
+    let service = o.desired.service.as_ref()?;
+    let c = |status: Truth, reason, message: String| {
+        Some(Condition::new(ConditionType::Routed, status, reason, message))
+    };
+    let name = &service.name;
+    if let Some(error) = &outcome.service_failed {
+        return c(Truth::False, Reason::ServiceFailed, error.clone());
+    }
+    match &o.service {
+        ServiceSight::Unknown(error) => c(Truth::Unknown, Reason::Forbidden, error.clone()),
+        ServiceSight::Missing if !service.managed => c(
+            Truth::False,
+            Reason::ServiceMissing,
+            format!("Service {name} does not exist; create it, or set spec.routing.service.managed"),
+        ),
+        ServiceSight::Exists { ours: false, .. } if service.managed => c(
+            Truth::False,
+            Reason::ServiceNotOurs,
+            format!(
+                "Service {name} exists and was not made by this resource; it is left alone. Delete it, choose another name, or unset spec.routing.service.managed"
+            ),
+        ),
+        ServiceSight::Exists { selector, .. } if !service.managed => {
+            let wanted = service_selector(o);
+            let (key, value) = wanted.iter().next()?;
+            (selector.get(key) != Some(value))
+                .then(|| {
+                    c(
+                        Truth::False,
+                        Reason::ServiceSelectorMismatch,
+                        format!("Service {name} does not select {key}={value}, so it reaches pods that do not lead; add that to its selector"),
+                    )
+                })
+                .flatten()
+        }
+        _ => None,
+    }
+}
+
+fn reachable(o: &Observed) -> Condition {
+    let c = |status: Truth, reason, message: &str| {
+        Condition::new(ConditionType::StoreReachable, status, reason, message)
+    };
+    match &o.store {
+        StoreSight::Answers if matches!(o.row, RowSight::Never { .. }) => {
+            c(Truth::Unknown, Reason::NotYetKnown, "the database has not been asked yet")
+        }
+        StoreSight::Answers => c(Truth::True, Reason::StoreAnswered, "the database answers"),
+        StoreSight::Unreachable(error) => c(Truth::False, Reason::StoreUnreachable, error),
+        StoreSight::Misconfigured(error) => c(Truth::False, Reason::StoreMisconfigured, error),
+    }
+}
+
+/// True when all the others are; with the database down and labels kept it is not known.
+fn ready(o: &Observed, others: &[Condition]) -> Condition {
+    let kept = o.store != StoreSight::Answers && o.desired.on_store_unreachable == OnStoreUnreachable::Keep;
+    let worst = (others
+        .iter()
+        .find(|c| c.status == Truth::False && !(kept && c.kind == ConditionType::StoreReachable)))
+    .or_else(|| others.iter().find(|c| c.status != Truth::True));
+    match worst {
+        None => {
+            Condition::new(ConditionType::Ready, true, Reason::LeaderRouted, "the leader's pod is routed to")
+        }
+        Some(bad) => {
+            let status = if kept { Truth::Unknown } else { bad.status };
+            Condition::new(ConditionType::Ready, status, bad.reason, bad.message.clone())
+        }
+    }
+}

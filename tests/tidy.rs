@@ -11,7 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["domain", "clock"]),
     ("api", &["domain"]),
     ("participant", &["store", "domain", "clock"]),
-    ("controller", &["store", "api", "domain", "clock", "participant"]),
+    ("controller", &["store", "api", "domain", "clock", "participant", "process"]),
     ("agent", &["participant", "store", "process", "domain", "clock"]),
 ];
 

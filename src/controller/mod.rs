@@ -11,6 +11,7 @@
 //! Of several replicas the one that leads by a Kubernetes Lease acts ([`election`]).
 
 mod apply;
+pub mod command;
 mod election;
 mod error;
 mod metrics;

@@ -101,3 +101,29 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// dead participant do not revive its row. In force from the next statement.
     fn limit_lock_wait(&self, limit: Duration);
 }
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{MemoryStore, Outcome, Source, Store, migrate, open};
+    use crate::clock::SystemClock;
+    use crate::domain::{ComponentName, Expected, Generation, HolderId, Take, TermKey};
+
+    #[tokio::test]
+    async fn a_take_that_was_decided_on_another_life_of_the_database_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Source::url(format!("sqlite:{}", folder.path().join("lease.db").display()));
+        migrate(&source).await.unwrap();
+        let stores: [Arc<dyn Store>; 2] =
+            [Arc::new(MemoryStore::new(Arc::new(SystemClock))), open(source, "test").unwrap()];
+        for store in stores {
+            let component = ComponentName::new("c").unwrap();
+            let term = TermKey { component, holder: HolderId::new("a").unwrap(), version: 1 };
+            let other = Generation("another".to_owned());
+            let take = Take { term, ttl: 5, expected: Expected::Missing, generation: other };
+            assert_eq!(store.take(&take).await.unwrap(), Outcome::Lost);
+            assert_eq!(store.look(&take.term.component).await.unwrap().row, None);
+        }
+    }
+}

@@ -14,7 +14,7 @@ use crate::store::{Hint, HintSender, StoreError};
 const CHANNEL: &str = "component_lease";
 /// A connection that died without a word (a firewall, a vanished host) is found out this late.
 const PING_EVERY: Duration = Duration::from_secs(30);
-const PING_LIMIT: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_MOST: Duration = Duration::from_secs(15);
 
@@ -52,9 +52,13 @@ async fn listen_once(place: &Place, sender: &HintSender, retry: &mut Duration) -
         .idle_timeout(None)
         .max_lifetime(None)
         .connect_lazy_with(place.options()?);
-    let mut listener = PgListener::connect_with(&pool).await.map_err(failed)?;
-    listener.eager_reconnect(false);
-    listener.listen(CHANNEL).await.map_err(failed)?;
+    let listening = async {
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.eager_reconnect(false);
+        listener.listen(CHANNEL).await?;
+        Ok(listener)
+    };
+    let mut listener = within(ANSWER_LIMIT, listening, place).await?;
     *retry = RETRY_FIRST;
     // What happened before is not known.
     sender.send(Hint::Any);
@@ -65,15 +69,18 @@ async fn listen_once(place: &Place, sender: &HintSender, retry: &mut Duration) -
             }
             Ok(Ok(None)) => return Ok(()),
             Ok(Err(error)) => return Err(failed(error)),
-            Err(_) => ping(&mut listener, place).await?,
+            Err(_) => within(ANSWER_LIMIT, async { listener.acquire().await?.ping().await }, place).await?,
         }
     }
 }
 
-async fn ping(listener: &mut PgListener, place: &Place) -> Result<(), StoreError> {
-    let answer = async { listener.acquire().await?.ping().await };
-    match tokio::time::timeout(PING_LIMIT, answer).await {
+async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+    place: &Place,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(limit, answer).await {
         Ok(answer) => answer.map_err(|error| classify(error, place)),
-        Err(_) => Err(StoreError::Retryable(format!("{place}: no answer within {PING_LIMIT:?}"))),
+        Err(_) => Err(StoreError::Retryable(format!("{place}: no answer within {limit:?}"))),
     }
 }

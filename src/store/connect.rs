@@ -273,7 +273,7 @@ impl PostgresUrl {
                 "port" => {
                     out.port = value
                         .parse()
-                        .map_err(|_| misconfigured("the database URL's port is no number from 1 to 65535"))?
+                        .map_err(|_| misconfigured("the database URL's port is no number from 1 to 65535"))?;
                 }
                 "user" => out.user = Some(value),
                 "password" => out.password = Some(value),

@@ -87,7 +87,7 @@ pub(in crate::store) async fn migrate(url: &PostgresUrl) -> Result<MigrationRepo
 async fn run(connection: &mut PgConnection, place: &Place) -> Result<MigrationReport, StoreError> {
     let failed = |error: sqlx::Error| match error
         .as_database_error()
-        .and_then(|error| error.code())
+        .and_then(sqlx::error::DatabaseError::code)
         .as_deref()
     {
         Some("42501") => StoreError::Misconfigured(format!(

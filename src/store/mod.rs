@@ -10,9 +10,19 @@
 //! * Times in the row are the database's own clock at execution, in ms since 1970 UTC.
 //! * No secret ever appears in an error or in `Debug`.
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod connect;
 mod error;
 mod hints;
 mod memory;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod migration;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod slot;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,9 +30,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use connect::{Source, migrate, open};
 pub use error::StoreError;
 pub use hints::{Hint, HintSender, Hints};
 pub use memory::MemoryStore;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use migration::MigrationReport;
 
 use crate::domain::election::Looked;
 use crate::domain::{ComponentName, LeaseRow, Take, TermKey};

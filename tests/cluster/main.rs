@@ -1,0 +1,5 @@
+//! The controller on a real API server, with exactly the rights that the chart gives it. Rows are
+//! written by the tests as participants would; pods are fake. One control plane for all.
+
+mod following;
+mod support;

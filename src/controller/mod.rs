@@ -264,7 +264,7 @@ async fn watch(scope: Arc<Scope>, feeds: Feeds, trigger: Arc<Trigger>, shared: A
             }
             shared.sweep.notify_one();
         }
-        Seen::Leases => {
+        Seen::Anew => {
             trigger.scope(&namespaces);
             shared.sweep.notify_one();
         }
@@ -299,8 +299,8 @@ async fn lead(
         if leadership.is_some() {
             info!("this replica acts");
         }
+        // The first look concerns everybody: before it there is nothing to go by.
         rows.start_afresh();
-        trigger.everything();
         shared.sweep.notify_one();
         let led = rows.poll(poll_interval, &context.metrics, |changed| match changed {
             Changed::Components(components) => trigger.components(&components),

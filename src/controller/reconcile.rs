@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::domain::ComponentName;
 use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Reason, Truth};
 use crate::domain::decide::{Decision, Event, decide};
-use crate::domain::observed::{Claim, Desired, Observed, Status};
+use crate::domain::observed::{Claim, Desired, Observed, Status, StoreSight};
 use crate::domain::report::{report, report_conflict};
 use crate::participant::Participant;
 use crate::store::StandingIntent;
@@ -83,8 +83,9 @@ pub(super) async fn reconcile(
     scope: Arc<Scope>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
-    // Caches that were never filled show nothing; acting on that would strip everybody.
-    if !context.acts() {
+    // Caches that were never filled show nothing, and a database that was never asked says nothing.
+    // Whatever is missing queues everything when it comes.
+    if !context.acts() || !context.rows.looked() || !scope.settled() {
         return Ok(Action::await_change());
     }
     let name = format!("{}/{}", lease.namespace().unwrap_or_default(), lease.name_any());
@@ -157,7 +158,9 @@ async fn reconcile_valid(
                 if let Some(failure) = outcome.failed() {
                     return Err(Error::Incomplete(failure));
                 }
-                let next = plan.next.map(|at| at.saturating_sub(context.clock.boot()));
+                // While the database answers, the row's expiry is told by the look that shows it.
+                let next = plan.next.filter(|_| observed.store != StoreSight::Answers);
+                let next = next.map(|at| at.saturating_sub(context.clock.boot()));
                 let retry = (!intended).then_some(INTENT_RETRY);
                 let wait = next.into_iter().chain(retry).min();
                 return Ok(wait.map_or_else(Action::await_change, |wait| {
@@ -177,7 +180,7 @@ fn observe(
     context: &Context,
     row_confirmed: bool,
 ) -> Observed {
-    let (store, row) = context.rows.sight(desired.component.as_str());
+    let (store, row, now) = context.rows.sight(desired.component.as_str());
     let pods = scope.pods_of(desired);
     Observed {
         memory: api::memory(lease, before),
@@ -187,7 +190,7 @@ fn observe(
         row_confirmed,
         service: scope.service_of(desired),
         pods,
-        now: context.clock.boot(),
+        now,
         desired: desired.clone(),
     }
 }

@@ -11,6 +11,7 @@
 //! Of several replicas the one that leads by a Kubernetes Lease acts ([`election`]).
 
 mod apply;
+mod claims;
 mod election;
 mod error;
 mod metrics;
@@ -188,7 +189,7 @@ impl Controller {
 
         for ((scope, feeds), inbox) in context.scopes.clone().into_iter().zip(feeds).zip(inboxes) {
             tasks.spawn(work(Arc::clone(&context), Arc::clone(&scope), inbox, shutdown.clone()));
-            tasks.spawn(watch(scope, feeds, Arc::clone(&trigger), Arc::clone(&shared)));
+            tasks.spawn(watch(Arc::clone(&context), scope, feeds, Arc::clone(&trigger), Arc::clone(&shared)));
         }
         tasks.spawn(lead(Arc::clone(&context), Arc::clone(&trigger), Arc::clone(&shared), poll_interval));
         tasks.spawn(sweep(Arc::clone(&context), Arc::clone(&shared)));
@@ -252,15 +253,22 @@ async fn work(
     "queue"
 }
 
-async fn watch(scope: Arc<Scope>, feeds: Feeds, trigger: Arc<Trigger>, shared: Arc<Shared>) -> &'static str {
+async fn watch(
+    context: Arc<Context>,
+    scope: Arc<Scope>,
+    feeds: Feeds,
+    trigger: Arc<Trigger>,
+    shared: Arc<Shared>,
+) -> &'static str {
     let namespaces = Arc::clone(&scope);
     // Boxed for its size: three watches in one.
     Box::pin(scope.watch(feeds, |seen| match seen {
-        Seen::Lease(lease) => trigger.lease(lease),
+        Seen::Lease(lease) => trigger.lease(&namespaces, lease),
         Seen::LeaseGone(lease) => {
             trigger.contested(lease);
+            context.forget(lease);
             if let Ok(lease) = &lease.0 {
-                lock(&shared.gone).push(trigger::component(lease));
+                lock(&shared.gone).push(claims::component(lease).to_owned());
             }
             shared.sweep.notify_one();
         }
@@ -303,7 +311,9 @@ async fn lead(
         rows.start_afresh();
         shared.sweep.notify_one();
         let led = rows.poll(poll_interval, &context.metrics, |changed| match changed {
-            Changed::Components(components) => trigger.components(&components),
+            Changed::Components(components) => {
+                trigger.components(&components.iter().map(String::as_str).collect());
+            }
             Changed::Everything => trigger.everything(),
         });
         let lost = async {

@@ -10,6 +10,7 @@ use kube::{Client, ResourceExt as _};
 use tracing::{debug, warn};
 
 use super::apply::{apply, copy_floor};
+use super::claims::claim;
 use super::error::Error;
 use super::metrics::Metrics;
 use super::observe::{Lease, Scope};
@@ -21,7 +22,7 @@ use crate::clock::Clock;
 use crate::domain::ComponentName;
 use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Reason, Truth};
 use crate::domain::decide::{Decision, Event, decide};
-use crate::domain::observed::{Claim, Desired, Observed, Status, StoreSight};
+use crate::domain::observed::{Desired, Observed, Status, StoreSight};
 use crate::domain::report::{report, report_conflict};
 use crate::participant::Participant;
 use crate::store::StandingIntent;
@@ -69,6 +70,11 @@ impl Context {
                 lease.status.clone()
             }
         }
+    }
+
+    pub(super) fn forget(&self, gone: &Lease) {
+        let uid = gone.uid().unwrap_or_default();
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
     }
 
     fn remember(&self, lease: ComponentLease) {
@@ -193,44 +199,6 @@ fn observe(
         now,
         desired: desired.clone(),
     }
-}
-
-/// The first to claim a component keeps it: by creation time, then by UID. So with a label key.
-fn claim(
-    lease: &ComponentLease,
-    desired: &Desired,
-    context: &Context,
-    pods: &[crate::domain::pod::Pod],
-) -> Claim {
-    let age = |lease: &ComponentLease| (lease.creation_timestamp(), lease.uid());
-    let mine = age(lease);
-    for other in context.leases() {
-        let Ok(other) = &other.0 else { continue };
-        if other.uid() == lease.uid() || age(other) > mine {
-            continue;
-        }
-        let Ok(theirs) = api::desired(other, &context.allowed_prefixes) else { continue };
-        let who = format!("{}/{}", theirs.namespace, theirs.name);
-        if theirs.component == desired.component {
-            return Claim::Taken(format!(
-                "ComponentLease {who} was first to claim component {}; delete one of the two, or give them different components",
-                desired.component
-            ));
-        }
-        let both = |pod: &crate::domain::pod::Pod| {
-            theirs.selector.matches(&pod.labels) && desired.selector.matches(&pod.labels)
-        };
-        if theirs.namespace == desired.namespace
-            && theirs.labels.key == desired.labels.key
-            && pods.iter().any(both)
-        {
-            return Claim::Taken(format!(
-                "ComponentLease {who} was first to use label {} on the same pods; choose another spec.routing.labelKey",
-                desired.labels.key
-            ));
-        }
-    }
-    Claim::First
 }
 
 async fn write(

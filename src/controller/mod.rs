@@ -206,6 +206,8 @@ impl Controller {
         }
 
         tokio::select! {
+            // First: on a shutdown the queues end as well, and that is no accident.
+            biased;
             () = shutdown.cancelled() => {}
             ended = tasks.join_next() => {
                 // A background task never ends by itself: without it the process would only look alive.

@@ -11,6 +11,8 @@
 //! * No secret ever appears in an error or in `Debug`.
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod address;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod connect;
 mod error;
 mod hints;

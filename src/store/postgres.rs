@@ -6,6 +6,7 @@ mod connection;
 mod errors;
 mod hints;
 mod migrate;
+mod table;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +19,8 @@ use sqlx::{Executor, Row};
 
 use self::connection::{Place, Session};
 pub(super) use self::migrate::migrate;
-use super::connect::{PostgresUrl, Source};
+use super::address::PostgresUrl;
+use super::connect::Source;
 use super::slot::{Held, Slot};
 use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::Looked;

@@ -5,7 +5,9 @@
 mod store_contract;
 mod store_migrations;
 mod store_postgres;
+mod store_postgres_access;
 mod store_postgres_faults;
+mod store_postgres_foreign;
 mod store_property;
 mod store_sqlite;
 mod stores;

@@ -10,7 +10,8 @@ use sqlx::{Connection, Executor, Row};
 use super::connection::{Place, options};
 use super::errors::classify;
 use crate::store::StoreError;
-use crate::store::connect::{PostgresUrl, Source};
+use crate::store::address::PostgresUrl;
+use crate::store::connect::Source;
 use crate::store::migration::{Migration, MigrationReport};
 
 const MIGRATIONS: &[Migration] = &[

@@ -122,15 +122,13 @@ async fn ask(
     agent: &str,
     connection: &mut Option<SendRequest<Empty<Bytes>>>,
 ) -> Result<Option<(i64, Duration)>, Failure> {
-    let sender = match connection {
-        Some(sender) => sender,
-        None => {
-            let stream = TokioIo::new(TcpStream::connect(agent).await?);
-            let (sender, driver) = http1::handshake(stream).await?;
-            tokio::spawn(driver);
-            connection.insert(sender)
-        }
-    };
+    if connection.is_none() {
+        let stream = TokioIo::new(TcpStream::connect(agent).await?);
+        let (sender, driver) = http1::handshake(stream).await?;
+        tokio::spawn(driver);
+        *connection = Some(sender);
+    }
+    let sender = connection.as_mut().ok_or("not connected")?;
     sender.ready().await?;
     let request = Request::get("/leader").header(header::HOST, agent).body(Empty::new())?;
     let answer = sender.send_request(request).await?;

@@ -43,7 +43,9 @@ pub(super) fn failure(program: &OsStr, error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::NotFound => Failure::new(
             ExitCode::NotFound,
-            format!("there is no command {program:?}; check its spelling, the image and PATH"),
+            format!(
+                "there is no command {program:?}, or no interpreter that it names; check its spelling, the image and PATH"
+            ),
         ),
         io::ErrorKind::PermissionDenied => Failure::new(
             ExitCode::CannotExecute,

@@ -126,7 +126,7 @@ impl Supervisor {
         };
         self.group.set(Some(pid));
         guardian.watch(pid, leadership.abort_at());
-        info!(version = leadership.version(), pid = pid.as_raw_nonzero(), "leading: the program is started");
+        info!(version = leadership.version(), pid = pid.as_raw_nonzero(), "the program is started");
         let mut running = Running { pid, ended, status: None, told: false, sick: false };
 
         let reason = self.attend(&leadership, &mut running, &mut guardian).await;

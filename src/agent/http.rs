@@ -139,7 +139,7 @@ mod tests {
     use crate::domain::ComponentName;
     use crate::store::MemoryStore;
 
-    async fn participant() -> Arc<Participant> {
+    fn participant() -> Arc<Participant> {
         let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
         let component = ComponentName::new("c").unwrap();
         Arc::new(Participant::builder(store, component).ttl(30).start().unwrap())
@@ -147,7 +147,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_leader_is_told_with_its_version_and_the_time_that_is_left() {
-        let participant = participant().await;
+        let participant = participant();
         let teller = Teller::new(participant.clone(), Promised::new(None));
         let leadership = participant.lead().await.unwrap();
         let answer = teller.answer();
@@ -163,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn beside_a_program_no_answer_is_good_for_longer_than_the_stop_grace_and_each_is_remembered() {
-        let participant = participant().await;
+        let participant = participant();
         let teller = Teller::new(participant.clone(), Promised::new(Some(Duration::from_secs(6))));
         let _leadership = participant.lead().await.unwrap();
         assert_eq!(teller.promised_until(), Moment::ZERO, "nobody asked yet");

@@ -8,11 +8,11 @@ cd "$(dirname "$0")/.."
 
 chart=charts/component-lease
 golden=tests/chart/golden
-built=${XDG_CACHE_HOME:-$HOME/.cache}/component-lease/kubernetes/current/helm
+built=$(hack/kubernetes/build.sh --folder)/helm
 if [[ -n ${HELM:-} ]]; then :
 elif [[ -x $built ]]; then HELM=$built
 elif ! HELM=$(command -v helm); then
-  echo "chart-lint: no helm: set HELM, or build the project's own ($built)" >&2
+  echo "chart-lint: no helm: set HELM, or run hack/kubernetes/build.sh" >&2
   exit 1
 fi
 

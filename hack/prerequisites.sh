@@ -22,6 +22,7 @@ check_build() {
   # Outside the checkout another toolchain may answer: rust-toolchain.toml picks this one.
   runs cargo --version || lacks "cargo does not run here: install rustup, then the toolchain of rust-toolchain.toml (rustup toolchain install)"
   runs cargo fmt --version && runs cargo clippy --version || lacks "rustfmt and clippy (rustup component add rustfmt clippy)"
+  runs make --version || lacks "make" make
   runs cc --version || lacks "a C compiler that runs (SQLite is compiled from source)" gcc libc6-dev
 }
 check_postgres() {

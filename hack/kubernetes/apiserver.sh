@@ -14,9 +14,14 @@ end() { # SIGNAL
   local pid; pid=$(<"$file")
   rm "$file"
   kill "-$1" "$pid" 2>/dev/null || return 0
-  # A zombie answers kill -0, but has no command line.
-  for _ in {1..150}; do [[ -n $(tr -d '\0' 2>/dev/null <"/proc/$pid/cmdline") ]] || return 0; sleep 0.1; done
-  kill -KILL "$pid"
+  # It would wait a minute for clients that hold on to their connections: 3 s will do.
+  # (A zombie answers kill -0, but has no command line.)
+  for i in {1..50}; do
+    [[ -n $(tr -d '\0' 2>/dev/null <"/proc/$pid/cmdline") ]] || return 0
+    ((i != 30)) || kill -KILL "$pid"
+    sleep 0.1
+  done
+  echo "the API server (process $pid) does not end" >&2; return 1
 }
 begin() {
   eval "($(<"$RUN/kube-apiserver.cmd"))"

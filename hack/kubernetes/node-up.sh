@@ -136,6 +136,9 @@ apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 failCgroupV1: false
 cgroupDriver: cgroupfs
+# Tests kill the same container again and again: it shall not wait minutes for its next start.
+featureGates: {KubeletCrashLoopBackOffMax: true}
+crashLoopBackOff: {maxContainerRestartPeriod: 1s}
 cgroupRoot: /$(<"$D/run/cgroup")
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 address: $ADDRESS

@@ -38,14 +38,14 @@ const CLOCK_TOLERANCE: i64 = 5_000;
 /// The pod that the row's holder is, among the pods of the resource's namespace.
 pub fn pod_of<'p>(row: &LeaseRow, pods: &'p [Pod], selector: &Selector) -> Result<&'p Pod, Rejection> {
     let holder = || row.holder.clone();
-    let own = OwnFormat::parse(&row.holder).and_then(|own| {
+    // A program that was not told its pod's UID writes a process id, which is never that long: it
+    // says no more than a foreign one.
+    let own = OwnFormat::parse(&row.holder).filter(|own| own.origin.len() == UID_PART).and_then(|own| {
         let pod = pods.iter().find(|pod| pod.name == own.name)?;
         Some((own, pod))
     });
     let pod = match own {
-        // The origin of a program that was not told its pod's UID is a process id: such a holder is
-        // no pod, even where a UID happens to begin with that number.
-        Some((own, pod)) if own.origin.len() == UID_PART && pod.uid.starts_with(own.origin) => pod,
+        Some((own, pod)) if pod.uid.starts_with(own.origin) => pod,
         Some((own, pod)) => {
             return Err(Rejection::OtherUid {
                 holder: holder(),
@@ -156,7 +156,9 @@ mod tests {
 
     #[test]
     fn a_process_id_is_not_taken_for_the_beginning_of_a_uid() {
-        assert!(matches!(judge("d-1_8_1f0c9a3d", &[pod("d-1")]), Err(Rejection::OtherUid { .. })));
+        let late = Pod { started: Some(60_000), ..pod("d-1") };
+        assert_eq!(judge("d-1_8_1f0c9a3d", &[pod("d-1")]).unwrap(), "d-1");
+        assert!(matches!(judge("d-1_8_1f0c9a3d", &[late]), Err(Rejection::StartedLater { .. })));
     }
 
     #[test]

@@ -10,6 +10,8 @@ use super::observed::{Observed, OnStoreUnreachable, RowSight, ServiceSight, Stat
 pub struct Outcome {
     /// Pods that carry the leader label and could not be stripped, with the reason.
     pub strip_failed: Vec<String>,
+    /// Pods that could not be stamped: they do not carry the leader label, and do not stop the rest.
+    pub stamp_failed: Vec<String>,
     /// Why the leader's pod could not be labelled.
     pub label_failed: Option<String>,
     /// Why a managed Service could not be written.
@@ -24,6 +26,7 @@ impl Outcome {
     pub fn failed(&self) -> Option<String> {
         let parts = [
             (!self.strip_failed.is_empty()).then(|| self.strip_failed.join("; ")),
+            (!self.stamp_failed.is_empty()).then(|| self.stamp_failed.join("; ")),
             self.label_failed.clone(),
             self.service_failed.clone(),
         ];

@@ -32,6 +32,7 @@ impl HintSender {
 #[derive(Debug)]
 pub struct Hints {
     receiver: mpsc::Receiver<Hint>,
+    every_commit: bool,
     _feeder: Option<AbortOnDropHandle<()>>,
 }
 
@@ -43,13 +44,31 @@ impl Hints {
     {
         let (sender, receiver) = mpsc::channel(64);
         let task = tokio::spawn(feeder(HintSender(sender)));
-        Self { receiver, _feeder: Some(AbortOnDropHandle::new(task)) }
+        Self { receiver, every_commit: false, _feeder: Some(AbortOnDropHandle::new(task)) }
     }
 
     /// For stores that cannot tell.
     #[must_use]
     pub fn none() -> Self {
-        Self { receiver: mpsc::channel(1).1, _feeder: None }
+        Self { receiver: mpsc::channel(1).1, every_commit: false, _feeder: None }
+    }
+
+    /// Says that a hint comes with every commit of anybody else: renewals too, and without fail.
+    #[must_use]
+    pub fn of_every_commit(mut self) -> Self {
+        self.every_commit = true;
+        self
+    }
+
+    /// Whether a hint comes with every commit of anybody else, so that without one nothing changed.
+    #[must_use]
+    pub fn tells_every_commit(&self) -> bool {
+        self.every_commit
+    }
+
+    /// Forgets the hints that have come: a look that follows answers them all.
+    pub fn drain(&mut self) {
+        while self.receiver.try_recv().is_ok() {}
     }
 
     /// The next hint; never resolves when there are none to come.

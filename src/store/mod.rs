@@ -10,9 +10,21 @@
 //! * Times in the row are the database's own clock at execution, in ms since 1970 UTC.
 //! * No secret ever appears in an error or in `Debug`.
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod address;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod connect;
 mod error;
 mod hints;
 mod memory;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod migration;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod slot;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,9 +32,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use connect::{Source, migrate, open};
 pub use error::StoreError;
 pub use hints::{Hint, HintSender, Hints};
 pub use memory::MemoryStore;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use migration::MigrationReport;
 
 use crate::domain::election::Looked;
 use crate::domain::{ComponentName, LeaseRow, Take, TermKey};
@@ -86,4 +102,30 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The longest a statement may wait on the server for a row lock, so that queued renewals of a
     /// dead participant do not revive its row. In force from the next statement.
     fn limit_lock_wait(&self, limit: Duration);
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{MemoryStore, Outcome, Source, Store, migrate, open};
+    use crate::clock::SystemClock;
+    use crate::domain::{ComponentName, Expected, Generation, HolderId, Take, TermKey};
+
+    #[tokio::test]
+    async fn a_take_that_was_decided_on_another_life_of_the_database_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Source::url(format!("sqlite:{}", folder.path().join("lease.db").display()));
+        migrate(&source).await.unwrap();
+        let stores: [Arc<dyn Store>; 2] =
+            [Arc::new(MemoryStore::new(Arc::new(SystemClock))), open(source, "test").unwrap()];
+        for store in stores {
+            let component = ComponentName::new("c").unwrap();
+            let term = TermKey { component, holder: HolderId::new("a").unwrap(), version: 1 };
+            let other = Generation("another".to_owned());
+            let take = Take { term, ttl: 5, expected: Expected::Missing, generation: other };
+            assert_eq!(store.take(&take).await.unwrap(), Outcome::Lost);
+            assert_eq!(store.look(&take.term.component).await.unwrap().row, None);
+        }
+    }
 }

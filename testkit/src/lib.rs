@@ -10,8 +10,12 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "deadlines of tests are measured by the machine's own clocks")]
 
+pub mod control_plane;
+pub mod image;
+pub mod node;
 pub mod postgres;
 pub mod scratch;
+pub mod tcp_proxy;
 pub mod wait;
 
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@
 //! [`shared`] to use instead of starting one.
 
 mod database;
+mod own;
 mod programs;
 mod server;
 

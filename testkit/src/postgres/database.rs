@@ -10,13 +10,19 @@ use super::programs;
 use super::server::Server;
 
 /// A database that is dropped with this value (kept with `KEEP=1`).
-#[derive(Debug)]
 pub struct Database {
     /// The superuser's URL of this database.
     pub url: String,
     /// The database's name.
     pub name: String,
     administration: String,
+}
+
+impl std::fmt::Debug for Database {
+    /// Without the URLs, which hold passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Database {

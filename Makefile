@@ -1,0 +1,78 @@
+# What can be done with this repository: "make" lists it. Everything that is built or
+# fetched is kept by version in the user's cache folder, as a fresh clone has none of it.
+SHELL := /bin/bash
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/component-lease
+TOOLCHAIN := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+export CARGO_TARGET_DIR ?= $(CACHE)/target-$(TOOLCHAIN)
+# The store of the demo: sqlite or postgres.
+DB ?= sqlite
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
+
+.PHONY: prerequisites
+prerequisites: ## says what this machine lacks (INSTALL=1: installs what apt-get can)
+	@hack/prerequisites.sh $(if $(INSTALL),--install)
+
+.PHONY: build
+build: ## the program, for development
+	cargo build --locked
+
+.PHONY: programs
+programs: ## Kubernetes' own programs, for tests and demo (once; some 15 minutes on 2 cores)
+	@hack/kubernetes/build.sh
+
+.PHONY: test
+test: ## all tests, on real servers that they start (ARGS='…' goes to cargo test)
+	@hack/test.sh $(ARGS)
+
+.PHONY: fmt
+fmt: ## formats the Rust code
+	cargo fmt --all
+
+.PHONY: lint
+lint: ## formatting, clippy, and what an embedded participant may depend on
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked -p component-lease --lib --no-default-features --features postgres -- -D warnings
+	cargo clippy --locked -p component-lease --lib --no-default-features --features sqlite -- -D warnings
+	@hack/embedded-dependencies.sh
+
+.PHONY: docs
+docs: ## the API's documentation, broken links denied
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+.PHONY: crd
+crd: ## writes the resource definition anew, where it is kept
+	cargo run --locked --quiet -- crd >crds/componentleases.componentlease.io.yaml
+	cp crds/componentleases.componentlease.io.yaml charts/component-lease/crds/
+
+.PHONY: chart-lint
+chart-lint: programs ## the chart: lint, golden files, refusals
+	@hack/chart-lint.sh
+
+.PHONY: deny
+deny: ## licences, duplicate and banned crates, sources
+	@hack/cargo-deny.sh check --hide-inclusion-graph bans licenses sources
+
+.PHONY: advisories
+advisories: ## known vulnerabilities of our dependencies (fetches the RustSec database from GitHub)
+	@hack/cargo-deny.sh check advisories || { echo "If the database could not be fetched: this target needs a way to github.com; no other target does." >&2; exit 1; }
+
+.PHONY: image
+image: ## the container image, as an archive (no container engine needed)
+	@hack/image.sh
+
+.PHONY: demo
+demo: ## three replicas on a real Kubernetes, their leader killed in four ways (DB=postgres, KEEP=1)
+	@hack/demo.sh $(DB)
+
+.PHONY: bench
+bench: ## how long a failover takes, as distributions
+	@hack/bench.sh
+
+.PHONY: clean-servers
+clean-servers: ## ends every server that tests, demo or bench left behind
+	@hack/clean-servers.sh

@@ -1,0 +1,20 @@
+#!/bin/bash
+# Every test of the workspace, on real servers, and one line that counts them.
+#   test.sh [ARGUMENTS OF cargo test]      (none: --workspace)
+# Nothing is skipped: what a test needs and is not there makes it fail.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+hack/prerequisites.sh || exit 1
+hack/kubernetes/build.sh || exit 1
+log=$(mktemp); trap 'rm -f "$log"' EXIT
+(($#)) || set -- --workspace
+cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$log"
+status=${PIPESTATUS[0]}
+read -r passed failed ignored < <(awk '
+  /^test result: / { gsub(";", ""); for (i = 2; i <= NF; i++) { if ($i == "passed") p += $(i-1); if ($i == "failed") f += $(i-1); if ($i == "ignored") g += $(i-1) } }
+  END { print p + 0, f + 0, g + 0 }' "$log")
+if ((status && !failed)); then echo "cargo test failed before or outside the tests (exit code $status)" >&2; fi
+((ignored)) && grep -E '^test .* \.\.\. ignored' "$log"
+echo
+echo "$passed passed, $failed failed$( ((ignored)) && echo ", $ignored skipped")"
+exit "$status"

@@ -1,0 +1,191 @@
+//! Carries a plan out, in its order: strip and have it confirmed, stamp, label. Every patch carries
+//! the pod's UID and resource version, so one that was made on an older view fails.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::{Pod as KubePod, Service, ServicePort, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
+use serde_json::json;
+
+use super::FIELD_MANAGER;
+use super::error::text;
+use super::observe::Scope;
+use crate::api::{ComponentLease, FLOOR_ANNOTATION};
+use crate::domain::decide::{Plan, PodChange, ServiceChange};
+use crate::domain::observed::DesiredService;
+use crate::domain::report::Outcome;
+
+/// The floor's second copy is written once in so many terms: each writing is one more line in
+/// `kubectl get -w`, and a copy that lags by this much still tells a database that lost its writes.
+const FLOOR_COPY_STEP: i64 = 64;
+
+/// How a patch of one pod ended.
+enum Patched {
+    Done,
+    /// The pod is gone, or another of the same name has taken its place.
+    Gone,
+    /// The pod has changed since it was observed.
+    Conflict,
+    Failed(String),
+}
+
+pub(super) async fn apply(client: &Client, scope: &Scope, lease: &ComponentLease, plan: &Plan) -> Outcome {
+    let pods: Api<KubePod> = Api::namespaced(client.clone(), &lease.namespace().unwrap_or_default());
+    let mut outcome = Outcome::default();
+
+    let stripped = join_all(plan.strip.iter().map(|change| patch_pod(&pods, scope, change))).await;
+    for (change, patched) in plan.strip.iter().zip(stripped) {
+        match patched {
+            Patched::Done | Patched::Gone => {}
+            Patched::Conflict => outcome.conflict = true,
+            Patched::Failed(error) => {
+                outcome.strip_failed.push(format!("pod {} keeps the leader label: {error}", change.name));
+            }
+        }
+    }
+    if !outcome.conflict && outcome.strip_failed.is_empty() {
+        let stamped = join_all(plan.stamp.iter().map(|change| patch_pod(&pods, scope, change))).await;
+        let mut unstamped = Vec::new();
+        for (change, patched) in plan.stamp.iter().zip(stamped) {
+            match patched {
+                Patched::Done | Patched::Gone => {}
+                Patched::Conflict => outcome.conflict = true,
+                // It does not carry the leader label, and it does not stop the rest.
+                Patched::Failed(error) => unstamped.push(format!("pod {}: {error}", change.name)),
+            }
+        }
+        if let Some(change) = plan.label.as_ref().filter(|_| !outcome.conflict) {
+            match patch_pod(&pods, scope, change).await {
+                Patched::Done => {}
+                Patched::Gone | Patched::Conflict => outcome.conflict = true,
+                Patched::Failed(error) => {
+                    outcome.label_failed =
+                        Some(format!("pod {} could not be labelled: {error}", change.name));
+                }
+            }
+        }
+        outcome.stamp_failed = unstamped;
+    }
+    if let Some(change) = &plan.service {
+        outcome.service_failed = write_service(client, lease, change).await.err();
+    }
+    outcome
+}
+
+async fn patch_pod(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> Patched {
+    let mut metadata = json!({ "uid": change.uid, "resourceVersion": change.resource_version });
+    if !change.labels.is_empty() {
+        metadata["labels"] = json!(change.labels);
+    }
+    if !change.annotations.is_empty() {
+        metadata["annotations"] = json!(change.annotations);
+    }
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    match pods.patch(&change.name, &params, &Patch::Merge(json!({ "metadata": metadata }))).await {
+        Ok(answer) => {
+            scope.remember(answer);
+            Patched::Done
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 => Patched::Gone,
+        Err(kube::Error::Api(status)) if status.code == 409 => reread(pods, scope, change).await,
+        Err(error) => Patched::Failed(text(&error)),
+    }
+}
+
+/// After a conflict: the cache may lag behind, the next decision must not.
+async fn reread(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> Patched {
+    match pods.get_opt(&change.name).await {
+        Ok(Some(pod)) if pod.uid().as_deref() == Some(change.uid.as_str()) => {
+            scope.remember(pod);
+            Patched::Conflict
+        }
+        Ok(_) => Patched::Gone,
+        Err(error) => Patched::Failed(text(&error)),
+    }
+}
+
+/// Created, never adopted: somebody else's Service of that name makes the creation fail.
+async fn write_service(
+    client: &Client,
+    lease: &ComponentLease,
+    change: &ServiceChange,
+) -> Result<(), String> {
+    let services: Api<Service> = Api::namespaced(client.clone(), &lease.namespace().unwrap_or_default());
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let (name, written) = match change {
+        ServiceChange::Create(wanted, selector) => {
+            let service = service(lease, wanted, selector);
+            let params =
+                PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+            (&wanted.name, services.create(&params, &service).await)
+        }
+        ServiceChange::Update(wanted, selector, resource_version) => {
+            let spec = service(lease, wanted, selector).spec;
+            let operations = json!([
+                { "op": "test", "path": "/metadata/resourceVersion", "value": resource_version },
+                { "op": "add", "path": "/spec/selector", "value": selector },
+                { "op": "add", "path": "/spec/ports", "value": spec.map(|spec| spec.ports) },
+            ]);
+            let operations = serde_json::from_value(operations).map_err(|error| error.to_string())?;
+            (&wanted.name, services.patch(&wanted.name, &params, &Patch::Json::<()>(operations)).await)
+        }
+    };
+    match written {
+        Ok(_) => Ok(()),
+        // Somebody was faster; the watch will show what is there now.
+        Err(kube::Error::Api(status))
+            if status.code == 409 || status.code == 422 && status.message.contains("test") =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(format!("Service {name} could not be written: {}", text(&error))),
+    }
+}
+
+fn service(lease: &ComponentLease, wanted: &DesiredService, selector: &BTreeMap<String, String>) -> Service {
+    let ports = wanted.ports.iter().map(|port| ServicePort {
+        name: port.name.clone(),
+        port: port.port,
+        target_port: port.target.as_ref().map(|target| match target.parse() {
+            Ok(number) => IntOrString::Int(number),
+            Err(_) => IntOrString::String(target.clone()),
+        }),
+        protocol: Some(port.protocol.clone()),
+        ..ServicePort::default()
+    });
+    Service {
+        metadata: ObjectMeta {
+            name: Some(wanted.name.clone()),
+            labels: Some([("app.kubernetes.io/managed-by".to_owned(), "component-lease".to_owned())].into()),
+            owner_references: Some(lease.controller_owner_ref(&()).into_iter().collect()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ServiceSpec {
+            selector: Some(selector.clone()),
+            ports: Some(ports.collect()),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+/// Keeps the floor's second copy roughly up to date.
+pub(super) async fn copy_floor(
+    client: &Client,
+    lease: &ComponentLease,
+    floor: i64,
+) -> Result<(), kube::Error> {
+    let copy: i64 =
+        lease.annotations().get(FLOOR_ANNOTATION).and_then(|floor| floor.parse().ok()).unwrap_or(0);
+    if floor == 0 || floor - copy < FLOOR_COPY_STEP && copy != 0 {
+        return Ok(());
+    }
+    let leases: Api<ComponentLease> = Api::namespaced(client.clone(), &lease.namespace().unwrap_or_default());
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let patch = json!({ "metadata": { "annotations": { FLOOR_ANNOTATION: floor.to_string() } } });
+    leases.patch_metadata(&lease.name_any(), &params, &Patch::Merge(patch)).await.map(drop)
+}

@@ -1,0 +1,70 @@
+//! What a reconcile can fail with. The chain of causes is joined once, here at the edge.
+
+use std::error::Error as _;
+
+/// Why a reconcile is tried again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("the status could not be written")]
+    Status(#[source] kube::Error),
+    #[error("the floor's copy could not be written")]
+    Floor(#[source] kube::Error),
+    /// What became of the plan; the status says it too.
+    #[error("{0}")]
+    Incomplete(String),
+    #[error("the pods change faster than they can be labelled")]
+    Contended,
+    #[error("the row could not be looked at again")]
+    Stale,
+}
+
+impl Error {
+    /// For metrics: a bounded set of words.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Status(_) => "status",
+            Self::Floor(_) => "floor",
+            Self::Incomplete(_) => "incomplete",
+            Self::Contended => "contended",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// An error and its causes in one line, each said once.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line
+}
+
+/// What the API server said, for people.
+pub(super) fn text(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if status.code == 403 => {
+            format!(
+                "forbidden: {} (see the chart's templates/rbac.yaml and admission-policy.yaml)",
+                status.message
+            )
+        }
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => chain(other as &dyn std::error::Error),
+    }
+    .replace('\n', " ")
+}
+
+impl Error {
+    pub(super) fn chain(&self) -> String {
+        match self.source().and_then(|source| source.downcast_ref::<kube::Error>()) {
+            Some(source) => format!("{self}: {}", text(source)),
+            None => chain(self),
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! What Kubernetes tells: the resources, pods and Services of the watched namespaces, cached.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::{FutureExt as _, StreamExt as _};
+use k8s_openapi::api::core::v1::{Pod as KubePod, Service};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, reflector as reflect};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::api::ComponentLease;
+use crate::domain::observed::{Desired, Pods, ServicePort, ServiceSight};
+use crate::domain::pod::Pod;
+
+const LEASES: &str = "componentleases";
+const PODS: &str = "pods";
+const SERVICES: &str = "services";
+
+/// A resource that may be unreadable: one among many must not stop the others.
+pub(super) type Lease = DeserializeGuard<ComponentLease>;
+pub(super) type LeaseRef = ObjectRef<Lease>;
+
+/// One watched namespace, or all of them.
+pub(super) struct Scope {
+    pub(super) leases: Store<Lease>,
+    pub(super) pods: Store<KubePod>,
+    pub(super) services: Store<Service>,
+    trouble: Mutex<HashMap<&'static str, Trouble>>,
+    /// Pods as a patch or a fresh read answered them, until the watch has caught up.
+    fresh: Mutex<HashMap<String, KubePod>>,
+}
+
+/// Why a kind cannot be watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Trouble {
+    text: String,
+    /// Nobody may read it for us. Anything else passes, and what was seen before is still good to
+    /// act upon: every patch is guarded.
+    forbidden: bool,
+}
+
+/// What a watch saw.
+pub(super) enum Seen<'a> {
+    Lease(&'a Lease),
+    LeaseGone(&'a Lease),
+    /// A kind was listed anew, or cannot be: everything is to be looked at.
+    Anew,
+    Pod(&'a KubePod),
+    Service(&'a Service),
+}
+
+/// The writing halves of a scope's caches.
+pub(super) struct Feeds {
+    api: (Api<Lease>, Api<KubePod>, Api<Service>),
+    leases: reflector::store::Writer<Lease>,
+    pods: reflector::store::Writer<KubePod>,
+    services: reflector::store::Writer<Service>,
+}
+
+impl Scope {
+    /// `None` is every namespace.
+    pub(super) fn new(client: &Client, namespace: Option<&str>) -> (Self, Feeds) {
+        let (leases, leases_writer) = reflector::store();
+        let (pods, pods_writer) = reflector::store();
+        let (services, services_writer) = reflector::store();
+        let feeds = Feeds {
+            api: (api(client, namespace), api(client, namespace), api(client, namespace)),
+            leases: leases_writer,
+            pods: pods_writer,
+            services: services_writer,
+        };
+        (Self { leases, pods, services, trouble: Mutex::default(), fresh: Mutex::default() }, feeds)
+    }
+
+    /// Keeps the caches until dropped, and passes on what happens.
+    pub(super) async fn watch(&self, feeds: Feeds, seen: impl Fn(Seen<'_>)) {
+        let Feeds { api: (leases, pods, services), leases: l, pods: p, services: s } = feeds;
+        futures::join!(
+            self.watch_kind(
+                LEASES,
+                leases,
+                l,
+                |event| match event {
+                    Event::Apply(lease) => seen(Seen::Lease(lease)),
+                    Event::Delete(lease) => seen(Seen::LeaseGone(lease)),
+                    Event::InitDone => seen(Seen::Anew),
+                    Event::Init | Event::InitApply(_) => {}
+                },
+                || seen(Seen::Anew)
+            ),
+            self.watch_kind(
+                PODS,
+                pods,
+                p,
+                |event| match event {
+                    Event::Apply(pod) | Event::Delete(pod) => seen(Seen::Pod(pod)),
+                    Event::InitDone => seen(Seen::Anew),
+                    Event::Init | Event::InitApply(_) => {}
+                },
+                || seen(Seen::Anew)
+            ),
+            self.watch_kind(
+                SERVICES,
+                services,
+                s,
+                |event| match event {
+                    Event::Apply(service) | Event::Delete(service) => seen(Seen::Service(service)),
+                    Event::InitDone => seen(Seen::Anew),
+                    Event::Init | Event::InitApply(_) => {}
+                },
+                || seen(Seen::Anew)
+            ),
+        );
+    }
+
+    async fn watch_kind<K>(
+        &self,
+        kind: &'static str,
+        api: Api<K>,
+        writer: reflector::store::Writer<K>,
+        on: impl Fn(&Event<K>),
+        troubled: impl Fn(),
+    ) where
+        K: Resource + reflector::Lookup + Clone + DeserializeOwned + Debug + Send + 'static,
+        <K as reflector::Lookup>::DynamicType: Eq + Hash + Clone,
+    {
+        let events = watcher::watcher(api, watcher::Config::default())
+            .modify(|object| object.managed_fields_mut().clear());
+        let mut events = std::pin::pin!(reflect(writer, events).backoff(Patience::default()));
+        while let Some(event) = events.next().await {
+            match event {
+                // The list that follows may fail like the one before.
+                Ok(Event::Init) => {}
+                Ok(event) => {
+                    self.well(kind);
+                    on(&event);
+                }
+                Err(error) => {
+                    if self.note(kind, explain(kind, &error)) {
+                        troubled();
+                    }
+                }
+            }
+        }
+    }
+
+    fn well(&self, kind: &'static str) {
+        if self.trouble.lock().unwrap_or_else(PoisonError::into_inner).remove(kind).is_some() {
+            info!(kind, "watching again");
+        }
+    }
+
+    /// True when it makes a difference to decisions.
+    fn note(&self, kind: &'static str, trouble: Trouble) -> bool {
+        let mut all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = all.get(kind);
+        if before == Some(&trouble) {
+            return false;
+        }
+        warn!(kind, "{}", trouble.text);
+        let differs = before.is_none_or(|before| before.forbidden != trouble.forbidden);
+        all.insert(kind, trouble);
+        differs
+    }
+
+    /// Why this kind cannot be gone by, if it cannot.
+    fn unknown(&self, kind: &'static str, listed: bool) -> Option<String> {
+        let all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get(kind) {
+            Some(trouble) if trouble.forbidden || !listed => Some(trouble.text.clone()),
+            None if !listed => Some(format!("the {kind} have not been listed yet")),
+            _ => None,
+        }
+    }
+
+    /// Which kinds have been listed once.
+    fn listed(&self) -> [(&'static str, bool); 3] {
+        let now = |ready: Option<Result<(), _>>| ready.is_some_and(|outcome| outcome.is_ok());
+        [
+            (LEASES, now(self.leases.wait_until_ready().now_or_never())),
+            (PODS, now(self.pods.wait_until_ready().now_or_never())),
+            (SERVICES, now(self.services.wait_until_ready().now_or_never())),
+        ]
+    }
+
+    /// Whether each kind has been listed, or is known to be out of reach.
+    pub(super) fn settled(&self) -> bool {
+        let all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        self.listed().iter().all(|(kind, listed)| *listed || all.contains_key(kind))
+    }
+
+    /// Whether the caches have been filled once. A failed list never counts as an empty one.
+    pub(super) fn filled(&self) -> bool {
+        self.listed().iter().all(|(_, listed)| *listed)
+    }
+
+    /// The kinds that cannot be watched, and why.
+    pub(super) fn troubles(&self) -> Vec<String> {
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .map(|trouble| trouble.text.clone())
+            .collect()
+    }
+
+    /// Every pod of the resource's namespace: a holder may name one that is no candidate, and a pod
+    /// outside the selector may carry our label. Both are to be said.
+    pub(super) fn pods_of(&self, desired: &Desired) -> Pods {
+        let listed = self.listed()[1].1;
+        if let Some(trouble) = self.unknown(PODS, listed) {
+            return Err(trouble);
+        }
+        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = |pod: &KubePod| pod.metadata.namespace.as_deref() == Some(desired.namespace.as_str());
+        let newest = |cached: &Arc<KubePod>| {
+            let known =
+                cached.uid().and_then(|uid| fresh.get(&uid)).filter(|known| newer_than(known, cached));
+            pod(known.unwrap_or(cached))
+        };
+        let mut pods: Vec<Pod> = self.pods.state_filter(here).iter().map(newest).collect();
+        // So that plans are repeatable.
+        pods.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(pods)
+    }
+
+    /// Remembers how a patch or a read answered until the watch has caught up.
+    pub(super) fn remember(&self, answer: KubePod) {
+        let Some(uid) = answer.uid() else { return };
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whatever the watch has seen by now, or has seen deleted, needs no second copy.
+        fresh.retain(|_, known| {
+            self.pods.get(&ObjectRef::from_obj(known)).is_some_and(|cached| newer_than(known, &cached))
+        });
+        fresh.insert(uid, answer);
+    }
+
+    pub(super) fn service_of(&self, desired: &Desired) -> ServiceSight {
+        let Some(wanted) = &desired.service else { return ServiceSight::NotAsked };
+        let listed = self.listed()[2].1;
+        if let Some(trouble) = self.unknown(SERVICES, listed) {
+            return ServiceSight::Unknown(trouble);
+        }
+        let reference = ObjectRef::new(&wanted.name).within(&desired.namespace);
+        let Some(service) = self.services.get(&reference) else { return ServiceSight::Missing };
+        let spec = service.spec.clone().unwrap_or_default();
+        let ports = spec.ports.unwrap_or_default().into_iter().map(|port| ServicePort {
+            name: port.name,
+            port: port.port,
+            target: port.target_port.map(|target| match target {
+                IntOrString::Int(number) => number.to_string(),
+                IntOrString::String(name) => name,
+            }),
+            protocol: port.protocol.unwrap_or_else(|| "TCP".to_owned()),
+        });
+        ServiceSight::Exists {
+            ours: service.owner_references().iter().any(|owner| owner.uid == desired.uid),
+            selector: spec.selector.unwrap_or_default(),
+            ports: ports.collect(),
+            resource_version: service.resource_version().unwrap_or_default(),
+        }
+    }
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// Kubernetes compares resource versions of one kind as numbers since 1.35, and they were numbers before.
+fn newer_than(pod: &KubePod, other: &KubePod) -> bool {
+    let number = |pod: &KubePod| pod.resource_version().and_then(|v| v.parse::<u64>().ok());
+    pod.uid() == other.uid() && number(pod) > number(other)
+}
+
+/// A pod as the decision sees it.
+pub(super) fn pod(pod: &KubePod) -> Pod {
+    let status = pod.status.as_ref();
+    let ips = status.and_then(|status| status.pod_ips.as_ref());
+    let containers = status.and_then(|status| status.container_statuses.as_ref());
+    Pod {
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+        resource_version: pod.resource_version().unwrap_or_default(),
+        labels: pod.labels().clone(),
+        annotations: pod.annotations().clone(),
+        ips: ips.into_iter().flatten().map(|ip| ip.ip.clone()).collect(),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        finished: matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed")),
+        started: status.and_then(|status| status.start_time.as_ref()).map(|at| at.0.as_millisecond()),
+        container_ids: containers.into_iter().flatten().filter_map(|c| c.container_id.clone()).collect(),
+    }
+}
+
+/// What a failed watch means for people.
+fn explain(kind: &str, error: &watcher::Error) -> Trouble {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => Some(status),
+        _ => None,
+    };
+    let forbidden = status.is_some_and(|status| status.code == 403);
+    let text = match status.map(|status| (status.code, status.message.as_str())) {
+        Some((404, _)) if kind == LEASES => {
+            "the cluster does not know componentleases yet: apply the CustomResourceDefinition (component-lease crd | kubectl apply -f -); waiting for it".to_owned()
+        }
+        Some((403, message)) => {
+            format!("the controller may not list and watch {kind}: {message}; grant it (see the chart's templates/rbac.yaml); waiting for it")
+        }
+        Some((code, message)) => format!("watching {kind} failed: {message} ({code}); trying again"),
+        None => format!("watching {kind} failed: {error}; trying again"),
+    };
+    Trouble { text, forbidden }
+}
+
+/// How long a broken watch waits: 0.2 s, doubling to 3 s. Longer would keep a repaired cluster waiting.
+#[derive(Debug, Clone, Default)]
+struct Patience {
+    failures: u32,
+    last: Option<Instant>,
+}
+
+/// A watch that was well for so long begins anew.
+const WELL_AGAIN: Duration = Duration::from_secs(10);
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        if self.last.is_none_or(|last| last.elapsed() > WELL_AGAIN) {
+            self.failures = 0;
+        }
+        self.last = Some(Instant::now());
+        let wait = Duration::from_millis(200 << self.failures.min(4)).min(Duration::from_secs(3));
+        self.failures += 1;
+        Some(wait)
+    }
+}
+
+impl Backoff for Patience {
+    /// Called at the beginning of every attempt, so it means nothing.
+    fn reset(&mut self) {}
+}

@@ -1,0 +1,279 @@
+//! One reconcile: observe -> decide -> apply -> report. All rules are in [`crate::domain::decide`].
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::runtime::controller::Action;
+use kube::runtime::events::Recorder;
+use kube::{Client, ResourceExt as _};
+use tracing::{debug, warn};
+
+use super::apply::{apply, copy_floor};
+use super::claims::claim;
+use super::error::Error;
+use super::metrics::Metrics;
+use super::observe::{Lease, Scope};
+use super::report::{record, write_status};
+use super::retry::Retry;
+use super::rows::Rows;
+use crate::api::{self, ComponentLease, ComponentLeaseStatus};
+use crate::clock::Clock;
+use crate::domain::ComponentName;
+use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Reason, Truth};
+use crate::domain::decide::{Decision, Event, decide};
+use crate::domain::observed::{Desired, Observed, Status, StoreSight};
+use crate::domain::report::{report, report_conflict};
+use crate::participant::Participant;
+use crate::store::StandingIntent;
+
+/// A pass that meets a changed pod begins again on a fresh view, this often.
+const PASSES: usize = 5;
+/// How long after a failure the ttl is passed on to the participants again.
+const INTENT_RETRY: Duration = Duration::from_secs(5);
+
+/// What every reconcile has at hand.
+pub(super) struct Context {
+    pub(super) client: Client,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) rows: Arc<Rows>,
+    pub(super) scopes: Vec<Arc<Scope>>,
+    pub(super) recorder: Recorder,
+    pub(super) metrics: Metrics,
+    pub(super) retry: Retry,
+    pub(super) allowed_prefixes: Vec<String>,
+    /// `None` when there is only this replica.
+    pub(super) election: Option<Arc<Participant>>,
+    /// Statuses as they were last written, until the watch has caught up.
+    pub(super) written: Mutex<HashMap<String, ComponentLease>>,
+}
+
+impl Context {
+    /// Whether this replica acts. An overlap of two is harmless: every patch is guarded.
+    pub(super) fn acts(&self) -> bool {
+        self.election.as_ref().is_none_or(|participant| participant.is_leader())
+    }
+
+    /// Every readable resource of every scope.
+    pub(super) fn leases(&self) -> Vec<Arc<Lease>> {
+        self.scopes.iter().flat_map(|scope| scope.leases.state()).collect()
+    }
+
+    fn status_before(&self, lease: &ComponentLease) -> Option<ComponentLeaseStatus> {
+        let number = |lease: &ComponentLease| lease.resource_version().and_then(|v| v.parse::<u64>().ok());
+        let uid = lease.uid().unwrap_or_default();
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        match written.get(&uid) {
+            Some(known) if number(known) > number(lease) => known.status.clone(),
+            _ => {
+                written.remove(&uid);
+                lease.status.clone()
+            }
+        }
+    }
+
+    pub(super) fn forget(&self, gone: &Lease) {
+        let uid = gone.uid().unwrap_or_default();
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+    }
+
+    fn remember(&self, lease: ComponentLease) {
+        let uid = lease.uid().unwrap_or_default();
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, lease);
+    }
+}
+
+/// Reconciles one resource.
+pub(super) async fn reconcile(
+    lease: Arc<Lease>,
+    scope: Arc<Scope>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    // Caches that were never filled show nothing, and a database that was never asked says nothing.
+    // Whatever is missing queues everything when it comes.
+    if !context.acts() || !context.rows.looked() || !scope.settled() {
+        return Ok(Action::await_change());
+    }
+    let name = format!("{}/{}", lease.namespace().unwrap_or_default(), lease.name_any());
+    let outcome = match &lease.0 {
+        Ok(lease) => match api::desired(lease, &context.allowed_prefixes) {
+            Ok(desired) => reconcile_valid(lease, &desired, &scope, &context).await,
+            Err(invalid) => report_invalid(lease, &invalid.to_string(), &context).await,
+        },
+        Err(unreadable) => {
+            warn!(
+                object = name,
+                error = unreadable.error,
+                "the resource cannot be read; correct it: nothing else is disturbed"
+            );
+            return Ok(Action::await_change());
+        }
+    };
+    context.metrics.reconciled(outcome.as_ref().err().map(Error::kind));
+    if outcome.is_ok() {
+        context.retry.succeeded(&name);
+    }
+    outcome
+}
+
+/// What is done after a failure.
+pub(super) fn on_error(lease: &Lease, error: &Error, context: &Context) -> Action {
+    let name = format!("{}/{}", lease.namespace().unwrap_or_default(), lease.name_any());
+    let wait = context.retry.after_failure(&name, fastrand::f64());
+    warn!(object = name, error = error.chain(), retry_in = ?wait, "not reconciled");
+    Action::requeue(wait)
+}
+
+async fn reconcile_valid(
+    lease: &ComponentLease,
+    desired: &Desired,
+    scope: &Scope,
+    context: &Context,
+) -> Result<Action, Error> {
+    let mut row_confirmed = false;
+    for _ in 0..PASSES {
+        let before = context.status_before(lease);
+        let observed = observe(lease, before.as_ref(), desired, scope, context, row_confirmed);
+        match decide(&observed) {
+            Decision::Conflict(by) => {
+                let status = report_conflict(&observed, &by);
+                let first = observed.memory.phase != Some(Phase::Conflict);
+                let event = Event { reason: EventReason::Conflict, warning: true, note: by };
+                let events: &[Event] = if first { &[event] } else { &[] };
+                write(lease, before.as_ref(), &desired.component, &status, context).await?;
+                record(&context.recorder, lease, events).await;
+                return Ok(Action::await_change());
+            }
+            Decision::LookAgain => {
+                debug!(object = lease.name_any(), "a pod knows of a later version; looking at the row again");
+                row_confirmed = context.rows.look_again().await;
+                if !row_confirmed {
+                    return Err(Error::Stale);
+                }
+            }
+            Decision::Act(plan) => {
+                let outcome = apply(&context.client, scope, lease, &plan).await;
+                if outcome.conflict {
+                    continue;
+                }
+                let status = report(&observed, &plan, &outcome);
+                write(lease, before.as_ref(), &desired.component, &status, context).await?;
+                record(&context.recorder, lease, &plan.events).await;
+                let intended = set_intent(desired, context).await;
+                copy_floor(&context.client, lease, status.floor).await.map_err(Error::Floor)?;
+                if let Some(failure) = outcome.failed() {
+                    return Err(Error::Incomplete(failure));
+                }
+                // While the database answers, the row's expiry is told by the look that shows it.
+                let next = plan.next.filter(|_| observed.store != StoreSight::Answers);
+                let next = next.map(|at| at.saturating_sub(context.clock.boot()));
+                let retry = (!intended).then_some(INTENT_RETRY);
+                let wait = next.into_iter().chain(retry).min();
+                return Ok(wait.map_or_else(Action::await_change, |wait| {
+                    Action::requeue(wait.max(Duration::from_millis(5)))
+                }));
+            }
+        }
+    }
+    Err(Error::Contended)
+}
+
+fn observe(
+    lease: &ComponentLease,
+    before: Option<&ComponentLeaseStatus>,
+    desired: &Desired,
+    scope: &Scope,
+    context: &Context,
+    row_confirmed: bool,
+) -> Observed {
+    let (store, row, now) = context.rows.sight(desired.component.as_str());
+    let pods = scope.pods_of(desired);
+    Observed {
+        memory: api::memory(lease, before),
+        claim: claim(lease, desired, context, pods.as_deref().unwrap_or(&[])),
+        store,
+        row,
+        row_confirmed,
+        service: scope.service_of(desired),
+        pods,
+        now,
+        desired: desired.clone(),
+    }
+}
+
+async fn write(
+    lease: &ComponentLease,
+    before: Option<&ComponentLeaseStatus>,
+    component: &ComponentName,
+    status: &Status,
+    context: &Context,
+) -> Result<(), Error> {
+    let now = context.clock.wall_ms();
+    let written = write_status(&context.client, lease, before, Some(component), status, now).await;
+    if let Some(written) = written.map_err(Error::Status)? {
+        context.metrics.status_written();
+        context.remember(written);
+    }
+    Ok(())
+}
+
+/// What participants find in the database: the ttl that the resource asks for.
+/// False when it should be tried again.
+async fn set_intent(desired: &Desired, context: &Context) -> bool {
+    let wanted = StandingIntent { ttl: desired.ttl };
+    // Once the database answers, every resource is reconciled anew.
+    if !context.rows.lacks_intent(&desired.component, wanted) {
+        return true;
+    }
+    let set = context.rows.store().set_intent(&desired.component, wanted);
+    match tokio::time::timeout(Duration::from_secs(5), set).await {
+        Ok(Ok(())) => {
+            context.rows.knows_intent(&desired.component, wanted);
+            true
+        }
+        Ok(Err(error)) => {
+            warn!(component = %desired.component, %error, "the ttl could not be passed on to the participants; trying again");
+            false
+        }
+        Err(_) => {
+            warn!(component = %desired.component, "the ttl could not be passed on to the participants in time; trying again");
+            false
+        }
+    }
+}
+
+/// An invalid resource waits for an edit; its participants and its pods are left as they are.
+async fn report_invalid(lease: &ComponentLease, why: &str, context: &Context) -> Result<Action, Error> {
+    let before = context.status_before(lease);
+    let memory = api::memory(lease, before.as_ref());
+    let unknown = |kind| Condition::new(kind, Truth::Unknown, Reason::InvalidSpec, why);
+    let status = Status {
+        observed_generation: lease.metadata.generation.unwrap_or_default(),
+        phase: Phase::Unknown,
+        holder: memory.holder.clone(),
+        holder_pod: memory.holder_pod.clone(),
+        version: memory.version,
+        ttl: before.as_ref().and_then(|status| status.ttl_seconds),
+        lease_time: None,
+        renew_time: None,
+        floor: memory.floor,
+        transitions: memory.transitions,
+        candidates: before.as_ref().and_then(|status| status.candidates).unwrap_or(0),
+        applied: memory.applied.clone(),
+        conditions: vec![
+            Condition::new(ConditionType::Ready, false, Reason::InvalidSpec, why),
+            unknown(ConditionType::LeaderElected),
+            unknown(ConditionType::HolderAccepted),
+            unknown(ConditionType::Routed),
+            unknown(ConditionType::StoreReachable),
+        ],
+    };
+    let now = context.clock.wall_ms();
+    let written = write_status(&context.client, lease, before.as_ref(), None, &status, now).await;
+    if let Some(written) = written.map_err(Error::Status)? {
+        context.remember(written);
+        let event = Event { reason: EventReason::InvalidSpec, warning: true, note: why.to_owned() };
+        record(&context.recorder, lease, &[event]).await;
+    }
+    Ok(Action::await_change())
+}

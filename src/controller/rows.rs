@@ -1,0 +1,353 @@
+//! All rows of the database, by one query a look: every second, and at once when the store hints at
+//! a change. Compared in memory; only what means something is passed on. Renewals are not.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
+
+use super::metrics::Metrics;
+use crate::clock::Clock;
+use crate::domain::observed::{RowSight, StoreSight};
+use crate::domain::{ComponentName, LeaseRow, Moment};
+use crate::store::{Snapshot, StandingIntent, Store, StoreError};
+
+/// A look is given up after this.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// A database that misses a look or two is not yet called unreachable.
+const FAILURE_GRACE: Duration = Duration::from_secs(3);
+/// Two looks are at least this far apart, however many hints come.
+const LEAST_PAUSE: Duration = Duration::from_millis(20);
+/// Hints of a store that hints at every commit may cost this many looks above one per second.
+const BURST: f64 = 5.0;
+/// With such a store a quiet second needs no look.
+const SLOW_POLL: u32 = 5;
+
+/// What is known of one row.
+#[derive(Debug, Clone)]
+struct Seen {
+    row: LeaseRow,
+    /// On our own boot clock, after the answer arrived.
+    since: Moment,
+    /// A look has shown it unchanged for a whole ttl.
+    given_up: bool,
+}
+
+impl Seen {
+    /// When it will be nobody's if it is not renewed before; `None` when it is so already.
+    fn until(&self) -> Option<Moment> {
+        (!self.given_up && !self.row.is_free()).then(|| self.since + self.row.judged_ttl())
+    }
+}
+
+/// Looks that have failed in a row.
+#[derive(Debug, Clone)]
+struct Failure {
+    /// The first of its kind: a text that changes from look to look is no news.
+    error: StoreError,
+    since: Moment,
+    said: String,
+    /// Everybody has been told.
+    told: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// `None` until the first look succeeds.
+    rows: Option<BTreeMap<String, Seen>>,
+    intents: BTreeMap<String, StandingIntent>,
+    last_look: Moment,
+    /// When the last look that succeeded was sent.
+    answered: Moment,
+    failure: Option<Failure>,
+    since: Moment,
+}
+
+/// What changed for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Changed {
+    Components(Vec<String>),
+    Everything,
+}
+
+/// The controller's view of the database.
+pub(super) struct Rows {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    state: RwLock<State>,
+    look_now: Notify,
+    looks: watch::Sender<Moment>,
+}
+
+impl Rows {
+    pub(super) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+        let state = RwLock::new(State { since: clock.boot(), ..State::default() });
+        Self { store, clock, state, look_now: Notify::new(), looks: watch::channel(Moment::ZERO).0 }
+    }
+
+    pub(super) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Whether a look has ended, one way or the other: before that there is nothing to go by.
+    pub(super) fn looked(&self) -> bool {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.rows.is_some() || state.failure.is_some()
+    }
+
+    /// What a decision about this component may go by, and as of when. While the database answers
+    /// that is the last look: a row that has not been looked at lately has not expired.
+    pub(super) fn sight(&self, component: &str) -> (StoreSight, RowSight, Moment) {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let row = match &state.rows {
+            None => RowSight::Never { since: state.since },
+            Some(rows) => {
+                let seen = rows.get(component);
+                RowSight::Seen {
+                    row: seen.map(|seen| seen.row.clone()),
+                    since: seen.map_or(state.since, |seen| seen.since),
+                }
+            }
+        };
+        let now = self.clock.boot();
+        match &state.failure {
+            Some(failure) if state.rows.is_none() || now >= failure.since + FAILURE_GRACE => {
+                let store = match &failure.error {
+                    StoreError::Retryable(text) => StoreSight::Unreachable(text.clone()),
+                    error @ (StoreError::Misconfigured(_) | StoreError::Bug(_)) => {
+                        StoreSight::Misconfigured(error.to_string())
+                    }
+                };
+                (store, row, now)
+            }
+            _ => (StoreSight::Answers, row, state.answered),
+        }
+    }
+
+    /// Whether the database, as far as it is known, lacks this intent.
+    pub(super) fn lacks_intent(&self, component: &ComponentName, intent: StandingIntent) -> bool {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let known = state.rows.is_some() && state.failure.is_none();
+        known && state.intents.get(component.as_str()) != Some(&intent)
+    }
+
+    /// Forget what was seen: whoever has not been looking for a while gives every row one ttl.
+    pub(super) fn start_afresh(&self) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        *state = State { since: self.clock.boot(), ..State::default() };
+    }
+
+    /// Waits for a look that was sent after now, for as long as a look may take.
+    /// False when it did not succeed.
+    pub(super) async fn look_again(&self) -> bool {
+        let now = self.clock.boot();
+        let mut looks = self.looks.subscribe();
+        self.look_now.notify_one();
+        matches!(tokio::time::timeout(LOOK_TIMEOUT, looks.wait_for(|fresh| *fresh > now)).await, Ok(Ok(_)))
+    }
+
+    /// What was just written need not be written again before the next look.
+    pub(super) fn knows_intent(&self, component: &ComponentName, intent: StandingIntent) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.intents.insert(component.as_str().to_owned(), intent);
+    }
+
+    /// Boot clock when the last look ended, however it ended.
+    pub(super) fn last_look(&self) -> Moment {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).last_look
+    }
+
+    /// Looks until dropped. `interval` is the pause after each look.
+    pub(super) async fn poll(&self, interval: Duration, metrics: &Metrics, changed: impl Fn(Changed)) {
+        let mut hints = self.store.hints();
+        let every_commit = hints.tells_every_commit();
+        let pause = if every_commit { interval * SLOW_POLL } else { interval };
+        let mut budget = Budget { left: BURST, at: self.clock.boot(), interval };
+        loop {
+            if let Some(change) = self.look(metrics).await {
+                changed(change);
+            }
+            tokio::time::sleep(LEAST_PAUSE).await;
+            // A failing database is asked as often as ever, so that its return is noticed.
+            let pause = if self.failing() { interval } else { pause.min(self.until_next_expiry()) };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.look_now.notified() => {}
+                _ = hints.next() => {
+                    if every_commit {
+                        tokio::time::sleep(budget.wait(self.clock.boot())).await;
+                    }
+                }
+            }
+            hints.drain();
+            budget.spend(self.clock.boot());
+        }
+    }
+
+    fn failing(&self) -> bool {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).failure.is_some()
+    }
+
+    /// A row that is about to expire is looked at when it does.
+    fn until_next_expiry(&self) -> Duration {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let rows = state.rows.iter().flat_map(BTreeMap::values);
+        let next = rows.filter_map(Seen::until).min();
+        next.map_or(Duration::MAX, |until| until.saturating_sub(self.clock.boot()))
+    }
+
+    async fn look(&self, metrics: &Metrics) -> Option<Changed> {
+        let asked = self.clock.boot();
+        let answer = tokio::time::timeout(LOOK_TIMEOUT, self.store.look_all()).await;
+        let answer = answer.unwrap_or_else(|_| {
+            Err(StoreError::Retryable(format!(
+                "{} did not answer within {LOOK_TIMEOUT:?}",
+                self.store.describe()
+            )))
+        });
+        metrics.looked(answer.as_ref().err());
+        let changed = match answer {
+            Ok(snapshot) => {
+                let changed = self.saw(snapshot, asked);
+                self.looks.send_replace(asked);
+                changed
+            }
+            Err(error) => self.failed(error),
+        };
+        self.state.write().unwrap_or_else(PoisonError::into_inner).last_look = self.clock.boot();
+        changed
+    }
+
+    fn saw(&self, snapshot: Snapshot, asked: Moment) -> Option<Changed> {
+        let now = self.clock.boot();
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let first = state.rows.is_none();
+        let failure = state.failure.take();
+        if first || failure.is_some() {
+            info!(store = self.store.describe(), rows = snapshot.rows.len(), "the database answers");
+        }
+        let mut before = state.rows.take().unwrap_or_default();
+        let mut components = Vec::new();
+        let mut rows = BTreeMap::new();
+        for (component, row) in snapshot.rows {
+            let seen = match before.remove(&component) {
+                Some(mut seen) if seen.row == row => {
+                    if seen.until().is_some_and(|until| asked >= until) {
+                        seen.given_up = true;
+                        components.push(component.clone());
+                    }
+                    seen
+                }
+                old => {
+                    if old.is_none_or(|old| means_something(&old, &row)) {
+                        components.push(component.clone());
+                    }
+                    Seen { row, since: now, given_up: false }
+                }
+            };
+            rows.insert(component, seen);
+        }
+        components.extend(before.into_keys());
+        components.extend(differing(&state.intents, &snapshot.intents));
+        state.rows = Some(rows);
+        state.intents = snapshot.intents;
+        state.answered = asked;
+        if first || failure.is_some_and(|failure| failure.told) {
+            return Some(Changed::Everything);
+        }
+        (!components.is_empty()).then_some(Changed::Components(components))
+    }
+
+    /// Everybody is told once: at once when nothing is known, else when the grace has passed,
+    /// which is when decisions begin to differ.
+    fn failed(&self, error: StoreError) -> Option<Changed> {
+        let now = self.clock.boot();
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let nothing_known = state.rows.is_none();
+        let said = error.to_string();
+        let kind = error.kind();
+        let since = state.failure.as_ref().map_or(now, |failure| failure.since);
+        let known = state.failure.take().filter(|failure| failure.error.kind() == kind);
+        if known.as_ref().is_none_or(|known| known.said != said) {
+            warn!(
+                store = self.store.describe(),
+                error = said,
+                "the database did not answer as hoped; labels stay as they are"
+            );
+        }
+        let mut failure = known.unwrap_or_else(|| Failure { error, since, said: String::new(), told: false });
+        failure.said = said;
+        let tell = !failure.told && (nothing_known || now >= since + FAILURE_GRACE);
+        failure.told |= tell;
+        state.failure = Some(failure);
+        tell.then_some(Changed::Everything)
+    }
+}
+
+/// Beyond a mere renewal: another holder or term, or a sign of life from a row that was given up.
+fn means_something(old: &Seen, row: &LeaseRow) -> bool {
+    old.given_up || old.row.holder != row.holder || old.row.version != row.version || old.row.ttl != row.ttl
+}
+
+fn differing(
+    before: &BTreeMap<String, StandingIntent>,
+    after: &BTreeMap<String, StandingIntent>,
+) -> Vec<String> {
+    let all = before.keys().chain(after.keys());
+    all.filter(|component| before.get(*component) != after.get(*component)).cloned().collect()
+}
+
+/// One look per interval on average, with a burst.
+struct Budget {
+    left: f64,
+    at: Moment,
+    interval: Duration,
+}
+
+impl Budget {
+    fn refill(&mut self, now: Moment) {
+        let earned = now.saturating_sub(self.at).as_secs_f64() / self.interval.as_secs_f64();
+        self.left = (self.left + earned).min(BURST);
+        self.at = now;
+    }
+
+    fn wait(&mut self, now: Moment) -> Duration {
+        self.refill(now);
+        self.interval.mul_f64((1.0 - self.left).max(0.0))
+    }
+
+    fn spend(&mut self, now: Moment) {
+        self.refill(now);
+        self.left -= 1.0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_that_never_end_cost_one_look_per_interval() {
+        let mut budget = Budget { left: BURST, at: Moment::ZERO, interval: Duration::from_secs(1) };
+        let mut now = Moment::ZERO;
+        let mut looks = 0;
+        while now < Duration::from_secs(60) {
+            now += budget.wait(now) + Duration::from_millis(100);
+            budget.spend(now);
+            looks += 1;
+        }
+        assert!((60..=66).contains(&looks), "{looks}");
+    }
+
+    #[test]
+    fn a_renewal_means_nothing_unless_the_row_was_given_up() {
+        let row = LeaseRow { holder: "a".into(), lease_time: 1, renew_time: 1, version: 1, ttl: 5 };
+        let old = Seen { row: row.clone(), since: Duration::from_secs(10), given_up: false };
+        let renewed = LeaseRow { renew_time: 2, ..row.clone() };
+        assert!(!means_something(&old, &renewed));
+        assert!(means_something(&Seen { given_up: true, ..old.clone() }, &renewed));
+        assert!(means_something(&old, &LeaseRow { version: 2, ..row }));
+    }
+}

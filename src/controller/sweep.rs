@@ -1,0 +1,121 @@
+//! Takes our marks off pods whose lease is gone. There is no finalizer: with the controller
+//! uninstalled, every delete of a resource or a namespace would hang.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod as KubePod;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::json;
+use tracing::{info, warn};
+
+use super::FIELD_MANAGER;
+use super::claims;
+use super::error::text;
+use super::observe::{self, Lease, Scope};
+use super::reconcile::Context;
+use crate::api::ComponentLease;
+use crate::domain::ComponentName;
+use crate::domain::pod::Marks;
+
+const INTENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Sweeps every pod of the scope that carries the stamp of a lease that does not exist. Only ever
+/// called with filled caches: a failed list is no proof that anything is gone.
+pub(super) async fn sweep(client: &Client, scope: &Scope) {
+    let mut asked = BTreeMap::new();
+    for pod in scope.pods.state() {
+        let namespace = pod.namespace().unwrap_or_default();
+        let seen = observe::pod(&pod);
+        let mut labels = BTreeSet::new();
+        let mut annotations = BTreeSet::new();
+        for (lease, label) in Marks::stamps(&seen) {
+            if scope.leases.get(&ObjectRef::new(lease).within(&namespace)).is_some() {
+                continue;
+            }
+            let key = (namespace.clone(), lease.to_owned());
+            let gone = match asked.get(&key) {
+                Some(gone) => *gone,
+                None => is_gone(client, &namespace, lease).await,
+            };
+            asked.insert(key, gone);
+            if gone {
+                let marks = Marks::of(lease);
+                annotations.extend([marks.version, marks.label]);
+                labels.insert(label);
+            }
+        }
+        if annotations.is_empty() {
+            continue;
+        }
+        labels.retain(|key| seen.labels.contains_key(key));
+        annotations.retain(|key| seen.annotations.contains_key(key));
+        let gone = |keys: &BTreeSet<String>| {
+            keys.iter().map(|key| (key.clone(), serde_json::Value::Null)).collect::<serde_json::Map<_, _>>()
+        };
+        let patch = json!({ "metadata": {
+            "uid": seen.uid,
+            "resourceVersion": seen.resource_version,
+            "labels": gone(&labels),
+            "annotations": gone(&annotations),
+        }});
+        let pods: Api<KubePod> = Api::namespaced(client.clone(), &namespace);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        match pods.patch(&seen.name, &params, &Patch::Merge(patch)).await {
+            Ok(answer) => {
+                info!(namespace, pod = seen.name, "took the marks of a deleted lease off the pod");
+                scope.remember(answer);
+            }
+            // Gone, or changed: then its watch event brings another sweep.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            Err(error) => warn!(
+                namespace,
+                pod = seen.name,
+                error = text(&error),
+                "the marks of a deleted lease could not be taken off the pod; trying again later"
+            ),
+        }
+    }
+}
+
+/// Asks the API server itself: a pod may be seen with the stamp of a resource that is so new that
+/// the watch of resources, which is another one, has not shown it yet.
+async fn is_gone(client: &Client, namespace: &str, lease: &str) -> bool {
+    let leases: Api<ComponentLease> = Api::namespaced(client.clone(), namespace);
+    match leases.get_metadata_opt(lease).await {
+        Ok(found) => found.is_none(),
+        Err(error) => {
+            warn!(
+                namespace,
+                lease,
+                error = text(&error),
+                "whether the resource is gone could not be asked; trying again later"
+            );
+            false
+        }
+    }
+}
+
+/// Withdraws what the resources of these components asked of the participants, where no other
+/// resource claims the component. Only after a deletion that was seen: somebody else's controller
+/// may look after the same database.
+pub(super) async fn intents(context: &Context, gone: &[String]) {
+    for component in gone {
+        let claimed =
+            |lease: &Lease| lease.0.as_ref().is_ok_and(|lease| claims::component(lease) == component);
+        let Ok(name) = ComponentName::new(component.clone()) else { continue };
+        if context.leases().iter().any(|lease| claimed(lease)) {
+            continue;
+        }
+        let cleared = context.rows.store().clear_intent(&name);
+        match tokio::time::timeout(INTENT_TIMEOUT, cleared).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(component, %error, "the ttl of a deleted resource stays in component_lease_intent");
+            }
+            Err(_) => warn!(component, "the ttl of a deleted resource stays in component_lease_intent"),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! From what an operator wrote to a store: where the database URL and its password come from.
+//! Nothing of this module prints a secret.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+#[cfg(feature = "postgres")]
+use super::address::PostgresUrl;
+use super::address::{DatabaseUrl, misconfigured};
+use super::migration::MigrationReport;
+use super::{Store, StoreError};
+
+/// Where the database URL and its password come from. Files are read again at every connect, so
+/// that a mounted secret may be rotated.
+#[derive(Clone)]
+pub struct Source {
+    url: UrlFrom,
+    password_file: Option<PathBuf>,
+}
+
+#[derive(Clone)]
+enum UrlFrom {
+    Literal(String),
+    File(PathBuf),
+}
+
+impl Source {
+    /// A URL given as text.
+    #[must_use]
+    pub fn url(url: impl Into<String>) -> Self {
+        Self { url: UrlFrom::Literal(url.into()), password_file: None }
+    }
+
+    /// A file that holds the URL.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self { url: UrlFrom::File(path.into()), password_file: None }
+    }
+
+    /// A file that holds only the password; beats the one in the URL.
+    #[must_use]
+    pub fn with_password_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.password_file = Some(path.into());
+        self
+    }
+
+    /// Reads and checks everything anew.
+    pub(super) fn read(&self) -> Result<DatabaseUrl, StoreError> {
+        let text = match &self.url {
+            UrlFrom::Literal(url) => url.clone(),
+            UrlFrom::File(path) => read_secret(path, "database URL")?,
+        };
+        let mut url = DatabaseUrl::parse(&text)?;
+        if let Some(path) = &self.password_file {
+            match &mut url {
+                DatabaseUrl::Postgres(url) => url.password = Some(read_secret(path, "database password")?),
+                DatabaseUrl::Sqlite(_) => {
+                    return Err(misconfigured("a SQLite file has no password; leave out the password file"));
+                }
+            }
+        }
+        Ok(url)
+    }
+
+    /// As [`Source::read`], for a store that can only be of this kind: a URL file that changes from
+    /// one kind of database to another under a running program is no rotation.
+    #[cfg(feature = "postgres")]
+    pub(super) fn read_postgres(&self) -> Result<PostgresUrl, StoreError> {
+        match self.read()? {
+            DatabaseUrl::Postgres(url) => Ok(*url),
+            DatabaseUrl::Sqlite(_) => Err(misconfigured(
+                "the database URL became a SQLite file while this program runs; restart it to change the kind of database",
+            )),
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Source");
+        match &self.url {
+            UrlFrom::Literal(_) => out.field("url", &"(given)"),
+            UrlFrom::File(path) => out.field("url_file", path),
+        };
+        out.field("password_file", &self.password_file).finish()
+    }
+}
+
+/// Opens a store. Nothing is connected yet: each call connects when it must, and a database that is
+/// away answers [`StoreError::Retryable`] until it is there. `application` is the name that the
+/// database shows for our connections.
+///
+/// # Errors
+/// [`StoreError::Misconfigured`] when the URL or a file cannot be read or means nothing.
+pub fn open(source: Source, application: &str) -> Result<Arc<dyn Store>, StoreError> {
+    match source.read()? {
+        #[cfg(feature = "postgres")]
+        DatabaseUrl::Postgres(url) => {
+            Ok(Arc::new(super::postgres::PostgresStore::new(source, &url, application)))
+        }
+        #[cfg(feature = "sqlite")]
+        DatabaseUrl::Sqlite(path) => {
+            let _ = application;
+            Ok(Arc::new(super::sqlite::SqliteStore::new(path)))
+        }
+        #[allow(unreachable_patterns, reason = "reachable when a feature is off")]
+        other => Err(not_built(&other)),
+    }
+}
+
+/// Creates or upgrades the tables; does nothing where they are up to date. Any number of processes
+/// may do this at once.
+///
+/// # Errors
+/// As [`open`], and whatever keeps the database from being changed.
+pub async fn migrate(source: &Source) -> Result<MigrationReport, StoreError> {
+    match source.read()? {
+        #[cfg(feature = "postgres")]
+        DatabaseUrl::Postgres(url) => super::postgres::migrate(&url).await,
+        #[cfg(feature = "sqlite")]
+        DatabaseUrl::Sqlite(path) => super::sqlite::migrate(&path).await,
+        #[allow(unreachable_patterns, reason = "reachable when a feature is off")]
+        other => Err(not_built(&other)),
+    }
+}
+
+#[allow(dead_code, reason = "used when a feature is off")]
+fn not_built(url: &DatabaseUrl) -> StoreError {
+    misconfigured(format!("{url}: this program was built without support for this kind of database"))
+}
+
+fn read_secret(path: &Path, what: &str) -> Result<String, StoreError> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        misconfigured(format!("cannot read the {what} from the file {}: {error}", path.display()))
+    })?;
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(misconfigured(format!("the file {} for the {what} is empty", path.display())));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_prints_where_secrets_come_from_and_never_a_secret() {
+        let given = Source::url("postgres://u:hunter2@h/d").with_password_file("/run/password");
+        assert!(!format!("{given:?}").contains("hunter2"));
+        assert!(format!("{given:?}").contains("/run/password"));
+    }
+
+    #[test]
+    fn a_password_file_beats_the_url_and_is_read_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        let source = Source::url("postgres://u:old@h/d").with_password_file(&file);
+        let password = || match source.read() {
+            Ok(DatabaseUrl::Postgres(url)) => Ok(url.password.unwrap()),
+            Ok(other) => panic!("{other}"),
+            Err(error) => Err(error.to_string()),
+        };
+        assert!(password().unwrap_err().contains(&file.display().to_string()));
+        for now in ["first\n", "second"] {
+            std::fs::write(&file, now).unwrap();
+            assert_eq!(password().unwrap(), now.trim());
+        }
+        std::fs::write(&file, "\n").unwrap();
+        assert!(password().unwrap_err().contains("is empty"));
+    }
+}

@@ -1,0 +1,54 @@
+//! What the runners of both databases share: a migration, and the report of a run.
+
+use std::fmt;
+
+/// One step of the schema.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Migration {
+    pub version: i64,
+    pub name: &'static str,
+    pub sql: &'static str,
+    /// Whether it makes or changes `component_lease` itself. Such steps are left out where the
+    /// table was made by somebody else: it is theirs.
+    pub lease_table: bool,
+}
+
+/// What a run of the migrations did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationReport {
+    /// Which database.
+    pub database: String,
+    /// The schema's version now.
+    pub version: i64,
+    /// Names of the steps that were applied; empty when there was nothing to do.
+    pub applied: Vec<&'static str>,
+    /// `component_lease` was there before us and stays as it is.
+    pub foreign_lease_table: bool,
+    /// What to grant to whom, as SQL to run; `None` where the database knows no roles.
+    pub grants: Option<&'static str>,
+}
+
+impl fmt::Display for MigrationReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.applied.as_slice() {
+            [] => writeln!(f, "{}: up to date (schema version {})", self.database, self.version)?,
+            applied => writeln!(
+                f,
+                "{}: applied {} (schema version {})",
+                self.database,
+                applied.join(", "),
+                self.version
+            )?,
+        }
+        if self.foreign_lease_table {
+            writeln!(
+                f,
+                "The table component_lease was made by somebody else and stays as it is: only companion tables were added, and changes of holder are found by polling, not by notification."
+            )?;
+        }
+        if let Some(grants) = self.grants {
+            write!(f, "Grants for the roles that use it (put in your own names):\n{grants}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! What PostgreSQL's answers mean for the caller, by SQLSTATE.
+
+use std::io;
+
+use sqlx::error::DatabaseError;
+
+use super::connection::Place;
+use crate::store::StoreError;
+
+/// The server refused one statement and the connection is as before. Everything else that goes
+/// wrong ends the connection: the next one looks at the table and the server anew, and says better
+/// what is the matter (the table was dropped, the server became a standby).
+pub(super) fn leaves_connection_in_order(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.is_some_and(|code| code == "55P03" || code.starts_with("40"))
+}
+
+pub(super) fn classify(error: sqlx::Error, place: &Place) -> StoreError {
+    match error {
+        sqlx::Error::Database(error) => {
+            let code = error.code().unwrap_or_default().into_owned();
+            by_code(&code, error.message(), place)
+        }
+        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            tls(&error.to_string(), place)
+        }
+        sqlx::Error::Tls(error) => tls(&error.to_string(), place),
+        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            StoreError::Retryable(format!("{place}: the server closed the connection"))
+        }
+        sqlx::Error::Io(error) => StoreError::Retryable(format!("{place}: {error}")),
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+            StoreError::Retryable(format!("{place}: no connection in time"))
+        }
+        sqlx::Error::Protocol(text) => StoreError::Retryable(format!("{place}: unexpected answer: {text}")),
+        sqlx::Error::Configuration(error) => StoreError::Misconfigured(format!("{place}: {error}")),
+        other => StoreError::Bug(format!("{place}: {other}")),
+    }
+}
+
+fn tls(text: &str, place: &Place) -> StoreError {
+    StoreError::Misconfigured(format!(
+        "{place}: no trusted TLS connection: {text}; name the authority that signed the server's certificate with sslrootcert=/path/to/ca.crt in the URL, or, if you accept that whoever is in between can read the password and grant leases, say sslmode=require or sslmode=disable"
+    ))
+}
+
+fn by_code(code: &str, message: &str, place: &Place) -> StoreError {
+    let says = format!("{place}: {message} (SQLSTATE {code})");
+    let user = &place.user;
+    match code {
+        "28000" | "28P01" => StoreError::Misconfigured(format!(
+            "{place}: the server does not let in the user {user}: {message}; check the user, the password and pg_hba.conf"
+        )),
+        "3D000" => {
+            StoreError::Misconfigured(format!("{place}: {message}; check the database's name in the URL"))
+        }
+        "42501" => StoreError::Misconfigured(format!("{says}; {}", grants(user))),
+        "42P01" | "42703" | "3F000" => {
+            StoreError::Misconfigured(format!("{says}; run `component-lease migrate`"))
+        }
+        "26000" | "42P05" => StoreError::Misconfigured(format!(
+            "{says}: a connection pooler in between mixes up prepared statements; connect to the server itself, use session pooling, or PgBouncer 1.21 or newer with max_prepared_statements above 0"
+        )),
+        "55P03" => StoreError::Retryable(format!(
+            "{place}: another transaction holds the row's lock for longer than this call may wait"
+        )),
+        "25006" => StoreError::Retryable(format!(
+            "{place}: the server has become read-only; waiting for a connection that can write"
+        )),
+        _ => match code.get(..2).unwrap_or_default() {
+            // 0A: "cached plan must not change result type", after somebody altered the table.
+            "08" | "0A" | "40" | "53" | "55" | "57" | "58" | "XX" => StoreError::Retryable(says),
+            "28" => StoreError::Misconfigured(says),
+            // A constraint, trigger or type of somebody else's table.
+            "22" | "23" | "44" | "P0" => StoreError::Misconfigured(format!(
+                "{says}: the table component_lease does not accept what component-lease must write; see docs/databases.md"
+            )),
+            _ => StoreError::Bug(says),
+        },
+    }
+}
+
+fn grants(user: &str) -> String {
+    let role = user.replace('"', "\"\"");
+    format!(
+        "as the tables' owner run, for a participant: GRANT SELECT, INSERT, UPDATE ON component_lease TO \"{role}\"; GRANT SELECT ON component_lease_intent, component_lease_schema TO \"{role}\"; (for the controller: GRANT SELECT ON component_lease, component_lease_schema TO \"{role}\"; GRANT SELECT, INSERT, UPDATE ON component_lease_intent TO \"{role}\";)"
+    )
+}

@@ -1,0 +1,138 @@
+//! Creates and upgrades the tables: one transaction under an advisory lock, so that any number of
+//! runs at once do it once.
+
+use std::time::Duration;
+
+use sqlx::error::DatabaseError;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Executor, Row};
+
+use super::connection::{Place, options};
+use super::errors::classify;
+use crate::store::StoreError;
+use crate::store::address::PostgresUrl;
+use crate::store::connect::Source;
+use crate::store::migration::{Migration, MigrationReport};
+
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "0001_lease",
+        sql: include_str!("../migrations/postgres/0001_lease.sql"),
+        lease_table: true,
+    },
+    Migration {
+        version: 2,
+        name: "0002_intent",
+        sql: include_str!("../migrations/postgres/0002_intent.sql"),
+        lease_table: false,
+    },
+];
+
+const GRANTS: &str = "\
+-- a participant (agent, run, or a program with the library)
+GRANT SELECT, INSERT, UPDATE ON component_lease TO my_participant;
+GRANT SELECT ON component_lease_intent, component_lease_schema TO my_participant;
+-- the controller
+GRANT SELECT ON component_lease, component_lease_schema TO my_controller;
+GRANT SELECT, INSERT, UPDATE ON component_lease_intent TO my_controller;
+";
+
+pub(super) const VERSION: &str = "SELECT coalesce(max(version), 0)::bigint FROM component_lease_schema";
+
+const SCHEMA_TABLE: &str = "
+CREATE TABLE IF NOT EXISTS component_lease_schema (
+    version             BIGINT PRIMARY KEY,
+    applied_at          BIGINT NOT NULL,
+    foreign_lease_table BOOLEAN NOT NULL
+);
+COMMENT ON TABLE component_lease_schema IS 'Which steps of component-lease''s schema were applied here.';
+COMMENT ON COLUMN component_lease_schema.version IS 'The step; the highest one is the version of the schema.';
+COMMENT ON COLUMN component_lease_schema.applied_at IS 'When: this database''s clock, ms since 1970 UTC.';
+COMMENT ON COLUMN component_lease_schema.foreign_lease_table IS
+    'Whether component_lease was there before and belongs to another program: it is never altered then.';";
+
+/// Advisory locks are numbers; this one spells "complock".
+const LOCK: &str = "SELECT pg_advisory_xact_lock(7165065861792752491)";
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Refuses a schema of a newer program.
+pub(super) fn known(version: i64, place: &Place) -> Result<(), StoreError> {
+    let newest = MIGRATIONS.last().map_or(0, |step| step.version);
+    if version > newest {
+        return Err(StoreError::Misconfigured(format!(
+            "{place}: the tables have schema version {version}, this program knows {newest} at most; use a newer component-lease"
+        )));
+    }
+    Ok(())
+}
+
+pub(in crate::store) async fn migrate(url: &PostgresUrl) -> Result<MigrationReport, StoreError> {
+    let place = Place::new(Source::url(""), url, "component-lease migrate");
+    let run = async {
+        let options = options(url, "component-lease migrate")?;
+        let mut connection =
+            PgConnection::connect_with(&options).await.map_err(|error| classify(error, &place))?;
+        let report = run(&mut connection, &place).await?;
+        // It is done; a goodbye that fails changes nothing.
+        let _ = connection.close().await;
+        Ok(report)
+    };
+    tokio::time::timeout(LIMIT, run).await.unwrap_or_else(|_| {
+        Err(StoreError::Retryable(format!(
+            "{place}: the tables were not made within {LIMIT:?}; nothing was changed"
+        )))
+    })
+}
+
+async fn run(connection: &mut PgConnection, place: &Place) -> Result<MigrationReport, StoreError> {
+    let failed = |error: sqlx::Error| match error.as_database_error().and_then(DatabaseError::code).as_deref()
+    {
+        Some("42501") => StoreError::Misconfigured(format!(
+            "{place}: the user {} may not create tables; run this as the database's owner, or GRANT CREATE ON SCHEMA … TO \"{}\"",
+            place.user, place.user
+        )),
+        Some("25006") => StoreError::Retryable(format!("{place}: the server is read-only")),
+        _ => classify(error, place),
+    };
+    let mut transaction = connection.begin().await.map_err(failed)?;
+    transaction.execute(LOCK).await.map_err(failed)?;
+    let there = transaction
+        .fetch_one("SELECT to_regclass('component_lease') IS NOT NULL, to_regclass('component_lease_schema') IS NOT NULL")
+        .await
+        .map_err(failed)?;
+    let (lease, schema): (bool, bool) =
+        (there.try_get(0).map_err(failed)?, there.try_get(1).map_err(failed)?);
+    let (before, foreign) = if schema {
+        let row = transaction
+            .fetch_one("SELECT coalesce(max(version), 0)::bigint, coalesce(bool_or(foreign_lease_table), false) FROM component_lease_schema")
+            .await
+            .map_err(failed)?;
+        (row.try_get::<i64, _>(0).map_err(failed)?, row.try_get::<bool, _>(1).map_err(failed)?)
+    } else {
+        transaction.execute(sqlx::raw_sql(SCHEMA_TABLE)).await.map_err(failed)?;
+        (0, lease)
+    };
+    known(before, place)?;
+    let mut report = MigrationReport {
+        database: place.to_string(),
+        version: before,
+        applied: Vec::new(),
+        foreign_lease_table: foreign,
+        grants: Some(GRANTS),
+    };
+    for step in MIGRATIONS.iter().filter(|step| step.version > before) {
+        if !(foreign && step.lease_table) {
+            transaction.execute(sqlx::raw_sql(step.sql)).await.map_err(failed)?;
+            report.applied.push(step.name);
+        }
+        let query = sqlx::query(
+            "INSERT INTO component_lease_schema VALUES ($1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, $2)",
+        );
+        transaction.execute(query.bind(step.version).bind(foreign)).await.map_err(failed)?;
+        report.version = step.version;
+    }
+    transaction.commit().await.map_err(failed)?;
+    Ok(report)
+}

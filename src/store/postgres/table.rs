@@ -1,0 +1,244 @@
+//! The look at server and table that begins each connection, so that what cannot work is said here
+//! and not by a statement that fails.
+
+use std::sync::atomic::Ordering;
+
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Executor, Row};
+
+use super::connection::{Place, lock_timeout};
+use super::errors::classify;
+use super::migrate;
+use crate::domain::{ComponentName, TermKey};
+use crate::store::StoreError;
+
+/// What `component_lease` can hold.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// Characters; `None` for no limit.
+    component_max: Option<usize>,
+    holder_max: Option<usize>,
+    version_max: i64,
+    pub(super) has_intent: bool,
+}
+
+/// Sets the session up and tells about server, table and columns, one row for each column. Reads
+/// catalogues only, so it needs no privilege.
+///
+/// The keepalives let the server find out about a dead participant's connection within two minutes.
+const INSPECT: &str = "
+WITH facts AS MATERIALIZED (
+    SELECT set_config('lock_timeout', $1, false),
+           set_config('default_transaction_isolation', 'read committed', false),
+           set_config('tcp_keepalives_idle', '60', false),
+           set_config('tcp_keepalives_interval', '15', false),
+           set_config('tcp_keepalives_count', '4', false),
+           current_setting('server_version_num')::bigint AS server_version,
+           pg_is_in_recovery() AS standby,
+           current_setting('transaction_read_only') = 'on' AS read_only,
+           current_setting('fsync') = 'off' AS no_fsync,
+           current_setting('synchronous_commit') = 'off' AS no_synchronous_commit,
+           current_setting('search_path') AS search_path,
+           to_regclass('component_lease') AS lease,
+           to_regclass('component_lease_intent') IS NOT NULL AS has_intent,
+           to_regclass('component_lease_schema') IS NOT NULL AS has_schema,
+           (SELECT string_agg(quote_ident(n.nspname), ', ')
+            FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+            WHERE c.relname = 'component_lease' AND c.relkind IN ('r', 'p')) AS schemas
+)
+SELECT f.server_version, f.standby, f.read_only, f.no_fsync, f.no_synchronous_commit, f.search_path,
+       f.lease IS NOT NULL AS has_lease, f.has_intent, f.has_schema, f.schemas,
+       coalesce(c.relpersistence = 'u', false) AS unlogged,
+       EXISTS (SELECT FROM pg_trigger AS g
+               JOIN pg_proc AS p ON p.oid = g.tgfoid
+               WHERE g.tgrelid = f.lease AND p.proname = 'component_lease_notify') AS notifies,
+       EXISTS (SELECT FROM pg_index AS x
+               JOIN pg_attribute AS k ON k.attrelid = x.indrelid AND k.attnum = x.indkey[0]
+               WHERE x.indrelid = f.lease AND x.indisunique AND x.indisvalid AND x.indnkeyatts = 1
+                 AND x.indpred IS NULL AND k.attname = 'component_name') AS has_key,
+       a.attname::text AS column_name, b.typname::text AS type_name,
+       CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END AS type_modifier,
+       coalesce(o.collisdeterministic, true) AS deterministic
+FROM facts AS f
+LEFT JOIN pg_class AS c ON c.oid = f.lease
+LEFT JOIN pg_attribute AS a ON a.attrelid = f.lease AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_type AS t ON t.oid = a.atttypid
+LEFT JOIN pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+LEFT JOIN pg_collation AS o ON o.oid = a.attcollation";
+
+pub(super) async fn inspect(
+    connection: &mut PgConnection,
+    lock_limit: u64,
+    place: &Place,
+) -> Result<Table, StoreError> {
+    let failed = |error| classify(error, place);
+    let query = sqlx::query(INSPECT).bind(lock_timeout(lock_limit)).persistent(false);
+    let rows = connection.fetch_all(query).await.map_err(failed)?;
+    let facts = rows
+        .first()
+        .ok_or_else(|| StoreError::Bug(format!("{place}: the server tells nothing about itself")))?;
+    let yes = |name: &str| facts.try_get::<bool, _>(name).map_err(failed);
+
+    let server_version: i64 = facts.try_get("server_version").map_err(failed)?;
+    if server_version < 130_000 {
+        return Err(StoreError::Misconfigured(format!(
+            "{place}: the server is PostgreSQL {}; 13 or newer is needed",
+            server_version / 10_000
+        )));
+    }
+    if yes("standby")? {
+        return Err(StoreError::Retryable(format!(
+            "{place}: the server is a standby and cannot write; waiting for it to be promoted, or name the primary in the URL"
+        )));
+    }
+    if yes("read_only")? {
+        return Err(StoreError::Retryable(format!(
+            "{place}: the server lets this session only read (default_transaction_read_only); nobody can lead until it may write"
+        )));
+    }
+    if !yes("has_lease")? {
+        let schemas: Option<String> = facts.try_get("schemas").map_err(failed)?;
+        let search_path: String = facts.try_get("search_path").map_err(failed)?;
+        return Err(StoreError::Misconfigured(match schemas {
+            None => format!("{place}: there is no table component_lease; run `component-lease migrate`"),
+            Some(schemas) => format!(
+                "{place}: the table component_lease is not found with search_path {search_path}, but there is one in schema {schemas}; say which with ALTER ROLE … SET search_path, and GRANT USAGE ON SCHEMA, or run `component-lease migrate` for one of its own"
+            ),
+        }));
+    }
+    if yes("has_schema")? {
+        let query = sqlx::query(migrate::VERSION).persistent(false);
+        let version: i64 =
+            connection.fetch_one(query).await.and_then(|row| row.try_get(0)).map_err(failed)?;
+        migrate::known(version, place)?;
+    }
+    let table = table(&rows, yes("has_intent")?, yes("has_key")?, place)?;
+
+    if !place.said.swap(true, Ordering::Relaxed) {
+        for (weak, says) in [
+            (
+                !table.has_intent,
+                "the table component_lease_intent is missing, so a ttl set in a ComponentLease resource has no effect; run `component-lease migrate`",
+            ),
+            (
+                !yes("notifies")?,
+                "the table component_lease notifies nobody, so a change of holder is found by polling",
+            ),
+            (
+                table.version_max < i64::MAX,
+                "the column version is narrower than BIGINT and will be full one day: ALTER TABLE component_lease ALTER COLUMN version TYPE BIGINT",
+            ),
+            (
+                yes("unlogged")?,
+                "the table is UNLOGGED: after a crash of the server its rows are gone and versions repeat; ALTER TABLE component_lease SET LOGGED",
+            ),
+            (
+                yes("no_fsync")?,
+                "the server runs with fsync = off: after a crash of its machine versions may repeat",
+            ),
+            (
+                yes("no_synchronous_commit")?,
+                "synchronous_commit is off for this user: after a crash of the server versions may repeat",
+            ),
+        ] {
+            if weak {
+                tracing::warn!("{place}: {says}");
+            }
+        }
+    }
+    Ok(table)
+}
+
+/// Checks that the columns can do what is needed, whoever made them.
+fn table(rows: &[PgRow], has_intent: bool, has_key: bool, place: &Place) -> Result<Table, StoreError> {
+    let column = |name: &str, fits: &[&str], needs: &str| -> Result<(String, i32), StoreError> {
+        for row in rows {
+            let read = || -> Result<_, sqlx::Error> {
+                let column: Option<String> = row.try_get("column_name")?;
+                let kind: Option<String> = row.try_get("type_name")?;
+                let modifier: Option<i32> = row.try_get("type_modifier")?;
+                Ok((
+                    column,
+                    kind.unwrap_or_default(),
+                    modifier.unwrap_or(-1),
+                    row.try_get::<bool, _>("deterministic")?,
+                ))
+            };
+            let (found, kind, modifier, deterministic) = read().map_err(|error| classify(error, place))?;
+            if found.as_deref() != Some(name) {
+                continue;
+            }
+            if !fits.contains(&kind.as_str()) {
+                return Err(StoreError::Misconfigured(format!(
+                    "{place}: the column component_lease.{name} has the type {kind}; {needs} is needed"
+                )));
+            }
+            if !deterministic {
+                return Err(StoreError::Misconfigured(format!(
+                    "{place}: the column component_lease.{name} has a nondeterministic collation, which takes different names for one; use COLLATE \"C\""
+                )));
+            }
+            return Ok((kind, modifier));
+        }
+        Err(StoreError::Misconfigured(format!(
+            "{place}: the table component_lease has no column {name}; it is not the table that component-lease works with (docs/databases.md says what that looks like)"
+        )))
+    };
+    // The length that VARCHAR(n) was declared with is n + 4 there.
+    let max = |modifier: i32| usize::try_from(modifier - 4).ok();
+    let text = &["varchar", "text"];
+    let component_max = max(column("component_name", text, "VARCHAR")?.1);
+    let holder_max = max(column("holder_id", text, "VARCHAR")?.1);
+    column("lease_time", &["int8", "numeric"], "BIGINT")?;
+    column("renew_time", &["int8", "numeric"], "BIGINT")?;
+    let version_max = match column("version", &["int2", "int4", "int8", "numeric"], "BIGINT")?.0.as_str() {
+        "int2" => i16::MAX.into(),
+        "int4" => i32::MAX.into(),
+        _ => i64::MAX,
+    };
+    column("ttl", &["int2", "int4", "int8", "numeric", "float4", "float8"], "INTEGER")?;
+    if !has_key {
+        return Err(StoreError::Misconfigured(format!(
+            "{place}: the table component_lease has no primary key on component_name, so two participants could both insert a row: ALTER TABLE component_lease ADD PRIMARY KEY (component_name)"
+        )));
+    }
+    Ok(Table { component_max, holder_max, version_max, has_intent })
+}
+
+impl Table {
+    pub(super) fn fits_component(&self, component: &ComponentName, place: &Place) -> Result<(), StoreError> {
+        fits("component_name", component.as_str(), self.component_max, place)
+    }
+
+    pub(super) fn fits_term(&self, term: &TermKey, place: &Place) -> Result<(), StoreError> {
+        self.fits_component(&term.component, place)?;
+        fits("holder_id", term.holder.as_str(), self.holder_max, place)?;
+        if term.version > self.version_max {
+            return Err(StoreError::Misconfigured(format!(
+                "{place}: the next version {} does not fit the column component_lease.version, which ends at {}: ALTER TABLE component_lease ALTER COLUMN version TYPE BIGINT",
+                term.version, self.version_max
+            )));
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_intent(&self, place: &Place) -> Result<(), StoreError> {
+        if self.has_intent {
+            return Ok(());
+        }
+        Err(StoreError::Misconfigured(format!(
+            "{place}: the table component_lease_intent is missing; run `component-lease migrate`"
+        )))
+    }
+}
+
+/// Nothing is ever cut: two names cut to the same length would be one.
+fn fits(column: &str, value: &str, max: Option<usize>, place: &Place) -> Result<(), StoreError> {
+    let length = value.chars().count();
+    match max {
+        Some(max) if length > max => Err(StoreError::Misconfigured(format!(
+            "{place}: {value:?} has {length} characters, but the column component_lease.{column} holds {max}; choose a shorter name or widen the column"
+        ))),
+        _ => Ok(()),
+    }
+}

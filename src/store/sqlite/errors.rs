@@ -1,0 +1,51 @@
+//! What SQLite's result codes mean for the caller.
+
+use super::connection::Place;
+use crate::store::StoreError;
+
+const BUSY: i64 = 5;
+const LOCKED: i64 = 6;
+
+/// SQLite refused one statement because somebody else is at work, and the connection is as before.
+pub(super) fn leaves_connection_in_order(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(BUSY | LOCKED))
+}
+
+/// The result code without its extension.
+fn primary_code(error: &sqlx::Error) -> Option<i64> {
+    let code = error.as_database_error()?.code()?;
+    code.parse::<i64>().ok().map(|code| code & 0xff)
+}
+
+pub(super) fn classify(error: sqlx::Error, place: &Place) -> StoreError {
+    let code = primary_code(&error);
+    let sqlx::Error::Database(database) = &error else {
+        return match error {
+            sqlx::Error::Io(error) => StoreError::Retryable(format!("{place}: {error}")),
+            sqlx::Error::WorkerCrashed => StoreError::Retryable(format!("{place}: the connection ended")),
+            other => StoreError::Bug(format!("{place}: {other}")),
+        };
+    };
+    let says = format!("{place}: {} (SQLite code {})", database.message(), code.unwrap_or(-1));
+    match code {
+        Some(BUSY | LOCKED) => StoreError::Retryable(format!(
+            "{place}: another process holds the file's lock for longer than this call may wait"
+        )),
+        // INTERNAL is 2; SCHEMA: somebody altered the table under way; PROTOCOL: a race for the lock.
+        Some(4 | 7 | 9 | 10 | 13 | 15 | 17) => StoreError::Retryable(says),
+        Some(3 | 8 | 23) => StoreError::Misconfigured(format!(
+            "{says}; this process needs write permission on the file, on the -wal and -shm files beside it, and on the folder"
+        )),
+        Some(11 | 26) => StoreError::Misconfigured(format!(
+            "{says}; this is no SQLite database, or it is damaged: name another file"
+        )),
+        Some(14) => {
+            StoreError::Misconfigured(format!("{says}; check the path and the permissions of its folder"))
+        }
+        // A constraint, trigger or type of somebody else's table.
+        Some(18..=20) => StoreError::Misconfigured(format!(
+            "{says}: the table component_lease does not accept what component-lease must write; see docs/databases.md"
+        )),
+        _ => StoreError::Bug(says),
+    }
+}

@@ -1,0 +1,143 @@
+//! Creates and upgrades the tables: one transaction that begins with the write lock, so that any
+//! number of runs at once do it once.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{ConnectOptions, Connection, Executor, Row};
+
+use super::connection::Place;
+use super::errors::{classify, leaves_connection_in_order};
+use crate::store::StoreError;
+use crate::store::migration::{Migration, MigrationReport};
+
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "0001_lease",
+        sql: include_str!("../migrations/sqlite/0001_lease.sql"),
+        lease_table: true,
+    },
+    Migration {
+        version: 2,
+        name: "0002_intent",
+        sql: include_str!("../migrations/sqlite/0002_intent.sql"),
+        lease_table: false,
+    },
+];
+
+pub(super) const VERSION: &str = "SELECT coalesce(max(version), 0) FROM component_lease_schema";
+
+const SCHEMA_TABLE: &str = "
+-- Which steps of component-lease's schema were applied here.
+CREATE TABLE component_lease_schema (
+    -- The step; the highest one is the version of the schema.
+    version             BIGINT NOT NULL PRIMARY KEY,
+    -- When: this machine's clock, ms since 1970 UTC.
+    applied_at          BIGINT NOT NULL,
+    -- Whether component_lease was there before and belongs to another program: it is never altered then.
+    foreign_lease_table BOOLEAN NOT NULL
+)";
+
+/// Programs of other users in the same group share the file.
+const MODE: u32 = 0o660;
+const LIMIT: Duration = Duration::from_secs(60);
+const WAL_RETRY: Duration = Duration::from_millis(20);
+
+/// Refuses a schema of a newer program.
+pub(super) fn known(version: i64, place: &Place) -> Result<(), StoreError> {
+    let newest = MIGRATIONS.last().map_or(0, |step| step.version);
+    if version > newest {
+        return Err(StoreError::Misconfigured(format!(
+            "{place}: the tables have schema version {version}, this program knows {newest} at most; use a newer component-lease"
+        )));
+    }
+    Ok(())
+}
+
+pub(in crate::store) async fn migrate(path: &Path) -> Result<MigrationReport, StoreError> {
+    let place = Place::new(path.to_owned());
+    tokio::time::timeout(LIMIT, open_and_run(&place)).await.unwrap_or_else(|_| {
+        Err(StoreError::Retryable(format!(
+            "{place}: the tables were not made within {LIMIT:?}, because other processes hold the file's lock"
+        )))
+    })
+}
+
+async fn open_and_run(place: &Place) -> Result<MigrationReport, StoreError> {
+    let failed = |error| classify(error, place);
+    let wrong = |what: String| StoreError::Misconfigured(format!("{place}: {what}"));
+    let folder = place.folder();
+    if !folder.is_dir() {
+        return Err(wrong(format!("the folder {} does not exist; create it", folder.display())));
+    }
+    if place.path().is_dir() {
+        return Err(wrong("this is a folder; name a file in it".to_owned()));
+    }
+    place.check_writable(folder, "the folder")?;
+    let fresh = !place.path().exists();
+    if !fresh {
+        place.check_writable(place.path(), "the file")?;
+    }
+    let mut connection = place.options().create_if_missing(true).connect().await.map_err(failed)?;
+    if fresh {
+        // Before anything is written: SQLite gives the files beside it the same mode.
+        std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(MODE))
+            .map_err(|error| wrong(format!("cannot let the group write the new file: {error}")))?;
+    }
+    let report = run(&mut connection, place).await?;
+    // It is done; a goodbye that fails changes nothing.
+    let _ = connection.close().await;
+    Ok(report)
+}
+
+async fn run(connection: &mut SqliteConnection, place: &Place) -> Result<MigrationReport, StoreError> {
+    let failed = |error| classify(error, place);
+    // Persistent, outside any transaction, and not waited for by the busy timeout.
+    while let Err(error) = connection.execute("PRAGMA journal_mode = WAL").await {
+        if !leaves_connection_in_order(&error) {
+            return Err(failed(error));
+        }
+        tokio::time::sleep(WAL_RETRY).await;
+    }
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+    let there = transaction
+        .fetch_one("SELECT EXISTS (SELECT 1 FROM pragma_table_info('component_lease')), EXISTS (SELECT 1 FROM pragma_table_info('component_lease_schema'))")
+        .await
+        .map_err(failed)?;
+    let (lease, schema): (bool, bool) =
+        (there.try_get(0).map_err(failed)?, there.try_get(1).map_err(failed)?);
+    let (before, foreign) = if schema {
+        let row = transaction
+            .fetch_one("SELECT coalesce(max(version), 0), coalesce(max(foreign_lease_table), false) FROM component_lease_schema")
+            .await
+            .map_err(failed)?;
+        (row.try_get::<i64, _>(0).map_err(failed)?, row.try_get::<bool, _>(1).map_err(failed)?)
+    } else {
+        transaction.execute(sqlx::raw_sql(SCHEMA_TABLE)).await.map_err(failed)?;
+        (0, lease)
+    };
+    known(before, place)?;
+    let mut report = MigrationReport {
+        database: place.to_string(),
+        version: before,
+        applied: Vec::new(),
+        foreign_lease_table: foreign,
+        grants: None,
+    };
+    for step in MIGRATIONS.iter().filter(|step| step.version > before) {
+        if !(foreign && step.lease_table) {
+            transaction.execute(sqlx::raw_sql(step.sql)).await.map_err(failed)?;
+            report.applied.push(step.name);
+        }
+        let query = sqlx::query(
+            "INSERT INTO component_lease_schema VALUES (?1, CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER), ?2)",
+        );
+        transaction.execute(query.bind(step.version).bind(foreign)).await.map_err(failed)?;
+        report.version = step.version;
+    }
+    transaction.commit().await.map_err(failed)?;
+    Ok(report)
+}

@@ -1,0 +1,224 @@
+//! The process of a server that we started, and how it is set up.
+
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::programs;
+use super::server::Builder;
+use crate::scratch::Scratch;
+
+/// What there is of a server that we started.
+#[derive(Debug)]
+pub struct Own {
+    programs: PathBuf,
+    account: Option<(u32, u32)>,
+    // Declared before the directory, so that it ends first (see `Drop`).
+    child: Mutex<Option<Child>>,
+    pub scratch: Scratch,
+}
+
+impl Own {
+    /// A directory with a new server's files.
+    pub fn new(password: &str, wanted: &Builder) -> Result<Self> {
+        let (programs, account) = (programs::folder()?, programs::account()?);
+        let own = Self { programs, account, child: Mutex::new(None), scratch: Scratch::new("postgres")? };
+        own.initialise(password, wanted)?;
+        Ok(own)
+    }
+
+    /// Starts the server; [`Own::accepts`] says when it serves.
+    pub fn spawn(&self, port: u16) -> Result<()> {
+        let mut child = self.child();
+        if child.is_some() {
+            bail!("this PostgreSQL runs already");
+        }
+        let log = std::fs::File::create(self.scratch.join("log"))?;
+        let mut command = self.command("postgres");
+        command.arg("-D").arg(self.data()).args(["-p", &port.to_string()]);
+        *child = Some(command.stdout(log.try_clone()?).stderr(log).spawn().context("cannot run postgres")?);
+        Ok(())
+    }
+
+    /// Its main process.
+    pub fn pid(&self) -> Result<Pid> {
+        let id = self.child().as_ref().context("this PostgreSQL does not run")?.id();
+        Pid::from_raw(i32::try_from(id)?).context("a process has no number 0")
+    }
+
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(self.pid()?, signal).with_context(|| format!("cannot send {signal:?} to PostgreSQL"))
+    }
+
+    /// To the processes that serve clients and the background.
+    pub fn signal_sessions(&self, signal: Signal) -> Result<()> {
+        for child in children(self.pid()?)? {
+            match kill_process(child, signal) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(error) => return Err(error).context("cannot signal PostgreSQL's sessions"),
+            }
+        }
+        Ok(())
+    }
+
+    /// To be called when it has ended, before it is started again.
+    pub fn forget(&self) {
+        *self.child() = None;
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+
+    fn data(&self) -> PathBuf {
+        self.scratch.join("data")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.scratch.join("log")).unwrap_or_default()
+    }
+
+    /// A program of PostgreSQL's, as the account that may run it, in a process group of its
+    /// own: Ctrl-C is for the test, which then ends its servers in order.
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        command.current_dir(self.scratch.path()).stdin(Stdio::null()).process_group(0);
+        // What would send it elsewhere than the arguments say.
+        for name in ["PGDATA", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGSERVICE", "PGOPTIONS"] {
+            command.env_remove(name);
+        }
+        if let Some((user, group)) = self.account {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
+    fn initialise(&self, password: &str, wanted: &Builder) -> Result<()> {
+        if let Some((user, group)) = self.account {
+            chown(self.scratch.path(), Some(user), Some(group))?;
+        }
+        let secret = self.scratch.join("password");
+        std::fs::write(&secret, password)?;
+        let done = self
+            .command("initdb")
+            .arg("-D")
+            .arg(self.data())
+            .args(["-U", "postgres", "-E", "UTF8", "--locale=C", "--auth=scram-sha-256"])
+            .args(["--no-sync", "--no-instructions"])
+            .arg(format!("--pwfile={}", secret.display()))
+            .output()
+            .context("cannot run initdb")?;
+        std::fs::remove_file(&secret)?;
+        if !done.status.success() {
+            bail!(
+                "initdb failed in {} (the account PostgreSQL runs as must be able to enter it; \
+                 TMPDIR says where): {}",
+                self.scratch.path().display(),
+                String::from_utf8_lossy(&done.stderr)
+            );
+        }
+        let mut settings = String::from(
+            "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\n\
+             shared_preload_libraries = 'pg_stat_statements'\nmax_connections = 400\n\
+             log_line_prefix = '%m [%p] %u@%d %a '\n",
+        );
+        if wanted.tls {
+            self.make_certificate()?;
+            settings.push_str("ssl = on\nssl_cert_file = '../server.crt'\nssl_key_file = '../server.key'\n");
+            std::fs::write(self.data().join("pg_hba.conf"), "hostssl all all 127.0.0.1/32 scram-sha-256\n")?;
+        }
+        for (name, value) in &wanted.settings {
+            settings.push_str(&format!("{name} = {value}\n"));
+        }
+        let mut file = std::fs::OpenOptions::new().append(true).open(self.data().join("postgresql.conf"))?;
+        std::io::Write::write_all(&mut file, settings.as_bytes())?;
+        Ok(())
+    }
+
+    /// An authority and a server certificate signed by it (rustls refuses an authority's own
+    /// certificate as a server's).
+    fn make_certificate(&self) -> Result<()> {
+        let openssl = |args: &[&str]| -> Result<()> {
+            let done = Command::new("openssl")
+                .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+                .args(["-nodes", "-days", "30"])
+                .args(args)
+                .current_dir(self.scratch.path())
+                .output()
+                .context("cannot run openssl")?;
+            if !done.status.success() {
+                bail!("openssl: {}", String::from_utf8_lossy(&done.stderr));
+            }
+            Ok(())
+        };
+        openssl(&["-subj", "/CN=testkit authority", "-keyout", "ca.key", "-out", "ca.crt"])?;
+        openssl(&[
+            "-subj",
+            "/CN=localhost",
+            "-CA",
+            "ca.crt",
+            "-CAkey",
+            "ca.key",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            "-keyout",
+            "server.key",
+            "-out",
+            "server.crt",
+        ])?;
+        if let Some((user, group)) = self.account {
+            chown(self.scratch.join("server.key"), Some(user), Some(group))?;
+        }
+        Ok(())
+    }
+
+    /// `true` when it serves, `false` when it has ended, nothing while it starts.
+    pub fn accepts(&self) -> Result<Option<bool>> {
+        if self.ended()?.is_some() {
+            return Ok(Some(false));
+        }
+        // The server's own word on its state is the last line of this file.
+        let state = std::fs::read_to_string(self.data().join("postmaster.pid"))?;
+        Ok(state.lines().last().is_some_and(|line| line.trim() == "ready").then_some(true))
+    }
+
+    pub fn ended(&self) -> Result<Option<()>> {
+        match self.child().as_mut() {
+            Some(child) => Ok(child.try_wait()?.map(|_| ())),
+            None => Ok(Some(())),
+        }
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if crate::keep() {
+            return;
+        }
+        // As the directory goes too, the quickest end will do. (The scratch directory's own
+        // end would see to it as well, but cannot collect our child.)
+        if let Some(mut child) = self.child().take() {
+            if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(pid, Signal::QUIT);
+                let _ = kill_process(pid, Signal::CONT);
+            }
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The processes that `parent` started and that still run.
+fn children(parent: Pid) -> Result<Vec<Pid>> {
+    let raw = parent.as_raw_nonzero();
+    let file = format!("/proc/{raw}/task/{raw}/children");
+    let list = std::fs::read_to_string(&file)
+        .with_context(|| format!("cannot list PostgreSQL's sessions in {file}"))?;
+    Ok(list.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect())
+}

@@ -1,0 +1,119 @@
+//! `hack/image.sh` and the `Dockerfile` describe one image, and packing it is reproducible.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use component_lease_testkit::{hack, repository};
+use serde_json::Value;
+
+/// What there is to know of an image, whoever describes it.
+#[derive(Debug, PartialEq, Eq)]
+struct Image {
+    user: String,
+    entry_point: Vec<String>,
+    folder: String,
+    labels: BTreeMap<String, String>,
+    files: Vec<String>,
+}
+
+/// Packs a stand-in for the program; returns the archive.
+fn packed(folder: &Path) -> Result<PathBuf> {
+    let (program, archive) = (folder.join("anything"), folder.join("out.tar"));
+    std::fs::write(&program, "a program")?;
+    let arguments = [Path::new("--binary"), &program, &archive];
+    let output = Command::new(hack("image.sh")).args(arguments).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(archive)
+}
+
+fn tar(arguments: &[&str]) -> Result<Vec<u8>> {
+    let output = Command::new("tar").args(arguments).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(output.stdout)
+}
+
+fn of_archive(archive: &Path) -> Result<Image> {
+    let path = archive.to_str().context("a path that is text")?;
+    let member = |name: &str| tar(&["-xOf", path, name]);
+    let manifest: Value = serde_json::from_slice(&member("manifest.json")?)?;
+    let blob = |value: &Value| value.as_str().map(str::to_owned).context("the name of a blob");
+    let config = member(&blob(&manifest[0]["Config"])?)?;
+    assert_eq!(std::fs::read(archive.with_extension("json"))?, config, "OUT.json");
+    let config: Value = serde_json::from_slice(&config)?;
+
+    let layer = archive.with_extension("layer");
+    std::fs::write(&layer, member(&blob(&manifest[0]["Layers"][0])?)?)?;
+    let list = String::from_utf8(tar(&["-tf", layer.to_str().unwrap()])?)?;
+    let paths = list.lines().map(|line| line.trim_start_matches('.').to_owned());
+
+    // The same image for those who read OCI layouts.
+    let index: Value = serde_json::from_slice(&member("index.json")?)?;
+    let digest = blob(&index["manifests"][0]["digest"])?.replace(':', "/");
+    let oci: Value = serde_json::from_slice(&member(&format!("blobs/{digest}"))?)?;
+    let oci_config = blob(&oci["config"]["digest"])?.replace(':', "/");
+    assert_eq!(format!("blobs/{oci_config}"), blob(&manifest[0]["Config"])?);
+
+    let config = &config["config"];
+    Ok(Image {
+        user: serde_json::from_value(config["User"].clone())?,
+        entry_point: serde_json::from_value(config["Entrypoint"].clone())?,
+        folder: serde_json::from_value(config["WorkingDir"].clone())?,
+        labels: serde_json::from_value(config["Labels"].clone())?,
+        files: paths.filter(|path| path != "/").collect(),
+    })
+}
+
+/// Reads the last stage of the Dockerfile, whose instructions are of the plainest kind.
+fn of_dockerfile() -> Result<Image> {
+    let text = std::fs::read_to_string(repository().join("Dockerfile"))?.replace("\\\n", " ");
+    let stage = text.split("\nFROM ").last().context("a last stage")?;
+    let base = stage.lines().next();
+    assert_eq!(base, Some("scratch"), "nothing but the program is in the image");
+    let all = |instruction: &str| -> Vec<&str> {
+        stage.lines().filter_map(|line| line.strip_prefix(instruction)?.strip_prefix(' ')).collect()
+    };
+    let one = |instruction: &str| all(instruction).pop().with_context(|| format!("no {instruction}"));
+    let labels = one("LABEL")?.split("\" ").map(|label| {
+        let (name, value) = label.trim().split_once("=\"").context("a label is NAME=\"VALUE\"")?;
+        Ok((name.to_owned(), value.trim_end_matches('"').to_owned()))
+    });
+    let copied = all("COPY").into_iter().filter_map(|copy| copy.split(' ').next_back());
+    Ok(Image {
+        user: one("USER")?.to_owned(),
+        entry_point: serde_json::from_str(one("ENTRYPOINT")?)?,
+        folder: one("WORKDIR")?.to_owned(),
+        labels: labels.collect::<Result<_>>()?,
+        files: copied.map(str::to_owned).collect(),
+    })
+}
+
+#[test]
+fn the_dockerfile_describes_the_image_that_is_made_without_an_engine() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let image = of_archive(&packed(folder.path())?)?;
+    assert_eq!(image, of_dockerfile()?);
+    // And both are what the chart counts on.
+    assert_eq!(image.user, "65532:65532");
+    assert_eq!(image.entry_point, ["/component-lease"]);
+    assert_eq!(image.files, ["/component-lease"]);
+    assert_eq!(image.labels["org.opencontainers.image.version"], env!("CARGO_PKG_VERSION"));
+    Ok(())
+}
+
+#[test]
+fn the_same_program_gives_the_same_image_to_the_last_byte() -> Result<()> {
+    let (one, two) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    assert_eq!(std::fs::read(packed(one.path())?)?, std::fs::read(packed(two.path())?)?);
+    Ok(())
+}
+
+#[test]
+fn the_dockerfile_builds_with_the_toolchain_of_the_repository() -> Result<()> {
+    let toolchain = std::fs::read_to_string(repository().join("rust-toolchain.toml"))?;
+    let version = toolchain.split('"').nth(1).context("a channel")?;
+    let dockerfile = std::fs::read_to_string(repository().join("Dockerfile"))?;
+    assert!(dockerfile.contains(&format!("FROM rust:{version}-")), "not {version}");
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! `agent`: what is told over HTTP, and that it is told in time.
+
+use rustix::process::Signal;
+
+use crate::agent_support::*;
+
+#[test]
+fn a_leader_and_a_standby_tell_who_leads_in_body_and_headers() {
+    let rig = Rig::new();
+    let first = rig.agent("first", &[]);
+    let answer = first.leads();
+    let json = answer.json();
+    assert_eq!(json["leader"], true);
+    assert_eq!(json["component"], "discovery");
+    assert_eq!(json["holder"], json["self"]);
+    assert!(json["self"].as_str().unwrap().starts_with("first_"));
+    assert_eq!(json["version"], 1);
+    let valid = json["valid_for_ms"].as_u64().unwrap();
+    assert!((1..=1000).contains(&valid), "no promise is longer than the stop grace: {valid}");
+    assert_eq!(answer.header("Component-Lease-Version"), Some("1"));
+    assert_eq!(answer.header("Component-Lease-Valid-For-Ms"), Some(valid.to_string().as_str()));
+    assert_eq!(answer.header("Cache-Control"), Some("no-store"));
+
+    let second = rig.agent("second", &[]);
+    let standby = until("sight of the leader", || {
+        second.ask("/leader").filter(|answer| answer.json()["holder"] == json["self"])
+    });
+    assert_eq!(standby.status, 503);
+    assert_eq!(standby.json()["leader"], false);
+    assert_eq!(standby.json()["valid_for_ms"], 0);
+    assert_eq!(standby.header("Component-Lease-Valid-For-Ms"), Some("0"));
+    for agent in [&first, &second] {
+        assert_eq!(agent.ask("/readyz").unwrap().status, 200, "a standby is ready too");
+        assert_eq!(agent.ask("/livez").unwrap().status, 200);
+    }
+}
+
+#[test]
+fn the_pods_name_and_uid_become_the_holder() {
+    let rig = Rig::new();
+    let address = free_address();
+    let mut command = program();
+    command
+        .args(["agent", "--component", "c", "--database-url", &rig.url(), "--listen", &address.to_string()])
+        .env("POD_NAME", "discovery-7d4b9c-x2x1z")
+        .env("POD_UID", "8b7e12c0-1111-2222-3333-444444444444");
+    let agent = Running::start(command, rig.path("pod.log"), address);
+    let me = agent.leads().json()["self"].as_str().unwrap().to_owned();
+    assert!(me.starts_with("discovery-7d4b9c-x2x1z_8b7e12c0_"), "{me}");
+}
+
+#[test]
+fn no_promise_that_was_given_out_outlives_the_release() {
+    let rig = Rig::new();
+    let mut first = rig.agent("first", &[]);
+    first.leads();
+    let second = rig.agent("second", &[]);
+    second.sees(1);
+    let before = now();
+    let promised = first.ask("/leader").unwrap().json()["valid_for_ms"].as_u64().unwrap();
+    let until = before + std::time::Duration::from_millis(promised);
+    first.signal(Signal::TERM);
+    assert_eq!(second.leads().version(), 2);
+    assert!(now() >= until, "the next leader began while the last promise still held");
+    assert!(now() - before < TTL, "released, not expired");
+    assert_eq!(first.exit_code(), 0);
+}
+
+#[test]
+fn an_agent_that_was_stopped_beyond_its_term_says_503_at_the_first_ask() {
+    let rig = Rig::new();
+    let first = rig.agent("first", &[]);
+    first.leads();
+    let second = rig.agent("second", &[]);
+    second.sees(1);
+    first.signal(Signal::STOP);
+    assert_eq!(second.leads().version(), 2);
+    first.signal(Signal::CONT);
+    let answer = first.ask("/leader").unwrap();
+    assert_eq!((answer.status, answer.json()["valid_for_ms"].as_u64()), (503, Some(0)));
+}
+
+#[test]
+fn a_database_that_is_away_at_the_start_is_waited_for() {
+    let rig = Rig::new();
+    let nobody = free_address();
+    let url = format!("postgres://me:hunter2@{nobody}/db?sslmode=disable");
+    let address = free_address();
+    let mut command = program();
+    command.args(["agent", "--component", "c", "--database-url", &url, "--listen", &address.to_string()]);
+    let mut agent = Running::start(command, rig.path("away.log"), address);
+    assert_eq!(agent.stands_by().json()["leader"], false);
+    assert_eq!(agent.ask("/readyz").unwrap().status, 200);
+    assert_eq!(agent.ask("/livez").unwrap().status, 200);
+    until("a line that says so", || agent.log().contains("trying again").then_some(()));
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.exit_code(), 0);
+    assert!(!agent.log().contains("hunter2"), "{}", agent.log());
+}
+
+#[test]
+fn tables_that_are_missing_are_made_where_that_was_asked_for_and_waited_for_where_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("new.db").display());
+    let start = |name: &str, flags: &[&str]| {
+        let address = free_address();
+        let mut command = program();
+        command
+            .args(["agent", "--component", "c", "--ttl", "5", "--database-url", &url])
+            .args(["--listen", &address.to_string()])
+            .args(flags);
+        Running::start(command, folder.path().join(name), address)
+    };
+    let patient = start("patient.log", &[]);
+    patient.stands_by();
+    until("a line that says what to do", || patient.log().contains("migrate").then_some(()));
+    let maker = start("maker.log", &["--migrate"]);
+    until("a leader", || {
+        [&patient, &maker]
+            .iter()
+            .any(|agent| agent.ask("/leader").is_some_and(|a| a.status == 200))
+            .then_some(())
+    });
+}
+
+#[test]
+fn the_metrics_say_whether_it_leads_and_under_which_version() {
+    let rig = Rig::new();
+    let agent = rig.agent("first", &[]);
+    agent.leads();
+    let page = agent.ask("/metrics").unwrap();
+    assert_eq!(page.status, 200);
+    assert!(page.header("Content-Type").unwrap().starts_with("application/openmetrics-text"));
+    for line in [
+        "componentlease_leader{component=\"discovery\"} 1.0",
+        "componentlease_term_version{component=\"discovery\"} 1.0",
+        "componentlease_takes_total{component=\"discovery\",outcome=\"won\"} 1",
+        "# EOF",
+    ] {
+        assert!(page.body.lines().any(|found| found == line), "no {line} in\n{}", page.body);
+    }
+}

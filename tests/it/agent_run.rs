@@ -1,0 +1,200 @@
+//! `run`: the program lives exactly as long as its term, however either of them ends.
+
+use rustix::process::Signal;
+
+use crate::agent_support::*;
+
+/// Says that it runs, under which version, and goes on until it is told to stop.
+const WORK: &str = r"echo $$ >> $DIR/$NAME.pid; echo $COMPONENT_LEASE_VERSION >> $DIR/versions
+    trap 'exit 0' TERM; while :; do sleep 0.05; done";
+
+#[test]
+fn of_two_supervisors_one_runs_its_program_and_the_other_takes_over_at_once_when_it_is_drained() {
+    let rig = Rig::new();
+    let mut first = rig.run("first", &[], WORK);
+    assert_eq!(first.leads().version(), 1);
+    let second = rig.run("second", &[], WORK);
+    second.sees(1);
+    let program = rig.pid("first.pid");
+    assert!(rig.lines("second.pid").is_empty(), "a standby runs nothing");
+
+    let began = now();
+    first.signal(Signal::TERM);
+    assert_eq!(first.exit_code(), 0, "the program's own exit code");
+    assert!(is_gone(program));
+    assert_eq!(second.leads().version(), 2);
+    assert!(now() - began < TTL / 2, "released, not expired: took {:?}", now() - began);
+    rig.pid("second.pid");
+    assert_eq!(rig.lines("versions"), ["1", "2"]);
+}
+
+#[test]
+fn a_program_that_ends_by_itself_releases_at_once_and_its_exit_code_is_passed_on() {
+    let rig = Rig::new();
+    let mut first =
+        rig.run("first", &[], "echo $$ > $DIR/pid; while [ ! -e $DIR/go ]; do sleep 0.02; done; exit 42");
+    first.leads();
+    rig.pid("pid");
+    let second = rig.run("second", &[], WORK);
+    second.sees(1);
+    let began = now();
+    std::fs::write(rig.path("go"), "").unwrap();
+    assert_eq!(first.exit_code(), 42);
+    assert_eq!(second.leads().version(), 2);
+    assert!(now() - began < TTL / 2, "released, not expired: took {:?}", now() - began);
+}
+
+#[test]
+fn a_program_that_is_killed_releases_at_once_and_128_plus_the_signal_is_passed_on() {
+    let rig = Rig::new();
+    let mut first = rig.run("first", &[], WORK);
+    first.leads();
+    let second = rig.run("second", &[], WORK);
+    second.sees(1);
+    let began = now();
+    rustix::process::kill_process(rig.pid("first.pid"), Signal::KILL).unwrap();
+    assert_eq!(first.exit_code(), 137);
+    assert_eq!(second.leads().version(), 2);
+    assert!(now() - began < TTL / 2, "released, not expired: took {:?}", now() - began);
+}
+
+#[test]
+fn when_the_supervisor_is_killed_the_program_and_what_it_started_die_with_it() {
+    let rig = Rig::new();
+    let supervisor = rig.run(
+        "first",
+        &[],
+        "(trap '' TERM; echo go > $DIR/ready; while :; do sleep 0.05; done) & echo $! > $DIR/grandchild; echo $$ > $DIR/child; wait",
+    );
+    supervisor.leads();
+    let (child, grandchild) = (rig.pid("child"), rig.pid("grandchild"));
+    rig.line("ready");
+    assert!(!is_gone(child) && !is_gone(grandchild));
+    supervisor.signal(Signal::KILL);
+    until("the end of the child", || is_gone(child).then_some(()));
+    until("the end of the grandchild", || is_gone(grandchild).then_some(()));
+}
+
+#[test]
+fn a_supervisor_that_is_stopped_beyond_its_term_leaves_no_program_running_and_says_503_at_the_first_ask() {
+    let rig = Rig::new();
+    let first = rig.run("first", &[], WORK);
+    first.leads();
+    let program = rig.pid("first.pid");
+    let began = now();
+    first.signal(Signal::STOP);
+    // Its guardian ends the program although the supervisor itself cannot.
+    until("the end of the program", || is_gone(program).then_some(()));
+    assert!(now() - began < TTL, "before anybody could seize the row: took {:?}", now() - began);
+    until("the end of the term", || (now() - began > TTL).then_some(()));
+    first.signal(Signal::CONT);
+    assert_eq!(first.ask("/leader").unwrap().status, 503);
+    // It goes on as a standby and may win again, with another program.
+    assert_eq!(first.leads().version(), 2);
+    until("another program", || rig.lines("first.pid").get(1).cloned());
+}
+
+#[test]
+fn a_supervisor_that_was_stopped_kills_its_program_itself_when_it_goes_on_without_a_guardian() {
+    let rig = Rig::new();
+    let first = rig.run("first", &[], WORK);
+    first.leads();
+    let program = rig.pid("first.pid");
+    let guardian = children_of(first.pid()).into_iter().find(|(pid, _)| *pid != program).unwrap().0;
+    rustix::process::kill_process(guardian, Signal::KILL).unwrap();
+    first.signal(Signal::STOP);
+    let began = now();
+    until("the end of the term", || (now() - began > TTL).then_some(()));
+    assert!(!is_gone(program), "there is nobody who could have ended it");
+    first.signal(Signal::CONT);
+    assert_eq!(first.ask("/leader").unwrap().status, 503);
+    until("the end of the program", || is_gone(program).then_some(()));
+}
+
+#[test]
+fn a_group_that_ignores_term_is_killed_before_the_term_ends_and_only_then_released() {
+    let rig = Rig::new();
+    let mut first = rig.run(
+        "first",
+        &[],
+        r"trap '' TERM; (while :; do sleep 0.05; done) & echo $! > $DIR/grandchild
+        echo $$ > $DIR/child; while :; do sleep 0.05; done",
+    );
+    first.leads();
+    let second = rig.run("second", &[], WORK);
+    second.sees(1);
+    let (child, grandchild) = (rig.pid("child"), rig.pid("grandchild"));
+    let began = now();
+    first.signal(Signal::TERM);
+    assert_eq!(first.exit_code(), 137);
+    assert!(is_gone(child) && is_gone(grandchild));
+    assert!(now() - began < TTL, "took {:?}", now() - began);
+    assert_eq!(second.leads().version(), 2);
+}
+
+#[test]
+fn a_program_that_ends_while_something_that_it_started_lives_on_is_released_only_when_that_is_gone() {
+    let rig = Rig::new();
+    let mut first = rig.run(
+        "first",
+        &[],
+        r"(trap 'echo asked > $DIR/asked' TERM; echo go > $DIR/ready; while :; do sleep 0.05; done) &
+        echo $! > $DIR/grandchild; while [ ! -e $DIR/ready ]; do sleep 0.02; done; exit 3",
+    );
+    assert_eq!(first.exit_code(), 3);
+    let grandchild = rig.pid("grandchild");
+    assert!(is_gone(grandchild));
+    assert_eq!(rig.line("asked"), "asked", "it was asked to stop before it was killed");
+}
+
+#[test]
+fn orphans_are_reaped() {
+    let rig = Rig::new();
+    let first = rig.run(
+        "first",
+        &[],
+        // The orphan's parent ends before it does, so the supervisor inherits it.
+        r"sh -c '(while [ ! -e $DIR/go ]; do sleep 0.02; done) & echo $! > $DIR/orphan'
+        echo $$ > $DIR/child; trap 'exit 0' TERM; while :; do sleep 0.05; done",
+    );
+    first.leads();
+    let (child, orphan) = (rig.pid("child"), rig.pid("orphan"));
+    until("the supervisor as the orphan's parent", || {
+        children_of(first.pid()).iter().any(|(pid, _)| *pid == orphan).then_some(())
+    });
+    std::fs::write(rig.path("go"), "").unwrap();
+    until("the orphan out of the process table", || stat(orphan).is_none().then_some(()));
+    assert!(!is_gone(child), "the program itself is not mistaken for it");
+    assert!(children_of(first.pid()).iter().all(|(_, state)| *state != 'Z'));
+}
+
+#[test]
+fn the_program_is_told_what_it_needs_and_not_how_to_reach_the_database() {
+    let rig = Rig::new();
+    let first = rig.run(
+        "first",
+        &[],
+        "env | grep ^COMPONENT_LEASE | sort > $DIR/env.new; mv $DIR/env.new $DIR/env; sleep 100",
+    );
+    let answer = first.leads();
+    let mut told = until("the environment", || Some(rig.lines("env")).filter(|lines| !lines.is_empty()));
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            format!("COMPONENT_LEASE_AGENT_URL=http://{}", first.address),
+            "COMPONENT_LEASE_COMPONENT=discovery".to_owned(),
+            format!("COMPONENT_LEASE_HOLDER={}", answer.json()["self"].as_str().unwrap()),
+            "COMPONENT_LEASE_VERSION=1".to_owned(),
+        ]
+    );
+    let mut by_environment = program();
+    by_environment
+        .args(["run", "--listen", "127.0.0.1:0", "--", "sh", "-c", "env > $DIR/env2; exit 9"])
+        .env("COMPONENT_LEASE_COMPONENT", "another")
+        .env("COMPONENT_LEASE_DATABASE_URL", rig.url())
+        .env("DIR", rig.path(""));
+    let (code, _, errors) = output(&by_environment);
+    assert_eq!(code, 9, "{errors}");
+    assert!(!rig.lines("env2").iter().any(|line| line.contains("DATABASE_URL")));
+}

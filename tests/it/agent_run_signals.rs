@@ -1,0 +1,111 @@
+//! `run` in the place of the program that it runs: signals in, exit codes out.
+
+use rustix::process::Signal;
+
+use crate::agent_support::*;
+
+#[test]
+fn signals_are_passed_on_to_the_program() {
+    let rig = Rig::new();
+    let mut first = rig.run(
+        "first",
+        &[],
+        r"trap 'echo USR1 >> $DIR/heard' USR1; trap 'echo USR2 >> $DIR/heard' USR2
+        trap 'echo HUP >> $DIR/heard' HUP; trap 'echo TERM >> $DIR/heard; exit 7' TERM
+        echo $$ > $DIR/pid; while :; do sleep 0.02; done",
+    );
+    rig.pid("pid");
+    for (count, signal) in [Signal::USR1, Signal::USR2, Signal::HUP, Signal::TERM].into_iter().enumerate() {
+        first.signal(signal);
+        until("the signal", || (rig.lines("heard").len() > count).then_some(()));
+    }
+    assert_eq!(first.exit_code(), 7);
+    assert_eq!(rig.lines("heard"), ["USR1", "USR2", "HUP", "TERM"]);
+}
+
+#[test]
+fn an_interrupt_reaches_the_program_as_an_interrupt_and_is_not_followed_by_another_signal() {
+    let rig = Rig::new();
+    let mut first = rig.run(
+        "first",
+        &[],
+        r"trap 'echo INT >> $DIR/heard; exit 5' INT; trap 'echo TERM >> $DIR/heard' TERM
+        echo $$ > $DIR/pid; while :; do sleep 0.02; done",
+    );
+    rig.pid("pid");
+    first.signal(Signal::INT);
+    assert_eq!(first.exit_code(), 5);
+    assert_eq!(rig.lines("heard"), ["INT"]);
+}
+
+#[test]
+fn a_program_that_dies_of_the_signal_that_was_passed_on_ends_with_128_plus_its_number() {
+    let rig = Rig::new();
+    let mut first = rig.run("first", &[], "echo $$ > $DIR/pid; exec sleep 100");
+    rig.pid("pid");
+    first.signal(Signal::TERM);
+    assert_eq!(first.exit_code(), 143);
+}
+
+#[test]
+fn a_standby_that_is_told_to_end_ends_with_0_and_disturbs_nobody() {
+    let rig = Rig::new();
+    let first = rig.run("first", &[], "sleep 100");
+    first.leads();
+    let mut second = rig.run("second", &[], "sleep 100");
+    second.sees(1);
+    second.signal(Signal::USR1);
+    second.signal(Signal::TERM);
+    assert_eq!(second.exit_code(), 0);
+    let still = first.ask("/leader").unwrap();
+    assert_eq!((still.status, still.version()), (200, 1));
+}
+
+#[test]
+fn a_stopped_program_hears_that_it_must_end() {
+    let rig = Rig::new();
+    let mut first =
+        rig.run("first", &[], "trap 'exit 4' TERM; echo $$ > $DIR/pid; while :; do sleep 0.02; done");
+    let program = rig.pid("pid");
+    rustix::process::kill_process(program, Signal::STOP).unwrap();
+    until("the program to be stopped", || stat(program).filter(|(state, ..)| *state == 'T'));
+    first.signal(Signal::TERM);
+    assert_eq!(first.exit_code(), 4);
+}
+
+#[test]
+fn a_command_that_is_not_there_or_is_no_program_is_refused_before_anything_is_taken() {
+    let rig = Rig::new();
+    let text = rig.path("text");
+    std::fs::write(&text, "not a program").unwrap();
+    for (command, code) in
+        [("no-such-command", 127), ("/no/such/command", 127), (text.to_str().unwrap(), 126)]
+    {
+        let (exit, _, errors) =
+            output(program().args(["run", "--component", "c", "--database-url", &rig.url(), "--", command]));
+        assert_eq!(exit, code, "{errors}");
+        assert!(errors.contains(command), "{errors}");
+        assert!(!errors.contains("leading"), "{errors}");
+    }
+}
+
+#[test]
+fn a_script_whose_interpreter_is_missing_ends_with_127_and_releases() {
+    use std::os::unix::fs::PermissionsExt;
+    let rig = Rig::new();
+    let file = rig.path("script");
+    std::fs::write(&file, "#!/no/such/interpreter\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let url = rig.url();
+    let run = |command: &str| {
+        let flags =
+            ["run", "--component", "c", "--ttl", "60", "--listen", "127.0.0.1:0", "--database-url", &url];
+        output(program().args(flags).args(["--", command]))
+    };
+    let (exit, _, errors) = run(file.to_str().unwrap());
+    assert_eq!(exit, 127, "{errors}");
+    assert!(errors.contains("interpreter"), "{errors}");
+    // Were the row not released, this would wait for a minute.
+    let (exit, _, errors) = run("true");
+    assert_eq!(exit, 0, "{errors}");
+}

@@ -1,0 +1,20 @@
+//! Tests on real servers, in one binary.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod agent_beside;
+mod agent_health;
+mod agent_run;
+mod agent_run_signals;
+mod agent_support;
+mod cli_basics;
+mod cli_install;
+mod store_contract;
+mod store_migrations;
+mod store_postgres;
+mod store_postgres_access;
+mod store_postgres_faults;
+mod store_postgres_foreign;
+mod store_property;
+mod store_sqlite;
+mod stores;

@@ -1,0 +1,151 @@
+//! Getting in: passwords, TLS, grants, and what is said when one of them is wrong.
+
+use component_lease::store::{self, Outcome, Source, Store, StoreError};
+use component_lease_testkit::postgres::{self, Database, Server};
+
+use crate::store_postgres::{migrated, open};
+use crate::stores::{component, held, misconfigured, retryable, says};
+
+/// A role without any privilege, dropped at the end.
+struct Role<'a> {
+    database: &'a Database,
+    name: String,
+}
+
+impl<'a> Role<'a> {
+    async fn create(database: &'a Database, name: &str) -> Self {
+        let name = format!("{name}_{}", database.name);
+        database.psql(&format!("CREATE ROLE {name} LOGIN PASSWORD 'pass-word'")).await.unwrap();
+        Self { database, name }
+    }
+
+    async fn store(&self) -> std::sync::Arc<dyn Store> {
+        let server = postgres::shared().await.unwrap();
+        let url = server.url_as(&self.name, "pass-word", &self.database.name);
+        store::open(Source::url(url), "role").unwrap()
+    }
+
+    /// The grants as `migrate` prints them, for this role in place of the one of the example.
+    async fn grant(&self, example: &str) {
+        let report = store::migrate(&Source::url(&self.database.url)).await.unwrap();
+        for line in report.grants.unwrap().lines().filter(|line| line.contains(example)) {
+            self.database.psql(&line.replace(example, &self.name)).await.unwrap();
+        }
+    }
+
+    async fn drop(self) {
+        let name = &self.name;
+        self.database.psql(&format!("DROP OWNED BY {name}; DROP ROLE {name}")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_participant_needs_exactly_the_grants_that_migrate_prints() {
+    let database = migrated().await;
+    let role = Role::create(&database, "participant").await;
+    let store = role.store().await;
+    let grant = format!("GRANT SELECT, INSERT, UPDATE ON component_lease TO \"{}\"", role.name);
+    says(&misconfigured(store.look(&component("c")).await), &["permission denied", &grant]);
+    role.grant("my_participant").await;
+    let a = held(&*store, "c", "a").await;
+    assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
+    assert_eq!(store.release(&a).await.unwrap(), Outcome::Applied);
+    store.look(&a.component).await.unwrap();
+    misconfigured(store.set_intent(&a.component, store::StandingIntent { ttl: 5 }).await);
+    for may_not in ["DELETE", "TRUNCATE", "TRIGGER"] {
+        let asked = format!("SELECT has_table_privilege('{}', 'component_lease', '{may_not}')", role.name);
+        assert_eq!(database.psql(&asked).await.unwrap(), "f", "{may_not}");
+    }
+    drop(store);
+    role.drop().await;
+}
+
+#[tokio::test]
+async fn the_controller_needs_exactly_the_grants_that_migrate_prints() {
+    let database = migrated().await;
+    let participant = open(&database, "test");
+    let a = held(&*participant, "c", "a").await;
+    let role = Role::create(&database, "controller").await;
+    role.grant("my_controller").await;
+    let store = role.store().await;
+    assert_eq!(store.look_all().await.unwrap().rows.len(), 1);
+    store.set_intent(&a.component, store::StandingIntent { ttl: 5 }).await.unwrap();
+    store.clear_intent(&a.component).await.unwrap();
+    // It never writes a lease.
+    says(&misconfigured(store.renew(&a).await), &["permission denied"]);
+    drop(store);
+    role.drop().await;
+}
+
+#[tokio::test]
+async fn a_session_that_may_only_read_makes_nobody_leader() {
+    let database = migrated().await;
+    let url = format!("{}?options=-c%20default_transaction_read_only%3Don", database.url);
+    let store = store::open(Source::url(url), "reading").unwrap();
+    says(&retryable(store.look(&component("c")).await), &["only read", "default_transaction_read_only"]);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_refused_with_user_and_host_and_never_printed() {
+    let server = postgres::shared().await.unwrap();
+    let url = server.url_as("postgres", "hunter2-is-wrong", "postgres");
+    let store = store::open(Source::url(url), "test").unwrap();
+    let why = misconfigured(store.look(&component("c")).await);
+    says(&why, &["user postgres", &format!("127.0.0.1:{}", server.port())]);
+    for text in [why, format!("{store:?}"), store.describe()] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_database_and_a_server_that_is_not_there_are_told_apart() {
+    let server = postgres::shared().await.unwrap();
+    let store = store::open(Source::url(server.url("no_such_database")), "test").unwrap();
+    says(&misconfigured(store.look(&component("c")).await), &["no_such_database", "does not exist"]);
+    // Nobody listens on port 1 of this machine.
+    let store = store::open(Source::url("postgres://u:hunter2@127.0.0.1:1/app"), "test").unwrap();
+    let why = retryable(store.look(&component("c")).await);
+    says(&why, &["127.0.0.1:1", "refused"]);
+    assert!(!why.contains("hunter2"), "{why}");
+}
+
+#[tokio::test]
+async fn an_url_that_means_nothing_is_refused_before_anything_is_connected() {
+    let refused = |url: &str| store::open(Source::url(url), "test").map(|store| store.describe());
+    says(&misconfigured(refused("postgres//u:p@h/d")), &["must begin with postgres://"]);
+    let file = Source::file("/no/such/url");
+    let answer = store::open(file, "test").map(|store| store.describe());
+    says(&misconfigured(answer), &["/no/such/url", "database URL"]);
+}
+
+#[tokio::test]
+async fn tls_is_verified_when_asked_for_and_what_is_wrong_with_it_is_said() {
+    let server = Server::builder().tls().start().await.unwrap();
+    let database = migrated_database_with(&server, "sslmode=require").await;
+    let authority = server.authority().unwrap();
+    let look = async |parameters: &str| -> Result<(), StoreError> {
+        let source = Source::url(format!("{}?{parameters}", database.url));
+        store::open(source, "tls")?.look(&component("c")).await.map(drop)
+    };
+    let trusted = format!("sslrootcert={}", authority.display());
+    look(&format!("sslmode=verify-full&{trusted}")).await.unwrap();
+    look(&format!("sslmode=verify-ca&{trusted}")).await.unwrap();
+    look("sslmode=require").await.unwrap();
+    says(&misconfigured(look("sslmode=verify-full").await), &["TLS", "sslrootcert="]);
+    says(
+        &misconfigured(look("sslmode=verify-full&sslrootcert=/no/such/ca.crt").await),
+        &["/no/such/ca.crt", "cannot read"],
+    );
+    misconfigured(look("sslmode=disable").await);
+    // And a server without TLS.
+    let plain = postgres::shared().await.unwrap();
+    let source = Source::url(format!("{}?sslmode=verify-full", plain.url("postgres")));
+    let store = store::open(source, "tls").unwrap();
+    says(&misconfigured(store.look(&component("c")).await), &["does not support TLS"]);
+}
+
+async fn migrated_database_with(server: &Server, parameters: &str) -> Database {
+    let database = server.fresh_database().await.unwrap();
+    store::migrate(&Source::url(format!("{}?{parameters}", database.url))).await.unwrap();
+    database
+}

@@ -37,8 +37,8 @@ pub(super) struct Scope {
     pub(super) pods: Store<KubePod>,
     pub(super) services: Store<Service>,
     trouble: Mutex<HashMap<&'static str, Trouble>>,
-    /// Pods as a patch or a fresh read answered them, until the watch has caught up.
-    fresh: Mutex<HashMap<String, KubePod>>,
+    /// Pods as a patch or a fresh read answered them, until the watch has caught up; `None` is gone.
+    fresh: Mutex<HashMap<String, (ObjectRef<KubePod>, Option<KubePod>)>>,
 }
 
 /// Why a kind cannot be watched.
@@ -224,12 +224,12 @@ impl Scope {
         }
         let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         let here = |pod: &KubePod| pod.metadata.namespace.as_deref() == Some(desired.namespace.as_str());
-        let newest = |cached: &Arc<KubePod>| {
-            let known =
-                cached.uid().and_then(|uid| fresh.get(&uid)).filter(|known| newer_than(known, cached));
-            pod(known.unwrap_or(cached))
+        let newest = |cached: &Arc<KubePod>| match cached.uid().and_then(|uid| fresh.get(&uid)) {
+            Some((_, None)) => None,
+            Some((_, Some(known))) if newer_than(known, cached) => Some(pod(known)),
+            _ => Some(pod(cached)),
         };
-        let mut pods: Vec<Pod> = self.pods.state_filter(here).iter().map(newest).collect();
+        let mut pods: Vec<Pod> = self.pods.state_filter(here).iter().filter_map(newest).collect();
         // So that plans are repeatable.
         pods.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(pods)
@@ -238,12 +238,24 @@ impl Scope {
     /// Remembers how a patch or a read answered until the watch has caught up.
     pub(super) fn remember(&self, answer: KubePod) {
         let Some(uid) = answer.uid() else { return };
+        self.insert(uid, ObjectRef::from_obj(&answer), Some(answer));
+    }
+
+    /// The pod with this UID is gone, whatever the watch shows.
+    pub(super) fn forget(&self, namespace: &str, name: &str, uid: &str) {
+        self.insert(uid.to_owned(), ObjectRef::new(name).within(namespace), None);
+    }
+
+    fn insert(&self, uid: String, reference: ObjectRef<KubePod>, known: Option<KubePod>) {
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         // Whatever the watch has seen by now, or has seen deleted, needs no second copy.
-        fresh.retain(|_, known| {
-            self.pods.get(&ObjectRef::from_obj(known)).is_some_and(|cached| newer_than(known, &cached))
+        fresh.retain(|uid, (reference, known)| {
+            self.pods.get(reference).is_some_and(|cached| {
+                cached.uid().as_ref() == Some(uid)
+                    && known.as_ref().is_none_or(|known| newer_than(known, &cached))
+            })
         });
-        fresh.insert(uid, answer);
+        fresh.insert(uid, (reference, known));
     }
 
     pub(super) fn service_of(&self, desired: &Desired) -> ServiceSight {

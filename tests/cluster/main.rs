@@ -4,4 +4,5 @@
 #![allow(unreachable_pub, reason = "a test target has no outside")]
 
 mod following;
+mod routing;
 mod support;

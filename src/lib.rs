@@ -2,8 +2,10 @@
 //!
 //! A row in the table `component_lease` decides which one of many processes leads. Everything that
 //! decides is in [`domain`]; [`store`] is where the row lives; [`participant`] is what a service embeds.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+#[cfg(feature = "agent")]
+pub mod agent;
 #[cfg(feature = "controller")]
 pub mod api;
 pub mod clock;
@@ -11,4 +13,6 @@ pub mod clock;
 pub mod controller;
 pub mod domain;
 pub mod participant;
+#[cfg(feature = "process")]
+pub mod process;
 pub mod store;

@@ -12,6 +12,7 @@
 
 mod apply;
 mod claims;
+pub mod command;
 mod election;
 mod error;
 mod metrics;

@@ -367,7 +367,7 @@ fn events(
                     o.desired.component,
                     o.memory.holder.as_deref().unwrap_or("?")
                 ),
-            ))
+            ));
         }
         _ => {}
     }

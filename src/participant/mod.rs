@@ -362,7 +362,8 @@ impl fmt::Debug for Participant {
     }
 }
 
-fn host_name() -> String {
+/// What this machine calls itself; within a pod, the pod's name.
+pub(crate) fn host_name() -> String {
     let uname = rustix::system::uname();
     let name = uname.nodename().to_string_lossy();
     if name.is_empty() { "localhost".to_owned() } else { name.into_owned() }

@@ -1,0 +1,124 @@
+//! Starts processes and reaps everything that ends, as PID 1 and a subreaper must.
+//!
+//! One plain OS thread does both, for two reasons. The parent-death signal of a child follows the
+//! *thread* that started it, so that thread must live as long as the process. And a process that
+//! cannot be executed is waited for by the standard library itself, which must not be overtaken by
+//! a `waitpid` for any child. Nothing else in this process may wait for children.
+
+use std::collections::HashMap;
+use std::io;
+use std::process::{ChildStdin, Command};
+use std::sync::mpsc;
+use std::thread;
+
+use rustix::process::{Pid, WaitOptions, WaitStatus};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::debug;
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Exited(i32),
+    Signalled(i32),
+}
+
+impl Ended {
+    /// As a shell would pass it on.
+    pub(super) fn exit_code(self) -> u8 {
+        match self {
+            Self::Exited(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
+            Self::Signalled(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        }
+    }
+
+    fn of(status: WaitStatus) -> Option<Self> {
+        status.exit_status().map(Self::Exited).or_else(|| status.terminating_signal().map(Self::Signalled))
+    }
+}
+
+/// A process that was started.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) pid: Pid,
+    pub(super) stdin: Option<ChildStdin>,
+    /// Never sent on when the process table lost it, which cannot happen while only this thread reaps.
+    pub(super) ended: oneshot::Receiver<Ended>,
+}
+
+enum Order {
+    Start(Box<Command>, oneshot::Sender<io::Result<Started>>),
+    Reap,
+}
+
+/// The handle of the thread.
+#[derive(Debug)]
+pub(super) struct Children {
+    orders: mpsc::Sender<Order>,
+}
+
+impl Children {
+    /// Begins; orphans of children become children of this process.
+    pub(super) fn new() -> io::Result<Self> {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        let mut ended = signal(SignalKind::child())?;
+        let (orders, inbox) = mpsc::channel();
+        thread::Builder::new().name("children".to_owned()).spawn(move || keep(&inbox))?;
+        let reap = orders.clone();
+        tokio::spawn(async move { while ended.recv().await.is_some() && reap.send(Order::Reap).is_ok() {} });
+        Ok(Self { orders })
+    }
+
+    pub(super) async fn start(&self, command: Command) -> io::Result<Started> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || io::Error::other("the thread that starts processes has ended");
+        self.orders.send(Order::Start(Box::new(command), reply)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+fn keep(inbox: &mpsc::Receiver<Order>) {
+    let mut awaited = HashMap::new();
+    while let Ok(order) = inbox.recv() {
+        match order {
+            Order::Start(mut command, reply) => {
+                let started = command.spawn().map(|mut child| {
+                    let (tell, ended) = oneshot::channel();
+                    let pid = Pid::from_child(&child);
+                    awaited.insert(pid, tell);
+                    Started { pid, stdin: child.stdin.take(), ended }
+                });
+                // Whoever asked may have given up; the process is reaped all the same.
+                let _ = reply.send(started);
+            }
+            Order::Reap => reap(&mut awaited),
+        }
+    }
+}
+
+fn reap(awaited: &mut HashMap<Pid, oneshot::Sender<Ended>>) {
+    // Any child: `waitpid(None)` would see those of our own process group only. An error means that
+    // there is no child left.
+    while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+        let Some(ended) = Ended::of(status) else { continue };
+        if let Some(tell) = awaited.remove(&pid) {
+            // Nobody waits for a guardian.
+            let _ = tell.send(ended);
+        } else {
+            debug!(pid = pid.as_raw_nonzero(), ?ended, "reaped an orphan");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_passed_on_as_a_shell_does() {
+        assert_eq!(Ended::Exited(0).exit_code(), 0);
+        assert_eq!(Ended::Exited(42).exit_code(), 42);
+        assert_eq!(Ended::Signalled(9).exit_code(), 137);
+        assert_eq!(Ended::Signalled(15).exit_code(), 143);
+    }
+}

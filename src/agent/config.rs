@@ -1,0 +1,171 @@
+//! What `agent` and `run` are told: flags or environment, checked once into a [`Config`].
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::health::{Probe, Target};
+use crate::domain::timing::{TTL_MAX_SECONDS, TTL_MIN_SECONDS};
+use crate::domain::{ComponentName, HolderId, Timing};
+use crate::process::Failure;
+use crate::process::args::{listen_address, positive_seconds, seconds};
+
+/// The flags of `agent` and `run`.
+#[derive(Debug, Clone, Args)]
+pub struct ParticipantArgs {
+    /// The component to compete for
+    #[arg(long, env = "COMPONENT_LEASE_COMPONENT", value_name = "NAME")]
+    pub component: String,
+    /// First part of the holder id, for people [default: $POD_NAME, else the host name]
+    #[arg(long, env = "COMPONENT_LEASE_NAME", value_name = "NAME")]
+    pub name: Option<String>,
+    /// Uid of this pod; its first 8 characters become part of the holder id [default: the process id]
+    #[arg(long, env = "POD_UID", value_name = "UID")]
+    pub pod_uid: Option<String>,
+    /// Seconds that a term lasts without renewal, 5 to 3600; a ComponentLease resource overrides it
+    #[arg(long, env = "COMPONENT_LEASE_TTL", default_value_t = 30, value_name = "SECONDS")]
+    pub ttl: u32,
+    /// Seconds kept for stopping the work, at most 0.3 of the ttl [default: 0.2 of the ttl]
+    #[arg(long, env = "COMPONENT_LEASE_STOP_GRACE", value_parser = seconds, value_name = "SECONDS")]
+    pub stop_grace: Option<Duration>,
+    /// Seconds that this participant stays away after it was sick [default: the ttl]
+    #[arg(long, env = "COMPONENT_LEASE_COOLDOWN", value_parser = seconds, value_name = "SECONDS")]
+    pub cooldown: Option<Duration>,
+    /// Where the HTTP endpoints are served [default: agent 127.0.0.1:8355, run 127.0.0.1:0]
+    #[arg(long, env = "COMPONENT_LEASE_LISTEN", value_parser = listen_address, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub health: HealthArgs,
+}
+
+/// The flags of the health probe.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Health of the program")]
+pub struct HealthArgs {
+    /// URL (`http://…`) that must answer 2xx or 3xx; with `agent` on standbys too
+    #[arg(long, env = "COMPONENT_LEASE_HEALTH_HTTP", conflicts_with = "health_tcp", value_name = "URL")]
+    pub health_http: Option<String>,
+    /// HOST:PORT that must accept a connection; with `agent` on standbys too
+    #[arg(long, env = "COMPONENT_LEASE_HEALTH_TCP", value_name = "ADDRESS")]
+    pub health_tcp: Option<String>,
+    /// Seconds between two probes
+    #[arg(long, env = "COMPONENT_LEASE_HEALTH_INTERVAL", default_value = "2", value_parser = positive_seconds, value_name = "SECONDS")]
+    pub health_interval: Duration,
+    /// Seconds that one probe may take
+    #[arg(long, env = "COMPONENT_LEASE_HEALTH_TIMEOUT", default_value = "1", value_parser = positive_seconds, value_name = "SECONDS")]
+    pub health_timeout: Duration,
+    /// Failures in a row that make the program sick
+    #[arg(long, env = "COMPONENT_LEASE_HEALTH_THRESHOLD", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), value_name = "COUNT")]
+    pub health_threshold: u32,
+    /// Seconds after a win in which failures do not count until the first success
+    #[arg(long, env = "COMPONENT_LEASE_HEALTH_START_GRACE", default_value = "10", value_parser = seconds, value_name = "SECONDS")]
+    pub health_start_grace: Duration,
+}
+
+/// The flags, found possible.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub component: ComponentName,
+    /// First and second part of the holder id, where they are not left to the library.
+    pub name: Option<String>,
+    pub pod_uid: Option<String>,
+    pub timing: Timing,
+    pub cooldown: Duration,
+    pub listen: Option<SocketAddr>,
+    pub probe: Option<Probe>,
+}
+
+impl ParticipantArgs {
+    /// Checks what can be checked without the database. `pod_name` is what a participant is called
+    /// that was given no name.
+    pub fn check(self, pod_name: Option<String>) -> Result<Config, Failure> {
+        let Self { component, name, pod_uid, ttl, stop_grace, cooldown, listen, health } = self;
+        let config = |error: &dyn std::error::Error| Failure::config(error.to_string());
+        let component = ComponentName::new(component).map_err(|e| config(&e))?;
+        if !(TTL_MIN_SECONDS..=TTL_MAX_SECONDS).contains(&ttl) {
+            return Err(Failure::config(format!(
+                "a ttl of {ttl} s is outside {TTL_MIN_SECONDS} to {TTL_MAX_SECONDS} s; change --ttl"
+            )));
+        }
+        let whole = Duration::from_secs(u64::from(ttl));
+        let timing = Timing::new(ttl, stop_grace.unwrap_or(whole / 5)).map_err(|e| config(&e))?;
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let name = given(name).or_else(|| given(pod_name));
+        let pod_uid = given(pod_uid);
+        // The same check as at the start of the participant, but with the flags' names in the message.
+        HolderId::compose(name.as_deref().unwrap_or("host"), pod_uid.as_deref().unwrap_or("1"), 0)
+            .map_err(|e| Failure::config(format!("{e} (--name, --pod-uid)")))?;
+        Ok(Config {
+            component,
+            name,
+            pod_uid,
+            timing,
+            cooldown: cooldown.unwrap_or(whole),
+            listen,
+            probe: health.check()?,
+        })
+    }
+}
+
+impl HealthArgs {
+    fn check(self) -> Result<Option<Probe>, Failure> {
+        let Self {
+            health_http,
+            health_tcp,
+            health_interval: interval,
+            health_timeout: timeout,
+            health_threshold: threshold,
+            health_start_grace: start_grace,
+        } = self;
+        let target = match (health_http, health_tcp) {
+            (Some(url), _) => Target::http(&url),
+            (None, Some(address)) => Target::tcp(&address),
+            (None, None) => return Ok(None),
+        };
+        let target = target.map_err(Failure::config)?;
+        Ok(Some(Probe { target, interval, timeout, threshold, start_grace }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        participant: ParticipantArgs,
+    }
+
+    fn check(flags: &[&str]) -> Result<Config, Failure> {
+        let args = ["x", "--component", "c"].iter().chain(flags);
+        Flags::try_parse_from(args).unwrap().participant.check(Some("pod-1".to_owned()))
+    }
+
+    #[test]
+    fn the_defaults_follow_from_the_ttl() {
+        let config = check(&["--ttl", "10"]).unwrap();
+        assert_eq!(config.timing.stop_grace(), Duration::from_secs(2));
+        assert_eq!(config.cooldown, Duration::from_secs(10));
+        assert_eq!(config.name.as_deref(), Some("pod-1"));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_the_flag_to_change() {
+        for (flags, says) in [
+            (&["--ttl", "4"][..], "--ttl"),
+            (&["--ttl", "3601"], "--ttl"),
+            (&["--ttl", "10", "--stop-grace", "3.1"], "shorten the stop grace"),
+            (&["--name", "a b"], "--name"),
+            (&["--health-http", "https://x/"], "--health-http"),
+            (&["--health-tcp", "localhost"], "--health-tcp"),
+        ] {
+            let failure = check(flags).unwrap_err();
+            assert_eq!(failure.exit.code(), 78);
+            assert!(failure.to_string().contains(says), "{failure}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What `/metrics` tells of a participant.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::registry::Registry;
+
+use crate::clock::{Clock, SystemClock};
+use crate::participant::{Counters, Participant};
+use crate::process::metrics::{self, Family, ReadAtScrape};
+
+/// A registry that reads the participant at each scrape.
+pub(super) fn registry(participant: &Arc<Participant>) -> Registry {
+    let mut registry = metrics::registry();
+    let participant = Arc::clone(participant);
+    registry.register_collector(Box::new(ReadAtScrape(move || families(&participant))));
+    registry
+}
+
+fn families(participant: &Participant) -> Vec<Family> {
+    let component = [("component", participant.component().as_str())];
+    let guard = participant.guard();
+    let valid_for = guard.as_ref().map_or(0.0, |guard| guard.valid_for().as_secs_f64());
+    let beat = SystemClock.boot().saturating_sub(participant.last_beat());
+    #[expect(clippy::cast_precision_loss, reason = "versions are far below 2^53")]
+    let version = guard.as_ref().map_or(0.0, |guard| guard.version() as f64);
+    let mut families = vec![
+        Family::gauge(
+            "leader",
+            "1 while this participant leads, else 0",
+            &component,
+            f64::from(u8::from(valid_for > 0.0)),
+        ),
+        Family::gauge("term_version", "Version of the term that is led; 0 when none is", &component, version),
+        Family::gauge(
+            "term_valid_seconds",
+            "How long the term is certain to last without another renewal",
+            &component,
+            valid_for,
+        ),
+        Family::gauge(
+            "loop_age_seconds",
+            "Time since the election loop last turned",
+            &component,
+            beat.as_secs_f64(),
+        ),
+    ];
+    families.extend(counted(participant.counters(), participant.component().as_str()));
+    families
+}
+
+fn counted(counters: &Counters, component: &str) -> [Family; 5] {
+    let Counters {
+        looks,
+        looks_failed,
+        takes_won,
+        takes_lost,
+        takes_unknown,
+        renewals,
+        renewals_lost,
+        renewals_unknown,
+        releases,
+        ended_lost,
+        ended_deadline,
+        ended_unhealthy,
+        ended_stepped_down,
+        ended_draining,
+    } = counters;
+    let family = |name, help, label: &'static str, samples: &[(&str, &AtomicU64)]| {
+        samples.iter().fold(Family::counter(name, help), |family, (value, counter)| {
+            family.count(&[("component", component), (label, value)], counter.load(Ordering::Relaxed))
+        })
+    };
+    [
+        family("looks", "Looks at the row", "outcome", &[("answered", looks), ("failed", looks_failed)]),
+        family(
+            "takes",
+            "Attempts to begin a term",
+            "outcome",
+            &[("won", takes_won), ("lost", takes_lost), ("unknown", takes_unknown)],
+        ),
+        family(
+            "renewals",
+            "Attempts to extend a term",
+            "outcome",
+            &[("applied", renewals), ("lost", renewals_lost), ("unknown", renewals_unknown)],
+        ),
+        Family::counter("releases", "Terms given back before they ran out")
+            .count(&[("component", component)], releases.load(Ordering::Relaxed)),
+        family(
+            "terms_ended",
+            "Terms that ended, by reason",
+            "reason",
+            &[
+                ("lost", ended_lost),
+                ("deadline", ended_deadline),
+                ("unhealthy", ended_unhealthy),
+                ("stepped_down", ended_stepped_down),
+                ("draining", ended_draining),
+            ],
+        ),
+    ]
+}

@@ -1,0 +1,248 @@
+//! The participant as a program, for programs in any language: beside one ([`beside`], the command
+//! `agent`) or around one ([`around`], the command `run`).
+
+mod children;
+mod config;
+mod group;
+pub mod guardian;
+pub mod health;
+mod http;
+mod install;
+mod metrics;
+mod migrate;
+mod program;
+mod signals;
+mod supervise;
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+pub use config::{Config, HealthArgs, ParticipantArgs};
+pub use install::{PROGRAM, install};
+pub use migrate::migrate_in_background;
+
+use crate::clock::{Clock, SystemClock};
+use crate::domain::Moment;
+use crate::participant::{Builder, End, Leadership, Participant};
+use crate::process::admin::{self, Admin};
+use crate::process::exit::chain;
+use crate::process::{ExitCode, Failure, shutdown};
+use crate::store::Store;
+use children::Children;
+use group::Group;
+use health::{Judge, Probe};
+use http::{Promised, Teller};
+use signals::Signals;
+use supervise::Supervisor;
+
+/// Where `agent` listens unless told otherwise.
+const BESIDE_LISTENS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8355);
+/// Where `run` does: any free port, which the child is told.
+const AROUND_LISTENS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Shortest promise that `/leader` gives beside a program, however short the stop grace.
+const LEAST_PROMISE: Duration = Duration::from_millis(500);
+
+/// How late the election loop may be before `/livez` says that it is dead, beyond one ttl.
+const LATE: Duration = Duration::from_secs(5);
+
+/// Competes beside a program until SIGTERM or SIGINT; the program asks `/leader`.
+pub async fn beside(config: Config, store: Arc<dyn Store>) -> Result<u8, Failure> {
+    let end = shutdown::on_signal()?;
+    let promised = Promised::new(Some(config.timing.stop_grace().max(LEAST_PROMISE)));
+    // The work is another process, which was never promised more than `promised`; there is nothing
+    // to end by force.
+    let builder = builder(&config, store).on_overrun(|overrun| {
+        warn!(version = overrun.version, "this process was paused beyond the end of its term");
+    });
+    let served = serve(&config, builder, BESIDE_LISTENS, promised).await?;
+    let participant = Arc::clone(&served.participant);
+    if let Some(probe) = config.probe.clone() {
+        // Nobody knows yet whether the program is well.
+        participant.set_healthy(false);
+        tokio::spawn(watch_health(probe, config.cooldown, Arc::clone(&participant)));
+    }
+    let drained = Arc::clone(&participant);
+    tokio::spawn(async move {
+        end.cancelled().await;
+        drained.drain();
+    });
+    while let Some(leadership) = participant.lead().await {
+        info!(version = leadership.version(), "leading");
+        confirm_the_stop(leadership, &served.teller).await;
+    }
+    match participant.ended().await {
+        End::Drained => Ok(0),
+        End::Failed => Err(Failure::new(ExitCode::Ended, "the election loop failed; restart this process")),
+    }
+}
+
+/// The program counts as stopped once the last promise that was given to it is void.
+async fn confirm_the_stop(leadership: Leadership, teller: &Teller) {
+    leadership.lost().await;
+    let until = teller.promised_until();
+    loop {
+        let left = until.saturating_sub(SystemClock.boot());
+        if left.is_zero() {
+            return;
+        }
+        sleep(left).await;
+    }
+}
+
+async fn watch_health(probe: Probe, cooldown: Duration, participant: Arc<Participant>) {
+    let mut judge = Judge::new(&probe, cooldown, false);
+    let (mut said, mut term) = (None, None);
+    loop {
+        let guard = participant.guard();
+        let leads = guard.is_some();
+        if leads && term != guard {
+            term = guard;
+            judge.forgive_until(SystemClock.boot() + probe.start_grace);
+        }
+        let answer = probe.ask().await;
+        let healthy = judge.heard(SystemClock.boot(), answer.is_ok(), leads);
+        if said != Some(healthy) {
+            participant.set_healthy(healthy);
+            match &answer {
+                _ if healthy => info!("the program is well"),
+                Err(problem) => {
+                    warn!(
+                        problem,
+                        failures = judge.failures(),
+                        "the program is not well: it does not lead until it is"
+                    );
+                }
+                Ok(()) => {}
+            }
+            said = Some(healthy);
+        }
+        sleep(probe.interval).await;
+    }
+}
+
+/// Competes around a program: runs it while this process leads. Answers the exit code to end with.
+pub async fn around(config: Config, store: Arc<dyn Store>, command: Vec<OsString>) -> Result<u8, Failure> {
+    let Some(program) = command.first() else {
+        return Err(Failure::new(ExitCode::Usage, "there is no command to run; write it after --"));
+    };
+    program::check(program, std::env::var_os("PATH"))?;
+    let cannot = |error| Failure::unexpected(format!("cannot supervise: {error}"));
+    let signals = Signals::new().map_err(cannot)?;
+    let children = Children::new().map_err(cannot)?;
+    let group = Arc::new(Group::default());
+    let builder = builder(&config, store).on_overrun({
+        let group = Arc::clone(&group);
+        move |overrun| {
+            // A plain thread: this happens even when every async worker is blocked.
+            group.signal(rustix::process::Signal::KILL);
+            error!(version = overrun.version, "the program did not stop before its lease ran out: killed");
+        }
+    });
+    let served = serve(&config, builder, AROUND_LISTENS, Promised::new(None)).await?;
+    let supervisor = Supervisor {
+        participant: served.participant,
+        command,
+        agent_url: format!("http://{}", reachable(served.address)),
+        stop_grace: config.timing.stop_grace(),
+        cooldown: config.cooldown,
+        probe: config.probe,
+        group,
+        children,
+        signals,
+        ending: false,
+    };
+    supervisor.run().await
+}
+
+fn builder(config: &Config, store: Arc<dyn Store>) -> Builder {
+    let mut builder = Participant::builder(store, config.component.clone())
+        .ttl(config.timing.ttl_seconds())
+        .stop_grace(config.timing.stop_grace())
+        .cooldown(config.cooldown);
+    if let Some(name) = &config.name {
+        builder = builder.name(name);
+    }
+    if let Some(uid) = &config.pod_uid {
+        builder = builder.origin(uid);
+    }
+    builder
+}
+
+struct Served {
+    participant: Arc<Participant>,
+    teller: Arc<Teller>,
+    address: SocketAddr,
+}
+
+/// Takes the port, starts to compete, and answers over HTTP until the process ends.
+async fn serve(
+    config: &Config,
+    builder: Builder,
+    default_address: SocketAddr,
+    promised: Promised,
+) -> Result<Served, Failure> {
+    let listener = admin::bind(config.listen.unwrap_or(default_address)).await?;
+    let address = listener.local_addr().map_err(|error| Failure::unexpected(error.to_string()))?;
+    let participant = Arc::new(builder.start().map_err(|error| Failure::config(chain(&error)))?);
+    info!(component = %participant.component(), holder = %participant.holder(), %address, "competing");
+
+    let teller = Arc::new(Teller::new(Arc::clone(&participant), promised));
+    let admin = Admin {
+        live: {
+            let (participant, ttl) = (Arc::clone(&participant), config.timing.ttl());
+            Arc::new(move || alive(&participant, ttl))
+        },
+        // Readiness is not leadership: a standby is ready too.
+        ready: Arc::new(|| Ok(())),
+        registry: Arc::new(metrics::registry(&participant)),
+    };
+    let router = http::router(Arc::clone(&teller)).merge(admin::router(admin));
+    tokio::spawn(async move {
+        if let Err(error) = admin::serve(listener, router, CancellationToken::new()).await {
+            error!(%error, "the HTTP endpoints have ended");
+        }
+    });
+    Ok(Served { participant, teller, address })
+}
+
+fn alive(participant: &Participant, ttl: Duration) -> Result<(), String> {
+    let row_ttl = participant.watch().borrow().row.as_ref().map(crate::domain::LeaseRow::judged_ttl);
+    let limit: Moment = row_ttl.unwrap_or_default().max(ttl) + LATE;
+    let late = SystemClock.boot().saturating_sub(participant.last_beat());
+    if late <= limit {
+        Ok(())
+    } else {
+        Err(format!("the election loop last turned {} s ago", late.as_secs()))
+    }
+}
+
+/// An address under which this very machine is reached, where all of them are listened on.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_given_an_address_that_it_can_reach() {
+        for (listens, reached) in
+            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.1.2.3:80", "10.1.2.3:80")]
+        {
+            assert_eq!(reachable(listens.parse().unwrap()).to_string(), reached);
+        }
+    }
+}

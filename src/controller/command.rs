@@ -1,0 +1,165 @@
+//! `component-lease controller`: its arguments, its probes, its end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use kube::Client;
+use tracing::info;
+
+use super::{Config, Controller, ElectionConfig};
+use crate::process::admin::{self, Admin};
+use crate::process::args::{listen_address, positive_seconds};
+use crate::process::exit::chain;
+use crate::process::{ExitCode, Failure, metrics, shutdown};
+use crate::store::Store;
+
+/// How long a connection to the API server may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The arguments of `component-lease controller`.
+#[derive(Debug, Clone, Args)]
+pub struct ControllerArgs {
+    /// Namespaces to watch, separated by commas; none given: all
+    #[arg(long, env = "COMPONENT_LEASE_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACES")]
+    pub namespaces: Vec<String>,
+    /// Where /livez, /readyz and /metrics are served
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_LISTEN",
+        default_value = "0.0.0.0:8080",
+        value_parser = listen_address,
+        value_name = "ADDRESS"
+    )]
+    pub listen: SocketAddr,
+    /// Seconds between two looks at the database
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_POLL_INTERVAL",
+        default_value = "1",
+        value_parser = positive_seconds,
+        value_name = "SECONDS"
+    )]
+    pub poll_interval: Duration,
+    /// Prefixes, beside componentlease.io/, that spec.routing.labelKey may begin with, separated by commas
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_ALLOWED_LABEL_PREFIXES",
+        value_delimiter = ',',
+        value_name = "PREFIXES"
+    )]
+    pub allowed_label_prefixes: Vec<String>,
+    /// Elect among the controller's replicas by a Kubernetes Lease
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_LEADER_ELECT",
+        default_value = "true",
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set,
+        value_parser = BoolishValueParser::new(),
+        value_name = "BOOL"
+    )]
+    pub leader_elect: bool,
+    /// Namespace of that Lease
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
+    pub leader_elect_namespace: Option<String>,
+    /// Name of that Lease
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_LEADER_ELECT_NAME",
+        default_value = "component-lease-controller",
+        value_name = "NAME"
+    )]
+    pub leader_elect_name: String,
+    /// Name of this replica; default: the host name
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub identity: Option<String>,
+    /// UID of this replica's pod
+    #[arg(long, env = "POD_UID", value_name = "UID")]
+    pub pod_uid: Option<String>,
+}
+
+impl ControllerArgs {
+    /// What the arguments mean together.
+    pub fn check(self) -> Result<(Config, SocketAddr), Failure> {
+        let Self {
+            namespaces,
+            listen,
+            poll_interval,
+            allowed_label_prefixes,
+            leader_elect,
+            leader_elect_namespace,
+            leader_elect_name,
+            identity,
+            pod_uid,
+        } = self;
+        let given = |list: Vec<String>| -> Vec<String> {
+            let trimmed = list.iter().map(|item| item.trim().to_owned());
+            trimmed.filter(|item| !item.is_empty()).collect()
+        };
+        let allowed_label_prefixes = given(allowed_label_prefixes);
+        if let Some(bad) = allowed_label_prefixes.iter().find(|prefix| !prefix.ends_with('/')) {
+            return Err(Failure::config(format!(
+                "the label prefix {bad:?} does not end with a slash; write for example example.org/"
+            )));
+        }
+        let election = if leader_elect {
+            let namespace = leader_elect_namespace.filter(|namespace| !namespace.is_empty()).ok_or_else(|| {
+                Failure::config(
+                    "the namespace of the election Lease is not known: set POD_NAMESPACE from the downward API or --leader-elect-namespace, or run a single replica with --leader-elect=false",
+                )
+            })?;
+            Some(ElectionConfig { namespace, name: leader_elect_name })
+        } else {
+            None
+        };
+        let config = Config {
+            namespaces: given(namespaces),
+            poll_interval,
+            allowed_label_prefixes,
+            election,
+            identity: identity.filter(|name| !name.is_empty()).unwrap_or_else(crate::participant::host_name),
+            origin: pod_uid.filter(|uid| !uid.is_empty()),
+        };
+        Ok((config, listen))
+    }
+}
+
+/// Runs the controller until a signal ends it.
+pub async fn serve(args: ControllerArgs, store: Arc<dyn Store>) -> Result<u8, Failure> {
+    let (config, listen) = args.check()?;
+    let end = shutdown::on_signal()?;
+    let listener = admin::bind(listen).await?;
+    let client = client().await?;
+    let mut registry = metrics::registry();
+    let controller = Controller::new(config, client, Arc::clone(&store), &mut registry)
+        .map_err(|error| Failure::config(chain(&error)))?;
+    let (live, ready) = (controller.probe(), controller.probe());
+    let admin = Admin {
+        live: Arc::new(move || live.live()),
+        ready: Arc::new(move || ready.ready()),
+        registry: Arc::new(registry),
+    };
+    info!(version = env!("CARGO_PKG_VERSION"), store = store.describe(), %listen, "the controller begins");
+    let served = admin::serve(listener, admin::router(admin), end.clone());
+    let ended = tokio::select! {
+        ended = controller.run(end.clone()) => ended.map_err(|error| Failure::new(ExitCode::Ended, chain(&error))),
+        served = served => served.map_err(|error| Failure::new(ExitCode::Ended, format!("the probes ended: {error}"))),
+    };
+    ended.map(|()| 0)
+}
+
+async fn client() -> Result<Client, Failure> {
+    let hint = "run within a pod with a service account, or set KUBECONFIG";
+    let mut config = kube::Config::infer().await.map_err(|error| {
+        Failure::config(format!("no way to the API server is configured ({hint}): {}", chain(&error)))
+    })?;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    Client::try_from(config).map_err(|error| {
+        Failure::config(format!("the way to the API server cannot be used: {}", chain(&error)))
+    })
+}

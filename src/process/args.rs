@@ -1,0 +1,147 @@
+//! Arguments that more than one command takes, and how their values are read.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, ValueEnum};
+
+/// A database URL: may carry a password, so it is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretUrl(String);
+
+impl SecretUrl {
+    /// The URL itself, for whoever connects.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SecretUrl {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretUrl(…)")
+    }
+}
+
+/// Which database.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Database")]
+#[group(id = "database", required = true, multiple = true, args = ["database_url", "database_url_file"])]
+pub struct DatabaseArgs {
+    /// URL of the database: `postgres://user@host:5432/db?sslmode=verify-full&sslrootcert=/path`,
+    /// `sqlite:///absolute/path.db` or `sqlite:relative.db`
+    #[arg(long, env = "COMPONENT_LEASE_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<SecretUrl>,
+    /// File that holds the URL; read again at every connect, so that a mounted secret may be rotated
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_DATABASE_URL_FILE",
+        value_name = "FILE",
+        conflicts_with = "database_url"
+    )]
+    pub database_url_file: Option<PathBuf>,
+    /// File that holds only the password; read again at every connect
+    #[arg(long, env = "COMPONENT_LEASE_DATABASE_PASSWORD_FILE", value_name = "FILE")]
+    pub database_password_file: Option<PathBuf>,
+}
+
+/// Whether to make the tables first.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Database")]
+pub struct MigrateArgs {
+    /// Create or upgrade the tables at start (needs an account that may)
+    #[arg(
+        long = "migrate",
+        id = "migrate_at_start",
+        env = "COMPONENT_LEASE_MIGRATE",
+        action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new()
+    )]
+    pub migrate: bool,
+}
+
+/// What is logged, and how. Logs go to standard error.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Logs")]
+pub struct LogArgs {
+    /// What to log: a level, or `target=level` pairs separated by commas
+    #[arg(long, env = "COMPONENT_LEASE_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+    /// How a line looks
+    #[arg(long, env = "COMPONENT_LEASE_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Reads a duration given in seconds; a fraction is allowed.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let hint = || format!("{text:?} is no number of seconds; write for example 5 or 0.5");
+    let seconds: f64 = text.trim().parse().map_err(|_| hint())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| hint())
+}
+
+/// As [`seconds`], for durations that cannot be nothing.
+pub fn positive_seconds(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        Duration::ZERO => Err("0 seconds is too short; write for example 5 or 0.5".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// Reads where to listen: `127.0.0.1:8355`, `[::1]:8355`, or `:8355` for every address.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    full.parse().map_err(|_| {
+        format!(
+            "{text:?} is no address to listen on; write an IP address and a port, for example 127.0.0.1:8355"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_may_have_a_fraction_but_no_unit_and_no_sign() {
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(seconds("0"), Ok(Duration::ZERO));
+        for bad in ["5s", "-1", "", "NaN", "1e40"] {
+            assert!(seconds(bad).unwrap_err().contains("number of seconds"), "{bad}");
+        }
+        assert!(positive_seconds("0").is_err());
+    }
+
+    #[test]
+    fn an_address_needs_a_port_and_may_leave_out_the_host() {
+        assert_eq!(listen_address(":80").unwrap().to_string(), "0.0.0.0:80");
+        assert_eq!(listen_address("[::1]:0").unwrap().to_string(), "[::1]:0");
+        assert!(listen_address("127.0.0.1").is_err());
+    }
+
+    #[test]
+    fn a_database_url_is_not_shown() {
+        let url: SecretUrl = "postgres://me:hunter2@db/x".parse().unwrap();
+        assert!(!format!("{url:?}").contains("hunter2"));
+    }
+}

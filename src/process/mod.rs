@@ -1,0 +1,11 @@
+//! The plumbing that the programs share: arguments, logs, the HTTP endpoints for probes and
+//! metrics, shutdown, and how a program ends. Uses nothing else of ours.
+
+pub mod admin;
+pub mod args;
+pub mod exit;
+pub mod metrics;
+pub mod shutdown;
+pub mod telemetry;
+
+pub use exit::{ExitCode, Failure};

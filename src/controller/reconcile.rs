@@ -159,6 +159,7 @@ async fn reconcile_valid(
                 let status = report(&observed, &plan, &outcome);
                 write(lease, before.as_ref(), &desired.component, &status, context).await?;
                 record(&context.recorder, lease, &plan.events).await;
+                record(&context.recorder, lease, regression(before.as_ref(), &status).as_slice()).await;
                 let intended = set_intent(desired, context).await;
                 copy_floor(&context.client, lease, status.floor).await.map_err(Error::Floor)?;
                 if let Some(failure) = outcome.failed() {
@@ -176,6 +177,15 @@ async fn reconcile_valid(
         }
     }
     Err(Error::Contended)
+}
+
+/// Said once, when it is first seen.
+fn regression(before: Option<&ComponentLeaseStatus>, status: &Status) -> Option<Event> {
+    let kind = ConditionType::VersionRegressed;
+    let said = before.is_some_and(|before| before.conditions.iter().any(|c| c.type_ == kind.as_str()));
+    let condition = status.conditions.iter().find(|c| c.kind == kind).filter(|_| !said)?;
+    let note = condition.message.clone();
+    Some(Event { reason: EventReason::VersionRegressed, warning: true, note })
 }
 
 fn observe(

@@ -205,10 +205,7 @@ impl<'n> Stage<'n> {
     }
 
     async fn apply(&self, manifests: &str) -> Result<()> {
-        self.node
-            .kubectl_with_input(&["-n", &self.namespace, "apply", "-f", "-"], manifests)
-            .await
-            .map(drop)
+        self.node.kubectl_with_input(&["-n", &self.namespace, "apply", "-f", "-"], manifests).await.map(drop)
     }
 }
 

@@ -148,7 +148,8 @@ impl Seen {
         let labelled: Vec<String> =
             self.0.values().filter(|pod| pod.labelled).map(|pod| pod.name.clone()).collect();
         let by = writer(meta, label);
-        let event = |what| PodEvent { at, pod: name.clone(), what, by: by.clone(), labelled: labelled.clone() };
+        let event =
+            |what| PodEvent { at, pod: name.clone(), what, by: by.clone(), labelled: labelled.clone() };
         changes.into_iter().map(event).collect()
     }
 }
@@ -169,11 +170,11 @@ mod tests {
 
     fn event(kind: &str, pod: &str, value: &str, manager: &str) -> Value {
         json!({"type": kind, "object": {"metadata": {
-            "uid": format!("uid-{pod}"), "name": pod, "labels": {"l": value},
-            "managedFields": [
-                {"manager": "kubelet", "fieldsV1": {"f:status": {}}},
-                {"manager": manager, "fieldsV1": {"f:metadata": {"f:labels": {"f:l": {}}}}},
-            ]}}})
+        "uid": format!("uid-{pod}"), "name": pod, "labels": {"l": value},
+        "managedFields": [
+            {"manager": "kubelet", "fieldsV1": {"f:status": {}}},
+            {"manager": manager, "fieldsV1": {"f:metadata": {"f:labels": {"f:l": {}}}}},
+        ]}}})
     }
 
     fn events(list: &[Value]) -> Vec<PodEvent> {

@@ -93,8 +93,7 @@ pub async fn look(place: &Place, component: &str) -> Result<Option<Row>> {
 /// # Errors
 /// When the database does not answer, or its tables are not there yet.
 pub async fn told_ttl(place: &Place, component: &str) -> Result<Option<i64>> {
-    const LOOK: &str =
-        "SELECT CAST(ttl AS BIGINT) FROM component_lease_intent WHERE component_name = $1";
+    const LOOK: &str = "SELECT CAST(ttl AS BIGINT) FROM component_lease_intent WHERE component_name = $1";
     let row = match Session::open(place).await? {
         Session::Sqlite(mut session) => {
             let row = sqlx::query(LOOK).bind(component).fetch_optional(&mut session).await?;

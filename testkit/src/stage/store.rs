@@ -104,7 +104,9 @@ impl Store {
                 let folder = folder.to_str().context("a path that is no text")?;
                 // A volume belongs to no namespace: the name has to be one of its own.
                 let volume = format!("leases-{namespace}");
-                Ok(text.replace("/var/lib/component-lease-demo", folder).replace("component-lease-demo", &volume))
+                Ok(text
+                    .replace("/var/lib/component-lease-demo", folder)
+                    .replace("component-lease-demo", &volume))
             }
             Self::Postgres { server, passwords } => {
                 let authority = server.authority().context("a server with TLS has an authority")?;
@@ -141,7 +143,8 @@ impl Store {
         let [owner, controller, participant] = ROLES;
         let grants: Vec<&str> = printed.lines().filter(|line| line.starts_with("GRANT ")).collect();
         anyhow::ensure!(!grants.is_empty(), "`component-lease migrate` printed no GRANT: {printed}");
-        let grants = grants.join("\n").replace("my_participant", participant).replace("my_controller", controller);
+        let grants =
+            grants.join("\n").replace("my_participant", participant).replace("my_controller", controller);
         let url = server.url_as(owner, &passwords[0], "leases");
         let Place::Postgres(verified) = self.place()? else { unreachable!("it is PostgreSQL") };
         let parameters = verified.split_once('?').map_or("", |(_, parameters)| parameters);

@@ -1,3 +1,194 @@
-fn main() {
-    print!("{}", component_lease::api::crd_yaml().unwrap());
+//! The program `component-lease`: wiring only.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use component_lease::agent::{self, ParticipantArgs, guardian};
+use component_lease::controller::command::ControllerArgs;
+use component_lease::process::args::{DatabaseArgs, LogArgs, MigrateArgs};
+use component_lease::process::{self, Failure, telemetry};
+use component_lease::store::{Source, StoreError, migrate, open};
+use component_lease::{api, controller};
+
+/// Leader election in a database, for programs and for Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "component-lease", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compete for a component beside a program, and tell it over HTTP whether it leads
+    Agent(AgentCommand),
+    /// Compete for a component around a program: start it on a win, stop it before the lease ends
+    Run(RunCommand),
+    /// Copy this very program into a directory (for init containers)
+    Install {
+        /// The directory; it must exist
+        dir: PathBuf,
+    },
+    /// Create or upgrade the tables
+    Migrate(MigrateCommand),
+    /// Reconcile ComponentLease resources with the rows of one database
+    Controller(ControllerCommand),
+    /// Print the CustomResourceDefinition
+    Crd,
+    /// End the program of a supervisor that died (started by `run` itself)
+    #[command(name = guardian::COMMAND, hide = true)]
+    GuardGroup,
+}
+
+#[derive(Debug, Args)]
+struct AgentCommand {
+    #[command(flatten)]
+    participant: ParticipantArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    migrate: MigrateArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+struct RunCommand {
+    #[command(flatten)]
+    agent: AgentCommand,
+    /// The command to run while leading, and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+struct MigrateCommand {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+struct ControllerCommand {
+    #[command(flatten)]
+    controller: ControllerArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    migrate: MigrateArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+fn main() -> ExitCode {
+    // Before anything can speak TLS. It fails only where a provider is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match perform(Cli::parse().command) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("component-lease: {failure}");
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
+fn perform(command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Agent(command) => block_on(compete(command, None)),
+        Command::Run(RunCommand { agent, command }) => block_on(compete(agent, Some(command))),
+        Command::Install { dir } => agent::install(&dir).map(|path| {
+            println!("installed {}", path.display());
+            0
+        }),
+        Command::Migrate(command) => block_on(create_tables(command)),
+        Command::Controller(command) => block_on(control(command)),
+        Command::Crd => {
+            let yaml = api::crd_yaml().map_err(|error| Failure::unexpected(error.to_string()))?;
+            print!("{yaml}");
+            Ok(0)
+        }
+        Command::GuardGroup => {
+            guardian::guard();
+            Ok(0)
+        }
+    }
+}
+
+fn block_on(work: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // A sidecar has little to do, and nodes have many cores.
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::unexpected(format!("cannot start: {error}")))?;
+    let ended = runtime.block_on(work);
+    runtime.shutdown_background();
+    ended
+}
+
+/// Beside a program, or around the one that `run` was given.
+async fn compete(command: AgentCommand, program: Option<Vec<OsString>>) -> Result<u8, Failure> {
+    let AgentCommand { participant, database, migrate: at_start, log } = command;
+    telemetry::init(&log)?;
+    let config = participant.check(std::env::var("POD_NAME").ok())?;
+    let source = source(database);
+    let store = open(source.clone(), "component-lease").map_err(|error| failure(&error))?;
+    migrate_at_start(at_start, source).await;
+    match program {
+        None => agent::beside(config, store).await,
+        Some(program) => agent::around(config, store, program).await,
+    }
+}
+
+async fn migrate_at_start(at_start: MigrateArgs, source: Source) {
+    if at_start.migrate {
+        agent::migrate_in_background(move || {
+            let source = source.clone();
+            async move { migrate(&source).await }
+        })
+        .await;
+    }
+}
+
+/// Reconciles until a signal ends it.
+async fn control(command: ControllerCommand) -> Result<u8, Failure> {
+    let ControllerCommand { controller, database, migrate: at_start, log } = command;
+    telemetry::init(&log)?;
+    let source = source(database);
+    let store = open(source.clone(), "component-lease-controller").map_err(|error| failure(&error))?;
+    migrate_at_start(at_start, source).await;
+    controller::command::serve(controller, store).await
+}
+
+async fn create_tables(command: MigrateCommand) -> Result<u8, Failure> {
+    let MigrateCommand { database, log } = command;
+    telemetry::init(&log)?;
+    let report = migrate(&source(database)).await.map_err(|error| failure(&error))?;
+    println!("{report}");
+    Ok(0)
+}
+
+fn source(args: DatabaseArgs) -> Source {
+    let DatabaseArgs { database_url, database_url_file, database_password_file } = args;
+    let source = match (database_url, database_url_file) {
+        (Some(url), _) => Source::url(url.expose()),
+        (None, file) => Source::file(file.unwrap_or_default()),
+    };
+    match database_password_file {
+        Some(file) => source.with_password_file(file),
+        None => source,
+    }
+}
+
+fn failure(error: &StoreError) -> Failure {
+    let exit = match error {
+        StoreError::Retryable(_) => process::ExitCode::Unavailable,
+        StoreError::Misconfigured(_) => process::ExitCode::Config,
+        StoreError::Bug(_) => process::ExitCode::Unexpected,
+    };
+    Failure::new(exit, error.to_string())
 }

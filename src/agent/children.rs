@@ -11,7 +11,7 @@ use std::process::{ChildStdin, Command};
 use std::sync::mpsc;
 use std::thread;
 
-use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
+use rustix::process::{Pid, WaitOptions, WaitStatus};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::debug;
@@ -97,8 +97,9 @@ fn keep(inbox: &mpsc::Receiver<Order>) {
 }
 
 fn reap(awaited: &mut HashMap<Pid, oneshot::Sender<Ended>>) {
-    // An error here means that there is no child left.
-    while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+    // Any child: `waitpid(None)` would see those of our own process group only. An error means that
+    // there is no child left.
+    while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
         let Some(ended) = Ended::of(status) else { continue };
         if let Some(tell) = awaited.remove(&pid) {
             // Nobody waits for a guardian.

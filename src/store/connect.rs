@@ -70,7 +70,7 @@ impl Source {
     #[cfg(feature = "postgres")]
     pub(super) fn read_postgres(&self) -> Result<PostgresUrl, StoreError> {
         match self.read()? {
-            DatabaseUrl::Postgres(url) => Ok(url),
+            DatabaseUrl::Postgres(url) => Ok(*url),
             DatabaseUrl::Sqlite(_) => Err(misconfigured(
                 "the database URL became a SQLite file while this program runs; restart it to change the kind of database",
             )),
@@ -150,7 +150,7 @@ fn misconfigured(text: impl Into<String>) -> StoreError {
 /// A database URL that makes sense. Displayed without secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum DatabaseUrl {
-    Postgres(PostgresUrl),
+    Postgres(Box<PostgresUrl>),
     Sqlite(PathBuf),
 }
 
@@ -200,7 +200,7 @@ impl DatabaseUrl {
             return parse_sqlite(rest).map(Self::Sqlite);
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            return PostgresUrl::parse(text).map(Self::Postgres);
+            return PostgresUrl::parse(text).map(|url| Self::Postgres(Box::new(url)));
         }
         Err(misconfigured(
             "the database URL must begin with postgres:// or sqlite: (for example postgres://user@host:5432/db or sqlite:///absolute/path.db)",
@@ -271,9 +271,8 @@ impl PostgresUrl {
                 "options" => out.options = Some(value),
                 "host" => host = Some(value),
                 "port" => {
-                    out.port = value
-                        .parse()
-                        .map_err(|_| misconfigured("the database URL's port is no number from 1 to 65535"))?
+                    let wrong = |_| misconfigured("the database URL's port is no number from 1 to 65535");
+                    out.port = value.parse().map_err(wrong)?;
                 }
                 "user" => out.user = Some(value),
                 "password" => out.password = Some(value),

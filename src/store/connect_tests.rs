@@ -2,7 +2,7 @@ use super::*;
 
 fn postgres(text: &str) -> PostgresUrl {
     match DatabaseUrl::parse(text) {
-        Ok(DatabaseUrl::Postgres(url)) => url,
+        Ok(DatabaseUrl::Postgres(url)) => *url,
         Ok(other) => panic!("{text}: {other}"),
         Err(error) => panic!("{text}: {error}"),
     }

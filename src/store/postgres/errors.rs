@@ -2,6 +2,8 @@
 
 use std::io;
 
+use sqlx::error::DatabaseError;
+
 use super::connection::Place;
 use crate::store::StoreError;
 
@@ -9,7 +11,7 @@ use crate::store::StoreError;
 /// wrong ends the connection: the next one looks at the table and the server anew, and says better
 /// what is the matter (the table was dropped, the server became a standby).
 pub(super) fn leaves_connection_in_order(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error.as_database_error().and_then(DatabaseError::code);
     code.is_some_and(|code| code == "55P03" || code.starts_with("40"))
 }
 

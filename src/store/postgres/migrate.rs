@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, Row};
 
@@ -85,10 +86,7 @@ pub(in crate::store) async fn migrate(url: &PostgresUrl) -> Result<MigrationRepo
 }
 
 async fn run(connection: &mut PgConnection, place: &Place) -> Result<MigrationReport, StoreError> {
-    let failed = |error: sqlx::Error| match error
-        .as_database_error()
-        .and_then(|error| error.code())
-        .as_deref()
+    let failed = |error: sqlx::Error| match error.as_database_error().and_then(DatabaseError::code).as_deref()
     {
         Some("42501") => StoreError::Misconfigured(format!(
             "{place}: the user {} may not create tables; run this as the database's owner, or GRANT CREATE ON SCHEMA … TO \"{}\"",

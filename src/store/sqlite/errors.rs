@@ -43,7 +43,7 @@ pub(super) fn classify(error: sqlx::Error, place: &Place) -> StoreError {
             StoreError::Misconfigured(format!("{says}; check the path and the permissions of its folder"))
         }
         // A constraint, trigger or type of somebody else's table.
-        Some(18 | 19 | 20) => StoreError::Misconfigured(format!(
+        Some(18..=20) => StoreError::Misconfigured(format!(
             "{says}: the table component_lease does not accept what component-lease must write; see docs/databases.md"
         )),
         _ => StoreError::Bug(says),

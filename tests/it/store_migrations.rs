@@ -1,0 +1,131 @@
+//! `migrate`: repeated, at once, beside somebody else's table, and against a newer schema.
+
+use component_lease::store::{self, Source};
+use component_lease_testkit::postgres;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{Connection, Executor, Row};
+use tokio::task::JoinSet;
+
+use crate::stores::{SqliteFile, component, held, migrated_database, misconfigured, says};
+
+const FOREIGN: &str = "CREATE TABLE component_lease (component_name VARCHAR(64) PRIMARY KEY, holder_id VARCHAR(128), lease_time BIGINT, renew_time BIGINT, version INT, ttl INT)";
+
+/// Runs it six times at once; how many did the work.
+async fn at_once(source: &Source) -> usize {
+    let mut runs = JoinSet::new();
+    for _ in 0..6 {
+        let source = source.clone();
+        runs.spawn(async move { store::migrate(&source).await.unwrap() });
+    }
+    let reports = runs.join_all().await;
+    for report in &reports {
+        assert_eq!((report.version, report.foreign_lease_table), (2, false));
+        assert!(report.applied.is_empty() || report.applied == ["0001_lease", "0002_intent"], "{report}");
+    }
+    reports.iter().filter(|report| !report.applied.is_empty()).count()
+}
+
+#[tokio::test]
+async fn migrations_at_once_are_applied_once() {
+    let database = postgres::shared().await.unwrap().fresh_database().await.unwrap();
+    assert_eq!(at_once(&Source::url(&database.url)).await, 1);
+    assert_eq!(at_once(&Source::url(&database.url)).await, 0);
+    let file = SqliteFile::none_yet();
+    assert_eq!(at_once(&file.source()).await, 1);
+    assert_eq!(at_once(&file.source()).await, 0);
+}
+
+#[tokio::test]
+async fn a_migration_keeps_the_rows_that_are_there() {
+    let database = migrated_database(postgres::shared().await.unwrap()).await;
+    let source = Source::url(&database.url);
+    let store = store::open(source.clone(), "test").unwrap();
+    held(&*store, "c", "a").await;
+    says(
+        &store::migrate(&source).await.unwrap().to_string(),
+        &["up to date", "GRANT SELECT, INSERT, UPDATE"],
+    );
+    assert_eq!(store.look(&component("c")).await.unwrap().row.unwrap().holder, "a");
+}
+
+#[tokio::test]
+async fn every_column_of_ours_in_postgres_has_a_comment() {
+    let database = migrated_database(postgres::shared().await.unwrap()).await;
+    let bare = database
+        .psql(
+            "SELECT c.relname || '.' || a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+             WHERE c.relname LIKE 'component_lease%' AND c.relkind = 'r' AND a.attnum > 0
+               AND col_description(c.oid, a.attnum) IS NULL",
+        )
+        .await
+        .unwrap();
+    assert_eq!(bare, "");
+    let columns = "SELECT count(*) FROM information_schema.columns WHERE table_name LIKE 'component_lease%'";
+    assert_eq!(database.psql(columns).await.unwrap(), "11");
+}
+
+#[tokio::test]
+async fn somebody_elses_table_in_postgres_is_not_altered() {
+    let database = postgres::shared().await.unwrap().fresh_database().await.unwrap();
+    database.psql(FOREIGN).await.unwrap();
+    let describe =
+        "SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ',' ORDER BY attnum),
+                           (SELECT count(*) FROM pg_trigger WHERE tgrelid = 'component_lease'::regclass)
+                    FROM pg_attribute WHERE attrelid = 'component_lease'::regclass AND attnum > 0";
+    let before = database.psql(describe).await.unwrap();
+    let source = Source::url(&database.url);
+    for applied in [&["0002_intent"][..], &[]] {
+        let report = store::migrate(&source).await.unwrap();
+        assert_eq!((report.applied.as_slice(), report.foreign_lease_table), (applied, true));
+        says(&report.to_string(), &["made by somebody else and stays as it is", "polling"]);
+    }
+    assert_eq!(database.psql(describe).await.unwrap(), before);
+    held(&*store::open(source, "test").unwrap(), "c", "a").await;
+}
+
+#[tokio::test]
+async fn somebody_elses_table_in_sqlite_is_not_altered() {
+    let file = SqliteFile::none_yet();
+    let options = SqliteConnectOptions::new().filename(file.path()).create_if_missing(true);
+    let mut other = SqliteConnection::connect_with(&options).await.unwrap();
+    other.execute(FOREIGN).await.unwrap();
+    let report = store::migrate(&file.source()).await.unwrap();
+    assert_eq!((report.applied.as_slice(), report.foreign_lease_table), (&["0002_intent"][..], true));
+    let sql: String = other
+        .fetch_one("SELECT sql FROM sqlite_schema WHERE name = 'component_lease'")
+        .await
+        .unwrap()
+        .try_get(0)
+        .unwrap();
+    assert_eq!(sql, FOREIGN);
+    held(&*file.store(), "c", "a").await;
+}
+
+#[tokio::test]
+async fn a_schema_from_a_newer_program_is_refused_by_stores_and_by_migrate() {
+    let newer = "INSERT INTO component_lease_schema VALUES (99, 0, false)";
+    let database = migrated_database(postgres::shared().await.unwrap()).await;
+    database.psql(newer).await.unwrap();
+    let file = SqliteFile::migrated().await;
+    let options = SqliteConnectOptions::new().filename(file.path());
+    SqliteConnection::connect_with(&options).await.unwrap().execute(newer).await.unwrap();
+    for source in [Source::url(&database.url), file.source()] {
+        let store = store::open(source.clone(), "test").unwrap();
+        let pieces = &["schema version 99", "use a newer component-lease"];
+        says(&misconfigured(store.look(&component("c")).await), pieces);
+        says(&misconfigured(store::migrate(&source).await), pieces);
+    }
+}
+
+#[tokio::test]
+async fn whoever_may_not_create_tables_is_told_so() {
+    let server = postgres::shared().await.unwrap();
+    let database = server.fresh_database().await.unwrap();
+    let role = format!("poor_{}", database.name);
+    database.psql(&format!("CREATE ROLE {role} LOGIN PASSWORD 'secret'")).await.unwrap();
+    let source = Source::url(server.url_as(&role, "secret", &database.name));
+    let answer = store::migrate(&source).await;
+    database.psql(&format!("DROP ROLE {role}")).await.unwrap();
+    // PostgreSQL 15 took CREATE on the schema public away from everybody.
+    says(&misconfigured(answer), &["may not create tables", &role, "GRANT CREATE ON SCHEMA"]);
+}

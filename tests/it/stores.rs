@@ -1,0 +1,135 @@
+//! The stores that the suites run on, each on a database of its own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use component_lease::clock::SystemClock;
+use component_lease::domain::{ComponentName, Expected, Generation, HolderId, LeaseRow, Take, TermKey};
+use component_lease::store::{self, MemoryStore, Outcome, Source, Store, StoreError};
+use component_lease_testkit::postgres::{self, Database, Server};
+use tempfile::TempDir;
+
+/// The most that anything may take that is waited for.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// A store to test, and what it stands on.
+pub(crate) struct Bench {
+    pub(crate) store: Arc<dyn Store>,
+    source: Option<Source>,
+    _file: Option<TempDir>,
+    _database: Option<Database>,
+}
+
+impl Bench {
+    pub(crate) fn memory() -> Self {
+        let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+        Self { store, source: None, _file: None, _database: None }
+    }
+
+    pub(crate) async fn sqlite() -> Self {
+        let file = SqliteFile::migrated().await;
+        let store = store::open(file.source(), "contract").unwrap();
+        Self { store, source: Some(file.source()), _file: Some(file.folder), _database: None }
+    }
+
+    pub(crate) async fn postgres() -> Self {
+        let database = migrated_database(postgres::shared().await.unwrap()).await;
+        let source = Source::url(&database.url);
+        let store = store::open(source.clone(), "contract").unwrap();
+        Self { store, source: Some(source), _file: None, _database: Some(database) }
+    }
+
+    /// Another store on the same rows, as another process has it.
+    pub(crate) fn another(&self) -> Arc<dyn Store> {
+        match &self.source {
+            Some(source) => store::open(source.clone(), "contract").unwrap(),
+            None => self.store.clone(),
+        }
+    }
+
+    /// Whether this is the store that lives in the process and so is connected at once.
+    pub(crate) fn is_memory(&self) -> bool {
+        self.source.is_none()
+    }
+}
+
+pub(crate) async fn migrated_database(server: &Server) -> Database {
+    let database = server.fresh_database().await.unwrap();
+    store::migrate(&Source::url(&database.url)).await.unwrap();
+    database
+}
+
+/// A SQLite file in a folder of its own.
+pub(crate) struct SqliteFile {
+    pub(crate) folder: TempDir,
+}
+
+impl SqliteFile {
+    pub(crate) fn none_yet() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) async fn migrated() -> Self {
+        let file = Self::none_yet();
+        store::migrate(&file.source()).await.unwrap();
+        file
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("lease.db")
+    }
+
+    pub(crate) fn source(&self) -> Source {
+        Source::url(format!("sqlite:{}", self.path().display()))
+    }
+
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        store::open(self.source(), "test").unwrap()
+    }
+}
+
+pub(crate) fn component(name: &str) -> ComponentName {
+    ComponentName::new(name).unwrap()
+}
+
+pub(crate) fn term(name: &str, holder: &str, version: i64) -> TermKey {
+    TermKey { component: component(name), holder: HolderId::new(holder).unwrap(), version }
+}
+
+/// A take of this term by somebody who saw this row.
+pub(crate) fn take(term: &TermKey, seen: Option<&LeaseRow>) -> Take {
+    Take { term: term.clone(), ttl: 7, expected: Expected::of(seen), generation: Generation::default() }
+}
+
+pub(crate) async fn row(store: &dyn Store, name: &str) -> Option<LeaseRow> {
+    store.look(&component(name)).await.unwrap().row
+}
+
+/// The first term of a component, taken on a missing row.
+pub(crate) async fn held(store: &dyn Store, name: &str, holder: &str) -> TermKey {
+    let term = term(name, holder, 1);
+    assert_eq!(store.take(&take(&term, None)).await.unwrap(), Outcome::Applied);
+    term
+}
+
+pub(crate) fn misconfigured<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> String {
+    match answer {
+        Err(StoreError::Misconfigured(why)) => why,
+        other => panic!("expected a misconfiguration, got {other:?}"),
+    }
+}
+
+pub(crate) fn retryable<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> String {
+    match answer {
+        Err(StoreError::Retryable(why)) => why,
+        other => panic!("expected something that passes, got {other:?}"),
+    }
+}
+
+/// Checks that a message has each of these pieces.
+pub(crate) fn says(text: &str, pieces: &[&str]) {
+    for piece in pieces {
+        assert!(text.contains(piece), "{piece:?} is missing in: {text}");
+    }
+}

@@ -79,13 +79,13 @@ impl Screen {
         };
         let silence = change.silence.map_or_else(|| "-".to_owned(), seconds);
         let leader = format!("{} v{}", change.to, change.version);
+        let answer = self.bold(format_args!("{:>14}", since(change.answer)));
         println!(
-            "   {} {leader:<37}{:>8}{:>9}{:>9}{:>14}{silence:>12}",
+            "   {} {leader:<37}{:>10}{:>9}{:>9}{answer}{silence:>12}",
             self.paint("36", "→"),
             since(change.released),
             since(Some(change.row)),
             since(change.label),
-            self.bold(format_args!("{:>14}", since(change.answer))).trim_start_matches(' '),
         );
     }
 

@@ -1,5 +1,7 @@
 //! The folder tells the story only as long as the arrows hold: see ARCHITECTURE.md.
 
+#![expect(clippy::unwrap_used, reason = "a test says where it fails")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -83,7 +85,8 @@ fn some_crates_are_named_in_one_part_only() {
 
 #[test]
 fn no_source_file_grows_without_anybody_noticing() {
-    for (_, file, text) in parts() {
+    let tests = |file: &Path| file.to_string_lossy().ends_with("tests.rs");
+    for (_, file, text) in parts().into_iter().filter(|(_, file, _)| !tests(file)) {
         let lines = text.lines().count();
         assert!(lines <= 500, "{} has {lines} lines of code; split it by what it is about", file.display());
     }

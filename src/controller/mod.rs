@@ -11,6 +11,7 @@
 //! Of several replicas the one that leads by a Kubernetes Lease acts ([`election`]).
 
 mod apply;
+mod claims;
 pub mod command;
 mod election;
 mod error;
@@ -189,7 +190,7 @@ impl Controller {
 
         for ((scope, feeds), inbox) in context.scopes.clone().into_iter().zip(feeds).zip(inboxes) {
             tasks.spawn(work(Arc::clone(&context), Arc::clone(&scope), inbox, shutdown.clone()));
-            tasks.spawn(watch(scope, feeds, Arc::clone(&trigger), Arc::clone(&shared)));
+            tasks.spawn(watch(Arc::clone(&context), scope, feeds, Arc::clone(&trigger), Arc::clone(&shared)));
         }
         tasks.spawn(lead(Arc::clone(&context), Arc::clone(&trigger), Arc::clone(&shared), poll_interval));
         tasks.spawn(sweep(Arc::clone(&context), Arc::clone(&shared)));
@@ -206,6 +207,8 @@ impl Controller {
         }
 
         tokio::select! {
+            // First: on a shutdown the queues end as well, and that is no accident.
+            biased;
             () = shutdown.cancelled() => {}
             ended = tasks.join_next() => {
                 // A background task never ends by itself: without it the process would only look alive.
@@ -253,19 +256,26 @@ async fn work(
     "queue"
 }
 
-async fn watch(scope: Arc<Scope>, feeds: Feeds, trigger: Arc<Trigger>, shared: Arc<Shared>) -> &'static str {
+async fn watch(
+    context: Arc<Context>,
+    scope: Arc<Scope>,
+    feeds: Feeds,
+    trigger: Arc<Trigger>,
+    shared: Arc<Shared>,
+) -> &'static str {
     let namespaces = Arc::clone(&scope);
     // Boxed for its size: three watches in one.
     Box::pin(scope.watch(feeds, |seen| match seen {
-        Seen::Lease(lease) => trigger.lease(lease),
+        Seen::Lease(lease) => trigger.lease(&namespaces, lease),
         Seen::LeaseGone(lease) => {
             trigger.contested(lease);
+            context.forget(lease);
             if let Ok(lease) = &lease.0 {
-                lock(&shared.gone).push(trigger::component(lease));
+                lock(&shared.gone).push(claims::component(lease).to_owned());
             }
             shared.sweep.notify_one();
         }
-        Seen::Leases => {
+        Seen::Anew => {
             trigger.scope(&namespaces);
             shared.sweep.notify_one();
         }
@@ -300,11 +310,13 @@ async fn lead(
         if leadership.is_some() {
             info!("this replica acts");
         }
+        // The first look concerns everybody: before it there is nothing to go by.
         rows.start_afresh();
-        trigger.everything();
         shared.sweep.notify_one();
         let led = rows.poll(poll_interval, &context.metrics, |changed| match changed {
-            Changed::Components(components) => trigger.components(&components),
+            Changed::Components(components) => {
+                trigger.components(&components.iter().map(String::as_str).collect());
+            }
             Changed::Everything => trigger.everything(),
         });
         let lost = async {

@@ -16,11 +16,16 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, reflector as reflect};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::api::ComponentLease;
 use crate::domain::observed::{Desired, Pods, ServicePort, ServiceSight};
 use crate::domain::pod::Pod;
+
+const LEASES: &str = "componentleases";
+const PODS: &str = "pods";
+const SERVICES: &str = "services";
 
 /// A resource that may be unreadable: one among many must not stop the others.
 pub(super) type Lease = DeserializeGuard<ComponentLease>;
@@ -31,17 +36,26 @@ pub(super) struct Scope {
     pub(super) leases: Store<Lease>,
     pub(super) pods: Store<KubePod>,
     pub(super) services: Store<Service>,
-    trouble: Mutex<HashMap<&'static str, String>>,
+    trouble: Mutex<HashMap<&'static str, Trouble>>,
     /// Pods as a patch or a fresh read answered them, until the watch has caught up.
     fresh: Mutex<HashMap<String, KubePod>>,
+}
+
+/// Why a kind cannot be watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Trouble {
+    text: String,
+    /// Nobody may read it for us. Anything else passes, and what was seen before is still good to
+    /// act upon: every patch is guarded.
+    forbidden: bool,
 }
 
 /// What a watch saw.
 pub(super) enum Seen<'a> {
     Lease(&'a Lease),
     LeaseGone(&'a Lease),
-    /// All resources were listed anew.
-    Leases,
+    /// A kind was listed anew, or cannot be: everything is to be looked at.
+    Anew,
     Pod(&'a KubePod),
     Service(&'a Service),
 }
@@ -73,22 +87,40 @@ impl Scope {
     pub(super) async fn watch(&self, feeds: Feeds, seen: impl Fn(Seen<'_>)) {
         let Feeds { api: (leases, pods, services), leases: l, pods: p, services: s } = feeds;
         futures::join!(
-            self.watch_kind("componentleases", leases, l, |event| match event {
-                Event::Apply(lease) => seen(Seen::Lease(lease)),
-                Event::Delete(lease) => seen(Seen::LeaseGone(lease)),
-                Event::InitDone => seen(Seen::Leases),
-                Event::Init | Event::InitApply(_) => {}
-            }),
-            self.watch_kind("pods", pods, p, |event| match event {
-                Event::Apply(pod) | Event::Delete(pod) => seen(Seen::Pod(pod)),
-                Event::InitDone => seen(Seen::Leases),
-                Event::Init | Event::InitApply(_) => {}
-            }),
-            self.watch_kind("services", services, s, |event| match event {
-                Event::Apply(service) | Event::Delete(service) => seen(Seen::Service(service)),
-                Event::InitDone => seen(Seen::Leases),
-                Event::Init | Event::InitApply(_) => {}
-            }),
+            self.watch_kind(
+                LEASES,
+                leases,
+                l,
+                |event| match event {
+                    Event::Apply(lease) => seen(Seen::Lease(lease)),
+                    Event::Delete(lease) => seen(Seen::LeaseGone(lease)),
+                    Event::InitDone => seen(Seen::Anew),
+                    Event::Init | Event::InitApply(_) => {}
+                },
+                || seen(Seen::Anew)
+            ),
+            self.watch_kind(
+                PODS,
+                pods,
+                p,
+                |event| match event {
+                    Event::Apply(pod) | Event::Delete(pod) => seen(Seen::Pod(pod)),
+                    Event::InitDone => seen(Seen::Anew),
+                    Event::Init | Event::InitApply(_) => {}
+                },
+                || seen(Seen::Anew)
+            ),
+            self.watch_kind(
+                SERVICES,
+                services,
+                s,
+                |event| match event {
+                    Event::Apply(service) | Event::Delete(service) => seen(Seen::Service(service)),
+                    Event::InitDone => seen(Seen::Anew),
+                    Event::Init | Event::InitApply(_) => {}
+                },
+                || seen(Seen::Anew)
+            ),
         );
     }
 
@@ -98,6 +130,7 @@ impl Scope {
         api: Api<K>,
         writer: reflector::store::Writer<K>,
         on: impl Fn(&Event<K>),
+        troubled: impl Fn(),
     ) where
         K: Resource + reflector::Lookup + Clone + DeserializeOwned + Debug + Send + 'static,
         <K as reflector::Lookup>::DynamicType: Eq + Hash + Clone,
@@ -106,55 +139,88 @@ impl Scope {
             .modify(|object| object.managed_fields_mut().clear());
         let mut events = std::pin::pin!(reflect(writer, events).backoff(Patience::default()));
         while let Some(event) = events.next().await {
-            let trouble = match event {
+            match event {
+                // The list that follows may fail like the one before.
+                Ok(Event::Init) => {}
                 Ok(event) => {
+                    self.well(kind);
                     on(&event);
-                    None
                 }
-                Err(error) => Some(explain(kind, &error)),
-            };
-            self.note(kind, trouble);
-        }
-    }
-
-    fn note(&self, kind: &'static str, trouble: Option<String>) {
-        let mut all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        match trouble {
-            Some(text) if all.get(kind) != Some(&text) => {
-                warn!(kind, "{text}");
-                all.insert(kind, text);
+                Err(error) => {
+                    if self.note(kind, explain(kind, &error)) {
+                        troubled();
+                    }
+                }
             }
-            None if all.remove(kind).is_some() => info!(kind, "watching again"),
-            _ => {}
         }
     }
 
-    /// Why this kind cannot be watched, if it cannot.
-    fn trouble(&self, kind: &'static str) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).get(kind).cloned()
+    fn well(&self, kind: &'static str) {
+        if self.trouble.lock().unwrap_or_else(PoisonError::into_inner).remove(kind).is_some() {
+            info!(kind, "watching again");
+        }
+    }
+
+    /// True when it makes a difference to decisions.
+    fn note(&self, kind: &'static str, trouble: Trouble) -> bool {
+        let mut all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = all.get(kind);
+        if before == Some(&trouble) {
+            return false;
+        }
+        warn!(kind, "{}", trouble.text);
+        let differs = before.is_none_or(|before| before.forbidden != trouble.forbidden);
+        all.insert(kind, trouble);
+        differs
+    }
+
+    /// Why this kind cannot be gone by, if it cannot.
+    fn unknown(&self, kind: &'static str, listed: bool) -> Option<String> {
+        let all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get(kind) {
+            Some(trouble) if trouble.forbidden || !listed => Some(trouble.text.clone()),
+            None if !listed => Some(format!("the {kind} have not been listed yet")),
+            _ => None,
+        }
+    }
+
+    /// Which kinds have been listed once.
+    fn listed(&self) -> [(&'static str, bool); 3] {
+        let now = |ready: Option<Result<(), _>>| ready.is_some_and(|outcome| outcome.is_ok());
+        [
+            (LEASES, now(self.leases.wait_until_ready().now_or_never())),
+            (PODS, now(self.pods.wait_until_ready().now_or_never())),
+            (SERVICES, now(self.services.wait_until_ready().now_or_never())),
+        ]
+    }
+
+    /// Whether each kind has been listed, or is known to be out of reach.
+    pub(super) fn settled(&self) -> bool {
+        let all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        self.listed().iter().all(|(kind, listed)| *listed || all.contains_key(kind))
     }
 
     /// Whether the caches have been filled once. A failed list never counts as an empty one.
     pub(super) fn filled(&self) -> bool {
-        let now = |ready: Option<Result<(), _>>| ready.is_some_and(|outcome| outcome.is_ok());
-        now(self.leases.wait_until_ready().now_or_never())
-            && now(self.pods.wait_until_ready().now_or_never())
-            && now(self.services.wait_until_ready().now_or_never())
+        self.listed().iter().all(|(_, listed)| *listed)
     }
 
     /// The kinds that cannot be watched, and why.
     pub(super) fn troubles(&self) -> Vec<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .map(|trouble| trouble.text.clone())
+            .collect()
     }
 
     /// Every pod of the resource's namespace: a holder may name one that is no candidate, and a pod
     /// outside the selector may carry our label. Both are to be said.
     pub(super) fn pods_of(&self, desired: &Desired) -> Pods {
-        if let Some(trouble) = self.trouble("pods") {
+        let listed = self.listed()[1].1;
+        if let Some(trouble) = self.unknown(PODS, listed) {
             return Err(trouble);
-        }
-        if self.pods.wait_until_ready().now_or_never().is_none() {
-            return Err("the pods have not been listed yet".to_owned());
         }
         let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         let here = |pod: &KubePod| pod.metadata.namespace.as_deref() == Some(desired.namespace.as_str());
@@ -182,7 +248,8 @@ impl Scope {
 
     pub(super) fn service_of(&self, desired: &Desired) -> ServiceSight {
         let Some(wanted) = &desired.service else { return ServiceSight::NotAsked };
-        if let Some(trouble) = self.trouble("services") {
+        let listed = self.listed()[2].1;
+        if let Some(trouble) = self.unknown(SERVICES, listed) {
             return ServiceSight::Unknown(trouble);
         }
         let reference = ObjectRef::new(&wanted.name).within(&desired.namespace);
@@ -243,15 +310,16 @@ pub(super) fn pod(pod: &KubePod) -> Pod {
 }
 
 /// What a failed watch means for people.
-fn explain(kind: &str, error: &watcher::Error) -> String {
+fn explain(kind: &str, error: &watcher::Error) -> Trouble {
     let status = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchError(status) => Some(status),
         _ => None,
     };
-    match status.map(|status| (status.code, status.message.as_str())) {
-        Some((404, _)) if kind == "componentleases" => {
+    let forbidden = status.is_some_and(|status| status.code == 403);
+    let text = match status.map(|status| (status.code, status.message.as_str())) {
+        Some((404, _)) if kind == LEASES => {
             "the cluster does not know componentleases yet: apply the CustomResourceDefinition (component-lease crd | kubectl apply -f -); waiting for it".to_owned()
         }
         Some((403, message)) => {
@@ -259,25 +327,35 @@ fn explain(kind: &str, error: &watcher::Error) -> String {
         }
         Some((code, message)) => format!("watching {kind} failed: {message} ({code}); trying again"),
         None => format!("watching {kind} failed: {error}; trying again"),
-    }
+    };
+    Trouble { text, forbidden }
 }
 
 /// How long a broken watch waits: 0.2 s, doubling to 3 s. Longer would keep a repaired cluster waiting.
 #[derive(Debug, Clone, Default)]
-struct Patience(u32);
+struct Patience {
+    failures: u32,
+    last: Option<Instant>,
+}
+
+/// A watch that was well for so long begins anew.
+const WELL_AGAIN: Duration = Duration::from_secs(10);
 
 impl Iterator for Patience {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let wait = Duration::from_millis(200 << self.0.min(4)).min(Duration::from_secs(3));
-        self.0 += 1;
+        if self.last.is_none_or(|last| last.elapsed() > WELL_AGAIN) {
+            self.failures = 0;
+        }
+        self.last = Some(Instant::now());
+        let wait = Duration::from_millis(200 << self.failures.min(4)).min(Duration::from_secs(3));
+        self.failures += 1;
         Some(wait)
     }
 }
 
 impl Backoff for Patience {
-    fn reset(&mut self) {
-        self.0 = 0;
-    }
+    /// Called at the beginning of every attempt, so it means nothing.
+    fn reset(&mut self) {}
 }

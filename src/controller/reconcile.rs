@@ -10,6 +10,7 @@ use kube::{Client, ResourceExt as _};
 use tracing::{debug, warn};
 
 use super::apply::{apply, copy_floor};
+use super::claims::claim;
 use super::error::Error;
 use super::metrics::Metrics;
 use super::observe::{Lease, Scope};
@@ -21,7 +22,7 @@ use crate::clock::Clock;
 use crate::domain::ComponentName;
 use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Reason, Truth};
 use crate::domain::decide::{Decision, Event, decide};
-use crate::domain::observed::{Claim, Desired, Observed, Status};
+use crate::domain::observed::{Desired, Observed, Status, StoreSight};
 use crate::domain::report::{report, report_conflict};
 use crate::participant::Participant;
 use crate::store::StandingIntent;
@@ -71,6 +72,11 @@ impl Context {
         }
     }
 
+    pub(super) fn forget(&self, gone: &Lease) {
+        let uid = gone.uid().unwrap_or_default();
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+    }
+
     fn remember(&self, lease: ComponentLease) {
         let uid = lease.uid().unwrap_or_default();
         self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, lease);
@@ -83,8 +89,9 @@ pub(super) async fn reconcile(
     scope: Arc<Scope>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
-    // Caches that were never filled show nothing; acting on that would strip everybody.
-    if !context.acts() {
+    // Caches that were never filled show nothing, and a database that was never asked says nothing.
+    // Whatever is missing queues everything when it comes.
+    if !context.acts() || !context.rows.looked() || !scope.settled() {
         return Ok(Action::await_change());
     }
     let name = format!("{}/{}", lease.namespace().unwrap_or_default(), lease.name_any());
@@ -157,7 +164,9 @@ async fn reconcile_valid(
                 if let Some(failure) = outcome.failed() {
                     return Err(Error::Incomplete(failure));
                 }
-                let next = plan.next.map(|at| at.saturating_sub(context.clock.boot()));
+                // While the database answers, the row's expiry is told by the look that shows it.
+                let next = plan.next.filter(|_| observed.store != StoreSight::Answers);
+                let next = next.map(|at| at.saturating_sub(context.clock.boot()));
                 let retry = (!intended).then_some(INTENT_RETRY);
                 let wait = next.into_iter().chain(retry).min();
                 return Ok(wait.map_or_else(Action::await_change, |wait| {
@@ -177,7 +186,7 @@ fn observe(
     context: &Context,
     row_confirmed: bool,
 ) -> Observed {
-    let (store, row) = context.rows.sight(desired.component.as_str());
+    let (store, row, now) = context.rows.sight(desired.component.as_str());
     let pods = scope.pods_of(desired);
     Observed {
         memory: api::memory(lease, before),
@@ -187,47 +196,9 @@ fn observe(
         row_confirmed,
         service: scope.service_of(desired),
         pods,
-        now: context.clock.boot(),
+        now,
         desired: desired.clone(),
     }
-}
-
-/// The first to claim a component keeps it: by creation time, then by UID. So with a label key.
-fn claim(
-    lease: &ComponentLease,
-    desired: &Desired,
-    context: &Context,
-    pods: &[crate::domain::pod::Pod],
-) -> Claim {
-    let age = |lease: &ComponentLease| (lease.creation_timestamp(), lease.uid());
-    let mine = age(lease);
-    for other in context.leases() {
-        let Ok(other) = &other.0 else { continue };
-        if other.uid() == lease.uid() || age(other) > mine {
-            continue;
-        }
-        let Ok(theirs) = api::desired(other, &context.allowed_prefixes) else { continue };
-        let who = format!("{}/{}", theirs.namespace, theirs.name);
-        if theirs.component == desired.component {
-            return Claim::Taken(format!(
-                "ComponentLease {who} was first to claim component {}; delete one of the two, or give them different components",
-                desired.component
-            ));
-        }
-        let both = |pod: &crate::domain::pod::Pod| {
-            theirs.selector.matches(&pod.labels) && desired.selector.matches(&pod.labels)
-        };
-        if theirs.namespace == desired.namespace
-            && theirs.labels.key == desired.labels.key
-            && pods.iter().any(both)
-        {
-            return Claim::Taken(format!(
-                "ComponentLease {who} was first to use label {} on the same pods; choose another spec.routing.labelKey",
-                desired.labels.key
-            ));
-        }
-    }
-    Claim::First
 }
 
 async fn write(

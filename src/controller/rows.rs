@@ -31,6 +31,26 @@ struct Seen {
     row: LeaseRow,
     /// On our own boot clock, after the answer arrived.
     since: Moment,
+    /// A look has shown it unchanged for a whole ttl.
+    given_up: bool,
+}
+
+impl Seen {
+    /// When it will be nobody's if it is not renewed before; `None` when it is so already.
+    fn until(&self) -> Option<Moment> {
+        (!self.given_up && !self.row.is_free()).then(|| self.since + self.row.judged_ttl())
+    }
+}
+
+/// Looks that have failed in a row.
+#[derive(Debug, Clone)]
+struct Failure {
+    /// The first of its kind: a text that changes from look to look is no news.
+    error: StoreError,
+    since: Moment,
+    said: String,
+    /// Everybody has been told.
+    told: bool,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +59,9 @@ struct State {
     rows: Option<BTreeMap<String, Seen>>,
     intents: BTreeMap<String, StandingIntent>,
     last_look: Moment,
-    failure: Option<(StoreError, Moment)>,
+    /// When the last look that succeeded was sent.
+    answered: Moment,
+    failure: Option<Failure>,
     since: Moment,
 }
 
@@ -69,8 +91,15 @@ impl Rows {
         &self.store
     }
 
-    /// What a decision about this component may go by.
-    pub(super) fn sight(&self, component: &str) -> (StoreSight, RowSight) {
+    /// Whether a look has ended, one way or the other: before that there is nothing to go by.
+    pub(super) fn looked(&self) -> bool {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.rows.is_some() || state.failure.is_some()
+    }
+
+    /// What a decision about this component may go by, and as of when. While the database answers
+    /// that is the last look: a row that has not been looked at lately has not expired.
+    pub(super) fn sight(&self, component: &str) -> (StoreSight, RowSight, Moment) {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let row = match &state.rows {
             None => RowSight::Never { since: state.since },
@@ -82,18 +111,19 @@ impl Rows {
                 }
             }
         };
-        let store = match &state.failure {
-            Some((error, since)) if state.rows.is_none() || self.clock.boot() >= *since + FAILURE_GRACE => {
-                match error {
+        let now = self.clock.boot();
+        match &state.failure {
+            Some(failure) if state.rows.is_none() || now >= failure.since + FAILURE_GRACE => {
+                let store = match &failure.error {
                     StoreError::Retryable(text) => StoreSight::Unreachable(text.clone()),
-                    StoreError::Misconfigured(_) | StoreError::Bug(_) => {
+                    error @ (StoreError::Misconfigured(_) | StoreError::Bug(_)) => {
                         StoreSight::Misconfigured(error.to_string())
                     }
-                }
+                };
+                (store, row, now)
             }
-            _ => StoreSight::Answers,
-        };
-        (store, row)
+            _ => (StoreSight::Answers, row, state.answered),
+        }
     }
 
     /// Whether the database, as far as it is known, lacks this intent.
@@ -141,7 +171,7 @@ impl Rows {
             }
             tokio::time::sleep(LEAST_PAUSE).await;
             // A failing database is asked as often as ever, so that its return is noticed.
-            let pause = if self.failing() { interval } else { pause };
+            let pause = if self.failing() { interval } else { pause.min(self.until_next_expiry()) };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.look_now.notified() => {}
@@ -160,6 +190,14 @@ impl Rows {
         self.state.read().unwrap_or_else(PoisonError::into_inner).failure.is_some()
     }
 
+    /// A row that is about to expire is looked at when it does.
+    fn until_next_expiry(&self) -> Duration {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let rows = state.rows.iter().flat_map(BTreeMap::values);
+        let next = rows.filter_map(Seen::until).min();
+        next.map_or(Duration::MAX, |until| until.saturating_sub(self.clock.boot()))
+    }
+
     async fn look(&self, metrics: &Metrics) -> Option<Changed> {
         let asked = self.clock.boot();
         let answer = tokio::time::timeout(LOOK_TIMEOUT, self.store.look_all()).await;
@@ -172,7 +210,7 @@ impl Rows {
         metrics.looked(answer.as_ref().err());
         let changed = match answer {
             Ok(snapshot) => {
-                let changed = self.saw(snapshot);
+                let changed = self.saw(snapshot, asked);
                 self.looks.send_replace(asked);
                 changed
             }
@@ -182,12 +220,12 @@ impl Rows {
         changed
     }
 
-    fn saw(&self, snapshot: Snapshot) -> Option<Changed> {
+    fn saw(&self, snapshot: Snapshot, asked: Moment) -> Option<Changed> {
         let now = self.clock.boot();
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let first = state.rows.is_none();
-        let healed = state.failure.take().is_some();
-        if first || healed {
+        let failure = state.failure.take();
+        if first || failure.is_some() {
             info!(store = self.store.describe(), rows = snapshot.rows.len(), "the database answers");
         }
         let mut before = state.rows.take().unwrap_or_default();
@@ -195,12 +233,18 @@ impl Rows {
         let mut rows = BTreeMap::new();
         for (component, row) in snapshot.rows {
             let seen = match before.remove(&component) {
-                Some(seen) if seen.row == row => seen,
-                old => {
-                    if old.is_none_or(|old| means_something(&old, &row, now)) {
+                Some(mut seen) if seen.row == row => {
+                    if seen.until().is_some_and(|until| asked >= until) {
+                        seen.given_up = true;
                         components.push(component.clone());
                     }
-                    Seen { row, since: now }
+                    seen
+                }
+                old => {
+                    if old.is_none_or(|old| means_something(&old, &row)) {
+                        components.push(component.clone());
+                    }
+                    Seen { row, since: now, given_up: false }
                 }
             };
             rows.insert(component, seen);
@@ -209,41 +253,42 @@ impl Rows {
         components.extend(differing(&state.intents, &snapshot.intents));
         state.rows = Some(rows);
         state.intents = snapshot.intents;
-        if first || healed {
+        state.answered = asked;
+        if first || failure.is_some_and(|failure| failure.told) {
             return Some(Changed::Everything);
         }
         (!components.is_empty()).then_some(Changed::Components(components))
     }
 
+    /// Everybody is told once: at once when nothing is known, else when the grace has passed,
+    /// which is when decisions begin to differ.
     fn failed(&self, error: StoreError) -> Option<Changed> {
         let now = self.clock.boot();
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let text = error.to_string();
-        let (since, said) = match &state.failure {
-            Some((old, since)) => (*since, old.to_string() == text),
-            None => (now, false),
-        };
-        if !said {
+        let nothing_known = state.rows.is_none();
+        let said = error.to_string();
+        let kind = error.kind();
+        let since = state.failure.as_ref().map_or(now, |failure| failure.since);
+        let known = state.failure.take().filter(|failure| failure.error.kind() == kind);
+        if known.as_ref().is_none_or(|known| known.said != said) {
             warn!(
                 store = self.store.describe(),
-                error = text,
+                error = said,
                 "the database did not answer as hoped; labels stay as they are"
             );
         }
-        let first_of_all = state.rows.is_none() && state.failure.is_none();
-        // Told once more when the grace has passed, which is when decisions begin to differ.
-        let grace_over = now >= since + FAILURE_GRACE && now < since + FAILURE_GRACE + LOOK_TIMEOUT * 2;
-        state.failure = Some((error, since));
-        (first_of_all || grace_over || !said).then_some(Changed::Everything)
+        let mut failure = known.unwrap_or_else(|| Failure { error, since, said: String::new(), told: false });
+        failure.said = said;
+        let tell = !failure.told && (nothing_known || now >= since + FAILURE_GRACE);
+        failure.told |= tell;
+        state.failure = Some(failure);
+        tell.then_some(Changed::Everything)
     }
 }
 
 /// Beyond a mere renewal: another holder or term, or a sign of life from a row that was given up.
-fn means_something(old: &Seen, row: &LeaseRow, now: Moment) -> bool {
-    old.row.holder != row.holder
-        || old.row.version != row.version
-        || old.row.ttl != row.ttl
-        || now >= old.since + old.row.judged_ttl()
+fn means_something(old: &Seen, row: &LeaseRow) -> bool {
+    old.given_up || old.row.holder != row.holder || old.row.version != row.version || old.row.ttl != row.ttl
 }
 
 fn differing(
@@ -299,10 +344,10 @@ mod tests {
     #[test]
     fn a_renewal_means_nothing_unless_the_row_was_given_up() {
         let row = LeaseRow { holder: "a".into(), lease_time: 1, renew_time: 1, version: 1, ttl: 5 };
-        let old = Seen { row: row.clone(), since: Duration::from_secs(10) };
+        let old = Seen { row: row.clone(), since: Duration::from_secs(10), given_up: false };
         let renewed = LeaseRow { renew_time: 2, ..row.clone() };
-        assert!(!means_something(&old, &renewed, Duration::from_secs(14)));
-        assert!(means_something(&old, &renewed, Duration::from_secs(15)));
-        assert!(means_something(&old, &LeaseRow { version: 2, ..row }, Duration::from_secs(11)));
+        assert!(!means_something(&old, &renewed));
+        assert!(means_something(&Seen { given_up: true, ..old.clone() }, &renewed));
+        assert!(means_something(&old, &LeaseRow { version: 2, ..row }));
     }
 }

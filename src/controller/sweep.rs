@@ -1,7 +1,7 @@
 //! Takes our marks off pods whose lease is gone. There is no finalizer: with the controller
 //! uninstalled, every delete of a resource or a namespace would hang.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod as KubePod;
@@ -12,10 +12,11 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use super::FIELD_MANAGER;
+use super::claims;
 use super::error::text;
 use super::observe::{self, Lease, Scope};
 use super::reconcile::Context;
-use super::trigger;
+use crate::api::ComponentLease;
 use crate::domain::ComponentName;
 use crate::domain::pod::Marks;
 
@@ -24,13 +25,23 @@ const INTENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Sweeps every pod of the scope that carries the stamp of a lease that does not exist. Only ever
 /// called with filled caches: a failed list is no proof that anything is gone.
 pub(super) async fn sweep(client: &Client, scope: &Scope) {
+    let mut asked = BTreeMap::new();
     for pod in scope.pods.state() {
         let namespace = pod.namespace().unwrap_or_default();
         let seen = observe::pod(&pod);
         let mut labels = BTreeSet::new();
         let mut annotations = BTreeSet::new();
         for (lease, label) in Marks::stamps(&seen) {
-            if scope.leases.get(&ObjectRef::new(lease).within(&namespace)).is_none() {
+            if scope.leases.get(&ObjectRef::new(lease).within(&namespace)).is_some() {
+                continue;
+            }
+            let key = (namespace.clone(), lease.to_owned());
+            let gone = match asked.get(&key) {
+                Some(gone) => *gone,
+                None => is_gone(client, &namespace, lease).await,
+            };
+            asked.insert(key, gone);
+            if gone {
                 let marks = Marks::of(lease);
                 annotations.extend([marks.version, marks.label]);
                 labels.insert(label);
@@ -69,13 +80,31 @@ pub(super) async fn sweep(client: &Client, scope: &Scope) {
     }
 }
 
+/// Asks the API server itself: a pod may be seen with the stamp of a resource that is so new that
+/// the watch of resources, which is another one, has not shown it yet.
+async fn is_gone(client: &Client, namespace: &str, lease: &str) -> bool {
+    let leases: Api<ComponentLease> = Api::namespaced(client.clone(), namespace);
+    match leases.get_metadata_opt(lease).await {
+        Ok(found) => found.is_none(),
+        Err(error) => {
+            warn!(
+                namespace,
+                lease,
+                error = text(&error),
+                "whether the resource is gone could not be asked; trying again later"
+            );
+            false
+        }
+    }
+}
+
 /// Withdraws what the resources of these components asked of the participants, where no other
 /// resource claims the component. Only after a deletion that was seen: somebody else's controller
 /// may look after the same database.
 pub(super) async fn intents(context: &Context, gone: &[String]) {
     for component in gone {
         let claimed =
-            |lease: &Lease| lease.0.as_ref().is_ok_and(|lease| trigger::component(lease) == *component);
+            |lease: &Lease| lease.0.as_ref().is_ok_and(|lease| claims::component(lease) == component);
         let Ok(name) = ComponentName::new(component.clone()) else { continue };
         if context.leases().iter().any(|lease| claimed(lease)) {
             continue;

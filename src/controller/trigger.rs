@@ -1,25 +1,23 @@
 //! Which resources does a change concern? They are queued; a resource that is queued twice is
 //! reconciled once.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod as KubePod, Service};
 use kube::ResourceExt as _;
 use tokio::sync::mpsc;
 
+use super::claims;
 use super::observe::{self, Lease, LeaseRef, Scope};
 use super::reconcile::Context;
-use crate::api::{self, ComponentLease};
+use crate::api;
 use crate::domain::pod::Marks;
 
 pub(super) struct Trigger {
     context: Arc<Context>,
     /// One for each scope, in the same order.
     queues: Vec<mpsc::UnboundedSender<LeaseRef>>,
-}
-
-pub(super) fn component(lease: &ComponentLease) -> String {
-    lease.spec.component_name.clone().unwrap_or_else(|| lease.name_any())
 }
 
 impl Trigger {
@@ -46,22 +44,36 @@ impl Trigger {
         self.queue_where(|other, _| std::ptr::eq(other, Arc::as_ptr(scope)));
     }
 
-    pub(super) fn lease(&self, lease: &Lease) {
-        self.queue_where(|_, other| other.uid() == lease.uid());
+    /// A resource was made or changed: so may be what it contends for with its neighbours.
+    pub(super) fn lease(&self, scope: &Arc<Scope>, lease: &Lease) {
+        for (other, queue) in self.context.scopes.iter().zip(&self.queues) {
+            if Arc::ptr_eq(other, scope) {
+                let _ = queue.send(LeaseRef::from_obj(lease));
+            }
+        }
+        let Ok(lease) = &lease.0 else { return };
+        if claims::is_news(lease) {
+            self.queue_where(|_, other| {
+                other.0.as_ref().is_ok_and(|other| {
+                    other.uid() != lease.uid()
+                        && (claims::in_conflict(other) || claims::contend(lease, other))
+                })
+            });
+        }
     }
 
     /// A resource is gone: whoever lost to it may act now.
     pub(super) fn contested(&self, gone: &Lease) {
         let Ok(gone) = &gone.0 else { return };
         self.queue_where(|_, other| match &other.0 {
-            Ok(other) => component(other) == component(gone) || other.namespace() == gone.namespace(),
+            Ok(other) => claims::contend(gone, other),
             Err(_) => false,
         });
     }
 
-    pub(super) fn components(&self, components: &[String]) {
+    pub(super) fn components(&self, components: &BTreeSet<&str>) {
         self.queue_where(|_, lease| {
-            lease.0.as_ref().is_ok_and(|lease| components.contains(&component(lease)))
+            lease.0.as_ref().is_ok_and(|lease| components.contains(claims::component(lease)))
         });
     }
 

@@ -130,15 +130,19 @@ fn who_leads(o: &Observed) -> Lead {
     }
 }
 
-/// Whether labels are to go because the database has not answered for a whole lease.
-fn ran_out(o: &Observed) -> bool {
+/// When labels are to go because the database has not answered for a whole lease, if ever.
+fn runs_out(o: &Observed) -> Option<Moment> {
     let (since, ttl) = match &o.row {
         RowSight::Seen { row: Some(row), since } if !row.is_free() => (*since, row.judged_ttl()),
         RowSight::Seen { since, .. } | RowSight::Never { since } => {
             (*since, Duration::from_secs(u64::from(o.desired.ttl)))
         }
     };
-    o.desired.on_store_unreachable == OnStoreUnreachable::Remove && o.now >= since + ttl
+    (o.desired.on_store_unreachable == OnStoreUnreachable::Remove).then(|| since + ttl)
+}
+
+fn ran_out(o: &Observed) -> bool {
+    runs_out(o).is_some_and(|at| o.now >= at)
 }
 
 /// The rule.
@@ -194,7 +198,7 @@ pub fn decide(o: &Observed) -> Decision {
         events: events(o, &lead, leader.as_ref(), transition),
         next: match &lead {
             Lead::Held(_, until) => Some(*until),
-            Lead::Unknown => Some(o.now + Duration::from_secs(1)),
+            Lead::Unknown => runs_out(o),
             _ => None,
         },
         lead,

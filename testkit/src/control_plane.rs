@@ -8,10 +8,12 @@
 mod audit;
 mod fake;
 mod namespace;
+mod recorder;
 
 pub use audit::Write;
 pub use fake::FakePod;
 pub use namespace::Namespace;
+pub use recorder::{Duplicate, LabelChange, Recorder};
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -1,0 +1,75 @@
+//! Which of several resources may act: the first to claim a component keeps it, by creation time,
+//! then by UID. So with a label key on the same pods.
+
+use kube::ResourceExt as _;
+
+use super::reconcile::Context;
+use crate::api::{self, ComponentLease};
+use crate::domain::conditions::Phase;
+use crate::domain::observed::{Claim, Desired};
+use crate::domain::pod::{PREFIX, Pod};
+
+/// The row's key.
+pub(super) fn component(lease: &ComponentLease) -> &str {
+    let name = lease.metadata.name.as_deref().unwrap_or_default();
+    lease.spec.component_name.as_deref().unwrap_or(name)
+}
+
+/// Whether the two use the same label key; nothing is made for the comparison, as it is made often.
+fn same_key(one: &ComponentLease, other: &ComponentLease) -> bool {
+    let default = |key: &str, lease: &ComponentLease| {
+        key.strip_prefix(PREFIX).is_some_and(|name| Some(name) == lease.metadata.name.as_deref())
+    };
+    match (&one.spec.routing.label_key, &other.spec.routing.label_key) {
+        (None, None) => one.metadata.name == other.metadata.name,
+        (Some(one), Some(other)) => one == other,
+        (Some(key), None) => default(key, other),
+        (None, Some(key)) => default(key, one),
+    }
+}
+
+/// Whether the two may want the same thing.
+pub(super) fn contend(one: &ComponentLease, other: &ComponentLease) -> bool {
+    component(one) == component(other)
+        || one.metadata.namespace == other.metadata.namespace && same_key(one, other)
+}
+
+/// Whether the resource was found to have come too late.
+pub(super) fn in_conflict(lease: &ComponentLease) -> bool {
+    let phase = lease.status.as_ref().and_then(|status| status.phase.as_deref());
+    phase == Some(Phase::Conflict.as_str())
+}
+
+/// Whether the spec is one that has not been acted upon: not every write of a status concerns others.
+pub(super) fn is_news(lease: &ComponentLease) -> bool {
+    let observed = lease.status.as_ref().and_then(|status| status.observed_generation);
+    observed != lease.metadata.generation
+}
+
+/// Whether this resource may act.
+pub(super) fn claim(lease: &ComponentLease, desired: &Desired, context: &Context, pods: &[Pod]) -> Claim {
+    let age = |lease: &ComponentLease| (lease.creation_timestamp(), lease.uid());
+    let mine = age(lease);
+    for other in context.leases() {
+        let Ok(other) = &other.0 else { continue };
+        if !contend(lease, other) || other.uid() == lease.uid() || age(other) > mine {
+            continue;
+        }
+        let Ok(theirs) = api::desired(other, &context.allowed_prefixes) else { continue };
+        let who = format!("{}/{}", theirs.namespace, theirs.name);
+        if theirs.component == desired.component {
+            return Claim::Taken(format!(
+                "ComponentLease {who} was first to claim component {}; delete one of the two, or give them different components",
+                desired.component
+            ));
+        }
+        let both = |pod: &Pod| theirs.selector.matches(&pod.labels) && desired.selector.matches(&pod.labels);
+        if pods.iter().any(both) {
+            return Claim::Taken(format!(
+                "ComponentLease {who} was first to use label {} on the same pods; choose another spec.routing.labelKey",
+                desired.labels.key
+            ));
+        }
+    }
+    Claim::First
+}

@@ -1,0 +1,165 @@
+//! The label follows the row, and the resource says what is going on.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use component_lease_testkit::wait;
+use kube::api::PostParams;
+use tokio::io::AsyncReadExt as _;
+
+use crate::support::objects::{condition, lease, status, typed};
+use crate::support::{LONG, Replica, SOON, Site};
+
+const KEY: &str = "componentlease.io/discovery";
+
+/// Three candidates, a resource, a controller, and the first of the candidates leads.
+async fn led_site(prefix: &str) -> Result<(Site, Replica)> {
+    let site = Site::new(prefix).await?;
+    site.make_pods("discovery", &["d-0", "d-1", "d-2"]).await?;
+    let controller = Replica::start(&site).await?;
+    site.leases().create(&PostParams::default(), &typed(&lease("discovery", "discovery"))).await?;
+    site.rows.take("discovery", &site.holder("d-0").await?, LONG).await?;
+    site.wait_until_ready("discovery").await?;
+    Ok((site, controller))
+}
+
+#[tokio::test]
+async fn the_pod_that_holds_the_row_is_labelled_and_the_status_says_all_about_it() -> Result<()> {
+    let (site, _controller) = led_site("held").await?;
+    site.wait_for_labelled(KEY, "leader", &["d-0"]).await?;
+    site.wait_for_labelled(KEY, "standby", &["d-1", "d-2"]).await?;
+
+    let lease = site.wait_until_ready("discovery").await?;
+    let s = status(&lease);
+    assert_eq!((s.phase.as_deref(), s.version, s.version_floor), (Some("Held"), Some(1), Some(1)));
+    assert_eq!((s.candidates, s.transitions, s.ttl_seconds), (Some(3), Some(1), Some(LONG.into())));
+    assert_eq!(s.observed_generation, lease.metadata.generation);
+    assert!(s.holder.as_deref().is_some_and(|holder| holder.starts_with("d-0_")), "{:?}", s.holder);
+    let pod = s.holder_pod.context("no holderPod")?;
+    assert_eq!((pod.name.as_str(), pod.node_name.as_deref()), ("d-0", Some("fake")));
+    assert_eq!(pod.container_ids.len(), 1);
+    assert!(s.lease_time.is_some() && s.renew_time.is_some());
+    assert_eq!(s.applied.map(|applied| applied.label_key).as_deref(), Some(KEY));
+    let conditions: Vec<_> = s.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str())).collect();
+    let all = ["Ready", "LeaderElected", "HolderAccepted", "Routed", "StoreReachable"];
+    assert_eq!(conditions, all.map(|kind| (kind, "True")));
+    assert!(s.conditions.iter().all(|c| c.observed_generation == lease.metadata.generation));
+    assert_eq!(site.rows.intended_ttl("discovery").await?, Some(30), "the ttl reaches the participants");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_release_takes_the_label_away_and_the_next_take_brings_it_at_once() -> Result<()> {
+    let (site, _controller) = led_site("released").await?;
+    site.rows.release("discovery").await?;
+    site.wait_for_labelled(KEY, "leader", &[]).await?;
+    let lease =
+        site.wait_for_lease("discovery", "Vacant", |l| status(l).phase.as_deref() == Some("Vacant")).await?;
+    assert_eq!(
+        condition(&lease, "Ready").map(|c| (c.status.as_str(), c.reason.as_str())),
+        Some(("False", "Vacant"))
+    );
+    assert_eq!(status(&lease).holder, None);
+
+    site.rows.take("discovery", &site.holder("d-1").await?, LONG).await?;
+    site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
+    let lease = site.wait_until_ready("discovery").await?;
+    assert_eq!((status(&lease).version, status(&lease).transitions), (Some(2), Some(2)));
+    wait::until(SOON, "an Event for each change", async || {
+        let events = site.events("discovery").await?;
+        ensure!(events.iter().any(|reason| reason == "LeaseReleased"), "{events:?}");
+        ensure!(events.iter().any(|reason| reason == "LeaderElected"), "{events:?}");
+        Ok(Some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_row_that_is_not_renewed_is_nobodys_after_its_ttl_and_not_before() -> Result<()> {
+    let (site, _controller) = led_site("expired").await?;
+    site.rows.take("discovery", &site.holder("d-1").await?, 3).await?;
+    site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
+    let renewed = std::time::Instant::now();
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(1000)).await;
+        site.rows.renew("discovery").await?;
+        assert_eq!(
+            site.labelled(KEY, "leader").await?,
+            ["d-1"],
+            "it has been renewed {:?} ago",
+            renewed.elapsed()
+        );
+    }
+    let last = std::time::Instant::now();
+    site.wait_for_labelled(KEY, "leader", &[]).await?;
+    assert!(last.elapsed() >= Duration::from_secs(2), "after {:?}", last.elapsed());
+    let lease = site
+        .wait_for_lease("discovery", "Expired", |l| status(l).phase.as_deref() == Some("Expired"))
+        .await?;
+    assert!(
+        status(&lease).holder.is_some_and(|holder| holder.starts_with("d-1_")),
+        "who it was stays to be seen"
+    );
+    // A sign of life from the holder brings it back: nobody has seized the row.
+    site.rows.renew("discovery").await?;
+    site.wait_for_labelled(KEY, "leader", &["d-1"]).await
+}
+
+#[tokio::test]
+async fn kubectl_shows_waits_and_explains_as_people_expect() -> Result<()> {
+    let (site, _controller) = led_site("kubectl").await?;
+    site.kubectl(&["wait", "--for=condition=Ready", "clease/discovery", "--timeout=10s"]).await?;
+    let table = site.kubectl(&["get", "componentleases"]).await?;
+    let header: Vec<_> = table.lines().next().context("no header")?.split_whitespace().collect();
+    assert_eq!(header, ["NAME", "HOLDER", "VERSION", "TTL", "PHASE", "READY", "AGE"]);
+    let row: Vec<_> = table.lines().nth(1).context("no row")?.split_whitespace().collect();
+    assert_eq!((row[0], row[2], row[3], row[4], row[5]), ("discovery", "1", "600", "Held", "True"));
+
+    let wide = site.kubectl(&["get", "clease", "-o", "wide"]).await?;
+    let header: Vec<_> = wide.lines().next().context("no header")?.split_whitespace().skip(7).collect();
+    assert_eq!(header, ["COMPONENT", "CANDIDATES", "TRANSITIONS", "SINCE"]);
+    assert!(!wide.contains("<invalid>"), "{wide}");
+    assert!(wide.lines().all(|line| line.trim_end().len() <= 120), "wider than 120 columns:\n{wide}");
+    assert!(site.kubectl(&["get", "all"]).await?.contains("componentlease.componentlease.io/discovery"));
+
+    for field in ["", ".selector", ".routing", ".routing.service", ".ttlSeconds"] {
+        let told = site.kubectl(&["explain", &format!("componentlease.spec{field}")]).await?;
+        assert!(!told.contains("<no description>") && !told.contains("<empty>"), "{told}");
+        assert!(told.contains("DESCRIPTION"), "{told}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_failover_by_expiry_is_at_most_three_lines_of_kubectl_get_watch() -> Result<()> {
+    let (site, _controller) = led_site("watch").await?;
+    site.rows.take("discovery", &site.holder("d-1").await?, 2).await?;
+    site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
+    site.wait_for_lease("discovery", "version 2", |lease| status(lease).version == Some(2)).await?;
+    let mut kubectl = site.plane.kubectl_command();
+    let mut kubectl = kubectl
+        .args(["-n", site.name(), "get", "clease", "-w", "--no-headers"])
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut output = kubectl.stdout.take().context("a pipe")?;
+    site.wait_for_lease("discovery", "Expired", |l| status(l).phase.as_deref() == Some("Expired")).await?;
+    site.rows.take("discovery", &site.holder("d-2").await?, LONG).await?;
+    site.wait_for_lease("discovery", "version 3", |lease| status(lease).version == Some(3)).await?;
+    let mut lines = String::new();
+    wait::until(SOON, "the line of the next leader", async || {
+        let mut some = [0; 4096];
+        let read = tokio::time::timeout(Duration::from_millis(200), output.read(&mut some)).await;
+        let quiet = read.is_err();
+        if let Ok(read) = read {
+            lines.push_str(&String::from_utf8_lossy(&some[..read?]));
+        }
+        // One more look after the last line has come, for one that should not come.
+        Ok((quiet && lines.lines().any(|line| line.contains("d-2_"))).then_some(()))
+    })
+    .await?;
+    // The first is the present state.
+    let changes: Vec<_> = lines.lines().skip(1).collect();
+    assert!(!changes.is_empty() && changes.len() <= 3, "{lines}");
+    Ok(())
+}

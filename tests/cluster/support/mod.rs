@@ -1,0 +1,223 @@
+//! What the tests of this target stand on: a namespace with the chart's account, rows that a test
+//! writes itself, and controllers within this process that have exactly the chart's rights.
+
+pub mod controller;
+pub mod objects;
+pub mod rows;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use component_lease::api::{self, ComponentLease};
+use component_lease_testkit::control_plane::{self, ControlPlane, FakePod, Namespace, program};
+use component_lease_testkit::wait;
+use k8s_openapi::api::core::v1::Pod;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, ResourceExt as _};
+use tokio::sync::OnceCell;
+
+pub use controller::Replica;
+pub use rows::Rows;
+
+/// What should happen at once is given this long: the machine may be busy with other tests.
+pub const SOON: Duration = Duration::from_secs(20);
+/// Long enough that nothing expires during a test that does not want it to.
+pub const LONG: u32 = 600;
+
+/// A namespace with everything that a controller needs to look after it.
+pub struct Site {
+    pub plane: &'static ControlPlane,
+    namespace: Namespace<'static>,
+    /// The administrator.
+    pub admin: Client,
+    /// The account of the chart.
+    pub account: PathBuf,
+    pub rows: Arc<Rows>,
+}
+
+/// The control plane that knows the resource; one for all tests that leave it as it is.
+pub async fn plane() -> Result<&'static ControlPlane> {
+    static READY: OnceCell<()> = OnceCell::const_new();
+    let plane = control_plane::shared().await?;
+    READY.get_or_try_init(async || install_crd(plane).await).await?;
+    Ok(plane)
+}
+
+/// Applies the resource definition and waits until it is served.
+pub async fn install_crd(plane: &ControlPlane) -> Result<()> {
+    plane.apply(&api::crd_yaml()?).await?;
+    let name = "crd/componentleases.componentlease.io";
+    plane.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", name]).await?;
+    wait::until(SOON, "componentleases in discovery", async || {
+        plane.kubectl(&["get", "componentleases", "-A"]).await.map(Some)
+    })
+    .await?;
+    Ok(())
+}
+
+impl Site {
+    /// A namespace of the shared control plane; its controllers look after it alone.
+    pub async fn new(prefix: &str) -> Result<Self> {
+        let plane = plane().await?;
+        Self::on(plane, prefix, &[]).await
+    }
+
+    /// A namespace, and the chart's account in it with the rights of these values.
+    pub async fn on(plane: &'static ControlPlane, prefix: &str, values: &[&str]) -> Result<Self> {
+        let namespace = plane.namespace(prefix).await?;
+        let watch = format!("watch.namespaces={{{}}}", namespace.name());
+        let all = [&["--set", watch.as_str()], values].concat();
+        Self::with(plane, namespace, &all).await
+    }
+
+    /// The chart's account with the rights of these values, which say what is watched.
+    pub async fn with(
+        plane: &'static ControlPlane,
+        namespace: Namespace<'static>,
+        values: &[&str],
+    ) -> Result<Self> {
+        let rights = rights(namespace.name(), values).await?;
+        plane.apply(&rights).await?;
+        let account = plane.kubeconfig_for(namespace.name(), "component-lease").await?;
+        let admin = client(plane.kubeconfig()).await?;
+        Ok(Self { plane, namespace, admin, account, rows: Arc::new(Rows::default()) })
+    }
+
+    pub fn name(&self) -> &str {
+        self.namespace.name()
+    }
+
+    /// What is in the namespace, for whoever looks at a failed test.
+    pub fn print(&self) {
+        self.namespace.print();
+    }
+
+    pub fn leases(&self) -> Api<ComponentLease> {
+        Api::namespaced(self.admin.clone(), self.name())
+    }
+
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.admin.clone(), self.name())
+    }
+
+    /// kubectl in this namespace.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.plane.kubectl(&[&["-n", self.name()], arguments].concat()).await
+    }
+
+    /// The component of the resource of this name: its row is of this test alone.
+    pub fn component(&self, name: &str) -> String {
+        name.to_owned()
+    }
+
+    /// Makes fake pods `NAME` that carry `app=APP`; their UIDs.
+    pub async fn make_pods(&self, app: &str, names: &[&str]) -> Result<Vec<String>> {
+        let pods: Vec<_> = names.iter().map(|name| FakePod::new(name, app)).collect();
+        self.plane.fake_pods(self.name(), &pods).await?;
+        let mut uids = Vec::new();
+        for name in names {
+            uids.push(self.pods().get(name).await?.uid().context("a pod without UID")?);
+        }
+        Ok(uids)
+    }
+
+    /// The id of a participant in this pod, as our own programs write it.
+    pub async fn holder(&self, pod: &str) -> Result<String> {
+        let uid = self.pods().get(pod).await?.uid().context("a pod without UID")?;
+        Ok(format!("{pod}_{}_{:08x}", &uid[..8], fastrand::u32(..)))
+    }
+
+    /// Waits until exactly these pods carry `key=value`.
+    pub async fn wait_for_labelled(&self, key: &str, value: &str, wanted: &[&str]) -> Result<()> {
+        wait::until(SOON, format!("{key}={value} on exactly {wanted:?}"), async || {
+            let found = self.labelled(key, value).await?;
+            anyhow::ensure!(found == wanted, "it is on {found:?}");
+            Ok(Some(()))
+        })
+        .await
+    }
+
+    /// The pods that carry `key=value`, by name.
+    pub async fn labelled(&self, key: &str, value: &str) -> Result<Vec<String>> {
+        let list =
+            self.pods().list(&kube::api::ListParams::default().labels(&format!("{key}={value}"))).await?;
+        let mut names: Vec<_> = list.iter().map(kube::ResourceExt::name_any).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Waits until the resource says what is wanted; the resource.
+    pub async fn wait_for_lease(
+        &self,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&ComponentLease) -> bool,
+    ) -> Result<ComponentLease> {
+        wait::until(SOON, format!("ComponentLease {name}: {what}"), async || {
+            let lease = self.leases().get(name).await?;
+            anyhow::ensure!(wanted(&lease), "status: {}", serde_json::to_string(&lease.status)?);
+            Ok(Some(lease))
+        })
+        .await
+    }
+
+    /// Waits until a condition has this status and reason; its message.
+    pub async fn wait_for_condition(
+        &self,
+        name: &str,
+        kind: &str,
+        status: &str,
+        reason: &str,
+    ) -> Result<String> {
+        let matches = |lease: &ComponentLease| {
+            objects::condition(lease, kind).is_some_and(|c| c.status == status && c.reason == reason)
+        };
+        let lease = self.wait_for_lease(name, &format!("{kind}={status} ({reason})"), matches).await?;
+        Ok(objects::condition(&lease, kind).map(|c| c.message.clone()).unwrap_or_default())
+    }
+
+    pub async fn wait_until_ready(&self, name: &str) -> Result<ComponentLease> {
+        let ready =
+            |lease: &ComponentLease| objects::condition(lease, "Ready").is_some_and(|c| c.status == "True");
+        self.wait_for_lease(name, "Ready", ready).await
+    }
+
+    /// What has been said about the resource: the reasons of its Events.
+    pub async fn events(&self, name: &str) -> Result<Vec<String>> {
+        let fields = format!("involvedObject.name={name}");
+        let events = self.plane.get(&["-n", self.name(), "events", "--field-selector", &fields]).await?;
+        let items = events["items"].as_array().cloned().unwrap_or_default();
+        Ok(items.iter().filter_map(|event| event["reason"].as_str().map(ToOwned::to_owned)).collect())
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.print();
+        }
+    }
+}
+
+/// What the chart grants its account: rendered by Helm, as an installation has it.
+async fn rights(namespace: &str, values: &[&str]) -> Result<String> {
+    let chart = component_lease_testkit::repository().join("charts/component-lease");
+    let mut helm = tokio::process::Command::new(program("helm")?);
+    helm.args(["template", "component-lease"]).arg(&chart).args(["--namespace", namespace]);
+    helm.args(["--kube-version", "1.35.0", "--set", "store=postgres,database.existingSecret.name=unused"]);
+    for template in ["serviceaccount", "rbac", "admission-policy"] {
+        helm.args(["--show-only", &format!("templates/{template}.yaml")]);
+    }
+    let output = helm.args(values).output().await.context("cannot run helm")?;
+    anyhow::ensure!(output.status.success(), "helm: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// A client of its own for a kubeconfig; connections are not shared between runtimes.
+pub async fn client(kubeconfig: &std::path::Path) -> Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}

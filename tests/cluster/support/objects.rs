@@ -1,0 +1,34 @@
+//! Resources and what is read off them.
+
+use component_lease::api::{ComponentLease, ComponentLeaseStatus, StatusCondition};
+use serde_json::{Value, json};
+
+/// A resource whose candidates carry `app=APP`.
+pub fn lease(name: &str, app: &str) -> Value {
+    json!({
+        "apiVersion": "componentlease.io/v1alpha1", "kind": "ComponentLease",
+        "metadata": {"name": name},
+        "spec": {"selector": {"matchLabels": {"app": app}}},
+    })
+}
+
+/// [`lease`] with more in its spec.
+pub fn lease_with(name: &str, app: &str, more: &Value) -> Value {
+    let mut lease = lease(name, app);
+    for (key, value) in more.as_object().expect("fields of a spec") {
+        lease["spec"][key] = value.clone();
+    }
+    lease
+}
+
+pub fn typed(lease: &Value) -> ComponentLease {
+    serde_json::from_value(lease.clone()).expect("a ComponentLease")
+}
+
+pub fn condition<'l>(lease: &'l ComponentLease, kind: &str) -> Option<&'l StatusCondition> {
+    lease.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+pub fn status(lease: &ComponentLease) -> ComponentLeaseStatus {
+    lease.status.clone().unwrap_or_default()
+}

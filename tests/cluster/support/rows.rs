@@ -1,0 +1,175 @@
+//! The database of a test: rows that the test writes as participants would, and a store for the
+//! controller that can be made to fail and counts what it is asked.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use async_trait::async_trait;
+use component_lease::clock::SystemClock;
+use component_lease::domain::election::Looked;
+use component_lease::domain::{ComponentName, Expected, HolderId, Take, TermKey};
+use component_lease::store::{Hints, MemoryStore, Outcome, Snapshot, StandingIntent, Store, StoreError};
+
+/// What the store does when it is asked.
+#[derive(Debug, Clone, Default)]
+pub enum Mood {
+    #[default]
+    Answers,
+    Fails(StoreError),
+    Hangs,
+}
+
+/// Rows in memory.
+pub struct Rows {
+    inner: Arc<dyn Store>,
+    mood: Mutex<Mood>,
+    asked: AtomicU64,
+    terms: Mutex<BTreeMap<String, TermKey>>,
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self::on(Arc::new(MemoryStore::new(Arc::new(SystemClock))))
+    }
+}
+
+impl Rows {
+    /// On a real database.
+    pub fn on(inner: Arc<dyn Store>) -> Self {
+        Self { inner, mood: Mutex::default(), asked: AtomicU64::new(0), terms: Mutex::default() }
+    }
+
+    pub fn set_mood(&self, mood: Mood) {
+        *self.mood.lock().unwrap_or_else(PoisonError::into_inner) = mood;
+    }
+
+    pub fn unreachable(&self) {
+        self.set_mood(Mood::Fails(StoreError::Retryable("connection refused".to_owned())));
+    }
+
+    /// How often all rows were asked for.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// The holder takes the component from whoever has it; the version.
+    pub async fn take(&self, component: &str, holder: &str, ttl: u32) -> Result<i64> {
+        let component = ComponentName::new(component)?;
+        let seen = self.inner.look(&component).await?;
+        let version = seen.row.as_ref().map_or(0, |row| row.version) + 1;
+        self.take_as(component, holder, ttl, version).await
+    }
+
+    /// With a version of one's own choice.
+    pub async fn take_as(
+        &self,
+        component: ComponentName,
+        holder: &str,
+        ttl: u32,
+        version: i64,
+    ) -> Result<i64> {
+        let seen = self.inner.look(&component).await?;
+        let term = TermKey { component: component.clone(), holder: HolderId::new(holder)?, version };
+        let take = Take {
+            term: term.clone(),
+            ttl,
+            expected: Expected::of(seen.row.as_ref()),
+            generation: seen.generation,
+        };
+        ensure!(self.inner.take(&take).await? == Outcome::Applied, "{component} could not be taken");
+        self.terms.lock().unwrap_or_else(PoisonError::into_inner).insert(component.as_str().to_owned(), term);
+        Ok(version)
+    }
+
+    fn term(&self, component: &str) -> TermKey {
+        let terms = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
+        terms.get(component).cloned().expect("somebody has taken it before")
+    }
+
+    pub async fn renew(&self, component: &str) -> Result<()> {
+        let outcome = self.inner.renew(&self.term(component)).await?;
+        ensure!(outcome == Outcome::Applied, "{component} could not be renewed");
+        Ok(())
+    }
+
+    pub async fn release(&self, component: &str) -> Result<()> {
+        let outcome = self.inner.release(&self.term(component)).await?;
+        ensure!(outcome == Outcome::Applied, "{component} could not be released");
+        Ok(())
+    }
+
+    /// What the participants find.
+    pub async fn intended_ttl(&self, component: &str) -> Result<Option<u32>> {
+        Ok(self.inner.look(&ComponentName::new(component)?).await?.standing_ttl)
+    }
+
+    async fn mood(&self) -> Result<(), StoreError> {
+        let mood = self.mood.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match mood {
+            Mood::Answers => Ok(()),
+            Mood::Fails(error) => Err(error),
+            Mood::Hangs => std::future::pending().await,
+        }
+    }
+}
+
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for Rows {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
+        self.mood().await?;
+        self.inner.look(component).await
+    }
+
+    async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
+        self.mood().await?;
+        self.inner.take(take).await
+    }
+
+    async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
+        self.mood().await?;
+        self.inner.renew(term).await
+    }
+
+    async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
+        self.mood().await?;
+        self.inner.release(term).await
+    }
+
+    async fn look_all(&self) -> Result<Snapshot, StoreError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.mood().await?;
+        self.inner.look_all().await
+    }
+
+    async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
+        self.mood().await?;
+        self.inner.set_intent(component, intent).await
+    }
+
+    async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
+        self.mood().await?;
+        self.inner.clear_intent(component).await
+    }
+
+    fn hints(&self) -> Hints {
+        self.inner.hints()
+    }
+
+    fn limit_lock_wait(&self, limit: Duration) {
+        self.inner.limit_lock_wait(limit);
+    }
+}

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::client::{Answer, Said};
-use super::pods::{PodChange, PodEvent};
 use super::rows::Change;
+use crate::control_plane::{Duplicate, LabelChange};
+
+/// The field manager of our controller.
+pub const OURS: &str = "component-lease";
 
 /// A term as the row's history tells it.
 #[derive(Debug, Clone)]
@@ -48,7 +51,7 @@ impl Verdict {
 
 /// Judges a whole run.
 #[must_use]
-pub fn judge(answers: &[Answer], rows: &[Change], pods: &[PodEvent]) -> Verdict {
+pub fn judge(answers: &[Answer], rows: &[Change], duplicates: &[Duplicate]) -> Verdict {
     let mut verdict = Verdict { backwards: regressions(rows), ..Verdict::default() };
     let terms = terms(rows);
     for answer in answers {
@@ -62,8 +65,8 @@ pub fn judge(answers: &[Answer], rows: &[Change], pods: &[PodEvent]) -> Verdict 
         }
     }
     verdict.backwards.extend(older_after_newer(answers));
-    let twice = pods.iter().filter(|event| event.second_by_us());
-    verdict.twice = twice.map(|event| format!("{} beside {:?}", event.pod, event.labelled)).collect();
+    let twice = duplicates.iter().filter(|duplicate| duplicate.made_by == OURS);
+    verdict.twice = twice.map(|duplicate| format!("{:?}", duplicate.pods)).collect();
     verdict
 }
 
@@ -142,15 +145,19 @@ pub struct Handover {
 
 /// The changes of the leader after a moment, in order.
 #[must_use]
-pub fn handovers(since: Instant, answers: &[Answer], rows: &[Change], pods: &[PodEvent]) -> Vec<Handover> {
+pub fn handovers(
+    since: Instant,
+    answers: &[Answer],
+    rows: &[Change],
+    labels: &[LabelChange],
+) -> Vec<Handover> {
     let terms = terms(rows);
     let pairs = terms.windows(2).filter(|pair| pair[1].seen >= since);
     pairs
         .map(|pair| {
             let (old, new) = (&pair[0], &pair[1]);
-            let label = pods.iter().find(|event| {
-                event.what == PodChange::Labelled && event.pod == new.pod && event.at >= new.after
-            });
+            let label =
+                labels.iter().find(|label| label.labelled && label.pod == new.pod && label.at >= new.after);
             let times = |wanted: i64| {
                 answers.iter().filter_map(move |answer| match answer.said {
                     Said::Leads { version, .. } if version == wanted => Some(answer.done),
@@ -256,15 +263,25 @@ mod tests {
     }
 
     #[test]
+    fn a_second_label_is_laid_to_us_only_if_ours_made_it_one_too_many() {
+        let s = scene();
+        for (made_by, ours) in [(OURS, 1), ("kubectl-label", 0)] {
+            let pods = vec![("a".to_owned(), OURS.to_owned()), ("b".to_owned(), made_by.to_owned())];
+            let duplicate = Duplicate { began: s.at(1), lasted: None, pods, made_by: made_by.to_owned() };
+            assert_eq!(judge(&[], &[], &[duplicate]).twice.len(), ours);
+        }
+    }
+
+    #[test]
     fn a_handover_is_told_from_the_row_the_label_and_the_answers() {
         let s = scene();
         let answers = [s.answer(190, "a", 1), s.answer(340, "b", 2)];
-        let label = |pod: &str, ms| PodEvent {
+        let label = |pod: &str, ms| LabelChange {
             at: s.at(ms),
             pod: pod.into(),
-            what: PodChange::Labelled,
-            by: None,
-            labelled: vec![pod.into()],
+            uid: String::new(),
+            labelled: true,
+            by: OURS.into(),
         };
         let pods = [label("a", 101), label("b", 320)];
         let all = handovers(s.at(150), &answers, &history(&s), &pods);

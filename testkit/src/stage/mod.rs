@@ -8,7 +8,6 @@ pub mod chart;
 pub mod client;
 pub mod faults;
 pub mod judge;
-pub mod pods;
 pub mod rows;
 pub mod store;
 
@@ -17,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::control_plane::Recorder;
 use crate::node::Node;
 use crate::{repository, wait};
 use chart::Release;
@@ -184,8 +184,8 @@ impl<'n> Stage<'n> {
     ///
     /// # Errors
     /// When kubectl cannot be run.
-    pub fn record_pods(&self) -> Result<pods::Pods> {
-        pods::Pods::record(self.node, &self.namespace, SELECTOR, LABEL)
+    pub fn record_label(&self) -> Result<Recorder> {
+        self.node.record_label(&self.namespace, LABEL, "leader")
     }
 
     /// `kubectl` in this namespace.
@@ -202,6 +202,21 @@ impl<'n> Stage<'n> {
     /// kubectl's own words.
     pub async fn get(&self, arguments: &[&str]) -> Result<serde_json::Value> {
         self.node.get(&[&["-n", &self.namespace], arguments].concat()).await
+    }
+
+    /// Prints what there is, for somebody who looks at a failed test.
+    pub async fn print(&self) {
+        let controller = format!("deployment/{}", self.release.deployment());
+        for arguments in [
+            &["get", "all,endpointslices", "-o", "wide", "--show-labels"][..],
+            &["get", "componentleases", "-o", "yaml"],
+            &["get", "events", "--sort-by=.lastTimestamp"],
+            &["logs", &controller, "--tail=40"],
+            &["logs", "-l", SELECTOR, "-c", CONTAINER, "--tail=20", "--prefix"],
+        ] {
+            let printed = self.kubectl(arguments).await.unwrap_or_else(|error| format!("{error:#}"));
+            eprintln!("--- kubectl {}\n{printed}", arguments.join(" "));
+        }
     }
 
     async fn apply(&self, manifests: &str) -> Result<()> {

@@ -17,11 +17,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use component_lease_testkit::control_plane::Recorder;
 use component_lease_testkit::node::{self, Node};
 use component_lease_testkit::scratch::Scratch;
 use component_lease_testkit::stage::client::Client;
 use component_lease_testkit::stage::judge::{self, Handover};
-use component_lease_testkit::stage::pods::{PodChange, Pods};
 use component_lease_testkit::stage::rows::Rows;
 use component_lease_testkit::stage::store::{self, Store};
 use component_lease_testkit::stage::{IMAGE, PROGRAM_IMAGE, Stage};
@@ -91,9 +91,9 @@ async fn show(kind: &str, image: &Path, program: &Path) -> Result<ExitCode> {
     let stage = set_up(&screen, &node, kind).await?;
 
     let rows = stage.record_rows().await?;
-    let pods = stage.record_pods()?;
+    let label = stage.record_label()?;
     let client = stage.client(PACE).await?;
-    let mut scene = Scene { stage: &stage, screen: &screen, rows, pods, client };
+    let scene = Scene { stage: &stage, screen: &screen, rows, label, client };
     let answered = async || scene.client.first_of(0).is_some();
     wait::until_true(PATIENCE, "a first answer through the Service", answered).await?;
     scene.resource().await?;
@@ -105,8 +105,8 @@ async fn show(kind: &str, image: &Path, program: &Path) -> Result<ExitCode> {
     scene.resource().await?;
 
     // The watch that told who was labelled must have been on to the end, or a 0 says nothing.
-    anyhow::ensure!(scene.pods.is_watching()?, "the watch on the pods ended before the demo did");
-    let verdict = judge::judge(&scene.client.answers(), &scene.rows.changes(), &scene.pods.events());
+    scene.label.is_whole()?;
+    let verdict = judge::judge(&scene.client.answers(), &scene.rows.changes(), &scene.label.duplicates());
     screen.summary(&verdict);
     screen.say(&format!("\n  {:.0} s in all", begun.elapsed().as_secs_f64()));
     drop(scene);
@@ -141,7 +141,7 @@ struct Scene<'a> {
     stage: &'a Stage<'a>,
     screen: &'a Screen,
     rows: Rows,
-    pods: Pods,
+    label: Recorder,
     client: Client,
 }
 
@@ -216,18 +216,16 @@ impl Scene<'_> {
     }
 
     fn handovers(&self, since: Instant) -> Vec<Handover> {
-        judge::handovers(since, &self.client.answers(), &self.rows.changes(), &self.pods.events())
+        judge::handovers(since, &self.client.answers(), &self.rows.changes(), &self.label.changes())
     }
 
     /// When the old leader was struck: in a restart each pod has its own moment.
     fn since(&self, change: &Handover, begun: Instant) -> Instant {
-        let events = self.pods.events();
-        let struck = events.iter().find(|event| {
-            event.pod == change.from
-                && matches!(event.what, PodChange::Ending | PodChange::Gone)
-                && (begun..=change.row).contains(&event.at)
-        });
-        struck.map_or(begun, |event| event.at)
+        let endings = self.label.endings();
+        let struck = endings
+            .iter()
+            .find(|ending| ending.pod == change.from && (begun..=change.row).contains(&ending.at));
+        struck.map_or(begun, |ending| ending.at)
     }
 
     async fn resource(&self) -> Result<()> {

@@ -202,7 +202,10 @@ impl Builder {
         let Self { store, component, name, origin, ttl, stop_grace, cooldown, clock, on_overrun } = self;
         let me = HolderId::compose(&name, &origin, fastrand::u32(..))?;
         let ttl_time = Duration::from_secs(u64::from(ttl));
-        let timing = Timing::new(ttl, stop_grace.unwrap_or(ttl_time / 5))?;
+        let timing = match stop_grace {
+            Some(grace) => Timing::new(ttl, grace),
+            None => Timing::with_default_grace(ttl),
+        }?;
         let cooldown = cooldown.unwrap_or(ttl_time);
 
         let shared = Arc::new(Shared::new(component.clone(), Arc::clone(&clock)));

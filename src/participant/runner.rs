@@ -15,7 +15,9 @@ use super::guard::{Guard, TermCell};
 use super::{Counters, View};
 use crate::clock::Clock;
 use crate::domain::election::{Looked, Term};
-use crate::domain::{Action, ComponentName, Election, Moment, Standing, StopReason, Take, TermKey};
+use crate::domain::{
+    Action, ComponentName, Election, Ineligible, Moment, Standing, StopReason, Take, TermKey,
+};
 use crate::store::{Hints, Outcome, Store, StoreError};
 
 /// What handle, guards and watchdog share with the loop.
@@ -132,7 +134,17 @@ impl Runner {
                 Counters::count(&self.shared.counters.looks);
                 self.problem(None);
                 self.saw(&looked);
+                let before = self.election.ineligible(at);
                 self.election.looked(at, looked, fastrand::f64());
+                let component = &self.shared.component;
+                match (self.election.ineligible(at), before) {
+                    (Some(Ineligible::Timing(_)), Some(Ineligible::Timing(_))) => {}
+                    (Some(Ineligible::Timing(error)), _) => {
+                        warn!(%component, %error, "the ttl of the ComponentLease does not fit this participant: it takes nothing");
+                    }
+                    (_, Some(Ineligible::Timing(_))) => info!(%component, "the ttl fits again"),
+                    _ => {}
+                }
             }
             Some(Err(error)) => {
                 Counters::count(&self.shared.counters.looks_failed);

@@ -96,6 +96,11 @@ impl TermCell {
         self.lock().running > 0
     }
 
+    /// Boot clock.
+    pub(super) fn now(&self) -> Moment {
+        self.clock.boot()
+    }
+
     pub(super) fn aborts_at(&self) -> Moment {
         Duration::from_nanos(self.abort.load(Ordering::Acquire))
     }

@@ -167,7 +167,8 @@ impl Builder {
         self
     }
 
-    /// What is kept for stopping the work, at most 0.3 of the ttl; default 0.2 of it.
+    /// What is kept for stopping the work, at most 0.3 of the ttl; default 0.2 of the ttl in force.
+    /// A participant whose own choice does not fit the ttl of a `ComponentLease` takes nothing.
     #[must_use]
     pub fn stop_grace(mut self, grace: Duration) -> Self {
         self.stop_grace = Some(grace);
@@ -224,6 +225,7 @@ impl Builder {
             problem: None,
             problem_said: Moment::ZERO,
             lock_wait: Duration::ZERO,
+            looked_at: Moment::ZERO,
             handle_gone: false,
             draining: false,
         };

@@ -72,6 +72,9 @@ pub(super) enum Command {
 
 /// Longest sleep of the loop: tokio's timers stand still in suspend, and the heartbeat must go on.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// Two looks are at least this far apart, however many hints come: whoever may connect to a PostgreSQL
+/// database may notify, and all participants would look without end.
+const LEAST_PAUSE: Duration = Duration::from_millis(20);
 /// How often a problem that lasts is said again.
 const PROBLEM_SAID_AGAIN: Duration = Duration::from_secs(60);
 
@@ -85,6 +88,7 @@ pub(super) struct Runner {
     pub(super) problem: Option<String>,
     pub(super) problem_said: Moment,
     pub(super) lock_wait: Duration,
+    pub(super) looked_at: Moment,
     pub(super) handle_gone: bool,
     pub(super) draining: bool,
 }
@@ -129,6 +133,7 @@ impl Runner {
             }
         };
         let at = self.now();
+        self.looked_at = at;
         match looked {
             Some(Ok(looked)) => {
                 Counters::count(&self.shared.counters.looks);
@@ -246,7 +251,7 @@ impl Runner {
         tokio::select! {
             () = tokio::time::sleep(limit) => {}
             () = self.hints.next_for(self.shared.component.as_str()), if following => {
-                self.election.hinted(self.shared.clock.boot());
+                self.election.hinted(self.shared.clock.boot().max(self.looked_at + LEAST_PAUSE));
             }
             command = self.commands.recv(), if !self.handle_gone => self.heard(command),
         }

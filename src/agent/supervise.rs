@@ -115,6 +115,11 @@ impl Supervisor {
     /// One term. Answers an exit code when there will be no other.
     async fn term(&mut self, leadership: Leadership) -> Result<Option<u8>, Failure> {
         let mut guardian = Guardian::start(&self.children).await;
+        if !leadership.guard().is_valid() {
+            // Whatever took so long (a paused machine): a program that is not started need not be killed.
+            guardian.dismiss();
+            return Ok(self.ending.then_some(0));
+        }
         let Started { pid, ended, .. } = match self.start(&leadership).await {
             Ok(started) => started,
             Err(error) => {

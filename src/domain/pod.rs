@@ -65,6 +65,16 @@ impl Selector {
         self.0.iter().all(|requirement| requirement.matches(labels))
     }
 
+    /// The labels that every match carries, as far as a Service can say so too.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().filter_map(|requirement| match requirement {
+            Requirement::In(key, values) => {
+                Some((key.as_str(), values.first().filter(|_| values.len() == 1)?.as_str()))
+            }
+            _ => None,
+        })
+    }
+
     #[must_use]
     pub fn mentions(&self, key: &str) -> bool {
         self.0.iter().any(|requirement| requirement.key() == key)

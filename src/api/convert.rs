@@ -42,6 +42,12 @@ pub enum InvalidSpec {
     SameValues(String),
 }
 
+/// Whether this label key is one that we may write; the chart's admission policy reads the same list.
+#[must_use]
+pub fn may_write(key: &str, allowed_prefixes: &[String]) -> bool {
+    key.starts_with(PREFIX) || allowed_prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()))
+}
+
 /// What a resource asks for. `allowed_prefixes` are those of the chart, beside our own.
 pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<Desired, InvalidSpec> {
     let name = lease.name_any();
@@ -65,7 +71,7 @@ pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<De
     });
     let selector = Selector::new(labels.chain(expressions).collect()).ok_or(InvalidSpec::EmptySelector)?;
     let key = label_key.clone().unwrap_or_else(|| default_label_key(&name));
-    if !key.starts_with(PREFIX) && !allowed_prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())) {
+    if !may_write(&key, allowed_prefixes) {
         let allowed = [&[PREFIX.to_owned()], allowed_prefixes].concat().join(" or ");
         return Err(InvalidSpec::LabelKey { key, allowed });
     }

@@ -37,11 +37,15 @@ pub(super) async fn apply(client: &Client, scope: &Scope, lease: &ComponentLease
     let pods: Api<KubePod> = Api::namespaced(client.clone(), &lease.namespace().unwrap_or_default());
     let mut outcome = Outcome::default();
 
+    let mut unstamped = Vec::new();
     let stripped = join_all(plan.strip.iter().map(|change| patch_pod(&pods, scope, change))).await;
     for (change, patched) in plan.strip.iter().zip(stripped) {
         match patched {
             Patched::Done | Patched::Gone => {}
             Patched::Conflict => outcome.conflict = true,
+            Patched::Failed(error) if strip_only(&pods, scope, change).await => {
+                unstamped.push(format!("pod {}: {error}", change.name));
+            }
             Patched::Failed(error) => {
                 outcome.strip_failed.push(format!("pod {} keeps the leader label: {error}", change.name));
             }
@@ -49,7 +53,6 @@ pub(super) async fn apply(client: &Client, scope: &Scope, lease: &ComponentLease
     }
     if !outcome.conflict && outcome.strip_failed.is_empty() {
         let stamped = join_all(plan.stamp.iter().map(|change| patch_pod(&pods, scope, change))).await;
-        let mut unstamped = Vec::new();
         for (change, patched) in plan.stamp.iter().zip(stamped) {
             match patched {
                 Patched::Done | Patched::Gone => {}
@@ -68,12 +71,21 @@ pub(super) async fn apply(client: &Client, scope: &Scope, lease: &ComponentLease
                 }
             }
         }
-        outcome.stamp_failed = unstamped;
     }
+    outcome.stamp_failed = unstamped;
     if let Some(change) = &plan.service {
         outcome.service_failed = write_service(client, lease, change).await.err();
     }
     outcome
+}
+
+/// Takes the label off where the stamp is what is refused: whoever makes a pod can fill its
+/// annotations to the limit, and it must not keep the label, nor keep it from the leader, by that.
+async fn strip_only(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> bool {
+    let only = PodChange { annotations: BTreeMap::new(), ..change.clone() };
+    !change.annotations.is_empty()
+        && !change.labels.is_empty()
+        && matches!(patch_pod(pods, scope, &only).await, Patched::Done | Patched::Gone)
 }
 
 async fn patch_pod(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> Patched {

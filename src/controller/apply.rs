@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Pod as KubePod, Service, ServicePort, ServiceSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
@@ -164,6 +164,10 @@ async fn write_service(
 }
 
 fn service(lease: &ComponentLease, wanted: &DesiredService, selector: &BTreeMap<String, String>) -> Service {
+    // It would ask for a right on the finalizers of the lease where the API server enforces that, and
+    // a lease is never kept from going by its Service.
+    let owner =
+        lease.controller_owner_ref(&()).map(|owner| OwnerReference { block_owner_deletion: None, ..owner });
     let ports = wanted.ports.iter().map(|port| ServicePort {
         name: port.name.clone(),
         port: port.port,
@@ -178,7 +182,7 @@ fn service(lease: &ComponentLease, wanted: &DesiredService, selector: &BTreeMap<
         metadata: ObjectMeta {
             name: Some(wanted.name.clone()),
             labels: Some([("app.kubernetes.io/managed-by".to_owned(), "component-lease".to_owned())].into()),
-            owner_references: Some(lease.controller_owner_ref(&()).into_iter().collect()),
+            owner_references: Some(owner.into_iter().collect()),
             ..ObjectMeta::default()
         },
         spec: Some(ServiceSpec {
@@ -198,7 +202,7 @@ pub(super) async fn copy_floor(
 ) -> Result<(), kube::Error> {
     let copy: i64 =
         lease.annotations().get(FLOOR_ANNOTATION).and_then(|floor| floor.parse().ok()).unwrap_or(0);
-    if floor == 0 || floor - copy < FLOOR_COPY_STEP && copy != 0 {
+    if floor == 0 || floor.saturating_sub(copy) < FLOOR_COPY_STEP && copy != 0 {
         return Ok(());
     }
     let leases: Api<ComponentLease> = Api::namespaced(client.clone(), &lease.namespace().unwrap_or_default());

@@ -218,9 +218,10 @@ fn cut(message: &str) -> String {
     message[..end].to_owned()
 }
 
-/// Milliseconds since 1970 as RFC 3339; a value that is no time at all is not shown.
+/// Milliseconds since 1970 as RFC 3339; a value that is no time at all is not shown. Anybody may
+/// have written it, and the API server refuses a whole status for a year before 0.
 fn rfc3339(ms: i64) -> Option<String> {
-    jiff::Timestamp::from_millisecond(ms).ok().map(|at| at.to_string())
+    jiff::Timestamp::from_millisecond(ms).ok().filter(|_| ms >= 0).map(|at| at.to_string())
 }
 
 #[cfg(test)]

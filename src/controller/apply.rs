@@ -77,6 +77,7 @@ pub(super) async fn apply(client: &Client, scope: &Scope, lease: &ComponentLease
 }
 
 async fn patch_pod(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> Patched {
+    let namespace = pods.namespace().unwrap_or_default();
     let mut metadata = json!({ "uid": change.uid, "resourceVersion": change.resource_version });
     if !change.labels.is_empty() {
         metadata["labels"] = json!(change.labels);
@@ -90,7 +91,10 @@ async fn patch_pod(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> Pa
             scope.remember(answer);
             Patched::Done
         }
-        Err(kube::Error::Api(status)) if status.code == 404 => Patched::Gone,
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            scope.forget(namespace, &change.name, &change.uid);
+            Patched::Gone
+        }
         Err(kube::Error::Api(status)) if status.code == 409 => reread(pods, scope, change).await,
         Err(error) => Patched::Failed(text(&error)),
     }
@@ -98,12 +102,16 @@ async fn patch_pod(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> Pa
 
 /// After a conflict: the cache may lag behind, the next decision must not.
 async fn reread(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> Patched {
+    let namespace = pods.namespace().unwrap_or_default();
     match pods.get_opt(&change.name).await {
         Ok(Some(pod)) if pod.uid().as_deref() == Some(change.uid.as_str()) => {
             scope.remember(pod);
             Patched::Conflict
         }
-        Ok(_) => Patched::Gone,
+        Ok(_) => {
+            scope.forget(namespace, &change.name, &change.uid);
+            Patched::Gone
+        }
         Err(error) => Patched::Failed(text(&error)),
     }
 }
@@ -126,7 +134,8 @@ async fn write_service(
         ServiceChange::Update(wanted, selector, resource_version) => {
             let spec = service(lease, wanted, selector).spec;
             let operations = json!([
-                { "op": "test", "path": "/metadata/resourceVersion", "value": resource_version },
+                // A Service that has changed since makes this a conflict.
+                { "op": "replace", "path": "/metadata/resourceVersion", "value": resource_version },
                 { "op": "add", "path": "/spec/selector", "value": selector },
                 { "op": "add", "path": "/spec/ports", "value": spec.map(|spec| spec.ports) },
             ]);
@@ -137,11 +146,7 @@ async fn write_service(
     match written {
         Ok(_) => Ok(()),
         // Somebody was faster; the watch will show what is there now.
-        Err(kube::Error::Api(status))
-            if status.code == 409 || status.code == 422 && status.message.contains("test") =>
-        {
-            Ok(())
-        }
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
         Err(error) => Err(format!("Service {name} could not be written: {}", text(&error))),
     }
 }

@@ -102,9 +102,9 @@ impl ControllerArgs {
             trimmed.filter(|item| !item.is_empty()).collect()
         };
         let allowed_label_prefixes = given(allowed_label_prefixes);
-        if let Some(bad) = allowed_label_prefixes.iter().find(|prefix| !prefix.ends_with('/')) {
+        if let Some(bad) = allowed_label_prefixes.iter().find(|prefix| !prefix.contains('/')) {
             return Err(Failure::config(format!(
-                "the label prefix {bad:?} does not end with a slash; write for example example.org/"
+                "the label prefix {bad:?} has no slash; write for example example.org/ or example.org/role-"
             )));
         }
         let election = if leader_elect {
@@ -146,9 +146,16 @@ pub async fn serve(args: ControllerArgs, store: Arc<dyn Store>) -> Result<u8, Fa
     };
     info!(version = env!("CARGO_PKG_VERSION"), store = store.describe(), %listen, "the controller begins");
     let served = admin::serve(listener, admin::router(admin), end.clone());
+    let broken = async {
+        match served.await {
+            // On a shutdown. The controller has its Lease to release, and says when it is done.
+            Ok(()) => std::future::pending().await,
+            Err(error) => error,
+        }
+    };
     let ended = tokio::select! {
         ended = controller.run(end.clone()) => ended.map_err(|error| Failure::new(ExitCode::Ended, chain(&error))),
-        served = served => served.map_err(|error| Failure::new(ExitCode::Ended, format!("the probes ended: {error}"))),
+        error = broken => Err(Failure::new(ExitCode::Ended, format!("the probes ended: {error}"))),
     };
     ended.map(|()| 0)
 }

@@ -112,8 +112,6 @@ words! {
         ForeignLabelRemoved,
         Conflict,
         InvalidSpec,
-        StoreUnreachable,
-        StoreReachable,
         VersionRegressed,
     }
 }

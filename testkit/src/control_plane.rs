@@ -13,7 +13,7 @@ mod recorder;
 pub use audit::Write;
 pub use fake::FakePod;
 pub use namespace::Namespace;
-pub use recorder::{Duplicate, LabelChange, Recorder};
+pub use recorder::{Duplicate, Ending, LabelChange, Recorder};
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

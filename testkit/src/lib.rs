@@ -5,7 +5,8 @@
 //! was killed, by a small watcher process that outlives this one (see `scratch.rs`).
 //! `KEEP=1` in the environment leaves everything running and says where it is.
 //!
-//! This crate knows nothing of `component-lease` itself.
+//! This crate does not depend on `component-lease`: it knows the programs, the chart and the tables
+//! by their outward names only (see [`stage`]).
 
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "deadlines of tests are measured by the machine's own clocks")]
@@ -15,6 +16,7 @@ pub mod image;
 pub mod node;
 pub mod postgres;
 pub mod scratch;
+pub mod stage;
 pub mod tcp_proxy;
 pub mod wait;
 

@@ -183,6 +183,19 @@ impl Node {
     }
 }
 
+/// Brings a server of this machine into the network of a node that another process started, for as
+/// long as the node lives or until this process is ended.
+///
+/// # Errors
+/// When there is no node in that directory, or the port is taken in there.
+pub fn relay_for_good(directory: &Path, server: SocketAddr, port: u16) -> Result<()> {
+    let network = Network::enter(&directory.join("run/node.pid"))?;
+    network.expose(server, (ADDRESS, port).into())?;
+    loop {
+        std::thread::park();
+    }
+}
+
 /// One node at a time on a machine: two would starve each other and spoil every timing.
 async fn turn() -> Result<File> {
     let path = std::env::temp_dir().join("component-lease-node.lock");

@@ -4,24 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use component_lease_testkit::wait;
-use kube::api::PostParams;
 use tokio::io::AsyncReadExt as _;
 
-use crate::support::objects::{condition, lease, status, typed};
-use crate::support::{LONG, Replica, SOON, Site};
-
-const KEY: &str = "componentlease.io/discovery";
-
-/// Three candidates, a resource, a controller, and the first of the candidates leads.
-async fn led_site(prefix: &str) -> Result<(Site, Replica)> {
-    let site = Site::new(prefix).await?;
-    site.make_pods("discovery", &["d-0", "d-1", "d-2"]).await?;
-    let controller = Replica::start(&site).await?;
-    site.leases().create(&PostParams::default(), &typed(&lease("discovery", "discovery"))).await?;
-    site.rows.take("discovery", &site.holder("d-0").await?, LONG).await?;
-    site.wait_until_ready("discovery").await?;
-    Ok((site, controller))
-}
+use crate::support::objects::{condition, status};
+use crate::support::{KEY, LONG, SOON, led_site};
 
 #[tokio::test]
 async fn the_pod_that_holds_the_row_is_labelled_and_the_status_says_all_about_it() -> Result<()> {

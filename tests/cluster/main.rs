@@ -4,4 +4,8 @@
 #![allow(unreachable_pub, reason = "a test target has no outside")]
 
 mod following;
+mod recorded;
+mod resilience;
+mod routing;
+mod steady;
 mod support;

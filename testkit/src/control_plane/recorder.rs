@@ -34,6 +34,16 @@ pub struct Duplicate {
     pub lasted: Option<Duration>,
     /// Pod and field manager, of each that carried it when it began.
     pub pods: Vec<(String, String)>,
+    /// The field manager whose label made it one too many.
+    pub made_by: String,
+}
+
+/// A pod that was asked to end, or taken away without being asked.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    pub at: Instant,
+    pub pod: String,
+    pub uid: String,
 }
 
 impl Duplicate {
@@ -50,6 +60,7 @@ struct State {
     labelled: BTreeMap<String, (String, String)>,
     changes: Vec<LabelChange>,
     duplicates: Vec<Duplicate>,
+    endings: Vec<Ending>,
     events: u64,
     ended: Option<String>,
 }
@@ -112,11 +123,15 @@ impl State {
         let metadata = &object["metadata"];
         let (pod, uid) = (text(&metadata["name"]), text(&metadata["uid"]));
         let before = self.labelled.len();
+        let ends = event["type"] == "DELETED" || !metadata["deletionTimestamp"].is_null();
+        if ends && !self.endings.iter().any(|ending| ending.uid == uid) {
+            self.endings.push(Ending { at, pod: pod.clone(), uid: uid.clone() });
+        }
+        let by = manager(metadata, key);
         if event["type"] != "DELETED" && metadata["labels"][key] == value {
-            let by = manager(metadata, key);
             let old = self.labelled.insert(uid.clone(), (pod.clone(), by.clone()));
             if old.is_none() {
-                self.changes.push(LabelChange { at, pod, uid, labelled: true, by });
+                self.changes.push(LabelChange { at, pod, uid, labelled: true, by: by.clone() });
             }
         } else if self.labelled.remove(&uid).is_some() {
             self.changes.push(LabelChange { at, pod, uid, labelled: false, by: String::new() });
@@ -126,13 +141,13 @@ impl State {
             Some(last) if self.labelled.len() < 2 => last.lasted = Some(at - last.began),
             None if self.labelled.len() > 1 => {
                 let pods = self.labelled.values().cloned().collect();
-                self.duplicates.push(Duplicate { began: at, lasted: None, pods });
+                self.duplicates.push(Duplicate { began: at, lasted: None, pods, made_by: by });
             }
             // A third one: another duplicate, whoever began the first.
             Some(last) if self.labelled.len() > before => {
                 last.lasted = Some(at - last.began);
                 let pods = self.labelled.values().cloned().collect();
-                self.duplicates.push(Duplicate { began: at, lasted: None, pods });
+                self.duplicates.push(Duplicate { began: at, lasted: None, pods, made_by: by });
             }
             _ => {}
         }
@@ -164,6 +179,12 @@ impl Recorder {
         lock(&self.state).duplicates.clone()
     }
 
+    /// Every pod that was asked to end, or taken away.
+    #[must_use]
+    pub fn endings(&self) -> Vec<Ending> {
+        lock(&self.state).endings.clone()
+    }
+
     /// The names of the pods that carry it as of the last event.
     #[must_use]
     pub fn labelled(&self) -> Vec<String> {
@@ -176,16 +197,26 @@ impl Recorder {
         lock(&self.state).events
     }
 
+    /// Fails when the watch broke off: what it missed cannot be judged.
+    ///
+    /// # Errors
+    /// Why it broke off.
+    pub fn is_whole(&self) -> Result<()> {
+        let state = lock(&self.state);
+        match &state.ended {
+            None => Ok(()),
+            Some(why) => anyhow::bail!("the recorder's watch broke off after {} events: {why}", state.events),
+        }
+    }
+
     /// Fails when the watch broke off (what it missed cannot be judged), when this manager ever
     /// put the label on a second pod by itself, or when any duplicate lasted longer than `limit`.
     ///
     /// # Errors
     /// What was found.
     pub fn judge(&self, manager: &str, limit: Duration) -> Result<()> {
+        self.is_whole()?;
         let state = lock(&self.state);
-        if let Some(why) = &state.ended {
-            anyhow::bail!("the recorder's watch broke off after {} events: {why}", state.events);
-        }
         let ours: Vec<_> = state.duplicates.iter().filter(|d| d.is_by(manager)).collect();
         anyhow::ensure!(ours.is_empty(), "{manager} labelled a second pod: {ours:?}");
         let long: Vec<_> = (state.duplicates.iter())
@@ -249,5 +280,17 @@ mod tests {
         ]);
         let blame: Vec<_> = state.duplicates.iter().map(|d| (d.is_by("us"), d.lasted.is_some())).collect();
         assert_eq!(blame, [(false, true), (true, true)]);
+        let makers: Vec<_> = state.duplicates.iter().map(|d| d.made_by.as_str()).collect();
+        assert_eq!(makers, ["somebody", "us"]);
+    }
+
+    #[test]
+    fn a_pod_ends_once_whether_it_was_asked_or_taken() {
+        let mut asked = event("MODIFIED", "a", "standby", "us");
+        asked["object"]["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        let gone = |pod| event("DELETED", pod, "standby", "us");
+        let state = after(&[asked.clone(), asked, gone("a"), gone("b")]);
+        let ended: Vec<_> = state.endings.iter().map(|ending| ending.pod.as_str()).collect();
+        assert_eq!(ended, ["a", "b"]);
     }
 }

@@ -167,7 +167,7 @@ impl Own {
             "-addext",
             "basicConstraints=critical,CA:FALSE",
             "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:198.18.0.1",
             "-keyout",
             "server.key",
             "-out",

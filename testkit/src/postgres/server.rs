@@ -36,8 +36,8 @@ impl Builder {
         self
     }
 
-    /// With TLS: a certificate for `localhost` and 127.0.0.1 by an authority of its own
-    /// ([`Server::authority`]). Connections without TLS are refused.
+    /// With TLS: a certificate for `localhost`, 127.0.0.1 and the address under which a node's
+    /// pods may reach it, by an authority of its own ([`Server::authority`]). Connections without TLS are refused.
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;

@@ -14,6 +14,7 @@ use component_lease::api::{self, ComponentLease};
 use component_lease_testkit::control_plane::{self, ControlPlane, FakePod, Namespace, program};
 use component_lease_testkit::wait;
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::OnceCell;
@@ -35,6 +36,20 @@ pub struct Site {
     /// The account of the chart.
     pub account: PathBuf,
     pub rows: Arc<Rows>,
+}
+
+/// The default label of the resource `discovery`.
+pub const KEY: &str = "componentlease.io/discovery";
+
+/// Three candidates, a resource, a controller, and the first of the candidates leads.
+pub async fn led_site(prefix: &str) -> Result<(Site, Replica)> {
+    let site = Site::new(prefix).await?;
+    site.make_pods("discovery", &["d-0", "d-1", "d-2"]).await?;
+    let controller = Replica::start(&site).await?;
+    site.make_lease(&objects::lease("discovery", "discovery")).await?;
+    site.rows.take("discovery", &site.holder("d-0").await?, LONG).await?;
+    site.wait_until_ready("discovery").await?;
+    Ok((site, controller))
 }
 
 /// The control plane that knows the resource; one for all tests that leave it as it is.
@@ -107,9 +122,23 @@ impl Site {
         self.plane.kubectl(&[&["-n", self.name()], arguments].concat()).await
     }
 
-    /// The component of the resource of this name: its row is of this test alone.
-    pub fn component(&self, name: &str) -> String {
-        name.to_owned()
+    pub async fn make_lease(&self, lease: &serde_json::Value) -> Result<ComponentLease> {
+        Ok(self.leases().create(&PostParams::default(), &objects::typed(lease)).await?)
+    }
+
+    /// Changes the spec of a resource.
+    pub async fn change(&self, name: &str, spec: serde_json::Value) -> Result<()> {
+        let patch = Patch::Merge(serde_json::json!({ "spec": spec }));
+        self.leases().patch(name, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
+    /// Sets or removes a label of a pod by hand.
+    pub async fn label(&self, pod: &str, key: &str, value: Option<&str>) -> Result<()> {
+        let patch = Patch::Merge(serde_json::json!({"metadata": {"labels": {key: value}}}));
+        let params = PatchParams { field_manager: Some("by-hand".to_owned()), ..PatchParams::default() };
+        self.pods().patch(pod, &params, &patch).await?;
+        Ok(())
     }
 
     /// Makes fake pods `NAME` that carry `app=APP`; their UIDs.

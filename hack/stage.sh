@@ -1,0 +1,37 @@
+#!/bin/bash
+# Builds what the demo and the benchmarks run on a real node, with progress on standard error:
+#   stage.sh DRIVER [sqlite|postgres]...
+# Prints three lines: the image's archive, the program that competes, and the driver (a binary of
+# the testkit). Says what this machine lacks, if it does.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+driver=${1:?usage: stage.sh DRIVER [sqlite|postgres]...}; shift
+[[ $(uname) == Linux ]] || {
+  echo "This runs Kubernetes' own programs in namespaces of their own, which needs Linux; this is $(uname)." >&2; exit 1; }
+[[ $(id -u) == 0 ]] || {
+  echo "This makes namespaces, mounts and cgroups of its own, which needs root:
+  sudo -E env \"PATH=\$PATH\" make $driver" >&2; exit 1; }
+parts=(build controlplane node)
+[[ " $* " != *" postgres "* ]] || parts+=(postgres)
+hack/prerequisites.sh "${parts[@]}" >&2
+hack/kubernetes/build.sh >&2
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/component-lease
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target-$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)}
+
+# The image is kept by a hash of all that goes in: its build takes minutes, and a fresh clone has
+# the same sources at another time and place.
+sources() { cat Cargo.toml Cargo.lock rust-toolchain.toml hack/image.sh hack/pack-image.sh; uname -m
+  find src -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; }
+image=$cache/images/$(sources | sha256sum | cut -c1-16).tar
+if [[ ! -e $image ]]; then
+  echo "building the image (once for these sources; some 8 minutes of processor time)" >&2
+  packed=$(hack/image.sh | tee /dev/stderr | sed -n '1s/: localhost.*//p')
+  mkdir -p "$cache/images"
+  cp "$packed" "$image.$$"
+  mv "$image.$$" "$image"
+  # The ones of sources that are long gone.
+  find "$cache/images" -name '*.tar' -mtime +30 -delete
+fi
+cargo build --locked -p component-lease --example discovery -p component-lease-testkit --bin "$driver" >&2
+printf '%s\n' "$image" "$CARGO_TARGET_DIR/debug/examples/discovery" "$CARGO_TARGET_DIR/debug/$driver"

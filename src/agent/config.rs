@@ -26,7 +26,7 @@ pub struct ParticipantArgs {
     /// Seconds that a term lasts without renewal, 5 to 3600; a ComponentLease resource overrides it
     #[arg(long, env = "COMPONENT_LEASE_TTL", default_value_t = 30, value_name = "SECONDS")]
     pub ttl: u32,
-    /// Seconds kept for stopping the work, at most 0.3 of the ttl [default: 0.2 of the ttl]
+    /// Seconds kept for stopping the work, at most 0.3 of the ttl [default: 0.2 of the ttl in force]
     #[arg(long, env = "COMPONENT_LEASE_STOP_GRACE", value_parser = seconds, value_name = "SECONDS")]
     pub stop_grace: Option<Duration>,
     /// Seconds that this participant stays away after it was sick [default: the ttl]
@@ -89,7 +89,11 @@ impl ParticipantArgs {
             )));
         }
         let whole = Duration::from_secs(u64::from(ttl));
-        let timing = Timing::new(ttl, stop_grace.unwrap_or(whole / 5)).map_err(|e| config(&e))?;
+        let timing = match stop_grace {
+            Some(grace) => Timing::new(ttl, grace),
+            None => Timing::with_default_grace(ttl),
+        };
+        let timing = timing.map_err(|e| config(&e))?;
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         let name = given(name).or_else(|| given(pod_name));
         let pod_uid = given(pod_uid);

@@ -13,6 +13,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
+use super::LEAST_PROMISE;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::Moment;
 use crate::participant::Participant;
@@ -49,9 +50,10 @@ impl Promised {
 
     /// Notes the promise *before* leadership is asked for once more, so that whoever ends the
     /// leadership and then looks here sees every promise that was given out.
-    fn give(&self, now: Moment, left: Duration) -> Duration {
+    fn give(&self, now: Moment, left: Duration, stop_grace: Duration) -> Duration {
         let Some(at_most) = self.at_most else { return left };
-        let given = left.min(at_most);
+        // The term may be shorter than this participant was told, and its stop grace with it.
+        let given = left.min(at_most).min(stop_grace.max(LEAST_PROMISE));
         let until = u64::try_from((now + given).as_nanos()).unwrap_or(u64::MAX);
         self.until.fetch_max(until, Ordering::SeqCst);
         fence(Ordering::SeqCst);
@@ -90,7 +92,7 @@ impl Teller {
     /// The version of the term that is led and how long that is promised.
     fn leads(&self) -> Option<(i64, Duration)> {
         let guard = self.participant.guard()?;
-        let given = self.promised.give(SystemClock.boot(), guard.valid_for());
+        let given = self.promised.give(SystemClock.boot(), guard.valid_for(), guard.stop_grace());
         let valid_for = given.min(guard.valid_for());
         // Less than a millisecond is nothing that could be told.
         (valid_for >= Duration::from_millis(1)).then(|| (guard.version(), valid_for))

@@ -150,7 +150,6 @@ pub async fn around(config: Config, store: Arc<dyn Store>, command: Vec<OsString
         participant: served.participant,
         command,
         agent_url: format!("http://{}", reachable(served.address)),
-        stop_grace: config.timing.stop_grace(),
         cooldown: config.cooldown,
         probe: config.probe,
         group,
@@ -164,8 +163,11 @@ pub async fn around(config: Config, store: Arc<dyn Store>, command: Vec<OsString
 fn builder(config: &Config, store: Arc<dyn Store>) -> Builder {
     let mut builder = Participant::builder(store, config.component.clone())
         .ttl(config.timing.ttl_seconds())
-        .stop_grace(config.timing.stop_grace())
         .cooldown(config.cooldown);
+    // Left out, it follows the ttl of the resource.
+    if let Some(grace) = config.timing.chosen_grace() {
+        builder = builder.stop_grace(grace);
+    }
     if let Some(name) = &config.name {
         builder = builder.name(name);
     }

@@ -45,7 +45,6 @@ pub(super) struct Supervisor {
     pub(super) command: Vec<OsString>,
     /// Where the child can ask whether it leads.
     pub(super) agent_url: String,
-    pub(super) stop_grace: Duration,
     pub(super) cooldown: Duration,
     pub(super) probe: Option<Probe>,
     pub(super) group: Arc<Group>,
@@ -116,6 +115,11 @@ impl Supervisor {
     /// One term. Answers an exit code when there will be no other.
     async fn term(&mut self, leadership: Leadership) -> Result<Option<u8>, Failure> {
         let mut guardian = Guardian::start(&self.children).await;
+        if !leadership.guard().is_valid() {
+            // Whatever took so long (a paused machine): a program that is not started need not be killed.
+            guardian.dismiss();
+            return Ok(self.ending.then_some(0));
+        }
         let Started { pid, ended, .. } = match self.start(&leadership).await {
             Ok(started) => started,
             Err(error) => {
@@ -188,10 +192,11 @@ impl Supervisor {
     /// Returns when no process of the group is left.
     async fn stop(&mut self, leadership: &Leadership, running: &mut Running, reason: Option<StopReason>) {
         let began = SystemClock.boot();
-        let kill_at = kill_at(began, leadership.abort_at(), self.stop_grace, reason);
+        let stop_grace = leadership.guard().stop_grace();
+        let kill_at = kill_at(began, leadership.abort_at(), stop_grace, reason);
         // Some programs hear TERM only (a shell starts background jobs deaf to INT and QUIT), others
         // take a second signal for "at once": it is sent late to those that were told something else.
-        let mut ask_at = Some(if running.told { began + self.stop_grace / 2 } else { began });
+        let mut ask_at = Some(if running.told { began + stop_grace / 2 } else { began });
         let mut killing = false;
         loop {
             // A process that ended still counts as one of the group until it is reaped.

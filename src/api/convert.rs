@@ -42,6 +42,12 @@ pub enum InvalidSpec {
     SameValues(String),
 }
 
+/// Whether this label key is one that we may write; the chart's admission policy reads the same list.
+#[must_use]
+pub fn may_write(key: &str, allowed_prefixes: &[String]) -> bool {
+    key.starts_with(PREFIX) || allowed_prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()))
+}
+
 /// What a resource asks for. `allowed_prefixes` are those of the chart, beside our own.
 pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<Desired, InvalidSpec> {
     let name = lease.name_any();
@@ -65,7 +71,7 @@ pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<De
     });
     let selector = Selector::new(labels.chain(expressions).collect()).ok_or(InvalidSpec::EmptySelector)?;
     let key = label_key.clone().unwrap_or_else(|| default_label_key(&name));
-    if !key.starts_with(PREFIX) && !allowed_prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())) {
+    if !may_write(&key, allowed_prefixes) {
         let allowed = [&[PREFIX.to_owned()], allowed_prefixes].concat().join(" or ");
         return Err(InvalidSpec::LabelKey { key, allowed });
     }
@@ -212,9 +218,10 @@ fn cut(message: &str) -> String {
     message[..end].to_owned()
 }
 
-/// Milliseconds since 1970 as RFC 3339; a value that is no time at all is not shown.
+/// Milliseconds since 1970 as RFC 3339; a value that is no time at all is not shown. Anybody may
+/// have written it, and the API server refuses a whole status for a year before 0.
 fn rfc3339(ms: i64) -> Option<String> {
-    jiff::Timestamp::from_millisecond(ms).ok().map(|at| at.to_string())
+    jiff::Timestamp::from_millisecond(ms).ok().filter(|_| ms >= 0).map(|at| at.to_string())
 }
 
 #[cfg(test)]

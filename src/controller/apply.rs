@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Pod as KubePod, Service, ServicePort, ServiceSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
@@ -37,11 +37,15 @@ pub(super) async fn apply(client: &Client, scope: &Scope, lease: &ComponentLease
     let pods: Api<KubePod> = Api::namespaced(client.clone(), &lease.namespace().unwrap_or_default());
     let mut outcome = Outcome::default();
 
+    let mut unstamped = Vec::new();
     let stripped = join_all(plan.strip.iter().map(|change| patch_pod(&pods, scope, change))).await;
     for (change, patched) in plan.strip.iter().zip(stripped) {
         match patched {
             Patched::Done | Patched::Gone => {}
             Patched::Conflict => outcome.conflict = true,
+            Patched::Failed(error) if strip_only(&pods, scope, change).await => {
+                unstamped.push(format!("pod {}: {error}", change.name));
+            }
             Patched::Failed(error) => {
                 outcome.strip_failed.push(format!("pod {} keeps the leader label: {error}", change.name));
             }
@@ -49,7 +53,6 @@ pub(super) async fn apply(client: &Client, scope: &Scope, lease: &ComponentLease
     }
     if !outcome.conflict && outcome.strip_failed.is_empty() {
         let stamped = join_all(plan.stamp.iter().map(|change| patch_pod(&pods, scope, change))).await;
-        let mut unstamped = Vec::new();
         for (change, patched) in plan.stamp.iter().zip(stamped) {
             match patched {
                 Patched::Done | Patched::Gone => {}
@@ -68,12 +71,21 @@ pub(super) async fn apply(client: &Client, scope: &Scope, lease: &ComponentLease
                 }
             }
         }
-        outcome.stamp_failed = unstamped;
     }
+    outcome.stamp_failed = unstamped;
     if let Some(change) = &plan.service {
         outcome.service_failed = write_service(client, lease, change).await.err();
     }
     outcome
+}
+
+/// Takes the label off where the stamp is what is refused: whoever makes a pod can fill its
+/// annotations to the limit, and it must not keep the label, nor keep it from the leader, by that.
+async fn strip_only(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> bool {
+    let only = PodChange { annotations: BTreeMap::new(), ..change.clone() };
+    !change.annotations.is_empty()
+        && !change.labels.is_empty()
+        && matches!(patch_pod(pods, scope, &only).await, Patched::Done | Patched::Gone)
 }
 
 async fn patch_pod(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> Patched {
@@ -152,6 +164,10 @@ async fn write_service(
 }
 
 fn service(lease: &ComponentLease, wanted: &DesiredService, selector: &BTreeMap<String, String>) -> Service {
+    // It would ask for a right on the finalizers of the lease where the API server enforces that, and
+    // a lease is never kept from going by its Service.
+    let owner =
+        lease.controller_owner_ref(&()).map(|owner| OwnerReference { block_owner_deletion: None, ..owner });
     let ports = wanted.ports.iter().map(|port| ServicePort {
         name: port.name.clone(),
         port: port.port,
@@ -166,7 +182,7 @@ fn service(lease: &ComponentLease, wanted: &DesiredService, selector: &BTreeMap<
         metadata: ObjectMeta {
             name: Some(wanted.name.clone()),
             labels: Some([("app.kubernetes.io/managed-by".to_owned(), "component-lease".to_owned())].into()),
-            owner_references: Some(lease.controller_owner_ref(&()).into_iter().collect()),
+            owner_references: Some(owner.into_iter().collect()),
             ..ObjectMeta::default()
         },
         spec: Some(ServiceSpec {
@@ -186,7 +202,7 @@ pub(super) async fn copy_floor(
 ) -> Result<(), kube::Error> {
     let copy: i64 =
         lease.annotations().get(FLOOR_ANNOTATION).and_then(|floor| floor.parse().ok()).unwrap_or(0);
-    if floor == 0 || floor - copy < FLOOR_COPY_STEP && copy != 0 {
+    if floor == 0 || floor.saturating_sub(copy) < FLOOR_COPY_STEP && copy != 0 {
         return Ok(());
     }
     let leases: Api<ComponentLease> = Api::namespaced(client.clone(), &lease.namespace().unwrap_or_default());

@@ -356,7 +356,7 @@ async fn sweep(context: Arc<Context>, shared: Arc<Shared>) -> &'static str {
         sweep::intents(&context, &gone).await;
         for scope in context.scopes.iter().filter(|scope| scope.filled()) {
             context.metrics.swept();
-            sweep::sweep(&context.client, scope).await;
+            sweep::sweep(&context.client, scope, &context.allowed_prefixes).await;
         }
     }
 }

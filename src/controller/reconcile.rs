@@ -22,7 +22,8 @@ use crate::clock::Clock;
 use crate::domain::ComponentName;
 use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Reason, Truth};
 use crate::domain::decide::{Decision, Event, decide};
-use crate::domain::observed::{Desired, Observed, RowSight, Status, StoreSight};
+use crate::domain::observed::{Desired, Observed, Pods, RowSight, Status, StoreSight};
+use crate::domain::pod::Marks;
 use crate::domain::report::{report, report_conflict};
 use crate::participant::Participant;
 use crate::store::StandingIntent;
@@ -148,10 +149,12 @@ async fn reconcile_valid(
     scope: &Scope,
     context: &Context,
 ) -> Result<Action, Error> {
-    let mut row_confirmed = false;
+    // The pods as they were before the row was looked at again. That look says nothing of what was
+    // stamped after it: whoever acted on later pods could undo what another controller has just done.
+    let mut confirmed = None;
     for _ in 0..PASSES {
         let before = context.status_before(lease);
-        let observed = observe(lease, before.as_ref(), desired, scope, context, row_confirmed);
+        let observed = observe(lease, before.as_ref(), desired, scope, context, confirmed.take());
         match decide(&observed) {
             Decision::Conflict(by) => {
                 let status = report_conflict(&observed, &by);
@@ -164,10 +167,10 @@ async fn reconcile_valid(
             }
             Decision::LookAgain => {
                 debug!(object = lease.name_any(), "a pod knows of a later version; looking at the row again");
-                row_confirmed = context.rows.look_again().await;
-                if !row_confirmed {
+                if !context.rows.look_again().await {
                     return Err(Error::Stale);
                 }
+                confirmed = Some(observed.pods);
             }
             Decision::Act(plan) => {
                 let outcome = apply(&context.client, scope, lease, &plan).await;
@@ -212,7 +215,7 @@ fn observe(
     desired: &Desired,
     scope: &Scope,
     context: &Context,
-    row_confirmed: bool,
+    confirmed: Option<Pods>,
 ) -> Observed {
     let (store, row, now) = context.rows.sight(desired.component.as_str());
     let memory = api::memory(lease, before);
@@ -220,7 +223,12 @@ fn observe(
         RowSight::Seen { row: Some(row), .. } => row.holder.as_str(),
         _ => "",
     };
-    let pods = scope.pods_of(desired, memory.applied.as_ref(), holder);
+    let row_confirmed = confirmed.is_some();
+    let mut pods = confirmed.unwrap_or_else(|| scope.pods_of(desired, memory.applied.as_ref(), holder));
+    let marks = Marks::of(&desired.name);
+    for pod in pods.iter_mut().flatten() {
+        pod.forget_forbidden_key(&marks, |key| api::may_write(key, &context.allowed_prefixes));
+    }
     Observed {
         memory,
         claim: claim(lease, desired, context, pods.as_deref().unwrap_or(&[])),

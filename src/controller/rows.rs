@@ -231,7 +231,8 @@ impl Rows {
         let mut before = state.rows.take().unwrap_or_default();
         let mut components = Vec::new();
         let mut rows = BTreeMap::new();
-        for (component, row) in snapshot.rows {
+        for (component, mut row) in snapshot.rows {
+            cut(&mut row.holder);
             let seen = match before.remove(&component) {
                 Some(mut seen) if seen.row == row => {
                     if seen.until().is_some_and(|until| asked >= until) {
@@ -283,6 +284,16 @@ impl Rows {
         failure.told |= tell;
         state.failure = Some(failure);
         tell.then_some(Changed::Everything)
+    }
+}
+
+/// Characters of a holder that a status can carry. A table that somebody else made may hold more, and
+/// a status that is refused would hide who leads; no pod has a name that long.
+const HOLDER_MAX: usize = 1024;
+
+fn cut(holder: &mut String) {
+    if let Some((end, _)) = holder.char_indices().nth(HOLDER_MAX) {
+        holder.truncate(end);
     }
 }
 
@@ -339,6 +350,16 @@ mod tests {
             looks += 1;
         }
         assert!((60..=66).contains(&looks), "{looks}");
+    }
+
+    #[test]
+    fn a_holder_is_cut_to_what_a_status_can_carry() {
+        let mut holder = "ü".repeat(HOLDER_MAX + 1);
+        cut(&mut holder);
+        assert_eq!(holder.chars().count(), HOLDER_MAX);
+        let mut fits = "pod-1".to_owned();
+        cut(&mut fits);
+        assert_eq!(fits, "pod-1");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::claims;
 use super::error::text;
 use super::observe::{self, Lease, Scope};
 use super::reconcile::Context;
-use crate::api::ComponentLease;
+use crate::api::{self, ComponentLease};
 use crate::domain::ComponentName;
 use crate::domain::pod::Marks;
 
@@ -24,7 +24,7 @@ const INTENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sweeps every pod of the scope that carries the stamp of a lease that does not exist. Only ever
 /// called with filled caches: a failed list is no proof that anything is gone.
-pub(super) async fn sweep(client: &Client, scope: &Scope) {
+pub(super) async fn sweep(client: &Client, scope: &Scope, allowed_prefixes: &[String]) {
     let mut asked = BTreeMap::new();
     for pod in scope.pods.state() {
         let namespace = pod.namespace().unwrap_or_default();
@@ -50,7 +50,8 @@ pub(super) async fn sweep(client: &Client, scope: &Scope) {
         if annotations.is_empty() {
             continue;
         }
-        labels.retain(|key| seen.labels.contains_key(key));
+        // The pod may claim any key; a patch that removes one which is not ours is refused as a whole.
+        labels.retain(|key| seen.labels.contains_key(key) && api::may_write(key, allowed_prefixes));
         annotations.retain(|key| seen.annotations.contains_key(key));
         let gone = |keys: &BTreeSet<String>| {
             keys.iter().map(|key| (key.clone(), serde_json::Value::Null)).collect::<serde_json::Map<_, _>>()

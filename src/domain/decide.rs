@@ -257,9 +257,17 @@ fn change_pods(o: &Observed, marks: &Marks, pods: &[Pod], plan: &mut Plan) {
 fn carries_leader_label(o: &Observed, marks: &Marks, pod: &Pod) -> bool {
     let now = &o.desired.labels;
     let before = o.memory.applied.as_ref();
-    pod.has_label(&now.key, &now.leader)
-        || before.is_some_and(|b| pod.has_label(&b.key, &b.leader))
-        || stamped_key(o, marks, pod).is_some_and(|key| pod.has_label(&key, &now.leader))
+    let carries = |key: &str, value: &str| pod.has_label(key, value) && !of_another_lease(o, marks, pod, key);
+    carries(&now.key, &now.leader)
+        || before.is_some_and(|b| carries(&b.key, &b.leader))
+        || stamped_key(o, marks, pod).is_some_and(|key| carries(&key, &now.leader))
+}
+
+/// Two leases may use one key as long as no pod competes for both: what the other has stamped under
+/// it is the other's to label. Marks of a lease that does not exist are swept.
+fn of_another_lease(o: &Observed, marks: &Marks, pod: &Pod, key: &str) -> bool {
+    let theirs = |(lease, used): (&str, String)| lease != o.desired.name && used == key;
+    !is_candidate(o, pod) && !pod.annotations.contains_key(&marks.version) && Marks::stamps(pod).any(theirs)
 }
 
 /// The label key that was in use when the pod was stamped.
@@ -278,6 +286,7 @@ fn change_of(o: &Observed, marks: &Marks, pod: &Pod, plan: &Plan, leads: bool) -
     let mut labels: BTreeMap<String, Option<String>> = BTreeMap::new();
     let mut annotations: BTreeMap<String, Option<String>> = BTreeMap::new();
     let ours = candidate || leads;
+    let was_ours = stamped || carries_leader_label(o, marks, pod);
     if ours {
         let value = if leads { &scheme.leader } else { &scheme.standby };
         labels.insert(scheme.key.clone(), Some(value.clone()));
@@ -288,13 +297,15 @@ fn change_of(o: &Observed, marks: &Marks, pod: &Pod, plan: &Plan, leads: bool) -
         }
         let other_key = scheme.key != default_label_key(&o.desired.name);
         annotations.insert(marks.label.clone(), other_key.then(|| scheme.key.clone()));
-    } else if stamped || carries_leader_label(o, marks, pod) {
+    } else if was_ours {
         // No candidate (any more): nothing of ours stays.
         labels.insert(scheme.key.clone(), None);
         annotations.insert(marks.version.clone(), None);
         annotations.insert(marks.label.clone(), None);
     }
-    let used_by_status = o.memory.applied.as_ref().map(|applied| applied.key.clone());
+    // Others may use that key for purposes of their own.
+    let used_by_status =
+        o.memory.applied.as_ref().filter(|_| ours || was_ours).map(|applied| applied.key.clone());
     for old in used_by_status.into_iter().chain(stamped_key(o, marks, pod)) {
         // A key that the selector reads was never ours to write.
         if old != scheme.key && !o.desired.selector.mentions(&old) {
@@ -312,10 +323,12 @@ fn change_of(o: &Observed, marks: &Marks, pod: &Pod, plan: &Plan, leads: bool) -
     })
 }
 
-/// What a managed Service selects: the leader label, and what `matchLabels` would.
+/// What a managed Service selects: the leader label, and what `matchLabels` would, since another
+/// lease with other pods may use the same key.
 #[must_use]
 pub fn service_selector(o: &Observed) -> BTreeMap<String, String> {
-    [(o.desired.labels.key.clone(), o.desired.labels.leader.clone())].into()
+    let candidates = o.desired.selector.labels().map(|(key, value)| (key.to_owned(), value.to_owned()));
+    candidates.chain([(o.desired.labels.key.clone(), o.desired.labels.leader.clone())]).collect()
 }
 
 fn change_service(o: &Observed) -> Option<ServiceChange> {

@@ -476,6 +476,42 @@ fn two_leases_on_the_same_pods_do_not_touch_each_others_keys() {
     assert_eq!(names(&plan.strip), ["a"], "900 is the other lease's version and starts no second look");
 }
 
+/// A pod of another app that lease `db` has stamped and labelled under the key of lease `web`.
+fn of_db(key: &str) -> Pod {
+    let mut pod = pod("d").label(key, "leader").label("app", "db");
+    pod.annotations = strings(&[("componentlease.io/db-version", "3"), ("componentlease.io/db-label", key)]);
+    pod
+}
+
+#[test]
+fn a_lease_with_other_pods_may_use_the_same_key() {
+    let mut o = observed(held_by("a", 7), vec![pod("a"), of_db("example.org/role")]);
+    o.desired.labels = scheme("example.org/role", "leader");
+    let plan = plan(&o);
+    assert!(plan.strip.is_empty() && plan.foreign.is_empty(), "{:?}", plan.strip);
+    assert_eq!(labelled(&plan), Some("a"));
+}
+
+#[test]
+fn marks_of_another_lease_do_not_keep_the_label_on_a_candidate() {
+    let mut a = of_db("example.org/role");
+    a.labels.insert("app".into(), "web".into());
+    let mut o = observed(held_by("b", 7), vec![a, pod("b")]);
+    o.desired.labels = scheme("example.org/role", "leader");
+    assert_eq!(names(&plan(&o).strip), ["d"]);
+}
+
+#[test]
+fn a_changed_key_leaves_pods_alone_that_were_never_ours() {
+    let mut o = observed(held_by("a", 7), vec![pod("a"), of_db("example.org/role")]);
+    o.memory = Memory { applied: Some(scheme("example.org/role", "leader")), ..remembers("a", 7) };
+    let unrelated = pod("u").label("app", "other").label("example.org/role", "database");
+    o.pods.as_mut().unwrap().push(unrelated);
+    let plan = plan(&o);
+    assert!(plan.strip.is_empty() && plan.stamp.is_empty(), "{:?} {:?}", plan.strip, plan.stamp);
+    assert_eq!(labelled(&plan), Some("a"));
+}
+
 #[test]
 fn with_the_pods_unlisted_nothing_is_planned_and_what_was_recorded_of_the_leaders_pod_stays() {
     let mut o = observed(held_by("a", 7), vec![]);
@@ -507,13 +543,13 @@ fn a_managed_service_is_made_corrected_and_never_adopted() {
     let mut o = observed(held_by("a", 7), vec![pod("a")]);
     let exists = |ours, value: &str| ServiceSight::Exists {
         ours,
-        selector: strings(&[(KEY, value)]),
+        selector: strings(&[(KEY, value), ("app", "web")]),
         ports: vec![],
         resource_version: "5".into(),
     };
     assert!(matches!(managed(&mut o, ServiceSight::Missing), Some(ServiceChange::Create(..))));
     assert!(matches!(managed(&mut o, exists(true, "old")), Some(ServiceChange::Update(_, wanted, rv))
-        if rv == "5" && wanted == strings(&[(KEY, "leader")])));
+        if rv == "5" && wanted == strings(&[(KEY, "leader"), ("app", "web")])));
     assert_eq!(managed(&mut o, exists(true, "leader")), None);
     assert_eq!(managed(&mut o, exists(false, "old")), None);
     assert_eq!(managed(&mut o, ServiceSight::Unknown("forbidden".into())), None);

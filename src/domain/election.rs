@@ -296,7 +296,7 @@ impl Election {
         self.failed_looks = 0;
         self.generation = generation;
         self.timing = match standing_ttl {
-            Some(ttl) => Timing::new(ttl, self.own.stop_grace()),
+            Some(ttl) => self.own.for_ttl(ttl),
             None => Ok(self.own),
         };
         self.saw(at, row);
@@ -364,7 +364,7 @@ impl Election {
             Some(true) | None => self.highest_version.max(take.term.version),
             Some(false) => self.highest_version,
         };
-        let Ok(timing) = Timing::new(take.ttl, self.own.stop_grace()) else { return };
+        let Ok(timing) = self.own.for_ttl(take.ttl) else { return };
         if won == Some(true) && at < timing.deadline(t0) {
             self.stays_away = None;
             self.phase = Phase::Leading(Term {

@@ -22,7 +22,7 @@ pub enum Rejection {
         "holder {holder} was made by another pod of the name {pod}: that one's UID begins with {expected}, this one's is {uid}"
     )]
     OtherUid { holder: String, pod: String, expected: String, uid: String },
-    #[error("holder {holder} names pod {pod}, which started after the lease was taken")]
+    #[error("holder {holder} names pod {pod}, which started after the lease was taken, or has not started")]
     StartedLater { holder: String, pod: String },
 }
 
@@ -40,22 +40,19 @@ pub fn pod_of<'p>(row: &LeaseRow, pods: &'p [Pod], selector: &Selector) -> Resul
     let holder = || row.holder.clone();
     // A program that was not told its pod's UID writes a process id, which is never that long: it
     // says no more than a foreign one.
-    let own = OwnFormat::parse(&row.holder).filter(|own| own.origin.len() == UID_PART).and_then(|own| {
-        let pod = pods.iter().find(|pod| pod.name == own.name)?;
-        Some((own, pod))
-    });
-    let pod = match own {
-        Some((own, pod)) if pod.uid.starts_with(own.origin) => pod,
-        Some((own, pod)) => {
-            return Err(Rejection::OtherUid {
-                holder: holder(),
-                pod: pod.name.clone(),
-                expected: own.origin.to_owned(),
-                uid: pod.uid.clone(),
-            });
-        }
+    let own = OwnFormat::parse(&row.holder).filter(|own| own.origin.len() == UID_PART);
+    let pod = match own.and_then(|own| pods.iter().find(|pod| pod.name == own.name)) {
+        Some(pod) => pod,
         None => foreign(row, pods)?,
     };
+    if let Some(own) = own.filter(|own| !pod.uid.starts_with(own.origin)) {
+        return Err(Rejection::OtherUid {
+            holder: holder(),
+            pod: pod.name.clone(),
+            expected: own.origin.to_owned(),
+            uid: pod.uid.clone(),
+        });
+    }
     if !selector.matches(&pod.labels) {
         return Err(Rejection::OutsideSelector { holder: holder(), pod: pod.name.clone() });
     }
@@ -68,10 +65,14 @@ pub fn pod_of<'p>(row: &LeaseRow, pods: &'p [Pod], selector: &Selector) -> Resul
 /// Programs with their own SQL write the pod's name, its name and something behind a separator, or its IP.
 fn foreign<'p>(row: &LeaseRow, pods: &'p [Pod]) -> Result<&'p Pod, Rejection> {
     let holder = row.holder.as_str();
-    let named = |pod: &Pod| {
-        holder
+    // In our own format the name is known to its end: when its pod is gone, a pod whose name is
+    // only the beginning of it is another one. (No pod's name holds an underscore.)
+    let whole = OwnFormat::parse(holder).map(|own| own.name).filter(|name| !name.contains('_'));
+    let named = |pod: &Pod| match whole {
+        Some(name) => pod.name == name,
+        None => holder
             .strip_prefix(pod.name.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(SEPARATORS))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(SEPARATORS)),
     };
     let longest = pods.iter().filter(|pod| named(pod)).map(|pod| pod.name.len()).max();
     let mut matches: Vec<&Pod> = match longest {
@@ -96,8 +97,10 @@ fn foreign<'p>(row: &LeaseRow, pods: &'p [Pod]) -> Result<&'p Pod, Rejection> {
     match matches.as_slice() {
         [] => Err(Rejection::NoSuchPod { holder: holder.to_owned() }),
         [pod] => {
-            // A pod of the same name that came after the lease is not the one that took it.
-            let later = pod.started.is_some_and(|started| started > row.lease_time + CLOCK_TOLERANCE);
+            // A pod of the same name that came after the lease is not the one that took it; nor is
+            // one that has not started yet.
+            let latest = row.lease_time.saturating_add(CLOCK_TOLERANCE);
+            let later = pod.started.is_none_or(|started| started > latest);
             if later {
                 Err(Rejection::StartedLater { holder: holder.to_owned(), pod: pod.name.clone() })
             } else {
@@ -165,6 +168,32 @@ mod tests {
     fn the_address_of_a_finished_pod_belongs_to_the_one_that_has_it_now() {
         let pods = [Pod { finished: true, ..pod("d-1") }, pod("d-2")];
         assert_eq!(judge("10.0.0.3:8080", &pods).unwrap(), "d-2");
+    }
+
+    #[test]
+    fn once_its_pod_is_gone_a_holder_of_our_own_format_is_no_pod_with_a_shorter_name() {
+        for holder in ["web-1_8b7e12c0_1f0c9a3d", "web-1_4711_1f0c9a3d"] {
+            let judged = judge(holder, &[pod("web"), pod("web-12")]);
+            assert!(matches!(judged, Err(Rejection::NoSuchPod { .. })), "{holder}: {judged:?}");
+        }
+        assert_eq!(judge("web-1_4711_1f0c9a3d", &[pod("web"), pod("web-1")]).unwrap(), "web-1");
+    }
+
+    #[test]
+    fn a_uid_counts_however_the_pod_was_found() {
+        assert_eq!(judge("10.0.0.3_8b7e12c0_1f0c9a3d", &[pod("d-1")]).unwrap(), "d-1");
+        assert!(matches!(
+            judge("10.0.0.3_deadbeef_1f0c9a3d", &[pod("d-1")]),
+            Err(Rejection::OtherUid { .. })
+        ));
+    }
+
+    #[test]
+    fn a_foreign_holder_is_no_pod_that_has_not_started_whatever_time_the_row_claims() {
+        let pending = Pod { started: None, ..pod("d-1") };
+        assert!(matches!(judge("d-1", &[pending]), Err(Rejection::StartedLater { .. })));
+        let row = LeaseRow { holder: "d-1".into(), lease_time: i64::MAX, renew_time: 1, version: 1, ttl: 30 };
+        assert!(pod_of(&row, &[pod("d-1")], &selector()).is_ok());
     }
 
     #[test]

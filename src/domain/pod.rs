@@ -65,6 +65,16 @@ impl Selector {
         self.0.iter().all(|requirement| requirement.matches(labels))
     }
 
+    /// The labels that every match carries, as far as a Service can say so too.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().filter_map(|requirement| match requirement {
+            Requirement::In(key, values) => {
+                Some((key.as_str(), values.first().filter(|_| values.len() == 1)?.as_str()))
+            }
+            _ => None,
+        })
+    }
+
     #[must_use]
     pub fn mentions(&self, key: &str) -> bool {
         self.0.iter().any(|requirement| requirement.key() == key)
@@ -107,6 +117,15 @@ impl Pod {
         self.annotations.get(&marks.version)?.parse().ok()
     }
 
+    /// Forgets the label key that the pod claims to have been stamped with, unless we may write it.
+    /// The annotation is anybody's to set, and a patch that also removes a forbidden key is refused
+    /// as a whole: the pod would keep the leader label, and nobody else could get it.
+    pub fn forget_forbidden_key(&mut self, marks: &Marks, allowed: impl Fn(&str) -> bool) {
+        if self.annotations.get(&marks.label).is_some_and(|key| !allowed(key)) {
+            self.annotations.remove(&marks.label);
+        }
+    }
+
     #[must_use]
     pub fn has_label(&self, key: &str, value: &str) -> bool {
         self.labels.get(key).is_some_and(|v| v == value)
@@ -136,6 +155,19 @@ mod tests {
         assert!(s(Requirement::Exists("app".into())).matches(&app));
         assert!(s(Requirement::DoesNotExist("other".into())).matches(&app));
         assert_eq!(Selector::new(vec![]), None);
+    }
+
+    #[test]
+    fn a_label_key_that_a_pod_only_claims_is_believed_when_it_may_be_written() {
+        let marks = Marks::of("a");
+        let claims =
+            |key: &str| Pod { annotations: labels(&[(marks.label.as_str(), key)]), ..Pod::default() };
+        let allowed = |key: &str| key.starts_with("example.org/");
+        for (key, kept) in [("example.org/role", true), ("pod-template-hash", false)] {
+            let mut pod = claims(key);
+            pod.forget_forbidden_key(&marks, allowed);
+            assert_eq!(pod.annotations.contains_key(&marks.label), kept, "{key}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! controller says can be tested.
 
 use super::conditions::{Condition, ConditionType, Phase, Reason, Truth};
-use super::decide::{Lead, Plan, holder_pod, service_selector};
+use super::decide::{Lead, Plan, holder_pod};
 use super::observed::{Observed, OnStoreUnreachable, RowSight, ServiceSight, Status, StoreSight};
 
 /// What became of a plan.
@@ -236,8 +236,7 @@ fn service_problem(o: &Observed, outcome: &Outcome) -> Option<Condition> {
             ),
         ),
         ServiceSight::Exists { selector, .. } if !service.managed => {
-            let wanted = service_selector(o);
-            let (key, value) = wanted.iter().next()?;
+            let (key, value) = (&o.desired.labels.key, &o.desired.labels.leader);
             (selector.get(key) != Some(value))
                 .then(|| {
                     c(

@@ -37,6 +37,8 @@ pub enum TimingError {
 pub struct Timing {
     ttl: u32,
     stop_grace: Duration,
+    /// Nobody chose the stop grace: with another ttl it is another one.
+    follows: bool,
 }
 
 impl Timing {
@@ -53,7 +55,29 @@ impl Timing {
         if stop_grace > most {
             return Err(TimingError::StopGraceTooLong { ttl, grace: stop_grace, most });
         }
-        Ok(Self { ttl, stop_grace })
+        Ok(Self { ttl, stop_grace, follows: false })
+    }
+
+    /// With the stop grace that is used when nobody chose one: 0.2 of the ttl, whatever it becomes.
+    ///
+    /// # Errors
+    /// [`TimingError`] when the ttl is outside its range.
+    pub fn with_default_grace(ttl: u32) -> Result<Self, TimingError> {
+        Ok(Self { follows: true, ..Self::new(ttl, seconds(ttl) / 5)? })
+    }
+
+    /// The stop grace, if somebody chose it.
+    #[must_use]
+    pub fn chosen_grace(&self) -> Option<Duration> {
+        (!self.follows).then_some(self.stop_grace)
+    }
+
+    /// The same participant's durations in a term with another ttl.
+    ///
+    /// # Errors
+    /// [`TimingError`] when the ttl and the chosen stop grace cannot work together.
+    pub fn for_ttl(&self, ttl: u32) -> Result<Self, TimingError> {
+        if self.follows { Self::with_default_grace(ttl) } else { Self::new(ttl, self.stop_grace) }
     }
 
     /// In whole seconds, as the row carries it.
@@ -148,6 +172,17 @@ mod tests {
             Timing::new(10, Duration::from_millis(3001)),
             Err(TimingError::StopGraceTooLong { most, .. }) if most == Duration::from_secs(3)
         ));
+    }
+
+    #[test]
+    fn a_stop_grace_that_nobody_chose_follows_the_ttl_of_the_resource() {
+        let default = Timing::with_default_grace(30).unwrap();
+        assert_eq!(default.stop_grace(), Duration::from_secs(6));
+        assert_eq!(default.for_ttl(5).unwrap().stop_grace(), Duration::from_secs(1));
+        assert_eq!(default.for_ttl(5).unwrap().for_ttl(30), Ok(default));
+        let chosen = Timing::new(30, Duration::from_secs(6)).unwrap();
+        assert_eq!(chosen.for_ttl(60).unwrap().stop_grace(), Duration::from_secs(6));
+        assert!(matches!(chosen.for_ttl(5), Err(TimingError::StopGraceTooLong { .. })));
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub(super) struct TermCell {
     deadline: AtomicU64,
     /// Boot clock, ns.
     abort: AtomicU64,
+    stop_grace: Duration,
     work: Mutex<Work>,
     changed: Notify,
     /// Told when there is work to watch.
@@ -51,6 +52,8 @@ impl TermCell {
             watchdog,
             deadline: AtomicU64::new(nanos(deadline)),
             abort: AtomicU64::new(nanos(abort)),
+            // By how much the one comes before the other, however often both are moved.
+            stop_grace: abort.saturating_sub(deadline),
             work: Mutex::default(),
             changed: Notify::new(),
         }
@@ -91,6 +94,11 @@ impl TermCell {
 
     pub(super) fn work_runs(&self) -> bool {
         self.lock().running > 0
+    }
+
+    /// Boot clock.
+    pub(super) fn now(&self) -> Moment {
+        self.clock.boot()
     }
 
     pub(super) fn aborts_at(&self) -> Moment {
@@ -150,6 +158,12 @@ impl Guard {
     #[must_use]
     pub fn valid_for(&self) -> Duration {
         self.cell.valid_for()
+    }
+
+    /// What is kept for stopping the work of this term.
+    #[must_use]
+    pub fn stop_grace(&self) -> Duration {
+        self.cell.stop_grace
     }
 
     #[must_use]

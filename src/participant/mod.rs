@@ -167,7 +167,8 @@ impl Builder {
         self
     }
 
-    /// What is kept for stopping the work, at most 0.3 of the ttl; default 0.2 of it.
+    /// What is kept for stopping the work, at most 0.3 of the ttl; default 0.2 of the ttl in force.
+    /// A participant whose own choice does not fit the ttl of a `ComponentLease` takes nothing.
     #[must_use]
     pub fn stop_grace(mut self, grace: Duration) -> Self {
         self.stop_grace = Some(grace);
@@ -202,7 +203,10 @@ impl Builder {
         let Self { store, component, name, origin, ttl, stop_grace, cooldown, clock, on_overrun } = self;
         let me = HolderId::compose(&name, &origin, fastrand::u32(..))?;
         let ttl_time = Duration::from_secs(u64::from(ttl));
-        let timing = Timing::new(ttl, stop_grace.unwrap_or(ttl_time / 5))?;
+        let timing = match stop_grace {
+            Some(grace) => Timing::new(ttl, grace),
+            None => Timing::with_default_grace(ttl),
+        }?;
         let cooldown = cooldown.unwrap_or(ttl_time);
 
         let shared = Arc::new(Shared::new(component.clone(), Arc::clone(&clock)));
@@ -221,6 +225,7 @@ impl Builder {
             problem: None,
             problem_said: Moment::ZERO,
             lock_wait: Duration::ZERO,
+            looked_at: Moment::ZERO,
             handle_gone: false,
             draining: false,
         };

@@ -15,7 +15,9 @@ use super::guard::{Guard, TermCell};
 use super::{Counters, View};
 use crate::clock::Clock;
 use crate::domain::election::{Looked, Term};
-use crate::domain::{Action, ComponentName, Election, Moment, Standing, StopReason, Take, TermKey};
+use crate::domain::{
+    Action, ComponentName, Election, Ineligible, Moment, Standing, StopReason, Take, TermKey,
+};
 use crate::store::{Hints, Outcome, Store, StoreError};
 
 /// What handle, guards and watchdog share with the loop.
@@ -70,6 +72,9 @@ pub(super) enum Command {
 
 /// Longest sleep of the loop: tokio's timers stand still in suspend, and the heartbeat must go on.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// Two looks are at least this far apart, however many hints come: whoever may connect to a PostgreSQL
+/// database may notify, and all participants would look without end.
+const LEAST_PAUSE: Duration = Duration::from_millis(20);
 /// How often a problem that lasts is said again.
 const PROBLEM_SAID_AGAIN: Duration = Duration::from_secs(60);
 
@@ -83,6 +88,7 @@ pub(super) struct Runner {
     pub(super) problem: Option<String>,
     pub(super) problem_said: Moment,
     pub(super) lock_wait: Duration,
+    pub(super) looked_at: Moment,
     pub(super) handle_gone: bool,
     pub(super) draining: bool,
 }
@@ -127,12 +133,23 @@ impl Runner {
             }
         };
         let at = self.now();
+        self.looked_at = at;
         match looked {
             Some(Ok(looked)) => {
                 Counters::count(&self.shared.counters.looks);
                 self.problem(None);
                 self.saw(&looked);
+                let before = self.election.ineligible(at);
                 self.election.looked(at, looked, fastrand::f64());
+                let component = &self.shared.component;
+                match (self.election.ineligible(at), before) {
+                    (Some(Ineligible::Timing(_)), Some(Ineligible::Timing(_))) => {}
+                    (Some(Ineligible::Timing(error)), _) => {
+                        warn!(%component, %error, "the ttl of the ComponentLease does not fit this participant: it takes nothing");
+                    }
+                    (_, Some(Ineligible::Timing(_))) => info!(%component, "the ttl fits again"),
+                    _ => {}
+                }
             }
             Some(Err(error)) => {
                 Counters::count(&self.shared.counters.looks_failed);
@@ -234,7 +251,7 @@ impl Runner {
         tokio::select! {
             () = tokio::time::sleep(limit) => {}
             () = self.hints.next_for(self.shared.component.as_str()), if following => {
-                self.election.hinted(self.shared.clock.boot());
+                self.election.hinted(self.shared.clock.boot().max(self.looked_at + LEAST_PAUSE));
             }
             command = self.commands.recv(), if !self.handle_gone => self.heard(command),
         }

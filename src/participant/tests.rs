@@ -184,6 +184,32 @@ async fn work_that_does_not_stop_is_ended_by_the_watchdog_even_when_every_worker
     assert!(!first.is_leader());
 }
 
+#[test]
+fn work_that_outlives_its_participant_and_runtime_is_still_ended() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let leadership = runtime.block_on(async {
+        let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+        let builder = Participant::builder(store, Rig::component()).ttl(1);
+        let participant =
+            builder.on_overrun(move |overrun| tell.send(overrun.version).unwrap()).start().unwrap();
+        participant.lead().await.unwrap()
+    });
+    drop(runtime);
+    assert!(!leadership.guard().is_valid());
+    assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_grace_that_nobody_chose_fits_every_ttl_of_a_resource() {
+    let rig = Rig::new();
+    rig.store.set_intent(&Rig::component(), StandingIntent { ttl: 5 }).await.unwrap();
+    let participant = rig.builder("a").ttl(30).start().unwrap();
+    let leadership = participant.lead().await.unwrap();
+    assert_eq!(leadership.guard().stop_grace(), Duration::from_secs(1));
+    assert_eq!(rig.row().await.ttl, 5);
+}
+
 #[tokio::test]
 async fn a_stop_grace_that_cannot_fit_is_refused_at_the_start() {
     let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));

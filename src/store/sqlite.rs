@@ -238,7 +238,7 @@ impl Store for SqliteStore {
 
     fn hints(&self) -> Hints {
         let place = self.place.clone();
-        Hints::fed_by(move |sender| hints::watch(place, sender))
+        Hints::fed_by(move |sender| hints::watch(place, sender)).of_every_commit()
     }
 
     fn limit_lock_wait(&self, limit: Duration) {

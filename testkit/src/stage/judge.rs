@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::TTL;
 use super::client::{Answer, Said};
 use super::rows::Change;
 use crate::control_plane::{Duplicate, LabelChange};
@@ -20,6 +21,8 @@ struct Term {
     seen: Instant,
     /// It was over then for certain; `None` while it lasts.
     over: Option<Instant>,
+    /// It began on a row that nobody had renewed for a ttl.
+    seized: bool,
 }
 
 /// What there is to say about a run.
@@ -78,7 +81,8 @@ fn terms(rows: &[Change]) -> Vec<Term> {
         }
         if let Some(pod) = change.row.pod() {
             let (pod, version) = (pod.to_owned(), change.row.version);
-            terms.push(Term { pod, version, after: change.after, seen: change.seen, over: None });
+            let seized = change.idle.is_some_and(|idle| idle.as_secs() >= TTL.unsigned_abs());
+            terms.push(Term { pod, version, after: change.after, seen: change.seen, over: None, seized });
         }
     }
     terms
@@ -134,7 +138,8 @@ pub struct Handover {
     pub from: String,
     pub to: String,
     pub version: i64,
-    /// When the old leader's row was first seen empty; `None` when it ran out.
+    /// When the old leader's row was first seen empty, or taken if that was the sooner; `None` when
+    /// it ran out.
     pub released: Option<Instant>,
     pub row: Instant,
     pub label: Option<Instant>,
@@ -172,7 +177,7 @@ pub fn handovers(
                 from: old.pod.clone(),
                 to: new.pod.clone(),
                 version: new.version,
-                released: emptied.map(|change| change.seen),
+                released: emptied.map(|change| change.seen).or((!new.seized).then_some(new.seen)),
                 row: new.seen,
                 label: label.map(|event| event.at),
                 answer,
@@ -199,7 +204,7 @@ mod tests {
         fn row(&self, ms: u64, holder: &str, version: i64) -> Change {
             let holder =
                 if holder.is_empty() { String::new() } else { format!("{holder}_8b7e12c0_1f0c9a3d") };
-            Change { after: self.at(ms - 5), seen: self.at(ms), row: Row { holder, version } }
+            Change { after: self.at(ms - 5), seen: self.at(ms), row: Row { holder, version }, idle: None }
         }
 
         fn answer(&self, ms: u64, pod: &str, version: i64) -> Answer {
@@ -289,6 +294,12 @@ mod tests {
         assert_eq!((one.from.as_str(), one.to.as_str(), one.version), ("a", "b", 2));
         assert_eq!((one.released, one.row, one.label), (Some(s.at(200)), s.at(300), Some(s.at(320))));
         assert_eq!((one.answer, one.silence), (Some(s.at(343)), Some(Duration::from_millis(150))));
+        // A release and a take between two looks; and a lease that ran out.
+        for (idle, released) in [(400, Some(s.at(300))), (5_000, None)] {
+            let mut history = vec![s.row(100, "a", 1), s.row(300, "b", 2)];
+            history[1].idle = Some(Duration::from_millis(idle));
+            assert_eq!(handovers(s.at(150), &answers, &history, &pods)[0].released, released);
+        }
         assert!(handovers(s.at(310), &answers, &history(&s), &pods).is_empty());
     }
 }

@@ -47,6 +47,17 @@ pub struct Change {
     /// When the answer came that showed it as it is.
     pub seen: Instant,
     pub row: Row,
+    /// For a new term: how long nobody had renewed the row when it was taken, by the database's
+    /// clock. A ttl at least when it was seized, less when it had been released: the time between a
+    /// release and the next take may be too short to be seen.
+    pub idle: Option<Duration>,
+}
+
+/// What is in the table.
+struct Sight {
+    row: Row,
+    lease_time: i64,
+    renew_time: i64,
 }
 
 enum Session {
@@ -65,16 +76,23 @@ impl Session {
         })
     }
 
-    async fn look(&mut self, component: &str) -> Result<Option<Row>> {
-        const LOOK: &str = "SELECT holder_id, version FROM component_lease WHERE component_name = $1";
+    async fn look(&mut self, component: &str) -> Result<Option<Sight>> {
+        const LOOK: &str = "SELECT holder_id, version, lease_time, renew_time FROM component_lease \
+                            WHERE component_name = $1";
         Ok(match self {
             Self::Sqlite(session) => {
                 let row = sqlx::query(LOOK).bind(component).fetch_optional(session).await?;
-                row.map(|row| Row { holder: row.get(0), version: row.get(1) })
+                row.map(|row| {
+                    let found = Row { holder: row.get(0), version: row.get(1) };
+                    Sight { row: found, lease_time: row.get(2), renew_time: row.get(3) }
+                })
             }
             Self::Postgres(session) => {
                 let row = sqlx::query(LOOK).bind(component).fetch_optional(session).await?;
-                row.map(|row| Row { holder: row.get(0), version: row.get(1) })
+                row.map(|row| {
+                    let found = Row { holder: row.get(0), version: row.get(1) };
+                    Sight { row: found, lease_time: row.get(2), renew_time: row.get(3) }
+                })
             }
         })
     }
@@ -85,7 +103,7 @@ impl Session {
 /// # Errors
 /// When the database does not answer.
 pub async fn look(place: &Place, component: &str) -> Result<Option<Row>> {
-    Session::open(place).await?.look(component).await
+    Ok(Session::open(place).await?.look(component).await?.map(|sight| sight.row))
 }
 
 /// The ttl that the controller has told the participants of a component, in seconds.
@@ -153,6 +171,8 @@ impl Drop for Rows {
 async fn keep_looking(state: Arc<Mutex<Vec<Change>>>, place: Place, session: Session, component: String) {
     let mut session = Some(session);
     let mut before = Instant::now();
+    // When a holder was last seen to renew; a release writes 0.
+    let mut renewed = None;
     loop {
         let asked = Instant::now();
         let looked = match &mut session {
@@ -163,12 +183,17 @@ async fn keep_looking(state: Arc<Mutex<Vec<Change>>>, place: Place, session: Ses
             }),
         };
         match looked {
-            Ok(Some(row)) => {
+            Ok(Some(sight)) => {
                 let mut changes = lock(&state);
-                if let Some(row) = row
-                    && changes.last().is_none_or(|last| last.row != row)
-                {
-                    changes.push(Change { after: before, seen: Instant::now(), row });
+                if let Some(Sight { row, lease_time, renew_time }) = sight {
+                    if changes.last().is_none_or(|last| last.row != row) {
+                        let idle = renewed.filter(|_| !row.holder.is_empty()).map(|last| lease_time - last);
+                        let idle = idle.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
+                        changes.push(Change { after: before, seen: Instant::now(), row, idle });
+                    }
+                    if renew_time > 0 {
+                        renewed = Some(renew_time);
+                    }
                 }
                 before = asked;
             }

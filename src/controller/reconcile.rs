@@ -148,11 +148,24 @@ async fn reconcile_valid(
     scope: &Scope,
     context: &Context,
 ) -> Result<Action, Error> {
-    let mut row_confirmed = false;
     for _ in 0..PASSES {
+        if !scope.caught_up().await {
+            return Err(Error::WatchBehind);
+        }
         let before = context.status_before(lease);
-        let observed = observe(lease, before.as_ref(), desired, scope, context, row_confirmed);
-        match decide(&observed) {
+        let mut observed = observe(lease, before.as_ref(), desired, scope, context);
+        let mut decision = decide(&observed);
+        if matches!(decision, Decision::LookAgain) {
+            debug!(object = lease.name_any(), "a pod knows of a later version; looking at the row again");
+            if !context.rows.look_again().await {
+                return Err(Error::Stale);
+            }
+            // For these very pods: a pod that is seen later may know of a version later still.
+            (observed.store, observed.row, observed.now) = context.rows.sight(desired.component.as_str());
+            observed.row_confirmed = true;
+            decision = decide(&observed);
+        }
+        match decision {
             Decision::Conflict(by) => {
                 let status = report_conflict(&observed, &by);
                 let first = observed.memory.phase != Some(Phase::Conflict);
@@ -162,13 +175,8 @@ async fn reconcile_valid(
                 record(&context.recorder, lease, events).await;
                 return Ok(Action::await_change());
             }
-            Decision::LookAgain => {
-                debug!(object = lease.name_any(), "a pod knows of a later version; looking at the row again");
-                row_confirmed = context.rows.look_again().await;
-                if !row_confirmed {
-                    return Err(Error::Stale);
-                }
-            }
+            // Never after a look; and if it were, the next pass begins with a newer one.
+            Decision::LookAgain => {}
             Decision::Act(plan) => {
                 let outcome = apply(&context.client, scope, lease, &plan).await;
                 if outcome.conflict {
@@ -212,7 +220,6 @@ fn observe(
     desired: &Desired,
     scope: &Scope,
     context: &Context,
-    row_confirmed: bool,
 ) -> Observed {
     let (store, row, now) = context.rows.sight(desired.component.as_str());
     let memory = api::memory(lease, before);
@@ -226,7 +233,7 @@ fn observe(
         claim: claim(lease, desired, context, pods.as_deref().unwrap_or(&[])),
         store,
         row,
-        row_confirmed,
+        row_confirmed: false,
         service: scope.service_of(desired),
         pods,
         now,

@@ -4,7 +4,7 @@
 use kube::ResourceExt as _;
 
 use super::reconcile::Context;
-use crate::api::{self, ComponentLease};
+use crate::api::ComponentLease;
 use crate::domain::conditions::Phase;
 use crate::domain::observed::{Claim, Desired};
 use crate::domain::pod::{PREFIX, Pod};
@@ -55,7 +55,8 @@ pub(super) fn claim(lease: &ComponentLease, desired: &Desired, context: &Context
         if !contend(lease, other) || other.uid() == lease.uid() || age(other) > mine {
             continue;
         }
-        let Ok(theirs) = api::desired(other, &context.allowed_prefixes) else { continue };
+        let theirs = context.desired(other);
+        let Ok(theirs) = theirs.as_ref() else { continue };
         let who = format!("{}/{}", theirs.namespace, theirs.name);
         if theirs.component == desired.component {
             return Claim::Taken(format!(

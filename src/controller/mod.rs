@@ -169,6 +169,7 @@ impl Controller {
             allowed_prefixes: allowed_label_prefixes,
             election,
             written: Mutex::default(),
+            wanted: Mutex::default(),
             clock: Arc::clone(&clock),
         };
         let shared = Shared { sweep: Notify::new(), gone: Mutex::default(), beat: Mutex::new(clock.boot()) };
@@ -276,11 +277,13 @@ async fn watch(
             shared.sweep.notify_one();
         }
         Seen::Anew => {
+            trigger.forget_pods();
             trigger.scope(&namespaces);
             shared.sweep.notify_one();
         }
-        Seen::Pod(pod) => {
-            if trigger.pod(&namespaces, pod) {
+        Seen::Pod(pod) | Seen::PodGone(pod) => {
+            let gone = matches!(seen, Seen::PodGone(_));
+            if trigger.pod(&namespaces, pod, gone) {
                 shared.sweep.notify_one();
             }
         }

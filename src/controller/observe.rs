@@ -20,8 +20,8 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::api::ComponentLease;
-use crate::domain::observed::{Desired, Pods, ServicePort, ServiceSight};
-use crate::domain::pod::Pod;
+use crate::domain::observed::{Desired, LabelScheme, Pods, ServicePort, ServiceSight};
+use crate::domain::pod::{Marks, Pod};
 
 const LEASES: &str = "componentleases";
 const PODS: &str = "pods";
@@ -31,6 +31,9 @@ const SERVICES: &str = "services";
 pub(super) type Lease = DeserializeGuard<ComponentLease>;
 pub(super) type LeaseRef = ObjectRef<Lease>;
 
+/// A pod, and how it was answered; `None` is gone.
+type Fresh = (ObjectRef<KubePod>, Option<KubePod>);
+
 /// One watched namespace, or all of them.
 pub(super) struct Scope {
     pub(super) leases: Store<Lease>,
@@ -38,7 +41,7 @@ pub(super) struct Scope {
     pub(super) services: Store<Service>,
     trouble: Mutex<HashMap<&'static str, Trouble>>,
     /// Pods as a patch or a fresh read answered them, until the watch has caught up; `None` is gone.
-    fresh: Mutex<HashMap<String, (ObjectRef<KubePod>, Option<KubePod>)>>,
+    fresh: Mutex<HashMap<String, Fresh>>,
 }
 
 /// Why a kind cannot be watched.
@@ -57,6 +60,7 @@ pub(super) enum Seen<'a> {
     /// A kind was listed anew, or cannot be: everything is to be looked at.
     Anew,
     Pod(&'a KubePod),
+    PodGone(&'a KubePod),
     Service(&'a Service),
 }
 
@@ -104,7 +108,8 @@ impl Scope {
                 pods,
                 p,
                 |event| match event {
-                    Event::Apply(pod) | Event::Delete(pod) => seen(Seen::Pod(pod)),
+                    Event::Apply(pod) => seen(Seen::Pod(pod)),
+                    Event::Delete(pod) => seen(Seen::PodGone(pod)),
                     Event::InitDone => seen(Seen::Anew),
                     Event::Init | Event::InitApply(_) => {}
                 },
@@ -215,21 +220,36 @@ impl Scope {
             .collect()
     }
 
-    /// Every pod of the resource's namespace: a holder may name one that is no candidate, and a pod
-    /// outside the selector may carry our label. Both are to be said.
-    pub(super) fn pods_of(&self, desired: &Desired) -> Pods {
+    /// The pods that concern a resource: its candidates, those that carry marks of it, and those that
+    /// its holder may name. A holder may be no candidate, and a pod outside the selector may carry
+    /// our label. Both are to be said.
+    pub(super) fn pods_of(&self, desired: &Desired, applied: Option<&LabelScheme>, holder: &str) -> Pods {
         let listed = self.listed()[1].1;
         if let Some(trouble) = self.unknown(PODS, listed) {
             return Err(trouble);
         }
         let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = |pod: &KubePod| pod.metadata.namespace.as_deref() == Some(desired.namespace.as_str());
-        let newest = |cached: &Arc<KubePod>| match cached.uid().and_then(|uid| fresh.get(&uid)) {
-            Some((_, None)) => None,
-            Some((_, Some(known))) if newer_than(known, cached) => Some(pod(known)),
-            _ => Some(pod(cached)),
+        let version = Marks::of(&desired.name).version;
+        let named = |pod: &KubePod| {
+            let ips = pod.status.as_ref().and_then(|status| status.pod_ips.as_ref());
+            pod.metadata.name.as_deref().is_some_and(|name| holder.starts_with(name))
+                || ips.into_iter().flatten().any(|ip| holder.starts_with(&ip.ip))
         };
-        let mut pods: Vec<Pod> = self.pods.state_filter(here).iter().filter_map(newest).collect();
+        // Only these are copied: a namespace may have thousands.
+        let concerns = |pod: &KubePod| {
+            desired.selector.matches(pod.labels())
+                || pod.annotations().contains_key(&version)
+                || pod.labels().contains_key(&desired.labels.key)
+                || applied.is_some_and(|applied| pod.labels().contains_key(&applied.key))
+                || named(pod)
+        };
+        let here = |pod: &KubePod| pod.metadata.namespace.as_deref() == Some(desired.namespace.as_str());
+        let newest = |cached: Arc<KubePod>| match cached.uid().and_then(|uid| fresh.get(&uid)) {
+            Some((_, None)) => None,
+            Some((_, Some(known))) if newer_than(known, &cached) => concerns(known).then(|| pod(known)),
+            _ => concerns(&cached).then(|| pod(&cached)),
+        };
+        let mut pods: Vec<Pod> = self.pods.state_filter(here).into_iter().filter_map(newest).collect();
         // So that plans are repeatable.
         pods.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(pods)

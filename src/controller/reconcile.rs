@@ -17,12 +17,12 @@ use super::observe::{Lease, Scope};
 use super::report::{record, write_status};
 use super::retry::Retry;
 use super::rows::Rows;
-use crate::api::{self, ComponentLease, ComponentLeaseStatus};
+use crate::api::{self, ComponentLease, ComponentLeaseStatus, InvalidSpec};
 use crate::clock::Clock;
 use crate::domain::ComponentName;
 use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Reason, Truth};
 use crate::domain::decide::{Decision, Event, decide};
-use crate::domain::observed::{Desired, Observed, Status, StoreSight};
+use crate::domain::observed::{Desired, Observed, RowSight, Status, StoreSight};
 use crate::domain::report::{report, report_conflict};
 use crate::participant::Participant;
 use crate::store::StandingIntent;
@@ -31,6 +31,9 @@ use crate::store::StandingIntent;
 const PASSES: usize = 5;
 /// How long after a failure the ttl is passed on to the participants again.
 const INTENT_RETRY: Duration = Duration::from_secs(5);
+
+/// What a generation of a resource asks for.
+type Wanted = (Option<i64>, Arc<Result<Desired, InvalidSpec>>);
 
 /// What every reconcile has at hand.
 pub(super) struct Context {
@@ -46,6 +49,8 @@ pub(super) struct Context {
     pub(super) election: Option<Arc<Participant>>,
     /// Statuses as they were last written, until the watch has caught up.
     pub(super) written: Mutex<HashMap<String, ComponentLease>>,
+    /// By UID, what a generation of a resource asks for.
+    pub(super) wanted: Mutex<HashMap<String, Wanted>>,
 }
 
 impl Context {
@@ -72,8 +77,24 @@ impl Context {
         }
     }
 
+    /// What the resource asks for. Remembered by generation: with every change of a pod all
+    /// resources of its namespace are asked.
+    pub(super) fn desired(&self, lease: &ComponentLease) -> Arc<Result<Desired, InvalidSpec>> {
+        let uid = lease.metadata.uid.as_deref().unwrap_or_default();
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        match wanted.get(uid) {
+            Some((generation, desired)) if *generation == lease.metadata.generation => Arc::clone(desired),
+            _ => {
+                let desired = Arc::new(api::desired(lease, &self.allowed_prefixes));
+                wanted.insert(uid.to_owned(), (lease.metadata.generation, Arc::clone(&desired)));
+                desired
+            }
+        }
+    }
+
     pub(super) fn forget(&self, gone: &Lease) {
         let uid = gone.uid().unwrap_or_default();
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
     }
 
@@ -96,8 +117,8 @@ pub(super) async fn reconcile(
     }
     let name = format!("{}/{}", lease.namespace().unwrap_or_default(), lease.name_any());
     let outcome = match &lease.0 {
-        Ok(lease) => match api::desired(lease, &context.allowed_prefixes) {
-            Ok(desired) => reconcile_valid(lease, &desired, &scope, &context).await,
+        Ok(lease) => match context.desired(lease).as_ref() {
+            Ok(desired) => reconcile_valid(lease, desired, &scope, &context).await,
             Err(invalid) => report_invalid(lease, &invalid.to_string(), &context).await,
         },
         Err(unreadable) => {
@@ -197,9 +218,14 @@ fn observe(
     row_confirmed: bool,
 ) -> Observed {
     let (store, row, now) = context.rows.sight(desired.component.as_str());
-    let pods = scope.pods_of(desired);
+    let memory = api::memory(lease, before);
+    let holder = match &row {
+        RowSight::Seen { row: Some(row), .. } => row.holder.as_str(),
+        _ => "",
+    };
+    let pods = scope.pods_of(desired, memory.applied.as_ref(), holder);
     Observed {
-        memory: api::memory(lease, before),
+        memory,
         claim: claim(lease, desired, context, pods.as_deref().unwrap_or(&[])),
         store,
         row,

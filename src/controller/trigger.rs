@@ -1,28 +1,74 @@
 //! Which resources does a change concern? They are queued; a resource that is queued twice is
 //! reconciled once.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::{Pod as KubePod, Service};
-use kube::ResourceExt as _;
+use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::mpsc;
 
 use super::claims;
 use super::observe::{self, Lease, LeaseRef, Scope};
 use super::reconcile::Context;
-use crate::api;
-use crate::domain::pod::Marks;
+use crate::domain::observed::Desired;
+use crate::domain::pod::{Marks, Pod, default_label_key};
 
 pub(super) struct Trigger {
     context: Arc<Context>,
     /// One for each scope, in the same order.
     queues: Vec<mpsc::UnboundedSender<LeaseRef>>,
+    /// By UID, pods as they were last seen.
+    pods: Mutex<HashMap<String, Pod>>,
+}
+
+/// What is different about a pod. Of the many leases that one pod may compete for, a patch of ours
+/// concerns one, and most of what a kubelet writes concerns none.
+enum Changes {
+    Everything,
+    Keys { labels: BTreeSet<String>, annotations: BTreeSet<String> },
+}
+
+fn differing(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let keys = old.keys().chain(new.keys());
+    keys.filter(|key| old.get(*key) != new.get(*key)).cloned().collect()
+}
+
+impl Changes {
+    fn between(old: &Pod, new: &Pod) -> Self {
+        let same = |pod: &Pod| Pod {
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            resource_version: String::new(),
+            ..pod.clone()
+        };
+        if same(old) != same(new) {
+            return Self::Everything;
+        }
+        Self::Keys {
+            labels: differing(&old.labels, &new.labels),
+            annotations: differing(&old.annotations, &new.annotations),
+        }
+    }
+
+    fn is_nothing(&self) -> bool {
+        matches!(self, Self::Keys { labels, annotations } if labels.is_empty() && annotations.is_empty())
+    }
+
+    fn concern(&self, desired: &Desired) -> bool {
+        let Self::Keys { labels, annotations } = self else { return true };
+        let marks = Marks::of(&desired.name);
+        labels.contains(&desired.labels.key)
+            || labels.contains(&default_label_key(&desired.name))
+            || annotations.contains(&marks.version)
+            || annotations.contains(&marks.label)
+            || labels.iter().any(|key| desired.selector.mentions(key))
+    }
 }
 
 impl Trigger {
     pub(super) fn new(context: Arc<Context>, queues: Vec<mpsc::UnboundedSender<LeaseRef>>) -> Self {
-        Self { context, queues }
+        Self { context, queues, pods: Mutex::default() }
     }
 
     fn queue_where(&self, wanted: impl Fn(&Scope, &Lease) -> bool) {
@@ -77,25 +123,45 @@ impl Trigger {
         });
     }
 
-    /// Whether the pod also carries marks of a resource that does not exist.
-    pub(super) fn pod(&self, scope: &Arc<Scope>, pod: &KubePod) -> bool {
-        let seen = observe::pod(pod);
+    /// A pod has changed, or is gone. Whether it also carries marks of a resource that does not exist.
+    pub(super) fn pod(&self, scope: &Arc<Scope>, pod: &KubePod, gone: bool) -> bool {
+        let new = observe::pod(pod);
+        let old = {
+            let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+            if gone { pods.remove(&new.uid) } else { pods.insert(new.uid.clone(), new.clone()) }
+        };
+        let changes = match (&old, gone) {
+            (Some(old), false) => Changes::between(old, &new),
+            _ => Changes::Everything,
+        };
         let namespace = pod.namespace();
-        let mut owners: Vec<&str> = Marks::stamps(&seen).map(|(lease, _)| lease).collect();
-        self.queue_where(|_, lease| {
-            if lease.namespace() != namespace {
-                return false;
-            }
-            let Ok(lease) = &lease.0 else { return false };
-            let Ok(desired) = api::desired(lease, &self.context.allowed_prefixes) else { return false };
-            let label = seen.labels.contains_key(&desired.labels.key);
-            label || owners.contains(&desired.name.as_str()) || desired.selector.matches(&seen.labels)
-        });
+        let mut owners: Vec<&str> = Marks::stamps(&new).map(|(lease, _)| lease).collect();
+        if !changes.is_nothing() {
+            self.queue_where(|_, lease| {
+                if lease.meta().namespace != namespace {
+                    return false;
+                }
+                let Ok(lease) = &lease.0 else { return false };
+                let desired = self.context.desired(lease);
+                let Ok(desired) = desired.as_ref() else { return false };
+                let concerns = |pod: &Pod| {
+                    pod.labels.contains_key(&desired.labels.key)
+                        || pod.annotations.contains_key(&Marks::of(&desired.name).version)
+                        || desired.selector.matches(&pod.labels)
+                };
+                changes.concern(desired) && (concerns(&new) || old.as_ref().is_some_and(concerns))
+            });
+        }
         owners.retain(|lease| {
             let reference = LeaseRef::new(lease).within(namespace.as_deref().unwrap_or_default());
             scope.leases.get(&reference).is_none()
         });
         !owners.is_empty()
+    }
+
+    /// The pods were listed anew.
+    pub(super) fn forget_pods(&self) {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     pub(super) fn service(&self, scope: &Arc<Scope>, service: &Service) {

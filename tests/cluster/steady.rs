@@ -1,0 +1,158 @@
+//! What a thousand leases cost while nothing happens.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use component_lease::store::{Source, migrate, open};
+use component_lease_testkit::control_plane::FakePod;
+use component_lease_testkit::{postgres, wait};
+use futures::{StreamExt as _, TryStreamExt as _};
+use kube::api::ListParams;
+
+use crate::support::controller::{config, election};
+use crate::support::objects::{condition, lease};
+use crate::support::{LONG, Replica, Rows, Site};
+
+const LEASES: usize = 1000;
+/// Each has two pods, which compete for `LEASES / APPS` components.
+const APPS: usize = 50;
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn name(number: usize) -> String {
+    format!("lease-{number:04}")
+}
+
+/// Renews all rows every ten seconds or so, in a runtime of its own, until told to end.
+struct Renewals {
+    end: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<Result<()>>>,
+}
+
+impl Renewals {
+    fn begin(rows: Arc<Rows>) -> Self {
+        let end = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&end);
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let mut ticks = tokio::time::interval(Duration::from_millis(100));
+                for turn in 0.. {
+                    ticks.tick().await;
+                    for number in 0..LEASES / 100 {
+                        if stop.load(Ordering::Relaxed) {
+                            return Ok(());
+                        }
+                        rows.renew(&name((turn * LEASES / 100 + number) % LEASES)).await?;
+                    }
+                }
+                Ok(())
+            })
+        });
+        Self { end, thread: Some(thread) }
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.end.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().context("it runs")?;
+        thread.join().map_err(|_| anyhow::anyhow!("the renewals panicked"))?
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query_a_second() -> Result<()> {
+    let database = postgres::shared().await?.fresh_database().await?;
+    migrate(&Source::url(&database.url)).await?;
+    let participants = Arc::new(Rows::on(open(Source::url(&database.url), "participants")?));
+
+    let mut site = Site::new("steady").await?;
+    site.rows = Arc::new(Rows::on(open(Source::url(&database.url), "controller")?));
+    let pods: Vec<_> =
+        (0..APPS * 2).map(|n| FakePod::new(&format!("pod-{n}"), &format!("app-{}", n / 2))).collect();
+    site.plane.fake_pods(site.name(), &pods).await?;
+    let uids = site.pods().list(&ListParams::default()).await?;
+    let uid = |pod: &str| {
+        let found = uids.iter().find(|p| p.metadata.name.as_deref() == Some(pod));
+        found.and_then(|p| p.metadata.uid.clone()).context("a pod without UID")
+    };
+    let resources = futures::stream::iter(0..LEASES)
+        .map(async |number| site.make_lease(&lease(&name(number), &format!("app-{}", number % APPS))).await);
+    resources.buffer_unordered(32).try_for_each(|_| async { Ok(()) }).await?;
+    for number in 0..LEASES {
+        let pod = format!("pod-{}", number % APPS * 2);
+        let holder = format!("{pod}_{}_{number:08x}", &uid(&pod)?[..8]);
+        participants.take(&name(number), &holder, LONG).await?;
+    }
+    let renewals = Renewals::begin(Arc::clone(&participants));
+
+    let mut config = config(&site, "only");
+    config.election = Some(election(&site));
+    let controller = Replica::start_with(&site, config).await?;
+    // Some five thousand writes; how long they take is not what is tested here.
+    wait::until(Duration::from_secs(300), "a thousand resources are ready", async || {
+        let all = site.leases().list(&ListParams::default()).await?;
+        let ready = |l: &&_| condition(l, "Ready").is_some_and(|c| c.status == "True");
+        let count = all.iter().filter(ready).count();
+        if count < LEASES {
+            // Listing them costs the API server as much as fifty writes.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        ensure!(count == LEASES, "{count} are");
+        Ok(Some(()))
+    })
+    .await?;
+    // The last Events and copies of the floor are on their way.
+    let account = format!("system:serviceaccount:{}:component-lease", site.name());
+    let writes = |mark| -> Result<Vec<_>> {
+        let all = site.plane.writes_since(mark)?;
+        Ok(all.into_iter().filter(|write| write.user == account).collect())
+    };
+    wait::until(Duration::from_secs(60), "two quiet seconds", async || {
+        let mark = site.plane.audit_mark()?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let noise: Vec<_> = writes(mark)?.into_iter().filter(|w| w.resource != "leases").collect();
+        ensure!(noise.is_empty(), "{} writes, {:?}", noise.len(), noise.first());
+        Ok(Some(()))
+    })
+    .await?;
+
+    // Looks for all rows, renewals, and whatever else there is.
+    let count = async || -> Result<[u64; 3]> {
+        let looks = database.statements("%FULL JOIN component_lease_intent%").await?;
+        let renewals = database.statements("%SET renew_time = greatest%AND holder_id%").await?;
+        let others = database
+            .psql(
+                "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements
+                 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+                   AND query NOT LIKE '%FULL JOIN component_lease_intent%'
+                   AND query NOT LIKE '%SET renew_time = greatest%AND holder_id%'
+                   AND query NOT LIKE '%pg_stat_statements%' AND query NOT LIKE 'SET client_min_messages%'",
+            )
+            .await?;
+        Ok([looks, renewals, others.trim().parse()?])
+    };
+    let (mark, asked) = (site.plane.audit_mark()?, site.rows.asked());
+    let before = count().await?;
+    tokio::time::sleep(MINUTE).await;
+    let after = count().await?;
+    let (elections, rest): (Vec<_>, Vec<_>) =
+        writes(mark)?.into_iter().partition(|write| write.resource == "leases");
+    let asked = site.rows.asked() - asked;
+    let [looks, renewed, others] = [0, 1, 2].map(|n: usize| after[n] - before[n]);
+    renewals.finish()?;
+    drop(controller);
+    println!(
+        "{LEASES} resources, {MINUTE:?}: {} API writes beside {} of the election Lease; {asked} looks by the \
+         controller; in the database {looks} looks, {renewed} renewals, {others} other statements",
+        rest.len(),
+        elections.len(),
+    );
+    ensure!(rest.is_empty(), "{} writes in a minute of nothing: {rest:?}", rest.len());
+    ensure!(!elections.is_empty(), "not even the election Lease was written: the filter sees nothing");
+    ensure!((50..=61).contains(&asked), "{asked} looks in a minute");
+    ensure!((50..=61).contains(&looks), "{looks} looks counted by the database");
+    ensure!(others == 0, "{others} other statements");
+    ensure!(renewed > 4000, "only {renewed} renewals: the rows did not renew");
+    Ok(())
+}

@@ -32,6 +32,9 @@ const SERVICES: &str = "services";
 pub(super) type Lease = DeserializeGuard<ComponentLease>;
 pub(super) type LeaseRef = ObjectRef<Lease>;
 
+/// A pod, and how it was answered; `None` is gone.
+type Fresh = (ObjectRef<KubePod>, Option<KubePod>);
+
 /// One watched namespace, or all of them.
 pub(super) struct Scope {
     pub(super) leases: Store<Lease>,
@@ -39,7 +42,7 @@ pub(super) struct Scope {
     pub(super) services: Store<Service>,
     trouble: Mutex<HashMap<&'static str, Trouble>>,
     /// Pods as a patch or a fresh read answered them, until the watch has caught up; `None` is gone.
-    fresh: Mutex<HashMap<String, (ObjectRef<KubePod>, Option<KubePod>)>>,
+    fresh: Mutex<HashMap<String, Fresh>>,
     /// Told after each event of the pods' watch.
     pods_seen: Notify,
 }

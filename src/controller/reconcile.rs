@@ -32,6 +32,9 @@ const PASSES: usize = 5;
 /// How long after a failure the ttl is passed on to the participants again.
 const INTENT_RETRY: Duration = Duration::from_secs(5);
 
+/// What a generation of a resource asks for.
+type Wanted = (Option<i64>, Arc<Result<Desired, InvalidSpec>>);
+
 /// What every reconcile has at hand.
 pub(super) struct Context {
     pub(super) client: Client,
@@ -47,7 +50,7 @@ pub(super) struct Context {
     /// Statuses as they were last written, until the watch has caught up.
     pub(super) written: Mutex<HashMap<String, ComponentLease>>,
     /// By UID, what a generation of a resource asks for.
-    pub(super) wanted: Mutex<HashMap<String, (Option<i64>, Arc<Result<Desired, InvalidSpec>>)>>,
+    pub(super) wanted: Mutex<HashMap<String, Wanted>>,
 }
 
 impl Context {

@@ -23,15 +23,18 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target-$(sed -n 's/^channel =
 # the same sources at another time and place.
 sources() { cat Cargo.toml Cargo.lock rust-toolchain.toml hack/image.sh hack/pack-image.sh; uname -m
   find src -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; }
-image=$cache/images/$(sources | sha256sum | cut -c1-16).tar
-if [[ ! -e $image ]]; then
+image_of_now() { echo "$cache/images/$(sources | sha256sum | cut -c1-16).tar"; }
+image=$(image_of_now)
+until [[ -e $image ]]; do
   echo "building the image (once for these sources; some 8 minutes of processor time)" >&2
   packed=$(hack/image.sh | tee /dev/stderr | sed -n '1s/: localhost.*//p')
+  # Sources that somebody edited meanwhile may be in it or not.
+  [[ $(image_of_now) == "$image" ]] || { image=$(image_of_now); continue; }
   mkdir -p "$cache/images"
   cp "$packed" "$image.$$"
   mv "$image.$$" "$image"
   # The ones of sources that are long gone.
   find "$cache/images" -name '*.tar' -mtime +30 -delete
-fi
+done
 cargo build --locked -p component-lease --example discovery -p component-lease-testkit --bin "$driver" >&2
 printf '%s\n' "$image" "$CARGO_TARGET_DIR/debug/examples/discovery" "$CARGO_TARGET_DIR/debug/$driver"

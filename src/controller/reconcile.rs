@@ -22,8 +22,7 @@ use crate::clock::Clock;
 use crate::domain::ComponentName;
 use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Reason, Truth};
 use crate::domain::decide::{Decision, Event, decide};
-use crate::domain::observed::{Desired, Observed, Pods, RowSight, Status, StoreSight};
-use crate::domain::pod::Marks;
+use crate::domain::observed::{Desired, Observed, RowSight, Status, StoreSight};
 use crate::domain::report::{report, report_conflict};
 use crate::participant::Participant;
 use crate::store::StandingIntent;
@@ -149,13 +148,24 @@ async fn reconcile_valid(
     scope: &Scope,
     context: &Context,
 ) -> Result<Action, Error> {
-    // The pods as they were before the row was looked at again. That look says nothing of what was
-    // stamped after it: whoever acted on later pods could undo what another controller has just done.
-    let mut confirmed = None;
     for _ in 0..PASSES {
+        if !scope.caught_up().await {
+            return Err(Error::WatchBehind);
+        }
         let before = context.status_before(lease);
-        let observed = observe(lease, before.as_ref(), desired, scope, context, confirmed.take());
-        match decide(&observed) {
+        let mut observed = observe(lease, before.as_ref(), desired, scope, context);
+        let mut decision = decide(&observed);
+        if matches!(decision, Decision::LookAgain) {
+            debug!(object = lease.name_any(), "a pod knows of a later version; looking at the row again");
+            if !context.rows.look_again().await {
+                return Err(Error::Stale);
+            }
+            // For these very pods: a pod that is seen later may know of a version later still.
+            (observed.store, observed.row, observed.now) = context.rows.sight(desired.component.as_str());
+            observed.row_confirmed = true;
+            decision = decide(&observed);
+        }
+        match decision {
             Decision::Conflict(by) => {
                 let status = report_conflict(&observed, &by);
                 let first = observed.memory.phase != Some(Phase::Conflict);
@@ -165,13 +175,8 @@ async fn reconcile_valid(
                 record(&context.recorder, lease, events).await;
                 return Ok(Action::await_change());
             }
-            Decision::LookAgain => {
-                debug!(object = lease.name_any(), "a pod knows of a later version; looking at the row again");
-                if !context.rows.look_again().await {
-                    return Err(Error::Stale);
-                }
-                confirmed = Some(observed.pods);
-            }
+            // Never after a look; and if it were, the next pass begins with a newer one.
+            Decision::LookAgain => {}
             Decision::Act(plan) => {
                 let outcome = apply(&context.client, scope, lease, &plan).await;
                 if outcome.conflict {
@@ -215,7 +220,6 @@ fn observe(
     desired: &Desired,
     scope: &Scope,
     context: &Context,
-    confirmed: Option<Pods>,
 ) -> Observed {
     let (store, row, now) = context.rows.sight(desired.component.as_str());
     let memory = api::memory(lease, before);
@@ -223,18 +227,13 @@ fn observe(
         RowSight::Seen { row: Some(row), .. } => row.holder.as_str(),
         _ => "",
     };
-    let row_confirmed = confirmed.is_some();
-    let mut pods = confirmed.unwrap_or_else(|| scope.pods_of(desired, memory.applied.as_ref(), holder));
-    let marks = Marks::of(&desired.name);
-    for pod in pods.iter_mut().flatten() {
-        pod.forget_forbidden_key(&marks, |key| api::may_write(key, &context.allowed_prefixes));
-    }
+    let pods = scope.pods_of(desired, memory.applied.as_ref(), holder);
     Observed {
         memory,
         claim: claim(lease, desired, context, pods.as_deref().unwrap_or(&[])),
         store,
         row,
-        row_confirmed,
+        row_confirmed: false,
         service: scope.service_of(desired),
         pods,
         now,

@@ -12,6 +12,7 @@
 #![allow(clippy::disallowed_methods, reason = "deadlines of tests are measured by the machine's own clocks")]
 
 pub mod control_plane;
+pub mod figures;
 pub mod image;
 pub mod node;
 pub mod postgres;

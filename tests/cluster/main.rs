@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "a test target has no outside")]
 
 mod following;
+mod limits;
 mod recorded;
 mod resilience;
 mod routing;

@@ -10,7 +10,8 @@ use component_lease_testkit::wait;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything but the definition that Helm keeps, by what our releases call it.
-const OF_THE_CLUSTER: &str = "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings";
+const OF_THE_CLUSTER: &str =
+    "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings";
 
 #[tokio::test]
 async fn a_removed_release_leaves_nothing_that_hangs_and_another_one_takes_over_elsewhere() -> Result<()> {

@@ -7,7 +7,7 @@
 //! labelled, every candidate is stamped, and nobody writes.
 //!
 //! **Under which conditions**: row versions only rise; a view of the pods is one moment of the past,
-//! as a watch delivers it, however old; a row is as old as it likes, but one that is asked for again
+//! as a watch delivers it, however old, and nothing newer is laid over it; a row is as old as it likes, but one that is asked for again
 //! is read after the question; patches are lost, or arrive at any time later; pods come and go;
 //! nobody edits the labels that `spec.selector` reads.
 
@@ -168,12 +168,14 @@ fn each_broken_rule_is_found_by_trying_every_order() {
         Broken::LabelFirst,
         Broken::NoStamps,
         Broken::NoLookAgain,
-        Broken::ConfirmedForEver,
+        Broken::ConfirmedForLater,
         Broken::BehindWhileDown,
     ] {
         found(exhaust(&CHANGE, Some(broken)), broken);
     }
-    found(exhaust(&BIRTH, Some(Broken::CacheOutOfOrder)), Broken::CacheOutOfOrder);
+    for broken in [Broken::CacheOutOfOrder, Broken::OwnAnswersOverlaid] {
+        found(exhaust(&BIRTH, Some(broken)), broken);
+    }
 }
 
 /// What needs lost calls, a status or a long story.

@@ -26,7 +26,7 @@ pub enum Store {
     /// A file in a folder of the node.
     Sqlite { folder: PathBuf },
     /// A server beside the node, with TLS.
-    Postgres { server: Server, passwords: [String; 3] },
+    Postgres { server: Box<Server>, passwords: [String; 3] },
 }
 
 impl Store {
@@ -48,7 +48,7 @@ impl Store {
     /// # Errors
     /// When it cannot be started.
     pub async fn postgres() -> Result<Self> {
-        let server = Server::builder().tls().start().await?;
+        let server = Box::new(Server::builder().tls().start().await?);
         let passwords = ROLES.map(|_| std::iter::repeat_with(fastrand::alphanumeric).take(20).collect());
         let [owner, controller, participant] = ROLES;
         for (role, password) in ROLES.iter().zip::<&[String; 3]>(&passwords) {

@@ -100,6 +100,13 @@ impl Site {
         Ok(Self { plane, namespace, admin, account, rows: Arc::new(Rows::default()) })
     }
 
+    /// Gives the account its rights in a second namespace, too.
+    pub async fn also_watch(self, other: &str) -> Result<Self> {
+        let watch = format!("watch.namespaces={{{},{other}}}", self.name());
+        self.plane.apply(&rights(self.name(), &["--set", &watch]).await?).await?;
+        Ok(self)
+    }
+
     pub fn name(&self) -> &str {
         self.namespace.name()
     }

@@ -29,14 +29,16 @@ pub(super) enum Broken {
     StampUnconfirmed,
     /// A row that is older than a stamp is acted upon.
     NoLookAgain,
-    /// A row that was looked at again once is never looked at again.
-    ConfirmedForEver,
+    /// A row that was looked at again counts as confirmed for pods that were seen later, too.
+    ConfirmedForLater,
     /// With the database down, a row that is older than a stamp is acted upon.
     BehindWhileDown,
     /// Before the row was seen, the status is believed.
     StatusAsRow,
     /// After a conflict one pod is read anew, and the others are as old as they were.
     RereadOnePod,
+    /// What a patch answered is laid over a view in which the others are as old as they were.
+    OwnAnswersOverlaid,
     /// The view may show a pod and miss an older one.
     CacheOutOfOrder,
 }
@@ -100,8 +102,8 @@ pub(super) struct Controller {
     status_at: usize,
     job: Job,
     confirmed: bool,
-    /// Only with [`Broken::RereadOnePod`].
-    reread: Vec<Pod>,
+    /// Pods that are newer than the cache, where a rule is broken.
+    newer: Vec<Pod>,
     /// Only with [`Broken::CacheOutOfOrder`].
     missed: Vec<String>,
 }
@@ -138,7 +140,7 @@ impl World {
             status_at: 0,
             job: Job::Idle,
             confirmed: false,
-            reread: vec![],
+            newer: vec![],
             missed: vec![],
         };
         Self {
@@ -248,6 +250,10 @@ impl World {
             Step::Watch(c, entries) => {
                 self.controllers[c].pods_at += entries;
                 self.controllers[c].missed.clear();
+                let cached = &self.api.history[self.controllers[c].pods_at].pods;
+                self.controllers[c].newer.retain(|newer| {
+                    cached.iter().any(|s| s.pod.uid == newer.uid && number(&s.pod) < number(newer))
+                });
                 if self.breaks(Broken::CacheOutOfOrder) {
                     self.miss_the_newest(c);
                 }
@@ -257,14 +263,15 @@ impl World {
             Step::Decide(c, sight) => {
                 let pods = self.view(c);
                 let at = self.controllers[c].pods_at;
-                let confirmed = self.controllers[c].confirmed && self.breaks(Broken::ConfirmedForEver);
+                let confirmed = std::mem::take(&mut self.controllers[c].confirmed);
                 self.decide(c, pods, at, sight, confirmed);
             }
             Step::Confirm(c) => {
                 let controller = &mut self.controllers[c];
                 controller.row_at = self.rows.len() - 1;
-                controller.confirmed = true;
-                if let Job::Confirming(pods, at) = std::mem::replace(&mut controller.job, Job::Idle) {
+                if self.broken == Some(Broken::ConfirmedForLater) {
+                    (controller.confirmed, controller.job) = (true, Job::Idle);
+                } else if let Job::Confirming(pods, at) = std::mem::replace(&mut controller.job, Job::Idle) {
                     self.decide(c, pods, at, Sight::Held, true);
                 }
             }
@@ -300,11 +307,9 @@ impl World {
         let mut pods: Vec<Pod> =
             self.api.history[controller.pods_at].pods.iter().map(|stored| stored.pod.clone()).collect();
         pods.retain(|pod| !controller.missed.contains(&pod.uid));
-        for newer in &controller.reread {
-            let number = |pod: &Pod| pod.resource_version.parse::<u32>().unwrap_or(0);
-            pods.iter_mut()
-                .filter(|p| p.uid == newer.uid && number(p) < number(newer))
-                .for_each(|p| *p = newer.clone());
+        for newer in &controller.newer {
+            let older = pods.iter_mut().find(|pod| pod.uid == newer.uid && number(pod) < number(newer));
+            older.into_iter().for_each(|pod| *pod = newer.clone());
         }
         pods
     }
@@ -423,12 +428,17 @@ impl World {
         let goes_on = match call {
             Call::Answered => {
                 let answer = self.api.patch(&patch, !self.breaks(Broken::NoGuard))?;
-                if answer == Answer::Conflict && self.breaks(Broken::RereadOnePod) {
+                let overlaid = match answer {
+                    Answer::Done => self.breaks(Broken::OwnAnswersOverlaid),
+                    Answer::Conflict => self.breaks(Broken::RereadOnePod),
+                    Answer::Gone => false,
+                };
+                if overlaid {
                     let current = self.api.pods().iter().find(|s| s.pod.uid == patch.change.uid);
                     let current = current.map(|stored| stored.pod.clone());
-                    let reread = &mut self.controllers[c].reread;
-                    reread.retain(|pod| pod.uid != patch.change.uid);
-                    reread.extend(current);
+                    let newer = &mut self.controllers[c].newer;
+                    newer.retain(|pod| pod.uid != patch.change.uid);
+                    newer.extend(current);
                 }
                 answer != Answer::Conflict || (strips && self.breaks(Broken::StripUnconfirmed))
             }
@@ -469,7 +479,7 @@ impl World {
                 controller.pods_at = self.api.now();
                 controller.row_at = self.rows.len() - 1;
                 controller.status_at = self.statuses.len() - 1;
-                (controller.job, controller.reread, controller.missed) = (Job::Idle, vec![], vec![]);
+                (controller.job, controller.newer, controller.missed) = (Job::Idle, vec![], vec![]);
                 self.step(Step::Decide(c, Sight::Held))?;
                 while !matches!(self.controllers[c].job, Job::Idle) {
                     let step = match &self.controllers[c].job {
@@ -520,9 +530,13 @@ impl Controller {
             }
             Job::Reporting(_) => 2,
         };
-        let views = (self.pods_at - oldest, self.row_at, versions(&self.reread), &self.missed);
+        let views = (self.pods_at - oldest, self.row_at, versions(&self.newer), &self.missed);
         hash(&(views, self.confirmed, job))
     }
+}
+
+fn number(pod: &Pod) -> u32 {
+    pod.resource_version.parse().expect("ours are numbers")
 }
 
 fn desired(policy: OnStoreUnreachable) -> Desired {

@@ -1,0 +1,84 @@
+//! What asking costs, and what a renewal costs: `make bench WHAT=participant`. Figures, not pass or fail.
+
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures by the machine's own clock")]
+
+use std::error::Error;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use component_lease::domain::{ComponentName, Expected, Generation, HolderId, Take, TermKey};
+use component_lease::participant::Participant;
+use component_lease::store::{self, Outcome, Source, Store};
+use component_lease_testkit::figures::{Distribution, machine};
+use component_lease_testkit::postgres::Server;
+
+const ASKS: u32 = 100_000;
+const SAMPLES: usize = 100;
+const RENEWALS: usize = 1_000;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    println!("The participant in a program of its own.\n{}", machine());
+    let folder = tempfile::tempdir()?;
+    let sqlite = Source::url(format!("sqlite:{}", folder.path().join("lease.db").display()));
+    let server = Server::builder().tls().start().await.map_err(|error| format!("{error:#}"))?;
+    let authority = server.authority().ok_or("a server with TLS has an authority")?;
+    let url = format!("{}?sslmode=verify-full&sslrootcert={}", server.url("postgres"), authority.display());
+    let postgres = Source::url(url);
+
+    asking(open(&sqlite).await?).await?;
+    println!("\nOne renewal, a call of the store; ms   {}", Distribution::heads());
+    renewing("SQLite (synchronous=FULL)", open(&sqlite).await?.as_ref()).await?;
+    renewing("PostgreSQL over TLS on loopback", open(&postgres).await?.as_ref()).await
+}
+
+async fn open(source: &Source) -> Result<Arc<dyn Store>, Failure> {
+    store::migrate(source).await?;
+    Ok(store::open(source.clone(), "component-lease bench")?)
+}
+
+async fn asking(store: Arc<dyn Store>) -> Result<(), Failure> {
+    let participant = Participant::builder(store, ComponentName::new("asking")?).ttl(30).start()?;
+    let Some(_leadership) = participant.lead().await else { return Err("it never led".into()) };
+    println!("\nOne call; ns, means of {ASKS} calls     {}", Distribution::heads());
+    let show = |what: &str, call: &dyn Fn()| {
+        let samples = (0..SAMPLES).map(|_| {
+            let begun = Instant::now();
+            for _ in 0..ASKS {
+                call();
+            }
+            begun.elapsed().as_secs_f64() * 1e9 / f64::from(ASKS)
+        });
+        println!("  {what:<36}{:.1}", Distribution::of(samples));
+    };
+    show("is_leader()", &|| {
+        black_box(black_box(&participant).is_leader());
+    });
+    show("guard(), version and valid_for()", &|| {
+        black_box(black_box(&participant).guard().map(|guard| (guard.version(), guard.valid_for())));
+    });
+    Ok(())
+}
+
+async fn renewing(what: &str, store: &dyn Store) -> Result<(), Failure> {
+    let component = ComponentName::new("renewing")?;
+    let term = TermKey { component, holder: HolderId::compose("bench", "1", 1)?, version: 1 };
+    let expected = Expected::of(None);
+    let take = Take { term: term.clone(), ttl: 30, expected, generation: Generation::default() };
+    if store.take(&take).await? != Outcome::Applied {
+        return Err("somebody else holds the row".into());
+    }
+    let mut samples = Vec::with_capacity(RENEWALS);
+    for _ in 0..RENEWALS {
+        let begun = Instant::now();
+        if store.renew(&term).await? != Outcome::Applied {
+            return Err("the row was lost".into());
+        }
+        samples.push(begun.elapsed().as_secs_f64() * 1e3);
+    }
+    println!("  {what:<36}{:.3}", Distribution::of(samples));
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! What the API server refuses: resources that cannot work, and what our account may not do.
+
+use anyhow::{Result, ensure};
+use component_lease_testkit::wait;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use crate::support::objects::{lease, lease_with, typed};
+use crate::support::{KEY, LONG, SOON, Site, client, led_site};
+
+/// What the API server says when it refuses.
+fn refusal<T>(answer: Result<T, kube::Error>) -> Result<String> {
+    match answer {
+        Ok(_) => anyhow::bail!("it was allowed"),
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 422) => Ok(status.message.clone()),
+        Err(other) => Err(other.into()),
+    }
+}
+
+#[tokio::test]
+async fn a_resource_that_cannot_work_is_refused_with_a_reason() -> Result<()> {
+    let site = Site::new("cel").await?;
+    let long = "n".repeat(56);
+    let ports = json!([{"port": 80}]);
+    let cases: [(&str, Value, &str); 10] = [
+        ("name", lease(&long, "a"), "55 characters at most"),
+        ("low", lease_with("low", "a", &json!({"ttlSeconds": 4})), "greater than or equal to 5"),
+        ("high", lease_with("high", "a", &json!({"ttlSeconds": 3601})), "less than or equal to 3600"),
+        ("empty", lease_with("empty", "a", &json!({"selector": {}})), "spec.selector must not be empty"),
+        (
+            "operator",
+            lease_with(
+                "op",
+                "a",
+                &json!({"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}),
+            ),
+            "In and NotIn need values",
+        ),
+        (
+            "values",
+            lease_with("same", "a", &json!({"routing": {"leaderValue": "x", "standbyValue": "x"}})),
+            "must differ",
+        ),
+        (
+            "key",
+            lease_with("key", "a", &json!({"routing": {"labelKey": "app"}})),
+            "must not be part of spec.selector",
+        ),
+        ("syntax", lease_with("syntax", "a", &json!({"routing": {"labelKey": "a b"}})), "labelKey"),
+        (
+            "managed",
+            lease_with("managed", "a", &json!({"routing": {"service": {"name": "s", "managed": true}}})),
+            "a managed Service needs ports",
+        ),
+        (
+            "port",
+            lease_with(
+                "port",
+                "a",
+                &json!({"routing": {"service": {"name": "s", "managed": true, "ports": [{"port": 0}]}}}),
+            ),
+            "greater than or equal to 1",
+        ),
+    ];
+    for (what, bad, said) in cases {
+        // As it stands: the types would not let all of it through.
+        let api: Api<kube::api::DynamicObject> = Api::namespaced_with(
+            site.admin.clone(),
+            site.name(),
+            &kube::api::ApiResource::erase::<component_lease::api::ComponentLease>(&()),
+        );
+        let message = refusal(api.create(&PostParams::default(), &serde_json::from_value(bad)?).await);
+        let message = message.map_err(|error| error.context(what))?;
+        ensure!(message.contains(said), "{what}: {message}");
+    }
+    let good = json!({"routing": {"service": {"name": "s", "managed": true, "ports": ports}}});
+    site.make_lease(&lease_with("good", "a", &good)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_component_cannot_be_changed_and_the_floor_cannot_go_down() -> Result<()> {
+    let (site, controller) = led_site("immutable").await?;
+    let params = PatchParams::default();
+    let patch = async |spec: Value| {
+        site.leases().patch("discovery", &params, &Patch::Merge(json!({"spec": spec}))).await
+    };
+    let message = refusal(patch(json!({"componentName": "other"})).await)?;
+    ensure!(message.contains("spec.componentName cannot be changed"), "{message}");
+    // Its default, said aloud, is no change.
+    patch(json!({"componentName": "discovery"})).await?;
+    let message = refusal(patch(json!({"componentName": "other"})).await)?;
+    ensure!(message.contains("cannot be changed"), "{message}");
+
+    controller.stop().await?;
+    for lower in [json!({"versionFloor": 0}), json!({"versionFloor": null})] {
+        let patch = Patch::Merge(json!({ "status": lower }));
+        let message = refusal(site.leases().patch_status("discovery", &params, &patch).await)?;
+        ensure!(message.contains("versionFloor never decreases"), "{message}");
+    }
+    Ok(())
+}
+
+/// A client with the account of the chart.
+async fn account(site: &Site) -> Result<Client> {
+    client(&site.account).await
+}
+
+#[tokio::test]
+async fn our_account_changes_its_own_keys_on_pods_and_nothing_else() -> Result<()> {
+    let (site, _controller) = led_site("policy").await?;
+    let pods: Api<Pod> = Api::namespaced(account(&site).await?, site.name());
+    let params = PatchParams::default();
+    let patch = async |patch: Value| pods.patch("d-2", &params, &Patch::Strategic(patch)).await;
+    let forbidden = [
+        (json!({"spec": {"containers": [{"name": "main", "image": "localhost/evil:1"}]}}), "spec of a pod"),
+        (json!({"metadata": {"labels": {"app": "other"}}}), "pod label app"),
+        (json!({"metadata": {"labels": {"app": null}}}), "pod label app"),
+        (json!({"metadata": {"annotations": {"example.com/a": "b"}}}), "pod annotation example.com/a"),
+        (json!({"metadata": {"finalizers": ["example.com/stay"]}}), "finalizers of a pod"),
+        (
+            json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "d-0", "uid": "1"}]}}),
+            "owners of a pod",
+        ),
+    ];
+    for (change, said) in forbidden {
+        // The policy is in force some moments after it was made.
+        let message = wait::until(SOON, format!("{change} is refused"), async || {
+            Ok(Some(refusal(patch(change.clone()).await)?))
+        })
+        .await?;
+        ensure!(message.contains(said), "{change}: {message}");
+    }
+    patch(json!({"metadata": {"labels": {"componentlease.io/other": "x"}}})).await?;
+    patch(json!({"metadata": {"labels": {"componentlease.io/other": null}}})).await?;
+    ensure!(
+        refusal(pods.delete("d-2", &kube::api::DeleteParams::default()).await)?.contains("cannot delete")
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn our_account_touches_of_resources_and_services_only_what_it_must() -> Result<()> {
+    let (site, _controller) = led_site("policy").await?;
+    let account = account(&site).await?;
+    let leases: Api<component_lease::api::ComponentLease> = Api::namespaced(account.clone(), site.name());
+    let params = PatchParams::default();
+    let forbidden = [
+        (json!({"spec": {"ttlSeconds": 60}}), "may not change the spec"),
+        (json!({"metadata": {"annotations": {"a": "b"}}}), "no annotation of a ComponentLease but"),
+        (json!({"metadata": {"labels": {"a": "b"}}}), "may not change labels, finalizers or owners"),
+        (
+            json!({"metadata": {"finalizers": ["example.com/stay"]}}),
+            "may not change labels, finalizers or owners",
+        ),
+    ];
+    for (change, said) in forbidden {
+        let message = wait::until(SOON, format!("{change} is refused"), async || {
+            Ok(Some(refusal(leases.patch("discovery", &params, &Patch::Merge(change.clone())).await)?))
+        })
+        .await?;
+        ensure!(message.contains(said), "{change}: {message}");
+    }
+    let services: Api<Service> = Api::namespaced(account.clone(), site.name());
+    let service = |extra: Value| {
+        let mut service = json!({
+            "metadata": {"name": "ours", "labels": {"app.kubernetes.io/managed-by": "component-lease"}},
+            "spec": {"ports": [{"port": 80}]},
+        });
+        service["spec"]["type"] = extra["type"].clone();
+        service["metadata"]["labels"]["app.kubernetes.io/managed-by"] = extra["by"].clone();
+        serde_json::from_value::<Service>(service)
+    };
+    for (kind, by, said) in [
+        ("LoadBalancer", "component-lease", "only Services of type ClusterIP"),
+        ("ClusterIP", "somebody", "only Services labelled"),
+    ] {
+        let message = wait::until(SOON, format!("a {kind} by {by} is refused"), async || {
+            let service = service(json!({"type": kind, "by": by}))?;
+            let answer =
+                services.create(&PostParams { dry_run: true, ..PostParams::default() }, &service).await;
+            Ok(Some(refusal(answer)?))
+        })
+        .await?;
+        ensure!(message.contains(said), "{message}");
+    }
+    let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(account, site.name());
+    ensure!(refusal(secrets.list(&kube::api::ListParams::default()).await)?.contains("cannot list"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_list_of_namespaces_needs_roles_in_them_and_none_in_the_cluster() -> Result<()> {
+    let site = Site::new("listed").await?;
+    let other = site.plane.namespace("listed").await?;
+    let unlisted = Site::new("unlisted").await?;
+    let site = site.also_watch(other.name()).await?;
+    for namespace in [site.name(), other.name(), unlisted.name()] {
+        let pods = [component_lease_testkit::control_plane::FakePod::new("d-0", "discovery")];
+        site.plane.fake_pods(namespace, &pods).await?;
+        let component = json!({"componentName": format!("discovery-{namespace}")});
+        let leases: Api<component_lease::api::ComponentLease> =
+            Api::namespaced(site.admin.clone(), namespace);
+        leases
+            .create(&PostParams::default(), &typed(&lease_with("discovery", "discovery", &component)))
+            .await?;
+        site.rows.take(&format!("discovery-{namespace}"), "d-0", LONG).await?;
+    }
+    let mut config = crate::support::controller::config(&site, "only");
+    config.namespaces = vec![site.name().to_owned(), other.name().to_owned()];
+    let _controller = crate::support::Replica::start_with(&site, config).await?;
+    let labelled = async |namespace: &str| {
+        let pods: Api<Pod> = Api::namespaced(site.admin.clone(), namespace);
+        let pod = pods.get("d-0").await?;
+        anyhow::Ok(pod.metadata.labels.unwrap_or_default().get(KEY).cloned())
+    };
+    for namespace in [site.name(), other.name()] {
+        wait::until(SOON, format!("the label in {namespace}"), async || {
+            Ok((labelled(namespace).await?.as_deref() == Some("leader")).then_some(()))
+        })
+        .await?;
+    }
+    ensure!(labelled(unlisted.name()).await?.is_none(), "nobody asked for that one");
+    let bindings = site.plane.kubectl(&["get", "clusterrolebindings", "-o", "name"]).await?;
+    ensure!(!bindings.contains(site.name()), "{bindings}");
+    Ok(())
+}

@@ -23,6 +23,7 @@ use crate::domain::ComponentName;
 use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Reason, Truth};
 use crate::domain::decide::{Decision, Event, decide};
 use crate::domain::observed::{Desired, Observed, RowSight, Status, StoreSight};
+use crate::domain::pod::Marks;
 use crate::domain::report::{report, report_conflict};
 use crate::participant::Participant;
 use crate::store::StandingIntent;
@@ -230,7 +231,11 @@ fn observe(
         RowSight::Seen { row: Some(row), .. } => row.holder.as_str(),
         _ => "",
     };
-    let pods = scope.pods_of(desired, memory.applied.as_ref(), holder);
+    let mut pods = scope.pods_of(desired, memory.applied.as_ref(), holder);
+    let marks = Marks::of(&desired.name);
+    for pod in pods.iter_mut().flatten() {
+        pod.forget_forbidden_key(&marks, |key| api::may_write(key, &context.allowed_prefixes));
+    }
     Observed {
         memory,
         claim: claim(lease, desired, context, pods.as_deref().unwrap_or(&[])),

@@ -188,10 +188,15 @@ async fn reconcile_valid(
                 }
                 let status = report(&observed, &plan, &outcome);
                 write(lease, before.as_ref(), &desired.component, &status, context).await?;
-                record(&context.recorder, lease, &plan.events).await;
-                record(&context.recorder, lease, regression(before.as_ref(), &status).as_slice()).await;
-                let intended = set_intent(desired, context).await;
-                copy_floor(&context.client, lease, status.floor).await.map_err(Error::Floor)?;
+                let events: Vec<Event> =
+                    plan.events.iter().cloned().chain(regression(before.as_ref(), &status)).collect();
+                // At once: until all is done, nothing else is done about this resource.
+                let ((), intended, floor) = futures::join!(
+                    record(&context.recorder, lease, &events),
+                    set_intent(desired, context),
+                    copy_floor(&context.client, lease, status.floor)
+                );
+                floor.map_err(Error::Floor)?;
                 if let Some(failure) = outcome.failed() {
                     return Err(Error::Incomplete(failure));
                 }

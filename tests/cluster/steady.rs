@@ -13,7 +13,7 @@ use kube::api::ListParams;
 
 use crate::support::controller::{config, election};
 use crate::support::objects::{condition, lease};
-use crate::support::{LONG, Replica, Rows, Site};
+use crate::support::{FLOOD, LONG, Replica, Rows, Site};
 
 const LEASES: usize = 1000;
 /// Each has two pods, which compete for `LEASES / APPS` components.
@@ -71,6 +71,7 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
     let pods: Vec<_> =
         (0..APPS * 2).map(|n| FakePod::new(&format!("pod-{n}"), &format!("app-{}", n / 2))).collect();
     site.plane.fake_pods(site.name(), &pods).await?;
+    let flood = FLOOD.lock().await;
     let uids = site.pods().list(&ListParams::default()).await?;
     let uid = |pod: &str| {
         let found = uids.iter().find(|p| p.metadata.name.as_deref() == Some(pod));
@@ -116,6 +117,8 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
         Ok(Some(()))
     })
     .await?;
+
+    drop(flood);
 
     // Looks for all rows, renewals, and whatever else there is.
     let count = async || -> Result<[u64; 3]> {

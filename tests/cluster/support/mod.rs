@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, ResourceExt as _};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 pub use controller::Replica;
 pub use rows::Rows;
@@ -27,6 +27,9 @@ pub use rows::Rows;
 pub const SOON: Duration = Duration::from_secs(20);
 /// Long enough that nothing expires during a test that does not want it to.
 pub const LONG: u32 = 600;
+
+/// Held while the API server is flooded, and while something is measured that this would disturb.
+pub static FLOOD: Mutex<()> = Mutex::const_new(());
 
 /// A namespace with everything that a controller needs to look after it.
 pub struct Site {

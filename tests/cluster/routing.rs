@@ -242,7 +242,8 @@ async fn a_managed_service_is_made_kept_and_goes_with_its_resource() -> Result<(
     found("its port", |s| s.spec.iter().flat_map(|s| s.ports.iter().flatten()).any(|p| p.port == 81)).await?;
 
     site.leases().delete("discovery", &DeleteParams::default()).await?;
-    wait::until(SOON, "the Service goes", async || {
+    // The garbage collector looks for new kinds of owners every 30 s.
+    wait::until(SOON * 4, "the Service goes", async || {
         Ok(services(&site).get_opt("discovery").await?.is_none().then_some(()))
     })
     .await

@@ -57,6 +57,10 @@ impl<'a> Scene<'a> {
     async fn strike(&self, blow: Blow) -> Result<()> {
         let before = self.rows.now().context("the row has not been seen")?;
         let leader = before.pod().context("nobody leads")?;
+        if blow == Blow::Container {
+            // Nobody waits for the controller to undo it: there is time enough until the lease ends.
+            self.stage.label_by_hand(leader).await?;
+        }
         let begun = match blow {
             Blow::Container => self.stage.kill_container(leader).await,
             Blow::Program => self.stage.kill_program(leader).await,
@@ -93,6 +97,8 @@ impl<'a> Scene<'a> {
     /// What must hold over the whole of it.
     fn judge(&self) -> Result<()> {
         self.label.judge(OURS, Duration::from_secs(2))?;
+        let foreign = self.label.duplicates().iter().filter(|duplicate| duplicate.made_by != OURS).count();
+        ensure!(foreign >= 3, "{foreign} labels by hand were seen beside the leader's");
         let verdict = judge::judge(&self.client.answers(), &self.rows.changes(), &self.label.duplicates());
         ensure!(verdict.is_clean() && verdict.answered > 0, "{verdict:#?}");
         Ok(())

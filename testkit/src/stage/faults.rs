@@ -87,6 +87,17 @@ impl Stage<'_> {
         Ok(at)
     }
 
+    /// Puts the leader's label on a candidate that does not lead, as somebody might by hand.
+    ///
+    /// # Errors
+    /// kubectl's own words, or when there is no other candidate.
+    pub async fn label_by_hand(&self, leader: &str) -> Result<()> {
+        let pods = self.kubectl(&["get", "pods", "-l", super::SELECTOR, "-o", "name"]).await?;
+        let other = pods.lines().find(|pod| !pod.ends_with(&format!("/{leader}")));
+        let other = other.context("there is no pod but the leader's")?;
+        self.kubectl(&["label", "--overwrite", other, &format!("{}=leader", super::LABEL)]).await.map(drop)
+    }
+
     async fn processes(&self, pod: &str) -> Result<Vec<Process>> {
         let container = self.node.container_id(&self.namespace, pod, CONTAINER).await?;
         let entries = std::fs::read_dir("/proc")?.flatten();

@@ -42,7 +42,7 @@ lint: ## formatting, clippy, and what an embedded participant may depend on
 
 .PHONY: docs
 docs: ## the API's documentation, broken links denied
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 
 .PHONY: crd
 crd: ## writes the resource definition anew, where it is kept

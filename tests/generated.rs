@@ -6,7 +6,7 @@ use std::path::Path;
 fn must_be(path: &str, wanted: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("UPDATE").is_some_and(|update| update == "1") {
-        std::fs::write(&file, wanted).unwrap();
+        std::fs::write(&file, wanted).expect("the file can be written");
     }
     let kept = std::fs::read_to_string(&file).unwrap_or_default();
     let difference = kept.lines().zip(wanted.lines()).position(|(kept, wanted)| kept != wanted);

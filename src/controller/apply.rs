@@ -30,7 +30,10 @@ enum Patched {
     Gone,
     /// The pod has changed since it was observed.
     Conflict,
-    Failed(String),
+    /// The API server will not have it, and neither would it have the next one.
+    Refused(String),
+    /// It may have been carried out, or may be later.
+    Unknown(String),
 }
 
 pub(super) async fn apply(client: &Client, scope: &Scope, lease: &ComponentLease, plan: &Plan) -> Outcome {
@@ -43,29 +46,38 @@ pub(super) async fn apply(client: &Client, scope: &Scope, lease: &ComponentLease
         match patched {
             Patched::Done | Patched::Gone => {}
             Patched::Conflict => outcome.conflict = true,
-            Patched::Failed(error) if strip_only(&pods, scope, change).await => {
+            Patched::Refused(error) if strip_only(&pods, scope, change).await => {
                 unstamped.push(format!("pod {}: {error}", change.name));
             }
-            Patched::Failed(error) => {
+            Patched::Refused(error) | Patched::Unknown(error) => {
                 outcome.strip_failed.push(format!("pod {} keeps the leader label: {error}", change.name));
             }
         }
     }
     if !outcome.conflict && outcome.strip_failed.is_empty() {
         let stamped = join_all(plan.stamp.iter().map(|change| patch_pod(&pods, scope, change))).await;
+        let mut guarded = true;
         for (change, patched) in plan.stamp.iter().zip(stamped) {
             match patched {
                 Patched::Done | Patched::Gone => {}
                 Patched::Conflict => outcome.conflict = true,
                 // It does not carry the leader label, and it does not stop the rest.
-                Patched::Failed(error) => unstamped.push(format!("pod {}: {error}", change.name)),
+                Patched::Refused(error) => unstamped.push(format!("pod {}: {error}", change.name)),
+                // Until it is stamped, a patch of another controller's older view could label it.
+                Patched::Unknown(error) => {
+                    guarded = false;
+                    unstamped.push(format!("pod {}: {error}", change.name));
+                }
             }
         }
-        if let Some(change) = plan.label.as_ref().filter(|_| !outcome.conflict) {
+        if let Some(change) = plan.label.as_ref().filter(|_| !outcome.conflict && !guarded) {
+            outcome.label_failed =
+                Some(format!("pod {} is not labelled before the others are stamped", change.name));
+        } else if let Some(change) = plan.label.as_ref().filter(|_| !outcome.conflict) {
             match patch_pod(&pods, scope, change).await {
                 Patched::Done => {}
                 Patched::Gone | Patched::Conflict => outcome.conflict = true,
-                Patched::Failed(error) => {
+                Patched::Refused(error) | Patched::Unknown(error) => {
                     outcome.label_failed =
                         Some(format!("pod {} could not be labelled: {error}", change.name));
                 }
@@ -108,11 +120,17 @@ async fn patch_pod(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> Pa
             Patched::Gone
         }
         Err(kube::Error::Api(status)) if status.code == 409 => reread(pods, scope, change).await,
-        Err(error) => Patched::Failed(text(&error)),
+        // Too many requests, or a webhook or proxy that took too long: another time it may work.
+        Err(kube::Error::Api(status))
+            if matches!(status.code, 400..500) && !matches!(status.code, 408 | 429) =>
+        {
+            Patched::Refused(text(&kube::Error::Api(status)))
+        }
+        Err(error) => Patched::Unknown(text(&error)),
     }
 }
 
-/// After a conflict: the cache may lag behind, the next decision must not.
+/// After a conflict: the cache may lag behind, and the next decision waits until it does not.
 async fn reread(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> Patched {
     let namespace = pods.namespace().unwrap_or_default();
     match pods.get_opt(&change.name).await {
@@ -124,7 +142,7 @@ async fn reread(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> Patch
             scope.forget(namespace, &change.name, &change.uid);
             Patched::Gone
         }
-        Err(error) => Patched::Failed(text(&error)),
+        Err(error) => Patched::Unknown(text(&error)),
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) enum Error {
     Contended,
     #[error("the row could not be looked at again")]
     Stale,
+    #[error("the watch does not show yet what was written to pods")]
+    WatchBehind,
 }
 
 impl Error {
@@ -27,6 +29,7 @@ impl Error {
             Self::Incomplete(_) => "incomplete",
             Self::Contended => "contended",
             Self::Stale => "stale",
+            Self::WatchBehind => "watch_behind",
         }
     }
 }

@@ -8,7 +8,7 @@
 //! reconcile: observe -> decide (pure) -> apply -> report [`reconcile`]
 //! sweep: pods whose resource is gone                     [`sweep`]
 //! ```
-//! Of several replicas the one that leads by a Kubernetes Lease acts ([`election`]).
+//! Of several replicas the one that leads by a Kubernetes Lease acts (`election`).
 
 mod apply;
 mod claims;

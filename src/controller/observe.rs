@@ -16,6 +16,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, reflector as reflect};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -31,6 +32,9 @@ const SERVICES: &str = "services";
 pub(super) type Lease = DeserializeGuard<ComponentLease>;
 pub(super) type LeaseRef = ObjectRef<Lease>;
 
+/// A pod, and how it was answered; `None` is gone.
+type Fresh = (ObjectRef<KubePod>, Option<KubePod>);
+
 /// One watched namespace, or all of them.
 pub(super) struct Scope {
     pub(super) leases: Store<Lease>,
@@ -38,8 +42,13 @@ pub(super) struct Scope {
     pub(super) services: Store<Service>,
     trouble: Mutex<HashMap<&'static str, Trouble>>,
     /// Pods as a patch or a fresh read answered them, until the watch has caught up; `None` is gone.
-    fresh: Mutex<HashMap<String, (ObjectRef<KubePod>, Option<KubePod>)>>,
+    fresh: Mutex<HashMap<String, Fresh>>,
+    /// Told after each event of the pods' watch.
+    pods_seen: Notify,
 }
+
+/// How long a decision waits for the watch to show what is known already.
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// Why a kind cannot be watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +90,8 @@ impl Scope {
             pods: pods_writer,
             services: services_writer,
         };
-        (Self { leases, pods, services, trouble: Mutex::default(), fresh: Mutex::default() }, feeds)
+        let (trouble, fresh, pods_seen) = (Mutex::default(), Mutex::default(), Notify::new());
+        (Self { leases, pods, services, trouble, fresh, pods_seen }, feeds)
     }
 
     /// Keeps the caches until dropped, and passes on what happens.
@@ -104,11 +114,14 @@ impl Scope {
                 PODS,
                 pods,
                 p,
-                |event| match event {
-                    Event::Apply(pod) => seen(Seen::Pod(pod)),
-                    Event::Delete(pod) => seen(Seen::PodGone(pod)),
-                    Event::InitDone => seen(Seen::Anew),
-                    Event::Init | Event::InitApply(_) => {}
+                |event| {
+                    self.pods_seen.notify_waiters();
+                    match event {
+                        Event::Apply(pod) => seen(Seen::Pod(pod)),
+                        Event::Delete(pod) => seen(Seen::PodGone(pod)),
+                        Event::InitDone => seen(Seen::Anew),
+                        Event::Init | Event::InitApply(_) => {}
+                    }
                 },
                 || seen(Seen::Anew)
             ),
@@ -241,12 +254,11 @@ impl Scope {
                 || named(pod)
         };
         let here = |pod: &KubePod| pod.metadata.namespace.as_deref() == Some(desired.namespace.as_str());
-        let newest = |cached: Arc<KubePod>| match cached.uid().and_then(|uid| fresh.get(&uid)) {
-            Some((_, None)) => None,
-            Some((_, Some(known))) if newer_than(known, &cached) => concerns(known).then(|| pod(known)),
-            _ => concerns(&cached).then(|| pod(&cached)),
+        let gone = |cached: &KubePod| {
+            cached.uid().and_then(|uid| fresh.get(&uid)).is_some_and(|(_, known)| known.is_none())
         };
-        let mut pods: Vec<Pod> = self.pods.state_filter(here).into_iter().filter_map(newest).collect();
+        let seen = |cached: Arc<KubePod>| (concerns(&cached) && !gone(&cached)).then(|| pod(&cached));
+        let mut pods: Vec<Pod> = self.pods.state_filter(here).into_iter().filter_map(seen).collect();
         // So that plans are repeatable.
         pods.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(pods)
@@ -265,14 +277,38 @@ impl Scope {
 
     fn insert(&self, uid: String, reference: ObjectRef<KubePod>, known: Option<KubePod>) {
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whatever the watch has seen by now, or has seen deleted, needs no second copy.
+        fresh.insert(uid, (reference, known));
+    }
+
+    /// Waits until the watch shows all that patches and reads have answered; false when it does not.
+    ///
+    /// Nothing newer is ever laid over what the watch shows: it shows one moment of the past, and
+    /// that is what the guards rest on. One pod as it is now, beside others as they were before a
+    /// pod was born that another controller labels, makes two labelled pods (`tests/sim/labels.rs`).
+    /// Only a pod that is gone may be left out: nobody can label it any more.
+    pub(super) async fn caught_up(&self) -> bool {
+        let shown = async {
+            loop {
+                let seen = self.pods_seen.notified();
+                if self.shows_all_that_is_known() {
+                    return;
+                }
+                seen.await;
+            }
+        };
+        tokio::time::timeout(CATCH_UP, shown).await.is_ok()
+    }
+
+    fn shows_all_that_is_known(&self) -> bool {
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        // What the watch has seen by now, or has seen deleted, need not be kept.
         fresh.retain(|uid, (reference, known)| {
             self.pods.get(reference).is_some_and(|cached| {
                 cached.uid().as_ref() == Some(uid)
                     && known.as_ref().is_none_or(|known| newer_than(known, &cached))
             })
         });
-        fresh.insert(uid, (reference, known));
+        fresh.values().all(|(_, known)| known.is_none())
     }
 
     pub(super) fn service_of(&self, desired: &Desired) -> ServiceSight {

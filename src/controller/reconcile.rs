@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::domain::ComponentName;
 use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Reason, Truth};
 use crate::domain::decide::{Decision, Event, decide};
-use crate::domain::observed::{Desired, Observed, Pods, RowSight, Status, StoreSight};
+use crate::domain::observed::{Desired, Observed, RowSight, Status, StoreSight};
 use crate::domain::pod::Marks;
 use crate::domain::report::{report, report_conflict};
 use crate::participant::Participant;
@@ -32,6 +32,9 @@ use crate::store::StandingIntent;
 const PASSES: usize = 5;
 /// How long after a failure the ttl is passed on to the participants again.
 const INTENT_RETRY: Duration = Duration::from_secs(5);
+
+/// What a generation of a resource asks for.
+type Wanted = (Option<i64>, Arc<Result<Desired, InvalidSpec>>);
 
 /// What every reconcile has at hand.
 pub(super) struct Context {
@@ -48,7 +51,7 @@ pub(super) struct Context {
     /// Statuses as they were last written, until the watch has caught up.
     pub(super) written: Mutex<HashMap<String, ComponentLease>>,
     /// By UID, what a generation of a resource asks for.
-    pub(super) wanted: Mutex<HashMap<String, (Option<i64>, Arc<Result<Desired, InvalidSpec>>)>>,
+    pub(super) wanted: Mutex<HashMap<String, Wanted>>,
 }
 
 impl Context {
@@ -149,13 +152,24 @@ async fn reconcile_valid(
     scope: &Scope,
     context: &Context,
 ) -> Result<Action, Error> {
-    // The pods as they were before the row was looked at again. That look says nothing of what was
-    // stamped after it: whoever acted on later pods could undo what another controller has just done.
-    let mut confirmed = None;
     for _ in 0..PASSES {
+        if !scope.caught_up().await {
+            return Err(Error::WatchBehind);
+        }
         let before = context.status_before(lease);
-        let observed = observe(lease, before.as_ref(), desired, scope, context, confirmed.take());
-        match decide(&observed) {
+        let mut observed = observe(lease, before.as_ref(), desired, scope, context);
+        let mut decision = decide(&observed);
+        if matches!(decision, Decision::LookAgain) {
+            debug!(object = lease.name_any(), "a pod knows of a later version; looking at the row again");
+            if !context.rows.look_again().await {
+                return Err(Error::Stale);
+            }
+            // For these very pods: a pod that is seen later may know of a version later still.
+            (observed.store, observed.row, observed.now) = context.rows.sight(desired.component.as_str());
+            observed.row_confirmed = true;
+            decision = decide(&observed);
+        }
+        match decision {
             Decision::Conflict(by) => {
                 let status = report_conflict(&observed, &by);
                 let first = observed.memory.phase != Some(Phase::Conflict);
@@ -165,13 +179,8 @@ async fn reconcile_valid(
                 record(&context.recorder, lease, events).await;
                 return Ok(Action::await_change());
             }
-            Decision::LookAgain => {
-                debug!(object = lease.name_any(), "a pod knows of a later version; looking at the row again");
-                if !context.rows.look_again().await {
-                    return Err(Error::Stale);
-                }
-                confirmed = Some(observed.pods);
-            }
+            // Never after a look; and if it were, the next pass begins with a newer one.
+            Decision::LookAgain => {}
             Decision::Act(plan) => {
                 let outcome = apply(&context.client, scope, lease, &plan).await;
                 if outcome.conflict {
@@ -179,10 +188,15 @@ async fn reconcile_valid(
                 }
                 let status = report(&observed, &plan, &outcome);
                 write(lease, before.as_ref(), &desired.component, &status, context).await?;
-                record(&context.recorder, lease, &plan.events).await;
-                record(&context.recorder, lease, regression(before.as_ref(), &status).as_slice()).await;
-                let intended = set_intent(desired, context).await;
-                copy_floor(&context.client, lease, status.floor).await.map_err(Error::Floor)?;
+                let events: Vec<Event> =
+                    plan.events.iter().cloned().chain(regression(before.as_ref(), &status)).collect();
+                // At once: until all is done, nothing else is done about this resource.
+                let ((), intended, floor) = futures::join!(
+                    record(&context.recorder, lease, &events),
+                    set_intent(desired, context),
+                    copy_floor(&context.client, lease, status.floor)
+                );
+                floor.map_err(Error::Floor)?;
                 if let Some(failure) = outcome.failed() {
                     return Err(Error::Incomplete(failure));
                 }
@@ -215,7 +229,6 @@ fn observe(
     desired: &Desired,
     scope: &Scope,
     context: &Context,
-    confirmed: Option<Pods>,
 ) -> Observed {
     let (store, row, now) = context.rows.sight(desired.component.as_str());
     let memory = api::memory(lease, before);
@@ -223,8 +236,7 @@ fn observe(
         RowSight::Seen { row: Some(row), .. } => row.holder.as_str(),
         _ => "",
     };
-    let row_confirmed = confirmed.is_some();
-    let mut pods = confirmed.unwrap_or_else(|| scope.pods_of(desired, memory.applied.as_ref(), holder));
+    let mut pods = scope.pods_of(desired, memory.applied.as_ref(), holder);
     let marks = Marks::of(&desired.name);
     for pod in pods.iter_mut().flatten() {
         pod.forget_forbidden_key(&marks, |key| api::may_write(key, &context.allowed_prefixes));
@@ -234,7 +246,7 @@ fn observe(
         claim: claim(lease, desired, context, pods.as_deref().unwrap_or(&[])),
         store,
         row,
-        row_confirmed,
+        row_confirmed: false,
         service: scope.service_of(desired),
         pods,
         now,

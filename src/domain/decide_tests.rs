@@ -120,6 +120,7 @@ fn touches_no_pod(plan: &Plan) -> bool {
     plan.strip.is_empty() && plan.stamp.is_empty() && plan.label.is_none()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what a patch carries for a key that is set")]
 fn some(value: &str) -> Option<String> {
     Some(value.to_owned())
 }

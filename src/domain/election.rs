@@ -277,12 +277,10 @@ impl Election {
             // either, so it is judged like any other.
             Some(row) => now >= sight.since + row.judged_ttl(),
         };
+        // A version that cannot be counted up was written by somebody who may write anything.
+        let version = self.highest_version.checked_add(1)?;
         takeable.then(|| Take {
-            term: TermKey {
-                component: self.component.clone(),
-                holder: self.me.clone(),
-                version: self.highest_version + 1,
-            },
+            term: TermKey { component: self.component.clone(), holder: self.me.clone(), version },
             ttl: timing.ttl_seconds(),
             expected: Expected::of(sight.row.as_ref()),
             generation: self.generation.clone(),

@@ -301,3 +301,10 @@ fn a_hint_makes_a_follower_look_now_and_a_leader_do_nothing() {
     e.hinted(S(101));
     assert!(matches!(e.next(S(101)), Action::Wait(_)));
 }
+
+#[test]
+fn a_version_that_cannot_be_counted_up_is_not_taken_over_with_a_smaller_one() {
+    let mut e = election();
+    look(&mut e, S(100), Some(row("", i64::MAX, 0)));
+    assert!(!matches!(e.next(S(100)), Action::Take(_)));
+}

@@ -129,7 +129,8 @@ pub struct Observed {
     pub claim: Claim,
     pub store: StoreSight,
     pub row: RowSight,
-    /// The row was looked at again after a pod was seen that carries a later version.
+    /// The row was looked at again after *these very* pods were seen, of which one carries a later
+    /// version. Good for one decision: pods that are seen later may know of a version later still.
     pub row_confirmed: bool,
     pub pods: Pods,
     pub service: ServiceSight,

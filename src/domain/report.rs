@@ -5,6 +5,10 @@ use super::conditions::{Condition, ConditionType, Phase, Reason, Truth};
 use super::decide::{Lead, Plan, holder_pod};
 use super::observed::{Observed, OnStoreUnreachable, RowSight, ServiceSight, Status, StoreSight};
 
+/// The highest floor: no version of ours ever gets there, and one that somebody wrote by hand must not
+/// make every later one look regressed for good.
+const FLOOR_MAX: i64 = 1 << 53;
+
 /// What became of a plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -75,7 +79,7 @@ pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
         ttl: row.map(|row| row.ttl),
         lease_time: row.map(|row| row.lease_time),
         renew_time: row.map(|row| row.renew_time).filter(|at| *at > 0),
-        floor: o.memory.floor.max(plan.version),
+        floor: o.memory.floor.max(plan.version.min(FLOOR_MAX)),
         transitions: o.memory.transitions + i64::from(plan.transition),
         candidates: i64::try_from(plan.candidates).unwrap_or(i64::MAX),
         applied: Some(o.desired.labels.clone()),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::runner::Shared;
 use crate::clock::Clock;
 use crate::domain::{Moment, StopReason};
 
@@ -96,11 +97,6 @@ impl TermCell {
         self.lock().running > 0
     }
 
-    /// Boot clock.
-    pub(super) fn now(&self) -> Moment {
-        self.clock.boot()
-    }
-
     pub(super) fn aborts_at(&self) -> Moment {
         Duration::from_nanos(self.abort.load(Ordering::Acquire))
     }
@@ -116,8 +112,9 @@ impl TermCell {
         }
     }
 
-    /// Begins work, unless the term is over.
-    pub(super) fn begin_work(cell: &Arc<Self>) -> Option<Leadership> {
+    /// Begins work, unless the term is over. `watched` is what the watchdog lives by: work may
+    /// outlive its participant and runtime, and is watched to its end.
+    pub(super) fn begin_work(cell: &Arc<Self>, watched: Arc<Shared>) -> Option<Leadership> {
         {
             let mut work = cell.lock();
             if work.over.is_some() || cell.valid_for().is_zero() {
@@ -128,7 +125,7 @@ impl TermCell {
         if let Some(watchdog) = cell.watchdog.get() {
             watchdog.unpark();
         }
-        Some(Leadership { guard: Guard { cell: Arc::clone(cell) } })
+        Some(Leadership { guard: Guard { cell: Arc::clone(cell) }, _watched: watched })
     }
 }
 
@@ -187,10 +184,16 @@ impl PartialEq for Guard {
 
 /// The work of one term. Dropping it confirms that the work has stopped: only then is the lease
 /// released, and if it is still alive at the abort moment the process is ended.
-#[derive(Debug)]
 #[must_use = "dropping a Leadership says that the work has stopped"]
 pub struct Leadership {
     guard: Guard,
+    _watched: Arc<Shared>,
+}
+
+impl fmt::Debug for Leadership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leadership").field("guard", &self.guard).finish_non_exhaustive()
+    }
 }
 
 /// Longest sleep between two readings of the boot clock: tokio's timers stand still in suspend.

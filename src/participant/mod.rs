@@ -310,7 +310,9 @@ impl Participant {
         loop {
             // Marked as seen before the term is read, so that no change falls between the two.
             seen.borrow_and_update();
-            if let Some(leadership) = self.shared.term().as_ref().and_then(TermCell::begin_work) {
+            let term = self.shared.term();
+            let begin = |term| TermCell::begin_work(term, Arc::clone(&self.shared));
+            if let Some(leadership) = term.as_ref().and_then(begin) {
                 return Some(leadership);
             }
             seen.changed().await.ok()?;

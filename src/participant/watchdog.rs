@@ -42,30 +42,17 @@ pub(super) fn spawn(shared: &Arc<Shared>, on_overrun: OnOverrun) -> std::io::Res
 
 fn watch(shared: &Weak<Shared>, on_overrun: &OnOverrun) {
     let mut told: Option<Weak<TermCell>> = None;
-    // Work may outlive the participant and its runtime: it is watched to its end.
-    let mut term: Option<Arc<TermCell>> = None;
-    let mut component = String::new();
-    loop {
-        // Holding no reference to it while asleep lets a dropped participant end.
-        let strong = shared.upgrade();
-        if let Some(strong) = &strong {
-            term = strong.term().or(term);
-            if component.is_empty() {
-                component = strong.component.to_string();
-            }
-        }
-        term = term.filter(|term| term.work_runs());
-        if strong.is_none() && term.is_none() {
-            return;
-        }
-        drop(strong);
+    while let Some(strong) = shared.upgrade() {
+        let term = strong.term().filter(|term| term.work_runs());
         if let Some(term) = &term
-            && term.now() >= term.aborts_at()
+            && strong.clock.boot() >= term.aborts_at()
             && told.as_ref().is_none_or(|told| told.as_ptr() != Arc::as_ptr(term))
         {
             told = Some(Arc::downgrade(term));
-            on_overrun(&Overrun { component: component.clone(), version: term.version() });
+            on_overrun(&Overrun { component: strong.component.to_string(), version: term.version() });
         }
+        // Holding no reference while asleep lets a dropped participant end.
+        drop(strong);
         thread::park_timeout(if term.is_some() { TICK } else { IDLE });
     }
 }

@@ -93,6 +93,13 @@ impl fmt::Debug for Source {
 ///
 /// # Errors
 /// [`StoreError::Misconfigured`] when the URL or a file cannot be read or means nothing.
+#[cfg_attr(
+    not(feature = "postgres"),
+    expect(
+        clippy::needless_pass_by_value,
+        reason = "PostgreSQL keeps the source, to read it again at each connect"
+    )
+)]
 pub fn open(source: Source, application: &str) -> Result<Arc<dyn Store>, StoreError> {
     match source.read()? {
         #[cfg(feature = "postgres")]

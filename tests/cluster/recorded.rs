@@ -10,7 +10,7 @@ use kube::api::DeleteParams;
 
 use crate::support::controller::config;
 use crate::support::objects::lease;
-use crate::support::{KEY, LONG, Replica, SOON, Site};
+use crate::support::{FLOOD, KEY, LONG, Replica, SOON, Site};
 
 /// Our field manager.
 const US: &str = "component-lease";
@@ -38,6 +38,7 @@ async fn interfere(site: &Site, turn: usize, victim: &str, leader: &str) -> Resu
 
 #[tokio::test]
 async fn through_fifty_changes_no_write_of_ours_labels_a_second_pod() -> Result<()> {
+    let _quiet = FLOOD.lock().await;
     let site = Site::new("recorded").await?;
     site.make_pods("discovery", &PODS).await?;
     let recorder = site.plane.record_label(site.name(), KEY, "leader")?;

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use component_lease::api::{ComponentLease, FLOOR_ANNOTATION};
 use component_lease::store::StoreError;
 use component_lease_testkit::control_plane::ControlPlane;
 use component_lease_testkit::wait;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::Api;
 use kube::api::DeleteParams;
+use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use crate::support::controller::{config, election};
@@ -104,6 +105,9 @@ async fn with_the_database_away_and_remove_the_label_goes_when_the_lease_has_run
 #[tokio::test]
 async fn a_short_outage_of_the_database_is_not_told_and_changes_nothing() -> Result<()> {
     let (site, _controller) = led_site("hiccup").await?;
+    // Its floor is copied after the status was written.
+    let copied = |lease: &ComponentLease| lease.annotations().contains_key(FLOOR_ANNOTATION);
+    site.wait_for_lease("discovery", "the floor is copied", copied).await?;
     let before = site.wait_until_ready("discovery").await?.metadata.resource_version;
     let asked = site.rows.asked();
     site.rows.unreachable();
@@ -252,11 +256,10 @@ async fn a_controller_waits_for_the_definition_survives_the_api_server_and_reads
     let mut bad = lease("bad", "discovery");
     bad["spec"] = json!({"selector": "everything", "ttlSeconds": "soon"});
     wait::until(SOON, "the looser definition is in force", async || {
-        Ok(site
-            .plane
+        site.plane
             .kubectl_with_input(&["-n", site.name(), "apply", "-f", "-"], &bad.to_string())
             .await
-            .map(Some)?)
+            .map(Some)
     })
     .await?;
     site.make_lease(&lease("good", "discovery")).await?;

@@ -1,6 +1,6 @@
 //! Who carries the label, whatever somebody else does to pods, resources and Services.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use component_lease_testkit::control_plane::FakePod;
@@ -208,6 +208,13 @@ fn managed(port: i32) -> serde_json::Value {
     json!({"routing": {"service": {"name": "discovery", "managed": true, "ports": [{"port": port, "targetPort": "http"}]}}})
 }
 
+/// The leader label, and what candidates carry.
+fn selects_the_leader(service: &Service) -> bool {
+    let wanted =
+        [("app", "discovery"), (KEY, "leader")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    service.spec.as_ref().and_then(|spec| spec.selector.as_ref()) == Some(&wanted.into())
+}
+
 #[tokio::test]
 async fn a_managed_service_is_made_kept_and_goes_with_its_resource() -> Result<()> {
     let (site, _controller) = led_site("managed").await?;
@@ -222,24 +229,21 @@ async fn a_managed_service_is_made_kept_and_goes_with_its_resource() -> Result<(
         })
     };
     let service = found("the Service", |_| true).await?;
-    let spec = service.spec.clone().context("a Service without spec")?;
-    assert_eq!(spec.selector, Some([(KEY.to_owned(), "leader".to_owned())].into()));
+    assert!(selects_the_leader(&service), "{:?}", service.spec);
     let owner = &service.owner_references()[0];
     assert_eq!((owner.kind.as_str(), owner.name.as_str()), ("ComponentLease", "discovery"));
     site.wait_until_ready("discovery").await?;
 
     // Somebody changes it, then we do.
-    let bent = Patch::Merge(json!({"spec": {"selector": {KEY: null, "app": "discovery"}}}));
+    let bent = Patch::Merge(json!({"spec": {"selector": {KEY: null, "tier": "web"}}}));
     services(&site).patch("discovery", &PatchParams::default(), &bent).await?;
-    found("its selector", |s| {
-        s.spec.as_ref().and_then(|s| s.selector.as_ref()).is_some_and(|s| s.len() == 1 && s.contains_key(KEY))
-    })
-    .await?;
+    found("its selector", selects_the_leader).await?;
     site.change("discovery", managed(81)).await?;
     found("its port", |s| s.spec.iter().flat_map(|s| s.ports.iter().flatten()).any(|p| p.port == 81)).await?;
 
     site.leases().delete("discovery", &DeleteParams::default()).await?;
-    wait::until(SOON, "the Service goes", async || {
+    // The garbage collector looks for new kinds of owners every 30 s.
+    wait::until(SOON * 4, "the Service goes", async || {
         Ok(services(&site).get_opt("discovery").await?.is_none().then_some(()))
     })
     .await
@@ -277,22 +281,15 @@ async fn a_service_of_somebody_else_is_never_adopted_only_checked() -> Result<()
 async fn of_two_resources_with_one_component_the_first_goes_on_and_the_second_may_when_it_is_gone()
 -> Result<()> {
     let (site, _controller) = led_site("conflict").await?;
-    // Creation times have whole seconds.
-    let first = site.leases().get("discovery").await?.creation_timestamp().context("no time")?;
-    wait::until_true(SOON, "the next second", async || {
-        k8s_openapi::jiff::Timestamp::now().as_second() > first.0.as_second()
-    })
-    .await?;
+    site.let_a_second_pass("discovery").await?;
     site.make_lease(&lease_with("second", "discovery", &json!({"componentName": "discovery"}))).await?;
     let message = site.wait_for_condition("second", "Ready", "False", "Conflict").await?;
     assert!(message.contains(&format!("{}/discovery was first", site.name())), "{message}");
     assert_eq!(status(&site.leases().get("second").await?).phase.as_deref(), Some("Conflict"));
 
-    let begun = Instant::now();
     site.rows.take("discovery", &site.holder("d-1").await?, LONG).await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
     assert_eq!(site.labelled("componentlease.io/second", "leader").await?, Vec::<String>::new());
-    assert!(begun.elapsed() < SOON);
 
     site.leases().delete("discovery", &DeleteParams::default()).await?;
     site.wait_for_labelled("componentlease.io/second", "leader", &["d-1"]).await?;
@@ -305,11 +302,7 @@ async fn of_two_resources_with_one_component_the_first_goes_on_and_the_second_ma
 #[tokio::test]
 async fn one_label_key_on_the_same_pods_is_a_conflict_that_ends_when_the_first_gives_it_up() -> Result<()> {
     let (site, _controller) = led_site("samekey").await?;
-    let first = site.leases().get("discovery").await?.creation_timestamp().context("no time")?;
-    wait::until_true(SOON, "the next second", async || {
-        k8s_openapi::jiff::Timestamp::now().as_second() > first.0.as_second()
-    })
-    .await?;
+    site.let_a_second_pass("discovery").await?;
     site.make_lease(&lease_with("second", "discovery", &json!({"routing": {"labelKey": KEY}}))).await?;
     site.rows.take("second", &site.holder("d-2").await?, LONG).await?;
     let message = site.wait_for_condition("second", "Ready", "False", "Conflict").await?;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use component_lease::store::{Source, Store, migrate, open};
+use component_lease::store::{Source, migrate, open};
 use component_lease_testkit::control_plane::FakePod;
 use component_lease_testkit::{postgres, wait};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -13,7 +13,7 @@ use kube::api::ListParams;
 
 use crate::support::controller::{config, election};
 use crate::support::objects::{condition, lease};
-use crate::support::{LONG, Replica, Rows, Site};
+use crate::support::{FLOOD, LONG, Replica, Rows, Site};
 
 const LEASES: usize = 1000;
 /// Each has two pods, which compete for `LEASES / APPS` components.
@@ -71,6 +71,7 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
     let pods: Vec<_> =
         (0..APPS * 2).map(|n| FakePod::new(&format!("pod-{n}"), &format!("app-{}", n / 2))).collect();
     site.plane.fake_pods(site.name(), &pods).await?;
+    let flood = FLOOD.lock().await;
     let uids = site.pods().list(&ListParams::default()).await?;
     let uid = |pod: &str| {
         let found = uids.iter().find(|p| p.metadata.name.as_deref() == Some(pod));
@@ -89,12 +90,16 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
     let mut config = config(&site, "only");
     config.election = Some(election(&site));
     let controller = Replica::start_with(&site, config).await?;
-    wait::until(Duration::from_secs(90), "a thousand resources are ready", async || {
+    // Some five thousand writes; how long they take is not what is tested here.
+    wait::until(Duration::from_secs(300), "a thousand resources are ready", async || {
         let all = site.leases().list(&ListParams::default()).await?;
         let ready = |l: &&_| condition(l, "Ready").is_some_and(|c| c.status == "True");
         let count = all.iter().filter(ready).count();
+        if count < LEASES {
+            // Listing them costs the API server as much as fifty writes.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
         ensure!(count == LEASES, "{count} are");
-        tokio::time::sleep(Duration::from_millis(500)).await;
         Ok(Some(()))
     })
     .await?;
@@ -113,11 +118,22 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
     })
     .await?;
 
-    // Looks for all rows, renewals, and everything.
+    drop(flood);
+
+    // Looks for all rows, renewals, and whatever else there is.
     let count = async || -> Result<[u64; 3]> {
         let looks = database.statements("%FULL JOIN component_lease_intent%").await?;
         let renewals = database.statements("%SET renew_time = greatest%AND holder_id%").await?;
-        Ok([looks, renewals, database.statements("%").await?])
+        let others = database
+            .psql(
+                "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements
+                 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+                   AND query NOT LIKE '%FULL JOIN component_lease_intent%'
+                   AND query NOT LIKE '%SET renew_time = greatest%AND holder_id%'
+                   AND query NOT LIKE '%pg_stat_statements%' AND query NOT LIKE 'SET client_min_messages%'",
+            )
+            .await?;
+        Ok([looks, renewals, others.trim().parse()?])
     };
     let (mark, asked) = (site.plane.audit_mark()?, site.rows.asked());
     let before = count().await?;
@@ -126,22 +142,20 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
     let (elections, rest): (Vec<_>, Vec<_>) =
         writes(mark)?.into_iter().partition(|write| write.resource == "leases");
     let asked = site.rows.asked() - asked;
-    let [looks, renewed, all] = [0, 1, 2].map(|n: usize| after[n] - before[n]);
+    let [looks, renewed, others] = [0, 1, 2].map(|n: usize| after[n] - before[n]);
     renewals.finish()?;
     drop(controller);
     println!(
         "{LEASES} resources, {MINUTE:?}: {} API writes beside {} of the election Lease; {asked} looks by the \
-         controller; in the database {looks} looks, {renewed} renewals, {} other statements",
+         controller; in the database {looks} looks, {renewed} renewals, {others} other statements",
         rest.len(),
         elections.len(),
-        all - looks - renewed
     );
     ensure!(rest.is_empty(), "{} writes in a minute of nothing: {rest:?}", rest.len());
     ensure!(!elections.is_empty(), "not even the election Lease was written: the filter sees nothing");
     ensure!((50..=61).contains(&asked), "{asked} looks in a minute");
     ensure!((50..=61).contains(&looks), "{looks} looks counted by the database");
-    // The counting itself is some of them.
-    ensure!(all - looks - renewed <= 10, "{} other statements", all - looks - renewed);
+    ensure!(others == 0, "{others} other statements");
     ensure!(renewed > 4000, "only {renewed} renewals: the rows did not renew");
     Ok(())
 }

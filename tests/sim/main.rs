@@ -4,5 +4,13 @@
 //! on purpose, where it must find what the rule is for. A search that finds no broken rule proves
 //! nothing.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a test says where it fails, and simulated times are small"
+)]
+
 mod election;
 mod labels;

@@ -53,7 +53,7 @@ impl Replica {
         static LOG: std::sync::Once = std::sync::Once::new();
         if let Ok(filter) = std::env::var("COMPONENT_LEASE_LOG") {
             LOG.call_once(|| {
-                tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init()
+                tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
             });
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()

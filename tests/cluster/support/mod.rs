@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use component_lease::api::{self, ComponentLease};
+use component_lease::clock::{Clock as _, SystemClock};
 use component_lease_testkit::control_plane::{self, ControlPlane, FakePod, Namespace, program};
 use component_lease_testkit::wait;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, ResourceExt as _};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 pub use controller::Replica;
 pub use rows::Rows;
@@ -26,6 +27,9 @@ pub use rows::Rows;
 pub const SOON: Duration = Duration::from_secs(20);
 /// Long enough that nothing expires during a test that does not want it to.
 pub const LONG: u32 = 600;
+
+/// Held while the API server is flooded, and while something is measured that this would disturb.
+pub static FLOOD: Mutex<()> = Mutex::const_new(());
 
 /// A namespace with everything that a controller needs to look after it.
 pub struct Site {
@@ -131,6 +135,13 @@ impl Site {
 
     pub async fn make_lease(&self, lease: &serde_json::Value) -> Result<ComponentLease> {
         Ok(self.leases().create(&PostParams::default(), &objects::typed(lease)).await?)
+    }
+
+    /// Until a resource that is made now is younger than this one: creation times have whole seconds.
+    pub async fn let_a_second_pass(&self, lease: &str) -> Result<()> {
+        let made = self.leases().get(lease).await?.creation_timestamp().context("no creation time")?;
+        let later = || SystemClock.wall_ms() >= (made.0.as_second() + 1) * 1000;
+        wait::until_true(SOON, "the next second", async || later()).await
     }
 
     /// Changes the spec of a resource.

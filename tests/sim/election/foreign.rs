@@ -15,7 +15,7 @@ pub(super) struct Foreign {
 
 impl Foreign {
     pub(super) fn new(number: usize) -> Self {
-        Self { name: format!("foreign-{number}"), bumps: number % 2 == 0, working: None }
+        Self { name: format!("foreign-{number}"), bumps: number.is_multiple_of(2), working: None }
     }
 
     /// One turn of its loop; when the next is due.

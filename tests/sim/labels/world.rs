@@ -309,7 +309,9 @@ impl World {
         pods.retain(|pod| !controller.missed.contains(&pod.uid));
         for newer in &controller.newer {
             let older = pods.iter_mut().find(|pod| pod.uid == newer.uid && number(pod) < number(newer));
-            older.into_iter().for_each(|pod| *pod = newer.clone());
+            if let Some(pod) = older {
+                *pod = newer.clone();
+            }
         }
         pods
     }

@@ -2,6 +2,7 @@
 //! here, so that the moment is known to the microsecond.
 
 use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -39,6 +40,7 @@ impl Stage<'_> {
         let processes = self.processes(pod).await?;
         let first = processes.iter().find(|one| one.inner == 1);
         let first = first.with_context(|| format!("pod {pod} has no running container {CONTAINER}"))?;
+        self.will_restart(pod).await?;
         let at = Instant::now();
         kill_process(first.pid, signal)?;
         Ok(at)
@@ -52,6 +54,7 @@ impl Stage<'_> {
         let processes = self.processes(pod).await?;
         let program = processes.iter().find(|one| one.program.file_name() == Some("discovery".as_ref()));
         let Some(program) = program else { bail!("pod {pod} runs no discovery: {processes:?}") };
+        self.will_restart(pod).await?;
         let at = Instant::now();
         kill_process(program.pid, Signal::KILL)?;
         Ok(at)
@@ -96,6 +99,13 @@ impl Stage<'_> {
         let other = pods.lines().find(|pod| !pod.ends_with(&format!("/{leader}")));
         let other = other.context("there is no pod but the leader's")?;
         self.kubectl(&["label", "--overwrite", other, &format!("{}=leader", super::LABEL)]).await.map(drop)
+    }
+
+    /// The pod's container is about to be ended: [`Stage::settle`] waits until it runs again.
+    async fn will_restart(&self, pod: &str) -> Result<()> {
+        let restarts = super::restarts(&self.get(&["pod", pod]).await?);
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.to_owned(), restarts);
+        Ok(())
     }
 
     async fn processes(&self, pod: &str) -> Result<Vec<Process>> {

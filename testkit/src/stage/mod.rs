@@ -11,7 +11,9 @@ pub mod judge;
 pub mod rows;
 pub mod store;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -47,6 +49,8 @@ pub struct Stage<'n> {
     pub namespace: String,
     pub store: Store,
     pub release: Release,
+    /// Pods whose container was ended, and how often it had been restarted before.
+    ended: Mutex<BTreeMap<String, i64>>,
 }
 
 impl<'n> Stage<'n> {
@@ -64,7 +68,8 @@ impl<'n> Stage<'n> {
         })
         .await?;
         let release = Release { name: release.to_owned(), namespace: namespace.to_owned() };
-        let stage = Self { node, namespace: namespace.to_owned(), store, release };
+        let ended = Mutex::default();
+        let stage = Self { node, namespace: namespace.to_owned(), store, release, ended };
         stage.apply(&stage.store.manifests(namespace)?).await?;
         Ok(stage)
     }
@@ -115,7 +120,8 @@ impl<'n> Stage<'n> {
         self.settle().await
     }
 
-    /// Waits until three replicas are ready and the resource says that all is well.
+    /// Waits until three replicas are ready, every container that was ended runs again, and the
+    /// resource says that all is well.
     ///
     /// # Errors
     /// When it does not come to that.
@@ -125,8 +131,11 @@ impl<'n> Stage<'n> {
             let (spec, status) = (&deployment["spec"], &deployment["status"]);
             let pods = self.get(&["pods", "-l", SELECTOR]).await?;
             let count = pods["items"].as_array().map_or(0, Vec::len);
+            // Readiness is told late: a pod may be called ready for a while after its end.
+            let restarted = self.all_restarted(&pods);
             let lease = self.get(&["componentlease", COMPONENT]).await?;
-            let settled = status["observedGeneration"] == deployment["metadata"]["generation"]
+            let settled = restarted
+                && status["observedGeneration"] == deployment["metadata"]["generation"]
                 && status["updatedReplicas"] == spec["replicas"]
                 && status["readyReplicas"] == spec["replicas"]
                 && spec["replicas"] == count
@@ -134,7 +143,16 @@ impl<'n> Stage<'n> {
             ensure!(settled, "Ready is {}", condition(&lease, "Ready"));
             Ok(Some(()))
         };
-        wait::until(PATIENCE, "three ready replicas, one of them leading and routed to", quiet).await
+        wait::until(PATIENCE, "three ready replicas, one of them leading and routed to", quiet).await?;
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(())
+    }
+
+    fn all_restarted(&self, pods: &serde_json::Value) -> bool {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let pods = pods["items"].as_array().into_iter().flatten();
+        let mut pods = pods.filter_map(|pod| Some((restarts(pod), pod["metadata"]["name"].as_str()?)));
+        pods.all(|(restarts, pod)| ended.get(pod).is_none_or(|before| restarts > *before))
     }
 
     /// The address of the Service, inside the node's network.
@@ -229,6 +247,11 @@ impl<'n> Stage<'n> {
 pub fn condition(object: &serde_json::Value, kind: &str) -> serde_json::Value {
     let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
     conditions.into_iter().find(|one| one["type"] == kind).unwrap_or_default()
+}
+
+/// How often a pod's container was restarted.
+fn restarts(pod: &serde_json::Value) -> i64 {
+    pod["status"]["containerStatuses"][0]["restartCount"].as_i64().unwrap_or(0)
 }
 
 fn read(name: &str) -> Result<String> {

@@ -166,8 +166,11 @@ impl Rows {
         let pause = if every_commit { interval * SLOW_POLL } else { interval };
         let mut budget = Budget { left: BURST, at: self.clock.boot(), interval };
         loop {
-            if let Some(change) = self.look(metrics).await {
-                changed(change);
+            match self.look(metrics).await {
+                Some(change) => changed(change),
+                // Only what turns out to be a mere renewal is rationed: handovers in quick
+                // succession must not wait for each other.
+                None => budget.spend(self.clock.boot()),
             }
             tokio::time::sleep(LEAST_PAUSE).await;
             // A failing database is asked as often as ever, so that its return is noticed.
@@ -182,7 +185,6 @@ impl Rows {
                 }
             }
             hints.drain();
-            budget.spend(self.clock.boot());
         }
     }
 

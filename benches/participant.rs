@@ -36,7 +36,7 @@ async fn main() -> Result<(), Failure> {
 }
 
 async fn open(source: &Source) -> Result<Arc<dyn Store>, Failure> {
-    store::migrate(source).await?;
+    store::install(source, store::Install { first: true, ..store::Install::default() }).await?;
     Ok(store::open(source.clone(), "component-lease bench")?)
 }
 

@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use component_lease::domain::ComponentName;
 use component_lease::participant::{End, Guard, Participant};
-use component_lease::store::{Source, migrate, open};
+use component_lease::store::{Install, Source, install, open};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let file = std::env::args().nth(1).ok_or("usage: embedded FILE")?;
     let source = Source::url(format!("sqlite:{file}"));
-    migrate(&source).await?;
+    // An example's file was never used before; a service must not say so of its database each time.
+    install(&source, Install { first: true, ..Install::default() }).await?;
     let store = open(source, "embedded")?;
 
     let participant =

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use component_lease::agent::{self, ParticipantArgs, guardian};
 use component_lease::controller::command::ControllerArgs;
-use component_lease::process::args::{DatabaseArgs, LogArgs, MigrateArgs};
+use component_lease::process::args::{DatabaseArgs, LogArgs, MigrateArgs, TablesArgs};
 use component_lease::process::{self, Failure, telemetry};
-use component_lease::store::{Source, StoreError, migrate, open};
+use component_lease::store::{Install, Source, StoreError, begin_epoch, install, open};
 use component_lease::{api, controller};
 
 /// Leader election in a database, for programs and for Kubernetes.
@@ -34,6 +34,9 @@ enum Command {
     },
     /// Create or upgrade the tables
     Migrate(MigrateCommand),
+    /// What nobody but you can know about the database
+    #[command(subcommand)]
+    Epoch(EpochCommand),
     /// Reconcile ComponentLease resources with the rows of one database
     Controller(ControllerCommand),
     /// Print the CustomResourceDefinition
@@ -64,10 +67,28 @@ struct RunCommand {
     command: Vec<OsString>,
 }
 
+#[derive(Debug, Subcommand)]
+enum EpochCommand {
+    /// Begin an epoch: after a restore that left the server running, or a file copied back in place.
+    /// Versions then start above all that may have been forgotten, and nobody takes a lease for the
+    /// longest ttl; holders go on
+    Bump(BumpCommand),
+}
+
+#[derive(Debug, Args)]
+struct BumpCommand {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
 #[derive(Debug, Args)]
 struct MigrateCommand {
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    tables: TablesArgs,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -105,6 +126,7 @@ fn perform(command: Command) -> Result<u8, Failure> {
             0
         }),
         Command::Migrate(command) => block_on(create_tables(command)),
+        Command::Epoch(EpochCommand::Bump(command)) => block_on(bump(command)),
         Command::Controller(command) => block_on(control(command)),
         Command::Crd => {
             let yaml = api::crd_yaml().map_err(|error| Failure::unexpected(error.to_string()))?;
@@ -134,7 +156,8 @@ fn block_on(work: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failu
 async fn compete(command: AgentCommand, program: Option<Vec<OsString>>) -> Result<u8, Failure> {
     let AgentCommand { participant, database, migrate: at_start, log } = command;
     telemetry::init(&log)?;
-    let config = participant.check(std::env::var("POD_NAME").ok())?;
+    let mut config = participant.check(std::env::var("POD_NAME").ok())?;
+    config.max_ttl = at_start.tables.max_ttl;
     let source = source(database);
     let store = open(source.clone(), "component-lease").map_err(|error| failure(&error))?;
     migrate_at_start(at_start, source).await;
@@ -148,7 +171,7 @@ async fn migrate_at_start(at_start: MigrateArgs, source: Source) {
     if at_start.migrate {
         agent::migrate_in_background(move || {
             let source = source.clone();
-            async move { migrate(&source).await }
+            async move { install(&source, how(at_start.tables)).await }
         })
         .await;
     }
@@ -156,28 +179,45 @@ async fn migrate_at_start(at_start: MigrateArgs, source: Source) {
 
 /// Reconciles until a signal ends it.
 async fn control(command: ControllerCommand) -> Result<u8, Failure> {
-    let ControllerCommand { controller, database, migrate: at_start, log } = command;
+    let ControllerCommand { controller, database, migrate: mut at_start, log } = command;
     telemetry::init(&log)?;
     let source = source(database);
     let store = open(source.clone(), "component-lease-controller").map_err(|error| failure(&error))?;
+    if at_start.migrate && !at_start.tables.first_install {
+        at_start.tables.first_install = controller::command::nobody_has_led(&controller).await;
+    }
     migrate_at_start(at_start, source).await;
     controller::command::serve(controller, store).await
 }
 
 async fn create_tables(command: MigrateCommand) -> Result<u8, Failure> {
-    let MigrateCommand { database, log } = command;
+    let MigrateCommand { database, tables, log } = command;
     telemetry::init(&log)?;
-    let report = migrate(&source(database)).await.map_err(|error| failure(&error))?;
+    let report = install(&source(database), how(tables)).await.map_err(|error| failure(&error))?;
     println!("{report}");
     Ok(0)
 }
 
+fn how(TablesArgs { first_install, max_ttl }: TablesArgs) -> Install {
+    Install { first: first_install, max_ttl }
+}
+
+async fn bump(command: BumpCommand) -> Result<u8, Failure> {
+    let BumpCommand { database, log } = command;
+    telemetry::init(&log)?;
+    let store = open(source(database), "component-lease epoch bump").map_err(|error| failure(&error))?;
+    let begun = begin_epoch(&*store).await.map_err(|error| failure(&error))?;
+    println!("{begun}");
+    Ok(0)
+}
+
 fn source(args: DatabaseArgs) -> Source {
-    let DatabaseArgs { database_url, database_url_file, database_password_file } = args;
+    let DatabaseArgs { database_url, database_url_file, database_password_file, allow_unsafe_backend } = args;
     let source = match (database_url, database_url_file) {
         (Some(url), _) => Source::url(url.expose()),
         (None, file) => Source::file(file.unwrap_or_default()),
     };
+    let source = source.allow_unsafe_backend(allow_unsafe_backend);
     match database_password_file {
         Some(file) => source.with_password_file(file),
         None => source,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::health::{Probe, Target};
+use crate::domain::life::MAX_TTL_DEFAULT_SECONDS;
 use crate::domain::timing::{TTL_MAX_SECONDS, TTL_MIN_SECONDS};
 use crate::domain::{ComponentName, HolderId, Timing};
 use crate::process::Failure;
@@ -72,6 +73,8 @@ pub struct Config {
     pub pod_uid: Option<String>,
     pub timing: Timing,
     pub cooldown: Duration,
+    /// Seconds; the longest ttl that any lease of the database may have.
+    pub max_ttl: u32,
     pub listen: Option<SocketAddr>,
     pub probe: Option<Probe>,
 }
@@ -106,6 +109,7 @@ impl ParticipantArgs {
             pod_uid,
             timing,
             cooldown: cooldown.unwrap_or(whole),
+            max_ttl: MAX_TTL_DEFAULT_SECONDS,
             listen,
             probe: health.check()?,
         })

@@ -163,6 +163,7 @@ pub async fn around(config: Config, store: Arc<dyn Store>, command: Vec<OsString
 fn builder(config: &Config, store: Arc<dyn Store>) -> Builder {
     let mut builder = Participant::builder(store, config.component.clone())
         .ttl(config.timing.ttl_seconds())
+        .max_ttl(config.max_ttl)
         .cooldown(config.cooldown);
     // Left out, it follows the ttl of the resource.
     if let Some(grace) = config.timing.chosen_grace() {

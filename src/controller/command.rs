@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use kube::Client;
+use kube::api::ListParams;
+use kube::{Api, Client};
 use tracing::info;
 
 use super::{Config, Controller, ElectionConfig};
+use crate::api::{self, ComponentLease};
 use crate::process::admin::{self, Admin};
 use crate::process::args::{listen_address, positive_seconds};
 use crate::process::exit::chain;
@@ -158,6 +160,27 @@ pub async fn serve(args: ControllerArgs, store: Arc<dyn Store>) -> Result<u8, Fa
         error = broken => Err(Failure::new(ExitCode::Ended, format!("the probes ended: {error}"))),
     };
     ended.map(|()| 0)
+}
+
+/// Whether no resource knows of any term: then tables that are not there yet were never there. False
+/// when that cannot be found out. (Of the namespaces that are watched: who shares a database with the
+/// controller of others makes the tables by hand.)
+pub async fn nobody_has_led(args: &ControllerArgs) -> bool {
+    let asked = async {
+        let client = client().await.ok()?;
+        let apis: Vec<Api<ComponentLease>> = match args.namespaces.as_slice() {
+            [] => vec![Api::all(client)],
+            names => names.iter().map(|name| Api::namespaced(client.clone(), name.trim())).collect(),
+        };
+        for api in apis {
+            let leases = api.list(&ListParams::default()).await.ok()?;
+            if leases.iter().any(|lease| api::memory(lease, lease.status.as_ref()).floor > 0) {
+                return None;
+            }
+        }
+        Some(())
+    };
+    matches!(tokio::time::timeout(CONNECT_TIMEOUT * 2, asked).await, Ok(Some(())))
 }
 
 async fn client() -> Result<Client, Failure> {

@@ -18,7 +18,7 @@ use super::FIELD_MANAGER;
 use super::error::text;
 use crate::clock::Clock;
 use crate::domain::election::Looked;
-use crate::domain::{ComponentName, Expected, Generation, LeaseRow, Take, TermKey, model};
+use crate::domain::{ComponentName, LeaseRow, Take, TermKey, model};
 use crate::store::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 
 /// One `Lease` object as a store of one row: holderIdentity is the holder, leaseTransitions the version.
@@ -157,17 +157,14 @@ impl Store for LeaseStore {
         Ok(Looked {
             row: self.read().await?,
             database_now: self.clock.wall_ms(),
-            standing_ttl: None,
-            generation: Generation::default(),
+            // etcd forgets nothing, and an overlap of two replicas is harmless: no quarantine.
+            ..Looked::default()
         })
     }
 
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
         // The sight that the take was decided on is the object that was read for it.
-        self.write(|row, now| {
-            (Expected::of(row) == take.expected).then(|| model::take(row, take, now)).flatten()
-        })
-        .await
+        self.write(|row, now| model::take(row, 0, take, now)).await
     }
 
     async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {

@@ -191,11 +191,13 @@ async fn reconcile_valid(
                 let events: Vec<Event> =
                     plan.events.iter().cloned().chain(regression(before.as_ref(), &status)).collect();
                 // At once: until all is done, nothing else is done about this resource.
-                let ((), intended, floor) = futures::join!(
+                let ((), intended, raised, floor) = futures::join!(
                     record(&context.recorder, lease, &events),
                     set_intent(desired, context),
+                    raise_epoch(desired, observed.memory.floor, context),
                     copy_floor(&context.client, lease, status.floor)
                 );
+                let intended = intended & raised;
                 floor.map_err(Error::Floor)?;
                 if let Some(failure) = outcome.failed() {
                     return Err(Error::Incomplete(failure));
@@ -293,6 +295,25 @@ async fn set_intent(desired: &Desired, context: &Context) -> bool {
             false
         }
     }
+}
+
+/// A row below the highest version that its resource has ever seen belongs to a database that forgot
+/// something and cannot tell: only this resource knows. The row stays as it is; versions of the new
+/// epoch are above the floor, and everybody waits out what else may have been forgotten.
+/// False when it should be tried again.
+async fn raise_epoch(desired: &Desired, floor: i64, context: &Context) -> bool {
+    let component = &desired.component;
+    let Some(new) = context.rows.epoch_above(component.as_str(), floor) else { return true };
+    warn!(%component, floor, at_least = new.at_least, "the database knows of no version as high as one that was seen: recording a new epoch");
+    let begin = context.rows.store().begin_epoch(&new);
+    let why = match tokio::time::timeout(Duration::from_secs(5), begin).await {
+        // Lost: another epoch began meanwhile, which the next look shows.
+        Ok(Ok(_)) => return true,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer in time".to_owned(),
+    };
+    warn!(%component, error = why, "the new epoch could not be recorded; trying again");
+    false
 }
 
 /// An invalid resource waits for an edit; its participants and its pods are left as they are.

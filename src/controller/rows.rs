@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::metrics::Metrics;
 use crate::clock::Clock;
 use crate::domain::observed::{RowSight, StoreSight};
-use crate::domain::{ComponentName, LeaseRow, Moment};
+use crate::domain::{ComponentName, LeaseRow, Life, Moment, NewEpoch};
 use crate::store::{Snapshot, StandingIntent, Store, StoreError};
 
 /// A look is given up after this.
@@ -58,6 +58,7 @@ struct State {
     /// `None` until the first look succeeds.
     rows: Option<BTreeMap<String, Seen>>,
     intents: BTreeMap<String, StandingIntent>,
+    life: Life,
     last_look: Moment,
     /// When the last look that succeeded was sent.
     answered: Moment,
@@ -131,6 +132,16 @@ impl Rows {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let known = state.rows.is_some() && state.failure.is_none();
         known && state.intents.get(component.as_str()) != Some(&intent)
+    }
+
+    /// The epoch that must begin because a resource has seen a later version than this database knows.
+    pub(super) fn epoch_above(&self, component: &str, floor: i64) -> Option<NewEpoch> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let version = state.rows.as_ref()?.get(component).map_or(0, |seen| seen.row.version);
+        let at_least = state.life.epoch_above(floor).filter(|_| version < floor)?;
+        let record = state.life.record()?;
+        let (seen, max_ttl) = (Some(record.clone()), record.max_ttl);
+        Some(NewEpoch { seen, at_least, max_ttl, deliberate: true })
     }
 
     /// Forget what was seen: whoever has not been looking for a while gives every row one ttl.
@@ -256,6 +267,7 @@ impl Rows {
         components.extend(differing(&state.intents, &snapshot.intents));
         state.rows = Some(rows);
         state.intents = snapshot.intents;
+        state.life = snapshot.life;
         state.answered = asked;
         if first || failure.is_some_and(|failure| failure.told) {
             return Some(Changed::Everything);

@@ -15,7 +15,8 @@
 
 use std::time::Duration;
 
-use super::model::{Expected, Generation, Take, TermKey};
+use super::life::{Generation, Life, MAX_TTL_DEFAULT_SECONDS, NewEpoch, Quarantine};
+use super::model::{Expected, Take, TermKey};
 use super::name::{ComponentName, HolderId};
 use super::record::LeaseRow;
 use super::timing::{Moment, Timing, TimingError};
@@ -32,6 +33,10 @@ pub enum Action {
     /// Try to begin this term. The acknowledgement counts until [`Timing::attempt_counts_for`].
     Take(Take),
     Renew(TermKey),
+    /// Record that the database is another one than before.
+    BeginEpoch(NewEpoch),
+    /// Record that the quarantine of this generation is over.
+    Settle(Generation),
     /// Nothing before this moment, unless something is told.
     Wait(Moment),
     /// The work of a term that is over has not been confirmed to have stopped; nothing else can be done.
@@ -124,7 +129,30 @@ pub enum Standing<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sight {
     pub row: Option<LeaseRow>,
+    pub past: Past,
     pub since: Moment,
+}
+
+/// What the history tells of a component.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Past {
+    /// It never had a term.
+    #[default]
+    NeverLived,
+    /// The highest version that was ever granted.
+    Lived(i64),
+    /// There is no history.
+    Unknown,
+}
+
+impl Past {
+    #[must_use]
+    pub fn highest(self) -> i64 {
+        match self {
+            Self::Lived(version) => version,
+            Self::NeverLived | Self::Unknown => 0,
+        }
+    }
 }
 
 /// What one look brought.
@@ -135,7 +163,9 @@ pub struct Looked {
     pub database_now: i64,
     /// The ttl that the resource asks for, seconds; beats this participant's own from the next term on.
     pub standing_ttl: Option<u32>,
-    pub generation: Generation,
+    pub past: Past,
+    /// Of the database that answered.
+    pub life: Life,
 }
 
 /// The state machine.
@@ -150,7 +180,7 @@ pub struct Election {
     cooldown: Duration,
     phase: Phase,
     sight: Option<Sight>,
-    generation: Generation,
+    quarantine: Quarantine,
     highest_version: i64,
     failed_looks: u32,
     draining: bool,
@@ -169,6 +199,7 @@ impl Election {
     /// `cooldown` is how long this participant stays away after it was unhealthy or stepped down.
     #[must_use]
     pub fn new(component: ComponentName, me: HolderId, own: Timing, cooldown: Duration) -> Self {
+        let max_ttl = MAX_TTL_DEFAULT_SECONDS.max(own.ttl_seconds());
         Self {
             component,
             me,
@@ -177,13 +208,21 @@ impl Election {
             cooldown,
             phase: Phase::Following { next_look: Moment::ZERO, fresh: false },
             sight: None,
-            generation: Generation::default(),
+            quarantine: Quarantine::new(max_ttl),
             highest_version: 0,
             failed_looks: 0,
             draining: false,
             unhealthy: false,
             stays_away: None,
         }
+    }
+
+    /// The longest ttl that any lease of this database may have, in seconds; the same for all
+    /// participants. Default 30, or the own ttl if that is longer.
+    #[must_use]
+    pub fn with_max_ttl(mut self, seconds: u32) -> Self {
+        self.quarantine = Quarantine::new(seconds);
+        self
     }
 
     #[must_use]
@@ -217,6 +256,12 @@ impl Election {
     #[must_use]
     pub fn sight(&self) -> Option<&Sight> {
         self.sight.as_ref()
+    }
+
+    /// The changes of the database, and how they are waited out.
+    #[must_use]
+    pub fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
     }
 
     /// Why this participant would not take even a free row.
@@ -253,8 +298,8 @@ impl Election {
                 let (next_look, fresh) = (*next_look, *fresh);
                 // A look decides once, and only at once: whoever waited looks again.
                 self.phase = Phase::Following { next_look, fresh: false };
-                match self.may_take(now) {
-                    Some(take) if fresh => Action::Take(take),
+                match self.decide(now) {
+                    Some(action) if fresh => action,
                     _ if now >= next_look => Action::Look,
                     _ => Action::Wait(next_look),
                 }
@@ -262,80 +307,114 @@ impl Election {
         }
     }
 
+    /// What a fresh look calls for.
+    fn decide(&mut self, now: Moment) -> Option<Action> {
+        if let Some(new) = self.quarantine.new_epoch() {
+            return Some(Action::BeginEpoch(new));
+        }
+        if let Some(waited_out) = self.quarantine.to_settle(now, self.own.ttl()) {
+            return Some(Action::Settle(waited_out));
+        }
+        self.may_take(now).map(Action::Take)
+    }
+
     /// The row as a fresh look shows it, if the rules allow this participant to take it now.
     fn may_take(&self, now: Moment) -> Option<Take> {
-        if self.ineligible(now).is_some() {
+        // Nothing at all, not even a free or missing row: a term may run that this database forgot.
+        if self.ineligible(now).is_some() || !self.quarantine.is_over(now) {
             return None;
         }
         let timing = self.timing.as_ref().ok()?;
         let sight = self.sight.as_ref()?;
-        let takeable = match &sight.row {
-            None => true,
-            Some(row) if row.is_free() => true,
+        if now < self.takeable_from(sight) {
+            return None;
+        }
+        let life = self.quarantine.life()?;
+        // A version that cannot be counted up any more was written by somebody who may write anything.
+        let version = self.highest_version.max(life.base()).checked_add(1)?;
+        Some(Take {
+            term: TermKey { component: self.component.clone(), holder: self.me.clone(), version },
+            ttl: timing.ttl_seconds(),
+            expected: match &sight.row {
+                None => Expected::Missing { highest: sight.past.highest() },
+                row => Expected::of(row.as_ref()),
+            },
+            generation: life.generation(),
+        })
+    }
+
+    /// From when what was seen may be taken if it stays as it is.
+    fn takeable_from(&self, sight: &Sight) -> Moment {
+        match &sight.row {
+            None if sight.past == Past::NeverLived => Moment::ZERO,
+            // It was deleted, and its holder may go on until its next renewal.
+            None => sight.since + self.quarantine.length(),
+            Some(row) if row.is_free() => Moment::ZERO,
             // Unchanged for one ttl on my own clock, and nothing else: the database's clock in this
             // decision makes two leaders when it steps. A row with my own holder id proves nothing
             // either, so it is judged like any other.
-            Some(row) => now >= sight.since + row.judged_ttl(),
-        };
-        // A version that cannot be counted up was written by somebody who may write anything.
-        let version = self.highest_version.checked_add(1)?;
-        takeable.then(|| Take {
-            term: TermKey { component: self.component.clone(), holder: self.me.clone(), version },
-            ttl: timing.ttl_seconds(),
-            expected: Expected::of(sight.row.as_ref()),
-            generation: self.generation.clone(),
-        })
+            Some(row) => sight.since + row.judged_ttl(),
+        }
     }
 
     /// A look was answered at `at`, read *after* the answer arrived: counted from the request,
     /// two participants could lead.
     pub fn looked(&mut self, at: Moment, looked: Looked, jitter: f64) {
-        let Looked { row, database_now, standing_ttl, generation } = looked;
+        let Looked { row, database_now, standing_ttl, past, life } = looked;
         self.failed_looks = 0;
-        self.generation = generation;
+        if self.quarantine.answered(at, life) {
+            // What was seen in another life of the database says nothing about this one.
+            self.sight = None;
+        }
+        // A lease that outlived the quarantine, being lost, would be led beside another.
+        let longest = self.quarantine.longest_ttl();
         self.timing = match standing_ttl {
-            Some(ttl) => self.own.for_ttl(ttl),
+            Some(ttl) => self.own.for_ttl(ttl.min(longest)),
+            None if self.own.ttl_seconds() > longest => self.own.for_ttl(longest),
             None => Ok(self.own),
         };
-        self.saw(at, row);
+        self.saw(at, row, past);
         if let Phase::Following { .. } = self.phase {
             let next_look = self.next_look_after(at, database_now, jitter);
             self.phase = Phase::Following { next_look, fresh: true };
         }
     }
 
-    fn saw(&mut self, at: Moment, row: Option<LeaseRow>) {
-        self.highest_version = self.highest_version.max(row.as_ref().map_or(0, |row| row.version));
+    fn saw(&mut self, at: Moment, row: Option<LeaseRow>, past: Past) {
+        let version = row.as_ref().map_or(0, |row| row.version);
+        self.highest_version = self.highest_version.max(version).max(past.highest());
         match &self.sight {
-            Some(sight) if sight.row == row => {}
-            _ => self.sight = Some(Sight { row, since: at }),
+            // A row that went and came back unseen leaves a trace in the history.
+            Some(sight) if sight.row == row && (row.is_some() || sight.past == past) => {}
+            _ => self.sight = Some(Sight { row, past, since: at }),
         }
     }
 
     /// Just after the holder's next renewal is due, so that sight lags little; the database's clock
     /// serves as a hint only, and T/3 is the most that is waited for it.
     fn next_look_after(&self, at: Moment, database_now: i64, jitter: f64) -> Moment {
-        let Some(Sight { row: Some(row), since }) = &self.sight else {
-            return at + self.timing().renew_interval();
+        let third = self.timing().renew_interval();
+        let Some(sight) = &self.sight else { return at + third };
+        let wait = match &sight.row {
+            Some(row) if !row.is_free() => {
+                let ttl = row.judged_ttl();
+                let age = database_now.saturating_sub(row.renew_time).max(0).unsigned_abs();
+                let age = Duration::from_millis(age);
+                let soon = (ttl / 60).min(SIGHT_LAG);
+                if age < ttl / 3 {
+                    (ttl / 3 - age + soon).min(ttl / 3)
+                } else if age < ttl / 3 * 2 {
+                    // Overdue but perhaps only late: the sooner a late renewal is seen, the less sight lags.
+                    ((age - ttl / 3) / 4).clamp(soon, ttl / 20)
+                } else {
+                    ttl / 3
+                }
+            }
+            _ => third,
         };
-        if row.is_free() {
-            return at + self.timing().renew_interval();
-        }
-        let ttl = row.judged_ttl();
-        let third = ttl / 3;
-        let age = Duration::from_millis(database_now.saturating_sub(row.renew_time).max(0).unsigned_abs());
-        let soon = (ttl / 60).min(SIGHT_LAG);
-        let wait = if age < third {
-            third - age + soon
-        } else if age < third * 2 {
-            // Overdue but perhaps only late: the sooner a late renewal is seen, the less sight lags.
-            ((age - third) / 4).clamp(soon, ttl / 20)
-        } else {
-            third
-        };
-        let seizable = *since + ttl + self.timing().seize_spread(jitter);
-        let planned = at + wait.min(third);
-        if seizable > at { planned.min(seizable) } else { planned }
+        let opens = self.takeable_from(sight).max(self.quarantine.until(at).unwrap_or_default());
+        let spread = self.timing().seize_spread(jitter);
+        if opens > at { (at + wait).min(opens + spread) } else { at + wait }
     }
 
     /// A look failed or timed out: nothing is known, and what was seen before still counts.
@@ -345,6 +424,15 @@ impl Election {
             self.failed_looks += 1;
             let next_look = now + backoff.min(self.timing().renew_interval());
             self.phase = Phase::Following { next_look, fresh: false };
+        }
+    }
+
+    /// Beginning an epoch or ending a quarantine was answered, or was not: the next look tells.
+    pub fn recorded(&mut self, at: Moment, answered: bool, jitter: f64) {
+        if answered {
+            self.released(at);
+        } else {
+            self.look_failed(at, jitter);
         }
     }
 
@@ -449,3 +537,7 @@ impl Election {
 #[cfg(test)]
 #[path = "election_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "election_life_tests.rs"]
+mod life_tests;

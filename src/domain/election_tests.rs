@@ -40,7 +40,7 @@ fn a_missing_row_is_inserted_at_once_with_version_1() {
     assert_eq!(e.next(S(100)), Action::Look);
     look(&mut e, S(100), None);
     let take = take_of(e.next(S(100)));
-    assert_eq!((take.expected, take.term.version, take.ttl), (Expected::Missing, 1, 10));
+    assert_eq!((take.expected, take.term.version, take.ttl), (Expected::Missing { highest: 0 }, 1, 10));
 }
 
 #[test]
@@ -243,12 +243,12 @@ fn a_sick_leader_stops_and_a_sick_follower_does_not_take() {
 #[test]
 fn the_resources_ttl_is_in_force_from_the_next_term() {
     let mut e = election();
-    let looked = Looked { standing_ttl: Some(60), ..Looked::default() };
+    let looked = Looked { standing_ttl: Some(20), ..Looked::default() };
     e.looked(S(100), looked, 0.0);
     let take = take_of(e.next(S(100)));
-    assert_eq!(take.ttl, 60);
+    assert_eq!(take.ttl, 20);
     e.took(S(100), S(100), &take, Some(true));
-    assert_eq!(e.timing().ttl_seconds(), 60);
+    assert_eq!(e.timing().ttl_seconds(), 20);
 }
 
 #[test]

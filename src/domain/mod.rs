@@ -15,15 +15,19 @@
 //! | deadline | the moment from which a leader no longer leads |
 //! | abort | the moment by which its work must have ended, by force if need be |
 //! | sight | what a follower saw last, and since when it is unchanged |
+//! | identity | what tells one life of a database from another: a restart, a promotion, a restored volume |
+//! | epoch | counts the lives of a database; versions of a later epoch are far above those of an earlier one |
+//! | quarantine | the time after a change of identity or epoch in which nobody takes anything |
 //!
 //! Where to read on: [`election`] is one participant's life as a state machine, [`model`] is what a
-//! row allows, [`timing`] relates the durations, [`decide`] turns what the controller
+//! row allows, [`life`] is what happens when the database changes under us, [`timing`] relates the durations, [`decide`] turns what the controller
 //! observed into a plan for labels, and [`report`] says in a status what became of it.
 
 pub mod conditions;
 pub mod decide;
 pub mod election;
 pub mod holder;
+pub mod life;
 pub mod model;
 pub mod name;
 pub mod observed;
@@ -33,7 +37,8 @@ pub mod report;
 pub mod timing;
 
 pub use election::{Action, Election, Ineligible, Standing, StopReason};
-pub use model::{Expected, Generation, Take, TermKey};
+pub use life::{Generation, Life, NewEpoch, Record};
+pub use model::{Expected, Take, TermKey};
 pub use name::{ComponentName, HolderId, NameError};
 pub use record::LeaseRow;
 pub use timing::{Moment, Timing, TimingError};

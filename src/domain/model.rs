@@ -1,6 +1,7 @@
 //! What a row allows: take, renew and release as pure functions. The memory store is made of these,
 //! and every database must answer as they do (the contract suite holds them against each other).
 
+use super::life::{Generation, Life};
 use super::name::{ComponentName, HolderId};
 use super::record::LeaseRow;
 
@@ -12,25 +13,21 @@ pub struct TermKey {
     pub version: i64,
 }
 
-/// What a store says about the life of the database that an answer came from. A take is bound to
-/// the generation that the decision was made on. Opaque: only stores make and compare it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Generation(pub(crate) String);
-
 /// What must still be there for a take to succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
-    /// No row.
-    Missing,
+    /// No row, and this is the highest version that the history knows of the component (0: none).
+    Missing { highest: i64 },
     /// This version, last renewed at this time.
     Row { version: i64, renew_time: i64 },
 }
 
 impl Expected {
+    /// For a component without a history.
     #[must_use]
     pub fn of(row: Option<&LeaseRow>) -> Self {
         match row {
-            None => Self::Missing,
+            None => Self::Missing { highest: 0 },
             Some(row) => Self::Row { version: row.version, renew_time: row.renew_time },
         }
     }
@@ -43,13 +40,28 @@ pub struct Take {
     /// Seconds.
     pub ttl: u32,
     pub expected: Expected,
+    /// Which life of the database the decision was made on.
     pub generation: Generation,
 }
 
-/// The row after a successful take, or `None` when the race was lost. `now` is database time in ms.
+/// Whether a take that was decided on one life of the database may be applied to another answer's:
+/// the server must be the one that is recorded *and* the one that the decision saw. (The record
+/// alone is replicated: a connection that now leads to a promoted standby would find it as it was.)
 #[must_use]
-pub fn take(row: Option<&LeaseRow>, take: &Take, now: i64) -> Option<LeaseRow> {
-    (Expected::of(row) == take.expected).then(|| LeaseRow {
+pub fn same_life(take: &Take, life: &Life) -> bool {
+    !life.is_strange() && life.generation() == take.generation
+}
+
+/// The row after a successful take, or `None` when the race was lost. `highest` is the highest version
+/// in the component's history, `now` is database time in ms. The history has one line per version, in
+/// rising order, and is written in the same transaction: a version that is not above it is a lost race.
+#[must_use]
+pub fn take(row: Option<&LeaseRow>, highest: i64, take: &Take, now: i64) -> Option<LeaseRow> {
+    let expected = match row {
+        None => Expected::Missing { highest },
+        Some(_) => Expected::of(row),
+    };
+    (expected == take.expected && take.term.version > highest).then(|| LeaseRow {
         holder: take.term.holder.as_str().to_owned(),
         lease_time: now,
         // Always rising while the row lives, or a follower could take two lives for one.
@@ -103,21 +115,21 @@ mod tests {
 
     #[test]
     fn of_two_takes_made_on_the_same_sight_only_the_first_succeeds() {
-        let first = take(None, &attempt("a", 1, None), 1000).unwrap();
+        let first = take(None, 0, &attempt("a", 1, None), 1000).unwrap();
         assert_eq!((first.version, first.renew_time, first.lease_time), (1, 1000, 1000));
-        assert_eq!(take(Some(&first), &attempt("b", 1, None), 1000), None);
+        assert_eq!(take(Some(&first), 1, &attempt("b", 1, None), 1000), None);
     }
 
     #[test]
     fn a_renewal_between_sight_and_take_makes_the_take_fail() {
-        let seen = take(None, &attempt("a", 1, None), 1000).unwrap();
+        let seen = take(None, 0, &attempt("a", 1, None), 1000).unwrap();
         let renewed = renew(Some(&seen), &term("a", 1), 1000).unwrap();
-        assert_eq!(take(Some(&renewed), &attempt("b", 2, Some(&seen)), 9000), None);
+        assert_eq!(take(Some(&renewed), 1, &attempt("b", 2, Some(&seen)), 9000), None);
     }
 
     #[test]
     fn a_renewal_changes_the_row_even_when_the_database_clock_stands_or_goes_back() {
-        let row = take(None, &attempt("a", 1, None), 1000).unwrap();
+        let row = take(None, 0, &attempt("a", 1, None), 1000).unwrap();
         let same = renew(Some(&row), &term("a", 1), 1000).unwrap();
         let back = renew(Some(&same), &term("a", 1), 10).unwrap();
         assert_eq!((same.renew_time, back.renew_time), (1001, 1002));
@@ -125,13 +137,13 @@ mod tests {
 
     #[test]
     fn an_expired_term_that_nobody_seized_can_be_renewed() {
-        let row = take(None, &attempt("a", 1, None), 1000).unwrap();
+        let row = take(None, 0, &attempt("a", 1, None), 1000).unwrap();
         assert!(renew(Some(&row), &term("a", 1), 1_000_000).is_some());
     }
 
     #[test]
     fn only_holder_and_version_together_renew_or_release() {
-        let row = take(None, &attempt("a", 4, None), 1000).unwrap();
+        let row = take(None, 0, &attempt("a", 4, None), 1000).unwrap();
         for wrong in [term("a", 3), term("b", 4)] {
             assert_eq!(renew(Some(&row), &wrong, 2000), None);
             assert_eq!(release(Some(&row), &wrong), None);
@@ -141,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_release_keeps_the_version_so_that_the_fence_does_not_start_again() {
-        let row = take(None, &attempt("a", 4, None), 1000).unwrap();
+        let row = take(None, 0, &attempt("a", 4, None), 1000).unwrap();
         let free = release(Some(&row), &term("a", 4)).unwrap();
         assert!(free.is_free());
         assert_eq!((free.version, free.renew_time), (4, 0));

@@ -36,6 +36,7 @@ pub use guard::{Guard, Leadership};
 pub use watchdog::Overrun;
 
 use crate::clock::{Clock, SystemClock};
+use crate::domain::life::MAX_TTL_DEFAULT_SECONDS;
 use crate::domain::timing::TTL_DEFAULT_SECONDS;
 use crate::domain::{
     ComponentName, Election, HolderId, Ineligible, LeaseRow, Moment, NameError, StopReason, Timing,
@@ -53,6 +54,10 @@ pub enum BuildError {
     Name(#[from] NameError),
     #[error(transparent)]
     Timing(#[from] TimingError),
+    #[error(
+        "a ttl of {ttl} s is longer than the longest that any lease of the database may have, {max_ttl} s; shorten it, or raise the maximum for all participants and in the database"
+    )]
+    TtlAboveMax { ttl: u32, max_ttl: u32 },
     #[error("a participant must be started within a tokio runtime")]
     NoRuntime,
     #[error("the watchdog thread cannot be started")]
@@ -141,6 +146,7 @@ pub struct Builder {
     ttl: u32,
     stop_grace: Option<Duration>,
     cooldown: Option<Duration>,
+    max_ttl: Option<u32>,
     clock: Arc<dyn Clock>,
     on_overrun: OnOverrun,
 }
@@ -182,6 +188,15 @@ impl Builder {
         self
     }
 
+    /// Seconds; the longest ttl that any lease of this database may have, the same for every participant
+    /// and when the tables were made. A longer ttl, also a resource's, is cut to it. After a change of the
+    /// database nothing is taken for this long. Default 30, or this participant's own ttl if that is longer.
+    #[must_use]
+    pub fn max_ttl(mut self, seconds: u32) -> Self {
+        self.max_ttl = Some(seconds);
+        self
+    }
+
     /// For tests and simulations.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -200,7 +215,8 @@ impl Builder {
     /// Begins to compete.
     pub fn start(self) -> Result<Participant, BuildError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        let Self { store, component, name, origin, ttl, stop_grace, cooldown, clock, on_overrun } = self;
+        let Self { store, component, name, origin, ttl, stop_grace, cooldown, max_ttl, clock, on_overrun } =
+            self;
         let me = HolderId::compose(&name, &origin, fastrand::u32(..))?;
         let ttl_time = Duration::from_secs(u64::from(ttl));
         let timing = match stop_grace {
@@ -208,6 +224,10 @@ impl Builder {
             None => Timing::with_default_grace(ttl),
         }?;
         let cooldown = cooldown.unwrap_or(ttl_time);
+        let max_ttl = max_ttl.unwrap_or(MAX_TTL_DEFAULT_SECONDS.max(ttl));
+        if ttl > max_ttl {
+            return Err(BuildError::TtlAboveMax { ttl, max_ttl });
+        }
 
         let shared = Arc::new(Shared::new(component.clone(), Arc::clone(&clock)));
         let watchdog = watchdog::spawn(&shared, on_overrun).map_err(BuildError::Watchdog)?;
@@ -219,7 +239,7 @@ impl Builder {
             hints: store.hints(),
             store,
             shared: Arc::clone(&shared),
-            election: Election::new(component, me.clone(), timing, cooldown),
+            election: Election::new(component, me.clone(), timing, cooldown).with_max_ttl(max_ttl),
             commands: inbox,
             view,
             problem: None,
@@ -269,6 +289,7 @@ impl Participant {
             ttl: TTL_DEFAULT_SECONDS,
             stop_grace: None,
             cooldown: None,
+            max_ttl: None,
             clock: Arc::new(SystemClock),
             on_overrun: Box::new(watchdog::abort_process),
         }

@@ -108,6 +108,15 @@ impl Runner {
                 Action::Look => self.look().await,
                 Action::Take(take) => self.take(&take).await,
                 Action::Renew(term) => self.renew(&term).await,
+                Action::BeginEpoch(new) => {
+                    let store = Arc::clone(&self.store);
+                    warn!(component = %self.shared.component, store = store.describe(), "the database is another one than the one recorded in it (restarted, promoted or restored): recording a new epoch, in which versions start far above all others");
+                    self.record(store.begin_epoch(&new)).await;
+                }
+                Action::Settle(waited_out) => {
+                    let store = Arc::clone(&self.store);
+                    self.record(store.settle(&waited_out)).await;
+                }
                 Action::Wait(until) => self.wait(until).await,
                 Action::AwaitWork => self.await_work().await,
                 Action::Ended => return,
@@ -139,8 +148,9 @@ impl Runner {
                 Counters::count(&self.shared.counters.looks);
                 self.problem(None);
                 self.saw(&looked);
-                let before = self.election.ineligible(at);
+                let (before, waited) = (self.election.ineligible(at), self.election.quarantine().until(at));
                 self.election.looked(at, looked, fastrand::f64());
+                self.say_quarantine(at, waited);
                 let component = &self.shared.component;
                 match (self.election.ineligible(at), before) {
                     (Some(Ineligible::Timing(_)), Some(Ineligible::Timing(_))) => {}
@@ -172,6 +182,17 @@ impl Runner {
             } else {
                 info!(%component, holder = row.holder, version = row.version, "somebody else leads");
             }
+        }
+    }
+
+    fn say_quarantine(&self, at: Moment, before: Option<Moment>) {
+        let component = &self.shared.component;
+        match self.election.quarantine().until(at) {
+            until if until == before => {}
+            Some(until) => {
+                info!(%component, seconds = until.saturating_sub(at).as_secs_f64(), "the database changed or is new to this participant: nothing is taken until every term that it may have forgotten is over");
+            }
+            None => info!(%component, "the quarantine is over"),
         }
     }
 
@@ -243,6 +264,16 @@ impl Runner {
             None => &counters.renewals_unknown,
         });
         self.election.renewed(t0, at, renewed, fastrand::f64());
+    }
+
+    /// Writes down what is known of the database's life.
+    async fn record(&mut self, call: impl Future<Output = Result<Outcome, StoreError>>) {
+        let answer = attempt(self.election.timing().attempt_timeout(), call).await;
+        let at = self.now();
+        if let Err(error) = &answer {
+            self.problem(Some(error));
+        }
+        self.election.recorded(at, answer.is_ok(), fastrand::f64());
     }
 
     async fn wait(&mut self, until: Moment) {

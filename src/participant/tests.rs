@@ -130,7 +130,7 @@ async fn a_seized_term_ends_at_the_next_renewal_and_is_not_released() {
         term: thief,
         ttl: 10,
         expected: crate::domain::Expected::of(Some(&seen)),
-        generation: crate::domain::Generation::default(),
+        generation: rig.store.look(&Rig::component()).await.unwrap().life.generation(),
     };
     rig.store.take(&take).await.unwrap();
     assert_eq!(leadership.lost().await, StopReason::Lost);
@@ -142,10 +142,10 @@ async fn a_seized_term_ends_at_the_next_renewal_and_is_not_released() {
 #[tokio::test(start_paused = true)]
 async fn the_resources_ttl_reaches_the_next_term() {
     let rig = Rig::new();
-    rig.store.set_intent(&Rig::component(), StandingIntent { ttl: 60 }).await.unwrap();
+    rig.store.set_intent(&Rig::component(), StandingIntent { ttl: 20 }).await.unwrap();
     let first = rig.start("first");
     let _leadership = first.lead().await.unwrap();
-    assert_eq!(rig.row().await.ttl, 60);
+    assert_eq!(rig.row().await.ttl, 20);
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,6 +55,39 @@ pub struct DatabaseArgs {
     /// File that holds only the password; read again at every connect
     #[arg(long, env = "COMPONENT_LEASE_DATABASE_PASSWORD_FILE", value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
+    /// Use a database also if it may forget what it acknowledged, so that two may lead at a time
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_ALLOW_UNSAFE_BACKEND",
+        action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new()
+    )]
+    pub allow_unsafe_backend: bool,
+}
+
+/// What is said of tables when they are made.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Database")]
+pub struct TablesArgs {
+    /// Tables that are not there yet were never there: the first election need not wait, and versions
+    /// begin at 1. Not for what stays in a manifest: dropped tables would be taken for new ones
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_FIRST_INSTALL",
+        action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new()
+    )]
+    pub first_install: bool,
+    /// Seconds; the longest ttl that any lease of the database may have, and how long nobody takes one
+    /// after a change of the database. The same for everybody; stop all participants to change it
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_MAX_TTL",
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u32).range(1..=3600),
+        value_name = "SECONDS"
+    )]
+    pub max_ttl: u32,
 }
 
 /// Whether to make the tables first.
@@ -70,6 +103,8 @@ pub struct MigrateArgs {
         value_parser = BoolishValueParser::new()
     )]
     pub migrate: bool,
+    #[command(flatten)]
+    pub tables: TablesArgs,
 }
 
 /// What is logged, and how. Logs go to standard error.

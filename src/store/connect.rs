@@ -10,6 +10,8 @@ use super::address::PostgresUrl;
 use super::address::{DatabaseUrl, misconfigured};
 use super::migration::MigrationReport;
 use super::{Store, StoreError};
+use crate::domain::life::MAX_TTL_DEFAULT_SECONDS;
+use crate::domain::timing::TTL_MAX_SECONDS;
 
 /// Where the database URL and its password come from. Files are read again at every connect, so
 /// that a mounted secret may be rotated.
@@ -17,6 +19,24 @@ use super::{Store, StoreError};
 pub struct Source {
     url: UrlFrom,
     password_file: Option<PathBuf>,
+    unsafe_backend: bool,
+}
+
+/// How tables are made that are not there yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Install {
+    /// Whether nobody can have led by this database before, under tables that are gone: then the first
+    /// election need not wait, and versions begin at 1.
+    pub first: bool,
+    /// Seconds, 1 to 3600; the longest ttl of any lease, the same as every participant's.
+    pub max_ttl: u32,
+}
+
+impl Default for Install {
+    /// As for tables that may have been there before.
+    fn default() -> Self {
+        Self { first: false, max_ttl: MAX_TTL_DEFAULT_SECONDS }
+    }
 }
 
 #[derive(Clone)]
@@ -29,13 +49,13 @@ impl Source {
     /// A URL given as text.
     #[must_use]
     pub fn url(url: impl Into<String>) -> Self {
-        Self { url: UrlFrom::Literal(url.into()), password_file: None }
+        Self { url: UrlFrom::Literal(url.into()), password_file: None, unsafe_backend: false }
     }
 
     /// A file that holds the URL.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self { url: UrlFrom::File(path.into()), password_file: None }
+        Self { url: UrlFrom::File(path.into()), password_file: None, unsafe_backend: false }
     }
 
     /// A file that holds only the password; beats the one in the URL.
@@ -43,6 +63,18 @@ impl Source {
     pub fn with_password_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.password_file = Some(path.into());
         self
+    }
+
+    /// Also a database that may forget what it acknowledged (see docs/databases.md).
+    #[must_use]
+    pub fn allow_unsafe_backend(mut self, allow: bool) -> Self {
+        self.unsafe_backend = allow;
+        self
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(super) fn allows_unsafe_backend(&self) -> bool {
+        self.unsafe_backend
     }
 
     /// Reads and checks everything anew.
@@ -109,7 +141,7 @@ pub fn open(source: Source, application: &str) -> Result<Arc<dyn Store>, StoreEr
         #[cfg(feature = "sqlite")]
         DatabaseUrl::Sqlite(path) => {
             let _ = application;
-            Ok(Arc::new(super::sqlite::SqliteStore::new(path)))
+            Ok(Arc::new(super::sqlite::SqliteStore::new(path, source.unsafe_backend)))
         }
         #[allow(unreachable_patterns, reason = "reachable when a feature is off")]
         other => Err(not_built(&other)),
@@ -117,16 +149,31 @@ pub fn open(source: Source, application: &str) -> Result<Arc<dyn Store>, StoreEr
 }
 
 /// Creates or upgrades the tables; does nothing where they are up to date. Any number of processes
-/// may do this at once.
+/// may do this at once. Tables made by this are not called a first installation: their first election
+/// waits for the longest ttl.
 ///
 /// # Errors
 /// As [`open`], and whatever keeps the database from being changed.
 pub async fn migrate(source: &Source) -> Result<MigrationReport, StoreError> {
+    install(source, Install::default()).await
+}
+
+/// As [`migrate`], with a say in how tables are made that are not there yet.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn install(source: &Source, how: Install) -> Result<MigrationReport, StoreError> {
+    if !(1..=TTL_MAX_SECONDS).contains(&how.max_ttl) {
+        return Err(misconfigured(format!(
+            "a longest ttl of {} s is outside 1 to {TTL_MAX_SECONDS} s",
+            how.max_ttl
+        )));
+    }
     match source.read()? {
         #[cfg(feature = "postgres")]
-        DatabaseUrl::Postgres(url) => super::postgres::migrate(&url).await,
+        DatabaseUrl::Postgres(url) => super::postgres::migrate(&url, how).await,
         #[cfg(feature = "sqlite")]
-        DatabaseUrl::Sqlite(path) => super::sqlite::migrate(&path).await,
+        DatabaseUrl::Sqlite(path) => super::sqlite::migrate(&path, how).await,
         #[allow(unreachable_patterns, reason = "reachable when a feature is off")]
         other => Err(not_built(&other)),
     }
@@ -146,6 +193,13 @@ fn read_secret(path: &Path, what: &str) -> Result<String, StoreError> {
         return Err(misconfigured(format!("the file {} for the {what} is empty", path.display())));
     }
     Ok(text.to_owned())
+}
+
+/// Refuses a database that may forget what it acknowledged.
+pub(super) fn unsafe_backend(place: &impl fmt::Display, says: &str) -> StoreError {
+    misconfigured(format!(
+        "UnsafeBackend: {place}: {says}; or, where two leaders and repeated versions do no harm, say --allow-unsafe-backend"
+    ))
 }
 
 #[cfg(test)]

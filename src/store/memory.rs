@@ -1,5 +1,5 @@
-//! The specification: the rules of [`model`] on a map. For tests, and for a reading of what the
-//! databases must do.
+//! The specification: the rules of [`model`] and [`life`] on a map. For tests, and for a reading of
+//! what the databases must do.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,53 +11,122 @@ use tokio::sync::broadcast;
 
 use super::{Hint, Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::clock::Clock;
-use crate::domain::election::Looked;
-use crate::domain::{ComponentName, Generation, LeaseRow, Take, TermKey, model};
+use crate::domain::election::{Looked, Past};
+use crate::domain::life::{self, MAX_TTL_DEFAULT_SECONDS, STEP};
+use crate::domain::{ComponentName, Generation, LeaseRow, Life, NewEpoch, Record, Take, TermKey, model};
 
 /// A store within this process.
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
-    rows: Mutex<BTreeMap<String, LeaseRow>>,
-    intents: Mutex<BTreeMap<String, StandingIntent>>,
+    tables: Mutex<MemoryTables>,
+    /// Counts the lives of this "server".
+    life: Mutex<u64>,
     changed: broadcast::Sender<String>,
 }
 
+/// Everything that a database keeps, and may lose.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryTables {
+    rows: BTreeMap<String, LeaseRow>,
+    intents: BTreeMap<String, StandingIntent>,
+    /// Highest version by component.
+    history: BTreeMap<String, i64>,
+    record: Option<Record>,
+}
+
 impl MemoryStore {
-    /// The database clock of this store is the given clock's wall clock.
+    /// The database clock of this store is the given clock's wall clock. It is a first
+    /// installation: there is nothing that could have been forgotten.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, rows: Mutex::default(), intents: Mutex::default(), changed: broadcast::channel(64).0 }
+        Self::with_max_ttl(clock, MAX_TTL_DEFAULT_SECONDS)
     }
 
-    fn rows(&self) -> MutexGuard<'_, BTreeMap<String, LeaseRow>> {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    /// With another longest ttl; seconds.
+    #[must_use]
+    pub fn with_max_ttl(clock: Arc<dyn Clock>, max_ttl: u32) -> Self {
+        let record = Record { identity: identity(1), epoch: 0, settled: true, max_ttl };
+        let tables = MemoryTables { record: Some(record), ..MemoryTables::default() };
+        Self { clock, tables: Mutex::new(tables), life: Mutex::new(1), changed: broadcast::channel(64).0 }
     }
 
-    fn intents(&self) -> MutexGuard<'_, BTreeMap<String, StandingIntent>> {
-        self.intents.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A copy of everything, as a backup or a standby has it.
+    #[must_use]
+    pub fn copy(&self) -> MemoryTables {
+        self.tables().clone()
+    }
+
+    /// Goes on as another server, with these tables: a promoted standby, a restored volume.
+    pub fn become_another(&self, tables: MemoryTables) {
+        *self.life.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        *self.tables() = tables;
+    }
+
+    /// Goes on as the same server with these tables: a backup that was read into it under way.
+    pub fn reload(&self, tables: MemoryTables) {
+        *self.tables() = tables;
+    }
+
+    /// What nobody but an administrator by hand does.
+    pub fn delete_row(&self, component: &ComponentName) {
+        self.tables().rows.remove(component.as_str());
+    }
+
+    fn tables(&self) -> MutexGuard<'_, MemoryTables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn identity(&self) -> String {
+        identity(*self.life.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn life(&self, tables: &MemoryTables) -> Life {
+        let (identity, step) = (self.identity(), STEP);
+        match &tables.record {
+            None => Life::Unrecorded { identity, step },
+            Some(record) => Life::Recorded { identity, step, record: record.clone() },
+        }
     }
 
     fn apply(
         &self,
         component: &ComponentName,
-        rule: impl FnOnce(Option<&LeaseRow>, i64) -> Option<LeaseRow>,
+        rule: impl FnOnce(&MemoryTables, Option<&LeaseRow>, i64) -> Option<LeaseRow>,
     ) -> Outcome {
-        let mut rows = self.rows();
-        let before = rows.get(component.as_str());
-        let Some(after) = rule(before, self.clock.wall_ms()) else { return Outcome::Lost };
+        let mut tables = self.tables();
+        let before = tables.rows.get(component.as_str());
+        let Some(after) = rule(&tables, before, self.clock.wall_ms()) else { return Outcome::Lost };
         let new_holder = before.is_none_or(|before| before.holder != after.holder);
-        rows.insert(component.as_str().to_owned(), after);
+        if before.is_none_or(|before| before.version != after.version) {
+            tables.history.insert(component.as_str().to_owned(), after.version);
+        }
+        tables.rows.insert(component.as_str().to_owned(), after);
         if new_holder {
             // Nobody listening is fine.
             let _ = self.changed.send(component.as_str().to_owned());
         }
         Outcome::Applied
     }
+
+    fn write_record(&self, rule: impl FnOnce(Option<&Record>) -> Option<Record>) -> Outcome {
+        let mut tables = self.tables();
+        match rule(tables.record.as_ref()) {
+            None => Outcome::Lost,
+            Some(record) => {
+                tables.record = Some(record);
+                Outcome::Applied
+            }
+        }
+    }
+}
+
+fn identity(life: u64) -> String {
+    format!("memory/{life}")
 }
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore").field("rows", &self.rows).finish_non_exhaustive()
+        f.debug_struct("MemoryStore").field("tables", &self.tables).finish_non_exhaustive()
     }
 }
 
@@ -68,45 +137,60 @@ impl Store for MemoryStore {
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
+        let tables = self.tables();
+        let highest = tables.history.get(component.as_str());
         Ok(Looked {
-            row: self.rows().get(component.as_str()).cloned(),
+            row: tables.rows.get(component.as_str()).cloned(),
             database_now: self.clock.wall_ms(),
-            standing_ttl: self.intents().get(component.as_str()).map(|intent| intent.ttl),
-            generation: Generation::default(),
+            standing_ttl: tables.intents.get(component.as_str()).map(|intent| intent.ttl),
+            past: highest.map_or(Past::NeverLived, |version| Past::Lived(*version)),
+            life: self.life(&tables),
         })
     }
 
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
-        if take.generation != Generation::default() {
-            return Ok(Outcome::Lost);
-        }
-        Ok(self.apply(&take.term.component, |row, now| model::take(row, take, now)))
+        Ok(self.apply(&take.term.component, |tables, row, now| {
+            let highest = tables.history.get(take.term.component.as_str()).copied().unwrap_or(0);
+            model::same_life(take, &self.life(tables)).then(|| model::take(row, highest, take, now)).flatten()
+        }))
     }
 
     async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        Ok(self.apply(&term.component, |row, now| model::renew(row, term, now)))
+        Ok(self.apply(&term.component, |_, row, now| model::renew(row, term, now)))
     }
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        Ok(self.apply(&term.component, |row, _| model::release(row, term)))
+        Ok(self.apply(&term.component, |_, row, _| model::release(row, term)))
     }
 
     async fn look_all(&self) -> Result<Snapshot, StoreError> {
+        let tables = self.tables();
         Ok(Snapshot {
-            rows: self.rows().clone(),
-            intents: self.intents().clone(),
+            rows: tables.rows.clone(),
+            intents: tables.intents.clone(),
             database_now: self.clock.wall_ms(),
+            life: self.life(&tables),
         })
     }
 
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
-        self.intents().insert(component.as_str().to_owned(), intent);
+        self.tables().intents.insert(component.as_str().to_owned(), intent);
         Ok(())
     }
 
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
-        self.intents().remove(component.as_str());
+        self.tables().intents.remove(component.as_str());
         Ok(())
+    }
+
+    async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
+        let (identity, now) = (self.identity(), self.clock.wall_ms());
+        Ok(self.write_record(|recorded| life::begin(recorded, new, &identity, now, STEP)))
+    }
+
+    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
+        let identity = self.identity();
+        Ok(self.write_record(|recorded| life::settle(recorded, waited_out, &identity)))
     }
 
     fn hints(&self) -> Hints {

@@ -24,6 +24,9 @@ pub struct MigrationReport {
     pub applied: Vec<&'static str>,
     /// `component_lease` was there before us and stays as it is.
     pub foreign_lease_table: bool,
+    /// Seconds for which nobody takes a lease, where the tables were made or upgraded just now and may
+    /// have forgotten one.
+    pub waits: Option<u32>,
     /// What to grant to whom, as SQL to run; `None` where the database knows no roles.
     pub grants: Option<&'static str>,
 }
@@ -44,6 +47,12 @@ impl fmt::Display for MigrationReport {
             writeln!(
                 f,
                 "The table component_lease was made by somebody else and stays as it is: only companion tables were added, and changes of holder are found by polling, not by notification."
+            )?;
+        }
+        if let Some(seconds) = self.waits {
+            writeln!(
+                f,
+                "Nobody knows what these tables may have forgotten, so nobody takes a lease for the first {seconds} s; for a database that was never used before, say --first-install when they are made."
             )?;
         }
         if let Some(grants) = self.grants {

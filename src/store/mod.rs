@@ -6,12 +6,16 @@
 //! * A call is **one statement and one round trip** once its connection stands.
 //! * Dropping the future of a call gives it up: the connection it used is closed, never reused and
 //!   never sent a cancel, and the outcome is *unknown*: it may have been applied, or may be applied later.
+//! * A take is **one transaction**: compare-and-set on the row, on the life of the database (the
+//!   server's own identity, evaluated then and there, equal to the recorded one and to the one that the
+//!   decision saw; and the epoch), and the new line in the history, or nothing.
 //! * A lost race is an ordinary answer ([`Outcome::Lost`]), not an error.
 //! * Times in the row are the database's own clock at execution, in ms since 1970 UTC.
 //! * No secret ever appears in an error or in `Debug`.
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod address;
+mod bump;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod connect;
 mod error;
@@ -32,16 +36,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use bump::{Begun, begin_epoch};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub use connect::{Source, migrate, open};
+pub use connect::{Install, Source, install, migrate, open};
 pub use error::StoreError;
 pub use hints::{Hint, HintSender, Hints};
-pub use memory::MemoryStore;
+pub use memory::{MemoryStore, MemoryTables};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use migration::MigrationReport;
 
 use crate::domain::election::Looked;
-use crate::domain::{ComponentName, LeaseRow, Take, TermKey};
+use crate::domain::{ComponentName, Generation, LeaseRow, Life, NewEpoch, Take, TermKey};
 
 /// How a compare-and-set ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +71,7 @@ pub struct Snapshot {
     pub intents: BTreeMap<String, StandingIntent>,
     /// The database's clock, ms since 1970 UTC.
     pub database_now: i64,
+    pub life: Life,
 }
 
 /// One database with the table `component_lease`.
@@ -74,10 +80,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// For people: kind, host and database, without credentials.
     fn describe(&self) -> String;
 
-    /// What a participant needs to decide: the row, the standing intent and the database's clock.
+    /// What a participant needs to decide: the row, its past, the standing intent, the database's
+    /// clock and which life of the database this is.
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError>;
 
-    /// Begins a term by compare-and-set on version and renew time, or by insertion on "no row".
+    /// Begins a term by compare-and-set on version and renew time, or by insertion on "no row and no
+    /// later version in the history"; both only in the life of the database that the take names.
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError>;
 
     /// Extends a term; always changes the row. [`Outcome::Lost`] means definitely lost.
@@ -94,6 +102,18 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Removes the standing intent of a component that no resource claims any more.
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError>;
+
+    /// Records that an epoch begins, by compare-and-set on what was recorded: the server's identity,
+    /// evaluated now, and an epoch by [`next_epoch`](crate::domain::life::next_epoch). Clears `settled`.
+    /// Stores that keep no record have nothing to say.
+    async fn begin_epoch(&self, _: &NewEpoch) -> Result<Outcome, StoreError> {
+        Ok(Outcome::Lost)
+    }
+
+    /// Records that the quarantine of exactly this generation was waited out.
+    async fn settle(&self, _: &Generation) -> Result<Outcome, StoreError> {
+        Ok(Outcome::Lost)
+    }
 
     /// Wake-ups: something may have changed. Hints only; whoever misses one finds out by polling.
     /// Costs at most one more connection, closed when the [`Hints`] are dropped.
@@ -122,10 +142,20 @@ mod tests {
         for store in stores {
             let component = ComponentName::new("c").unwrap();
             let term = TermKey { component, holder: HolderId::new("a").unwrap(), version: 1 };
-            let other = Generation("another".to_owned());
-            let take = Take { term, ttl: 5, expected: Expected::Missing, generation: other };
-            assert_eq!(store.take(&take).await.unwrap(), Outcome::Lost);
-            assert_eq!(store.look(&take.term.component).await.unwrap().row, None);
+            let expected = Expected::Missing { highest: 0 };
+            let right = store.look(&term.component).await.unwrap().life.generation();
+            let others = [
+                Generation::default(),
+                Generation { identity: "another".to_owned(), ..right.clone() },
+                Generation { epoch: right.epoch + 1, ..right.clone() },
+            ];
+            for other in others {
+                let take = Take { term: term.clone(), ttl: 5, expected: expected.clone(), generation: other };
+                assert_eq!(store.take(&take).await.unwrap(), Outcome::Lost);
+                assert_eq!(store.look(&take.term.component).await.unwrap().row, None);
+            }
+            let take = Take { term, ttl: 5, expected, generation: right };
+            assert_eq!(store.take(&take).await.unwrap(), Outcome::Applied);
         }
     }
 }

@@ -1,14 +1,14 @@
 //! PostgreSQL 13 and newer. Each call is one prepared statement in a transaction of its own (READ
-//! COMMITTED), on the one connection of the [`Slot`]. The statements stand in the same order and
-//! shape as those of `sqlite.rs`, so that the two can be compared line by line.
+//! COMMITTED), on the one connection of the [`Slot`]. This file and its statements stand in the same
+//! order and shape as `sqlite.rs`, so that the two can be compared line by line.
 
 mod connection;
 mod errors;
 mod hints;
 mod migrate;
+mod statements;
 mod table;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,85 +19,15 @@ use sqlx::{Executor, Row};
 
 use self::connection::{Place, Session};
 pub(super) use self::migrate::migrate;
+use self::statements as sql;
+use self::table::Companions;
 use super::address::PostgresUrl;
 use super::connect::Source;
 use super::slot::{Held, Slot};
 use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
-use crate::domain::election::Looked;
-use crate::domain::{ComponentName, Expected, Generation, LeaseRow, Take, TermKey};
-
-// Time is `clock_timestamp()`, evaluated where it stands: after the wait for a row lock. `now()` is
-// from before it. Values that a foreign program left NULL count as 0 or empty.
-
-const LOOK: &str = "
-SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
-       l.component_name IS NOT NULL, coalesce(l.holder_id, ''),
-       coalesce(l.lease_time::bigint, 0), coalesce(l.renew_time::bigint, 0),
-       coalesce(l.version::bigint, 0), coalesce(l.ttl::bigint, 0),
-       i.ttl
-FROM (VALUES (1)) AS always (present)
-LEFT JOIN component_lease AS l ON l.component_name = $1
-LEFT JOIN component_lease_intent AS i ON i.component_name = $1";
-
-const LOOK_WITHOUT_INTENT: &str = "
-SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
-       l.component_name IS NOT NULL, coalesce(l.holder_id, ''),
-       coalesce(l.lease_time::bigint, 0), coalesce(l.renew_time::bigint, 0),
-       coalesce(l.version::bigint, 0), coalesce(l.ttl::bigint, 0),
-       NULL::integer
-FROM (VALUES (1)) AS always (present)
-LEFT JOIN component_lease AS l ON l.component_name = $1";
-
-const TAKE_MISSING: &str = "
-INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)
-SELECT $1::text, $2::text, t.ms, t.ms, $3::bigint, $4::integer
-FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms) AS t
-ON CONFLICT DO NOTHING";
-
-const TAKE_ROW: &str = "
-UPDATE component_lease
-SET holder_id = $2::text,
-    lease_time = (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
-    renew_time = greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, coalesce(renew_time, 0) + 1),
-    version = $3::bigint,
-    ttl = $4::integer
-WHERE component_name = $1 AND coalesce(version, 0) = $5::bigint AND coalesce(renew_time, 0) = $6::bigint";
-
-const RENEW: &str = "
-UPDATE component_lease
-SET renew_time = greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, coalesce(renew_time, 0) + 1)
-WHERE component_name = $1 AND holder_id = $2 AND version = $3::bigint";
-
-const RELEASE: &str = "
-UPDATE component_lease
-SET holder_id = '', renew_time = 0
-WHERE component_name = $1 AND holder_id = $2 AND version = $3::bigint";
-
-const LOOK_ALL: &str = r#"
-SELECT (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
-       l.component_name IS NOT NULL, coalesce(l.holder_id, ''),
-       coalesce(l.lease_time::bigint, 0), coalesce(l.renew_time::bigint, 0),
-       coalesce(l.version::bigint, 0), coalesce(l.ttl::bigint, 0),
-       i.ttl, coalesce(l.component_name, i.component_name)
-FROM (VALUES (1)) AS always (present)
-LEFT JOIN (component_lease AS l
-           FULL JOIN component_lease_intent AS i ON i.component_name = l.component_name COLLATE "C") ON true"#;
-
-const LOOK_ALL_WITHOUT_INTENT: &str = "
-SELECT (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
-       l.component_name IS NOT NULL, coalesce(l.holder_id, ''),
-       coalesce(l.lease_time::bigint, 0), coalesce(l.renew_time::bigint, 0),
-       coalesce(l.version::bigint, 0), coalesce(l.ttl::bigint, 0),
-       NULL::integer, l.component_name
-FROM (VALUES (1)) AS always (present)
-LEFT JOIN component_lease AS l ON true";
-
-const SET_INTENT: &str = "
-INSERT INTO component_lease_intent (component_name, ttl) VALUES ($1, $2::integer)
-ON CONFLICT (component_name) DO UPDATE SET ttl = excluded.ttl";
-
-const CLEAR_INTENT: &str = "
-UPDATE component_lease_intent SET ttl = NULL WHERE component_name = $1 AND ttl IS NOT NULL";
+use crate::domain::election::{Looked, Past};
+use crate::domain::life::DATE_MAX;
+use crate::domain::{ComponentName, Expected, Generation, LeaseRow, Life, NewEpoch, Record, Take, TermKey};
 
 /// A PostgreSQL database.
 pub(super) struct PostgresStore {
@@ -170,15 +100,22 @@ impl Store for PostgresStore {
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         let mut held = self.session().await?;
         held.session.table.fits_component(component, &self.place)?;
-        let statement = if held.session.table.has_intent { LOOK } else { LOOK_WITHOUT_INTENT };
+        let (statement, step) = (held.session.table.companions.look(), held.session.table.step());
         let query = sqlx::query(statement).bind(component.as_str());
         let answer = held.session.connection.fetch_one(query).await;
         let looked = answer.and_then(|row| {
+            let life = life(&row, step)?;
+            let past = match (row.try_get::<Option<i64>, _>(13)?, &life) {
+                (_, Life::Unknown) => Past::Unknown,
+                (None, _) => Past::NeverLived,
+                (Some(version), _) => Past::Lived(version),
+            };
             Ok(Looked {
                 row: lease_row(&row)?,
                 database_now: row.try_get(0)?,
                 standing_ttl: standing_ttl(&row)?,
-                generation: Generation::default(),
+                past,
+                life,
             })
         });
         self.finish(held, looked)
@@ -186,56 +123,67 @@ impl Store for PostgresStore {
 
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
         let Take { term, ttl, expected, generation } = take;
-        if *generation != Generation::default() {
-            return Ok(Outcome::Lost);
-        }
         let mut held = self.session().await?;
         held.session.table.fits_term(term, &self.place)?;
-        let query = match expected {
-            Expected::Missing => sqlx::query(TAKE_MISSING),
-            Expected::Row { .. } => sqlx::query(TAKE_ROW),
-        };
+        let kept = held.session.table.companions == Companions::All;
+        if !kept && *generation != Generation::default() {
+            return Ok(lost(held));
+        }
+        let query = sqlx::query(match (expected, kept) {
+            (Expected::Missing { .. }, true) => sql::TAKE_MISSING,
+            (Expected::Missing { .. }, false) => sql::TAKE_MISSING_BARE,
+            (Expected::Row { .. }, true) => sql::TAKE_ROW,
+            (Expected::Row { .. }, false) => sql::TAKE_ROW_BARE,
+        });
         let query = query
             .bind(term.component.as_str())
             .bind(term.holder.as_str())
             .bind(term.version)
             .bind(i32::try_from(*ttl).unwrap_or(i32::MAX));
         let query = match expected {
-            Expected::Missing => query,
+            Expected::Missing { .. } if !kept => query,
+            Expected::Missing { highest } => query.bind(*highest),
             Expected::Row { version, renew_time } => query.bind(*version).bind(*renew_time),
         };
-        let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
+        let query = if kept { query.bind(&generation.identity).bind(generation.epoch) } else { query };
+        match held.session.connection.execute(query).await {
+            Err(error) if errors::is_granted_already(&error) => Ok(lost(held)),
+            answer => self.finish(held, answer).map(|done| outcome(&done)),
+        }
     }
 
     async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
         let mut held = self.session().await?;
-        let query =
-            sqlx::query(RENEW).bind(term.component.as_str()).bind(term.holder.as_str()).bind(term.version);
+        let query = sqlx::query(sql::RENEW)
+            .bind(term.component.as_str())
+            .bind(term.holder.as_str())
+            .bind(term.version);
         let answer = held.session.connection.execute(query).await;
         self.finish(held, answer).map(|done| outcome(&done))
     }
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
         let mut held = self.session().await?;
-        let query =
-            sqlx::query(RELEASE).bind(term.component.as_str()).bind(term.holder.as_str()).bind(term.version);
+        let query = sqlx::query(sql::RELEASE)
+            .bind(term.component.as_str())
+            .bind(term.holder.as_str())
+            .bind(term.version);
         let answer = held.session.connection.execute(query).await;
         self.finish(held, answer).map(|done| outcome(&done))
     }
 
     async fn look_all(&self) -> Result<Snapshot, StoreError> {
         let mut held = self.session().await?;
-        let statement = if held.session.table.has_intent { LOOK_ALL } else { LOOK_ALL_WITHOUT_INTENT };
+        let (statement, step) = (held.session.table.companions.look_all(), held.session.table.step());
         let answer = held.session.connection.fetch_all(sqlx::query(statement)).await;
-        let snapshot = answer.and_then(|rows| snapshot(&rows));
+        let snapshot = answer.and_then(|rows| snapshot(&rows, step));
         self.finish(held, snapshot)
     }
 
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
         let mut held = self.session().await?;
         held.session.table.has_intent(&self.place)?;
-        let query = sqlx::query(SET_INTENT)
+        let query = sqlx::query(sql::SET_INTENT)
             .bind(component.as_str())
             .bind(i32::try_from(intent.ttl).unwrap_or(i32::MAX));
         let answer = held.session.connection.execute(query).await;
@@ -245,9 +193,39 @@ impl Store for PostgresStore {
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
         let mut held = self.session().await?;
         held.session.table.has_intent(&self.place)?;
-        let query = sqlx::query(CLEAR_INTENT).bind(component.as_str());
+        let query = sqlx::query(sql::CLEAR_INTENT).bind(component.as_str());
         let answer = held.session.connection.execute(query).await;
         self.finish(held, answer).map(drop)
+    }
+
+    async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        held.session.table.has_life(&self.place)?;
+        let latest_date = if held.session.table.is_narrow() { 0 } else { DATE_MAX };
+        let query = match &new.seen {
+            Some(seen) => sqlx::query(sql::BEGIN_EPOCH)
+                .bind(latest_date)
+                .bind(new.at_least)
+                .bind(&seen.identity)
+                .bind(seen.epoch)
+                .bind(new.deliberate),
+            None => sqlx::query(sql::FIRST_RECORD)
+                .bind(latest_date)
+                .bind(new.at_least)
+                .bind(i32::try_from(new.max_ttl).unwrap_or(i32::MAX))
+                .bind(false)
+                .bind(false),
+        };
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(|done| outcome(&done))
+    }
+
+    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        held.session.table.has_life(&self.place)?;
+        let query = sqlx::query(sql::SETTLE).bind(&waited_out.identity).bind(waited_out.epoch);
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(|done| outcome(&done))
     }
 
     fn hints(&self) -> Hints {
@@ -264,6 +242,24 @@ impl Store for PostgresStore {
 
 fn outcome(done: &PgQueryResult) -> Outcome {
     if done.rows_affected() == 0 { Outcome::Lost } else { Outcome::Applied }
+}
+
+/// A lost race, and the connection is in order.
+fn lost(held: Held<'_, Session>) -> Outcome {
+    held.put_back();
+    Outcome::Lost
+}
+
+fn life(row: &PgRow, step: i64) -> Result<Life, sqlx::Error> {
+    let Some(identity) = row.try_get(8)? else { return Ok(Life::Unknown) };
+    let Some(recorded) = row.try_get(9)? else { return Ok(Life::Unrecorded { identity, step }) };
+    let record = Record {
+        identity: recorded,
+        epoch: row.try_get(10)?,
+        settled: row.try_get(11)?,
+        max_ttl: u32::try_from(row.try_get::<i32, _>(12)?).unwrap_or(1),
+    };
+    Ok(Life::Recorded { identity, step, record })
 }
 
 fn lease_row(row: &PgRow) -> Result<Option<LeaseRow>, sqlx::Error> {
@@ -283,12 +279,13 @@ fn standing_ttl(row: &PgRow) -> Result<Option<u32>, sqlx::Error> {
     Ok(row.try_get::<Option<i32>, _>(7)?.and_then(|ttl| u32::try_from(ttl).ok()))
 }
 
-fn snapshot(rows: &[PgRow]) -> Result<Snapshot, sqlx::Error> {
-    let mut out = Snapshot { rows: BTreeMap::new(), intents: BTreeMap::new(), database_now: 0 };
+fn snapshot(rows: &[PgRow], step: i64) -> Result<Snapshot, sqlx::Error> {
+    let mut out = Snapshot::default();
     for row in rows {
         out.database_now = row.try_get(0)?;
+        out.life = life(row, step)?;
         // No name: there is neither row nor intent, only the clock.
-        let Some(name) = row.try_get::<Option<String>, _>(8)? else { continue };
+        let Some(name) = row.try_get::<Option<String>, _>(13)? else { continue };
         if let Some(ttl) = standing_ttl(row)? {
             out.intents.insert(name.clone(), StandingIntent { ttl });
         }

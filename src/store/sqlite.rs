@@ -1,13 +1,13 @@
-//! SQLite: one machine, one file. Each call is one prepared statement in a transaction of its own,
-//! on the one connection of the [`Slot`]. The statements stand in the same order and shape as those
-//! of `postgres.rs`, so that the two can be compared line by line.
+//! SQLite: one machine, one file. Each call is one prepared statement in a transaction of its own (a
+//! take: two in one), on the one connection of the [`Slot`]. This file and its statements stand in the
+//! same order and shape as `postgres.rs`, so that the two can be compared line by line.
 
 mod connection;
 mod errors;
 mod hints;
 mod migrate;
+mod statements;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,90 +15,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::sqlite::{SqliteQueryResult, SqliteRow};
-use sqlx::{Executor, Row};
+use sqlx::{Connection, Executor, Row};
 
-use self::connection::{Place, Session};
+use self::connection::{Companions, Place, Session};
 pub(super) use self::migrate::migrate;
+use self::statements as sql;
 use super::slot::{Held, Slot};
 use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
-use crate::domain::election::Looked;
-use crate::domain::{ComponentName, Expected, Generation, LeaseRow, Take, TermKey};
-
-// Time is `julianday('now')`: constant within a statement, and first read after the wait for the
-// write lock. (`unixepoch('subsec')` is NULL before SQLite 3.42.) Values that a foreign program left
-// NULL count as 0 or empty.
-
-const LOOK: &str = "
-SELECT CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER),
-       l.component_name IS NOT NULL, coalesce(l.holder_id, ''),
-       CAST(coalesce(l.lease_time, 0) AS INTEGER), CAST(coalesce(l.renew_time, 0) AS INTEGER),
-       CAST(coalesce(l.version, 0) AS INTEGER), CAST(coalesce(l.ttl, 0) AS INTEGER),
-       i.ttl
-FROM (SELECT 1) AS always
-LEFT JOIN component_lease AS l ON l.component_name = ?1
-LEFT JOIN component_lease_intent AS i ON i.component_name = ?1";
-
-const LOOK_WITHOUT_INTENT: &str = "
-SELECT CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER),
-       l.component_name IS NOT NULL, coalesce(l.holder_id, ''),
-       CAST(coalesce(l.lease_time, 0) AS INTEGER), CAST(coalesce(l.renew_time, 0) AS INTEGER),
-       CAST(coalesce(l.version, 0) AS INTEGER), CAST(coalesce(l.ttl, 0) AS INTEGER),
-       NULL
-FROM (SELECT 1) AS always
-LEFT JOIN component_lease AS l ON l.component_name = ?1";
-
-const TAKE_MISSING: &str = "
-INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)
-SELECT ?1, ?2, t.ms, t.ms, ?3, ?4
-FROM (SELECT CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) AS ms) AS t
-WHERE true
-ON CONFLICT DO NOTHING";
-
-const TAKE_ROW: &str = "
-UPDATE component_lease
-SET holder_id = ?2,
-    lease_time = CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER),
-    renew_time = max(CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER), coalesce(renew_time, 0) + 1),
-    version = ?3,
-    ttl = ?4
-WHERE component_name = ?1 AND coalesce(version, 0) = ?5 AND coalesce(renew_time, 0) = ?6";
-
-const RENEW: &str = "
-UPDATE component_lease
-SET renew_time = max(CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER), coalesce(renew_time, 0) + 1)
-WHERE component_name = ?1 AND holder_id = ?2 AND version = ?3";
-
-const RELEASE: &str = "
-UPDATE component_lease
-SET holder_id = '', renew_time = 0
-WHERE component_name = ?1 AND holder_id = ?2 AND version = ?3";
-
-const LOOK_ALL: &str = "
-SELECT CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER),
-       l.component_name IS NOT NULL, coalesce(l.holder_id, ''),
-       CAST(coalesce(l.lease_time, 0) AS INTEGER), CAST(coalesce(l.renew_time, 0) AS INTEGER),
-       CAST(coalesce(l.version, 0) AS INTEGER), CAST(coalesce(l.ttl, 0) AS INTEGER),
-       i.ttl, coalesce(l.component_name, i.component_name)
-FROM (SELECT 1) AS always
-LEFT JOIN (SELECT component_name FROM component_lease UNION SELECT component_name FROM component_lease_intent) AS n
-LEFT JOIN component_lease AS l ON l.component_name = n.component_name
-LEFT JOIN component_lease_intent AS i ON i.component_name = n.component_name";
-
-const LOOK_ALL_WITHOUT_INTENT: &str = "
-SELECT CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER),
-       l.component_name IS NOT NULL, coalesce(l.holder_id, ''),
-       CAST(coalesce(l.lease_time, 0) AS INTEGER), CAST(coalesce(l.renew_time, 0) AS INTEGER),
-       CAST(coalesce(l.version, 0) AS INTEGER), CAST(coalesce(l.ttl, 0) AS INTEGER),
-       NULL, l.component_name
-FROM (SELECT 1) AS always
-LEFT JOIN component_lease AS l";
-
-const SET_INTENT: &str = "
-INSERT INTO component_lease_intent (component_name, ttl) VALUES (?1, ?2)
-ON CONFLICT (component_name) DO UPDATE SET ttl = excluded.ttl";
-
-const CLEAR_INTENT: &str = "
-UPDATE component_lease_intent SET ttl = NULL WHERE component_name = ?1 AND ttl IS NOT NULL";
+use crate::domain::election::{Looked, Past};
+use crate::domain::life::{DATE_MAX, STEP};
+use crate::domain::{ComponentName, Expected, Generation, LeaseRow, Life, NewEpoch, Record, Take, TermKey};
 
 /// A SQLite file.
 pub(super) struct SqliteStore {
@@ -109,8 +35,8 @@ pub(super) struct SqliteStore {
 }
 
 impl SqliteStore {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { place: Place::new(path), slot: Slot::default(), lock_limit: AtomicU64::new(0) }
+    pub(super) fn new(path: PathBuf, unsafe_backend: bool) -> Self {
+        Self { place: Place::new(path, unsafe_backend), slot: Slot::default(), lock_limit: AtomicU64::new(0) }
     }
 
     /// The connection, connected and set up as the call needs it.
@@ -162,15 +88,25 @@ impl Store for SqliteStore {
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         let mut held = self.session().await?;
-        let statement = if held.session.has_intent { LOOK } else { LOOK_WITHOUT_INTENT };
-        let query = sqlx::query(statement).bind(component.as_str());
+        let query = sqlx::query(held.session.companions.look()).bind(component.as_str());
+        let query = match held.session.companions {
+            Companions::All => query.bind(held.session.name()),
+            Companions::None | Companions::Intent => query,
+        };
         let answer = held.session.connection.fetch_one(query).await;
         let looked = answer.and_then(|row| {
+            let life = life(&row)?;
+            let past = match (row.try_get::<Option<i64>, _>(13)?, &life) {
+                (_, Life::Unknown) => Past::Unknown,
+                (None, _) => Past::NeverLived,
+                (Some(version), _) => Past::Lived(version),
+            };
             Ok(Looked {
                 row: lease_row(&row)?,
                 database_now: row.try_get(0)?,
                 standing_ttl: standing_ttl(&row)?,
-                generation: Generation::default(),
+                past,
+                life,
             })
         });
         self.finish(held, looked)
@@ -178,44 +114,78 @@ impl Store for SqliteStore {
 
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
         let Take { term, ttl, expected, generation } = take;
-        if *generation != Generation::default() {
-            return Ok(Outcome::Lost);
-        }
         let mut held = self.session().await?;
-        let query = match expected {
-            Expected::Missing => sqlx::query(TAKE_MISSING),
-            Expected::Row { .. } => sqlx::query(TAKE_ROW),
-        };
+        let kept = held.session.companions == Companions::All;
+        if !kept && *generation != Generation::default() {
+            return Ok(lost(held));
+        }
+        let query = sqlx::query(match (expected, kept) {
+            (Expected::Missing { .. }, true) => sql::TAKE_MISSING,
+            (Expected::Missing { .. }, false) => sql::TAKE_MISSING_BARE,
+            (Expected::Row { .. }, true) => sql::TAKE_ROW,
+            (Expected::Row { .. }, false) => sql::TAKE_ROW_BARE,
+        });
         let query =
             query.bind(term.component.as_str()).bind(term.holder.as_str()).bind(term.version).bind(*ttl);
         let query = match expected {
-            Expected::Missing => query,
+            Expected::Missing { .. } if !kept => query,
+            Expected::Missing { highest } => query.bind(*highest),
             Expected::Row { version, renew_time } => query.bind(*version).bind(*renew_time),
         };
-        let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
+        if !kept {
+            let answer = held.session.connection.execute(query).await;
+            return self.finish(held, answer).map(|done| outcome(&done));
+        }
+        let query = query.bind(&generation.identity).bind(generation.epoch).bind(held.session.name());
+        let history = sqlx::query(sql::WRITE_HISTORY).bind(term.component.as_str());
+        let answer = async {
+            let mut transaction = held.session.connection.begin_with("BEGIN IMMEDIATE").await?;
+            if transaction.execute(query).await?.rows_affected() == 0 {
+                transaction.rollback().await?;
+                return Ok(Outcome::Lost);
+            }
+            match transaction.execute(history).await {
+                Err(error) if errors::is_granted_already(&error) => {
+                    transaction.rollback().await?;
+                    return Ok(Outcome::Lost);
+                }
+                other => other?,
+            };
+            transaction.commit().await?;
+            Ok(Outcome::Applied)
+        };
+        let answer = answer.await;
+        self.finish(held, answer)
     }
 
     async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
         let mut held = self.session().await?;
-        let query =
-            sqlx::query(RENEW).bind(term.component.as_str()).bind(term.holder.as_str()).bind(term.version);
+        let query = sqlx::query(sql::RENEW)
+            .bind(term.component.as_str())
+            .bind(term.holder.as_str())
+            .bind(term.version);
         let answer = held.session.connection.execute(query).await;
         self.finish(held, answer).map(|done| outcome(&done))
     }
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
         let mut held = self.session().await?;
-        let query =
-            sqlx::query(RELEASE).bind(term.component.as_str()).bind(term.holder.as_str()).bind(term.version);
+        let query = sqlx::query(sql::RELEASE)
+            .bind(term.component.as_str())
+            .bind(term.holder.as_str())
+            .bind(term.version);
         let answer = held.session.connection.execute(query).await;
         self.finish(held, answer).map(|done| outcome(&done))
     }
 
     async fn look_all(&self) -> Result<Snapshot, StoreError> {
         let mut held = self.session().await?;
-        let statement = if held.session.has_intent { LOOK_ALL } else { LOOK_ALL_WITHOUT_INTENT };
-        let answer = held.session.connection.fetch_all(sqlx::query(statement)).await;
+        let query = sqlx::query(held.session.companions.look_all());
+        let query = match held.session.companions {
+            Companions::All => query.bind(held.session.name()),
+            Companions::None | Companions::Intent => query,
+        };
+        let answer = held.session.connection.fetch_all(query).await;
         let snapshot = answer.and_then(|rows| snapshot(&rows));
         self.finish(held, snapshot)
     }
@@ -223,7 +193,7 @@ impl Store for SqliteStore {
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
         let mut held = self.session().await?;
         held.session.has_intent(&self.place)?;
-        let query = sqlx::query(SET_INTENT).bind(component.as_str()).bind(intent.ttl);
+        let query = sqlx::query(sql::SET_INTENT).bind(component.as_str()).bind(intent.ttl);
         let answer = held.session.connection.execute(query).await;
         self.finish(held, answer).map(drop)
     }
@@ -231,9 +201,44 @@ impl Store for SqliteStore {
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
         let mut held = self.session().await?;
         held.session.has_intent(&self.place)?;
-        let query = sqlx::query(CLEAR_INTENT).bind(component.as_str());
+        let query = sqlx::query(sql::CLEAR_INTENT).bind(component.as_str());
         let answer = held.session.connection.execute(query).await;
         self.finish(held, answer).map(drop)
+    }
+
+    async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        held.session.has_life(&self.place)?;
+        let query = match &new.seen {
+            Some(seen) => sqlx::query(sql::BEGIN_EPOCH)
+                .bind(DATE_MAX)
+                .bind(new.at_least)
+                .bind(&seen.identity)
+                .bind(seen.epoch)
+                .bind(new.deliberate)
+                .bind(held.session.name()),
+            None => sqlx::query(sql::FIRST_RECORD)
+                .bind(DATE_MAX)
+                .bind(new.at_least)
+                .bind(new.max_ttl)
+                .bind(false)
+                .bind(false)
+                .bind(held.session.name())
+                .bind(new_uuid()),
+        };
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(|done| outcome(&done))
+    }
+
+    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        held.session.has_life(&self.place)?;
+        let query = sqlx::query(sql::SETTLE)
+            .bind(&waited_out.identity)
+            .bind(waited_out.epoch)
+            .bind(held.session.name());
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(|done| outcome(&done))
     }
 
     fn hints(&self) -> Hints {
@@ -249,6 +254,32 @@ impl Store for SqliteStore {
 
 fn outcome(done: &SqliteQueryResult) -> Outcome {
     if done.rows_affected() == 0 { Outcome::Lost } else { Outcome::Applied }
+}
+
+/// A lost race, and the connection is in order.
+fn lost(held: Held<'_, Session>) -> Outcome {
+    held.put_back();
+    Outcome::Lost
+}
+
+/// Random, in the shape of a UUID of version 4.
+fn new_uuid() -> String {
+    let bits = fastrand::u128(..) & !(0xf << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+fn life(row: &SqliteRow) -> Result<Life, sqlx::Error> {
+    let step = STEP;
+    let Some(identity) = row.try_get(8)? else { return Ok(Life::Unknown) };
+    let Some(recorded) = row.try_get(9)? else { return Ok(Life::Unrecorded { identity, step }) };
+    let record = Record {
+        identity: recorded,
+        epoch: row.try_get(10)?,
+        settled: row.try_get(11)?,
+        max_ttl: u32::try_from(row.try_get::<i64, _>(12)?).unwrap_or(1),
+    };
+    Ok(Life::Recorded { identity, step, record })
 }
 
 fn lease_row(row: &SqliteRow) -> Result<Option<LeaseRow>, sqlx::Error> {
@@ -269,11 +300,12 @@ fn standing_ttl(row: &SqliteRow) -> Result<Option<u32>, sqlx::Error> {
 }
 
 fn snapshot(rows: &[SqliteRow]) -> Result<Snapshot, sqlx::Error> {
-    let mut out = Snapshot { rows: BTreeMap::new(), intents: BTreeMap::new(), database_now: 0 };
+    let mut out = Snapshot::default();
     for row in rows {
         out.database_now = row.try_get(0)?;
+        out.life = life(row)?;
         // No name: there is neither row nor intent, only the clock.
-        let Some(name) = row.try_get::<Option<String>, _>(8)? else { continue };
+        let Some(name) = row.try_get::<Option<String>, _>(13)? else { continue };
         if let Some(ttl) = standing_ttl(row)? {
             out.intents.insert(name.clone(), StandingIntent { ttl });
         }

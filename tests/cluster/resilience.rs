@@ -140,13 +140,20 @@ async fn with_the_database_away_at_the_start_labels_stay_and_the_message_says_wh
 }
 
 #[tokio::test]
-async fn a_version_below_the_floor_is_shown_and_the_floor_stays() -> Result<()> {
+async fn a_version_below_the_floor_is_shown_begins_an_epoch_and_the_floor_stays() -> Result<()> {
     let (site, controller) = led_site("floor").await?;
     let holder = site.holder("d-1").await?;
     let name = component_lease::domain::ComponentName::new("discovery")?;
+    let backup = site.rows.backup();
     site.rows.take_as(name.clone(), &holder, LONG, 70).await?;
     site.wait_for_lease("discovery", "floor 70", |l| status(l).version_floor == Some(70)).await?;
-    // A restored database.
+    site.rows.reload(backup);
+    wait::until_true(SOON, "an epoch above the floor", async || {
+        site.rows.epoch().await.is_ok_and(|epoch| epoch * 1_000_000 > 70)
+    })
+    .await?;
+    let epoch = site.rows.epoch().await?;
+    // By a foreign program, which knows nothing of it.
     site.rows.take_as(name, &site.holder("d-2").await?, LONG, 9).await?;
     let message =
         site.wait_for_condition("discovery", "VersionRegressed", "True", "VersionBelowFloor").await?;
@@ -162,6 +169,7 @@ async fn a_version_below_the_floor_is_shown_and_the_floor_stays() -> Result<()> 
         site.events("discovery").await.is_ok_and(|e| e.iter().any(|r| r == "VersionRegressed"))
     })
     .await?;
+    assert_eq!(site.rows.epoch().await?, epoch, "one epoch is enough");
     drop(controller);
     Ok(())
 }

@@ -114,7 +114,7 @@ fn tables_that_are_missing_are_made_where_that_was_asked_for_and_waited_for_wher
     let patient = start("patient.log", &[]);
     patient.stands_by();
     until("a line that says what to do", || patient.log().contains("migrate").then_some(()));
-    let maker = start("maker.log", &["--migrate"]);
+    let maker = start("maker.log", &["--migrate", "--first-install"]);
     until("a leader", || {
         [&patient, &maker]
             .iter()

@@ -99,7 +99,7 @@ fn a_script_whose_interpreter_is_missing_ends_with_127_and_releases() {
     let url = rig.url();
     let run = |command: &str| {
         let flags =
-            ["run", "--component", "c", "--ttl", "60", "--listen", "127.0.0.1:0", "--database-url", &url];
+            ["run", "--component", "c", "--ttl", "30", "--listen", "127.0.0.1:0", "--database-url", &url];
         output(program().args(flags).args(["--", command]))
     };
     let (exit, _, errors) = run(file.to_str().unwrap());

@@ -63,7 +63,8 @@ pub(crate) struct Rig {
 impl Rig {
     pub(crate) fn new() -> Self {
         let rig = Self { folder: tempfile::tempdir().unwrap() };
-        let (code, _, errors) = output(program().args(["migrate", "--database-url", &rig.url()]));
+        let (code, _, errors) =
+            output(program().args(["migrate", "--first-install", "--database-url", &rig.url()]));
         assert_eq!(code, 0, "{errors}");
         rig
     }

@@ -8,7 +8,7 @@ use component_lease::store::{Outcome, StandingIntent};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::stores::{Bench, SOON, component, held, row, take, term};
+use crate::stores::{Bench, SOON, component, held, row, take, taking, term};
 
 async fn a_missing_row_is_seen_as_missing_with_the_databases_clock(bench: &Bench) {
     let looked = bench.store.look(&component("c")).await.unwrap();
@@ -20,7 +20,7 @@ async fn a_missing_row_is_seen_as_missing_with_the_databases_clock(bench: &Bench
 async fn a_take_on_a_missing_row_begins_a_term_at_the_databases_time(bench: &Bench) {
     let before = bench.store.look(&component("c")).await.unwrap().database_now;
     let term = term("c", "a", 5);
-    assert_eq!(bench.store.take(&take(&term, None)).await.unwrap(), Outcome::Applied);
+    assert_eq!(taking(&*bench.store, &take(&term, None)).await.unwrap(), Outcome::Applied);
     let looked = bench.store.look(&component("c")).await.unwrap();
     let LeaseRow { holder, lease_time, renew_time, version, ttl } = looked.row.unwrap();
     assert_eq!((holder.as_str(), version, ttl), ("a", 5, 7));
@@ -31,14 +31,14 @@ async fn a_take_on_a_missing_row_begins_a_term_at_the_databases_time(bench: &Ben
 async fn a_take_that_expects_no_row_is_lost_where_there_is_one(bench: &Bench) {
     held(&*bench.store, "c", "a").await;
     let before = row(&*bench.store, "c").await;
-    assert_eq!(bench.store.take(&take(&term("c", "b", 2), None)).await.unwrap(), Outcome::Lost);
+    assert_eq!(taking(&*bench.store, &take(&term("c", "b", 2), None)).await.unwrap(), Outcome::Lost);
     assert_eq!(row(&*bench.store, "c").await, before);
 }
 
 async fn a_take_that_expects_a_row_is_lost_where_there_is_none(bench: &Bench) {
     let mut take = take(&term("c", "b", 2), None);
     take.expected = Expected::Row { version: 1, renew_time: 1 };
-    assert_eq!(bench.store.take(&take).await.unwrap(), Outcome::Lost);
+    assert_eq!(taking(&*bench.store, &take).await.unwrap(), Outcome::Lost);
     assert_eq!(row(&*bench.store, "c").await, None);
 }
 
@@ -51,7 +51,7 @@ async fn a_take_is_lost_when_version_or_renew_time_is_not_as_seen(bench: &Bench)
     ] {
         let mut take = take(&term("c", "b", 2), None);
         take.expected = expected;
-        assert_eq!(bench.store.take(&take).await.unwrap(), Outcome::Lost);
+        assert_eq!(taking(&*bench.store, &take).await.unwrap(), Outcome::Lost);
     }
     assert_eq!(row(&*bench.store, "c").await, Some(seen));
 }
@@ -61,13 +61,16 @@ async fn a_renewal_between_sight_and_take_makes_the_take_fail(bench: &Bench) {
     let seen = row(&*bench.store, "c").await;
     assert_eq!(bench.store.renew(&a).await.unwrap(), Outcome::Applied);
     let seize = take(&term("c", "b", 2), seen.as_ref());
-    assert_eq!(bench.store.take(&seize).await.unwrap(), Outcome::Lost);
+    assert_eq!(taking(&*bench.store, &seize).await.unwrap(), Outcome::Lost);
 }
 
 async fn a_row_that_is_as_seen_can_be_seized(bench: &Bench) {
     let a = held(&*bench.store, "c", "a").await;
     let seen = row(&*bench.store, "c").await.unwrap();
-    assert_eq!(bench.store.take(&take(&term("c", "b", 2), Some(&seen))).await.unwrap(), Outcome::Applied);
+    assert_eq!(
+        taking(&*bench.store, &take(&term("c", "b", 2), Some(&seen))).await.unwrap(),
+        Outcome::Applied
+    );
     let now = row(&*bench.store, "c").await.unwrap();
     assert_eq!((now.holder.as_str(), now.version), ("b", 2));
     assert!(now.renew_time > seen.renew_time && now.lease_time >= seen.lease_time);
@@ -81,7 +84,7 @@ async fn of_many_takes_at_once_exactly_one_is_applied(bench: &Bench) {
         for racer in 0..8 {
             let store = bench.another();
             let take = take(&term("c", &format!("racer{racer}"), round), seen.as_ref());
-            racers.spawn(async move { (store.take(&take).await.unwrap(), take.term) });
+            racers.spawn(async move { (taking(&*store, &take).await.unwrap(), take.term) });
         }
         let won: Vec<_> =
             racers.join_all().await.into_iter().filter(|(outcome, _)| *outcome == Outcome::Applied).collect();
@@ -129,12 +132,12 @@ async fn a_released_row_can_be_taken_with_the_next_version(bench: &Bench) {
     bench.store.release(&a).await.unwrap();
     let free = row(&*bench.store, "c").await;
     let b = term("c", "b", 2);
-    assert_eq!(bench.store.take(&take(&b, free.as_ref())).await.unwrap(), Outcome::Applied);
+    assert_eq!(taking(&*bench.store, &take(&b, free.as_ref())).await.unwrap(), Outcome::Applied);
     let now = row(&*bench.store, "c").await.unwrap();
     assert!(now.is_term(&b) && now.renew_time > 0, "{now:?}");
     // Whoever saw the free row too comes too late.
     let late = take(&term("c", "x", 2), free.as_ref());
-    assert_eq!(bench.store.take(&late).await.unwrap(), Outcome::Lost);
+    assert_eq!(taking(&*bench.store, &late).await.unwrap(), Outcome::Lost);
 }
 
 async fn names_are_compared_byte_by_byte(bench: &Bench) {
@@ -153,7 +156,7 @@ async fn the_longest_names_and_largest_versions_are_kept_whole(bench: &Bench) {
     let (name, holder) = ("ü".repeat(253), "ö".repeat(255));
     let version = (1 << 53) - 1;
     let term = term(&name, &holder, version);
-    assert_eq!(bench.store.take(&take(&term, None)).await.unwrap(), Outcome::Applied);
+    assert_eq!(taking(&*bench.store, &take(&term, None)).await.unwrap(), Outcome::Applied);
     assert!(row(&*bench.store, &name).await.unwrap().is_term(&term));
     assert_eq!(bench.store.renew(&term).await.unwrap(), Outcome::Applied);
 }
@@ -204,7 +207,7 @@ async fn a_change_of_holder_wakes_who_listens(bench: &Bench) {
     bench.store.release(&a).await.unwrap();
     timeout(SOON, hints.next_for("c")).await.expect("a hint of the release");
     let free = row(&*bench.store, "c").await;
-    bench.store.take(&take(&term("c", "b", 2), free.as_ref())).await.unwrap();
+    taking(&*bench.store, &take(&term("c", "b", 2), free.as_ref())).await.unwrap();
     timeout(SOON, hints.next_for("c")).await.expect("a hint of the next take");
 }
 
@@ -223,7 +226,7 @@ async fn calls_at_once_on_one_store_all_get_their_own_answer(bench: &Bench) {
         calls.spawn(async move {
             let name = format!("c{number}");
             let term = term(&name, "a", number + 1);
-            assert_eq!(store.take(&take(&term, None)).await.unwrap(), Outcome::Applied);
+            assert_eq!(taking(&*store, &take(&term, None)).await.unwrap(), Outcome::Applied);
             assert!(row(&*store, &name).await.unwrap().is_term(&term));
         });
     }

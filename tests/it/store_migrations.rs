@@ -1,6 +1,8 @@
 //! `migrate`: repeated, at once, beside somebody else's table, and against a newer schema.
 
-use component_lease::store::{self, Source};
+use component_lease::domain::Life;
+use component_lease::domain::election::Past;
+use component_lease::store::{self, Install, Source};
 use component_lease_testkit::postgres;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Executor, Row};
@@ -19,8 +21,9 @@ async fn at_once(source: &Source) -> usize {
     }
     let reports = runs.join_all().await;
     for report in &reports {
-        assert_eq!((report.version, report.foreign_lease_table), (2, false));
-        assert!(report.applied.is_empty() || report.applied == ["0001_lease", "0002_intent"], "{report}");
+        assert_eq!((report.version, report.foreign_lease_table), (3, false));
+        let all = ["0001_lease", "0002_intent", "0003_life"];
+        assert!(report.applied.is_empty() || report.applied == all, "{report}");
     }
     reports.iter().filter(|report| !report.applied.is_empty()).count()
 }
@@ -61,7 +64,7 @@ async fn every_column_of_ours_in_postgres_has_a_comment() {
         .unwrap();
     assert_eq!(bare, "");
     let columns = "SELECT count(*) FROM information_schema.columns WHERE table_name LIKE 'component_lease%'";
-    assert_eq!(database.psql(columns).await.unwrap(), "11");
+    assert_eq!(database.psql(columns).await.unwrap(), "22");
 }
 
 #[tokio::test]
@@ -74,7 +77,7 @@ async fn somebody_elses_table_in_postgres_is_not_altered() {
                     FROM pg_attribute WHERE attrelid = 'component_lease'::regclass AND attnum > 0";
     let before = database.psql(describe).await.unwrap();
     let source = Source::url(&database.url);
-    for applied in [&["0002_intent"][..], &[]] {
+    for applied in [&["0002_intent", "0003_life"][..], &[]] {
         let report = store::migrate(&source).await.unwrap();
         assert_eq!((report.applied.as_slice(), report.foreign_lease_table), (applied, true));
         says(&report.to_string(), &["made by somebody else and stays as it is", "polling"]);
@@ -90,7 +93,8 @@ async fn somebody_elses_table_in_sqlite_is_not_altered() {
     let mut other = SqliteConnection::connect_with(&options).await.unwrap();
     other.execute(FOREIGN).await.unwrap();
     let report = store::migrate(&file.source()).await.unwrap();
-    assert_eq!((report.applied.as_slice(), report.foreign_lease_table), (&["0002_intent"][..], true));
+    let companions = &["0002_intent", "0003_life"][..];
+    assert_eq!((report.applied.as_slice(), report.foreign_lease_table), (companions, true));
     let sql: String = other
         .fetch_one("SELECT sql FROM sqlite_schema WHERE name = 'component_lease'")
         .await
@@ -128,4 +132,64 @@ async fn whoever_may_not_create_tables_is_told_so() {
     database.psql(&format!("DROP ROLE {role}")).await.unwrap();
     // PostgreSQL 15 took CREATE on the schema public away from everybody.
     says(&misconfigured(answer), &["may not create tables", &role, "GRANT CREATE ON SCHEMA"]);
+}
+
+/// What schema version 2 left behind, with a lease in it.
+async fn of_version_2(database: &postgres::Database) {
+    let downgrade = "
+        DROP TABLE component_lease_history, component_lease_store;
+        DROP FUNCTION component_lease_history_rises;
+        DELETE FROM component_lease_schema WHERE version > 2;
+        INSERT INTO component_lease VALUES ('c', 'somebody', 1, 1, 41, 5)";
+    database.psql(downgrade).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_upgrade_from_version_2_keeps_the_versions_knows_them_as_history_and_is_not_settled() {
+    let database = migrated_database(postgres::shared().await.unwrap()).await;
+    of_version_2(&database).await;
+    let source = Source::url(&database.url);
+    let store = store::open(source.clone(), "test").unwrap();
+    // Until it is upgraded, everything but history, epoch and quarantine works.
+    let before = store.look(&component("c")).await.unwrap();
+    assert_eq!((before.life, before.past), (Life::Unknown, Past::Unknown));
+    assert_eq!(before.row.unwrap().version, 41);
+    let first = Install { first: true, ..Install::default() };
+    let report = store::install(&source, first).await.unwrap();
+    assert_eq!((report.applied.as_slice(), report.waits), (&["0003_life"][..], Some(30)));
+    let store = store::open(source, "test").unwrap();
+    let after = store.look(&component("c")).await.unwrap();
+    assert_eq!((after.past, after.life.base(), after.life.is_settled()), (Past::Lived(41), 0, false));
+    assert_eq!(after.row.unwrap().version, 41);
+}
+
+#[tokio::test]
+async fn new_tables_are_settled_and_begin_at_0_only_for_whoever_says_that_they_are_the_first() {
+    let server = postgres::shared().await.unwrap();
+    for first in [true, false] {
+        let database = server.fresh_database().await.unwrap();
+        let file = SqliteFile::none_yet();
+        for source in [Source::url(&database.url), file.source()] {
+            let report = store::install(&source, Install { first, max_ttl: 45 }).await.unwrap();
+            assert_eq!(report.waits, (!first).then_some(45), "{report}");
+            // Said again, it changes nothing.
+            store::install(&source, Install { first: !first, max_ttl: 7 }).await.unwrap();
+            let life = store::open(source, "test").unwrap().look(&component("c")).await.unwrap().life;
+            let record = life.record().unwrap();
+            assert_eq!((record.settled, record.epoch == 0, record.max_ttl), (first, first, 45));
+            assert!(!life.is_strange());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_narrow_version_column_has_epochs_without_dates() {
+    let database = postgres::shared().await.unwrap().fresh_database().await.unwrap();
+    database.psql(FOREIGN).await.unwrap();
+    let source = Source::url(&database.url);
+    store::migrate(&source).await.unwrap();
+    let store = store::open(source, "test").unwrap();
+    assert_eq!(store.look(&component("c")).await.unwrap().life.base(), 1000);
+    assert_eq!(store::begin_epoch(&*store).await.unwrap().epoch, 2);
+    assert_eq!(store.look(&component("c")).await.unwrap().life.base(), 2000);
 }

@@ -7,7 +7,7 @@ use component_lease_testkit::postgres::{self, Database, Server};
 use component_lease_testkit::wait;
 use tokio::time::timeout;
 
-use crate::stores::{SOON, held, migrated_database, retryable, row, says, take, term};
+use crate::stores::{SOON, held, migrated_database, retryable, row, says, take, taking, term};
 
 pub(crate) async fn migrated() -> Database {
     migrated_database(postgres::shared().await.unwrap()).await
@@ -184,7 +184,7 @@ async fn the_wait_for_a_row_lock_is_bounded_on_the_server() {
         store.limit_lock_wait(Duration::from_millis(limit));
         let renewed = timeout(SOON, store.renew(&a)).await.expect("a bounded wait");
         says(&retryable(renewed), &["holds the row's lock"]);
-        let seized = timeout(SOON, store.take(&take(&term("c", "b", 2), seen.as_ref()))).await.unwrap();
+        let seized = timeout(SOON, taking(&*store, &take(&term("c", "b", 2), seen.as_ref()))).await.unwrap();
         retryable(seized);
     }
     assert_eq!(connections(&database, "bounded").await, 1, "a refusal does not cost the connection");

@@ -44,7 +44,10 @@ async fn a_participant_needs_exactly_the_grants_that_migrate_prints() {
     let database = migrated().await;
     let role = Role::create(&database, "participant").await;
     let store = role.store().await;
-    let grant = format!("GRANT SELECT, INSERT, UPDATE ON component_lease TO \"{}\"", role.name);
+    let grant = format!(
+        "GRANT SELECT, INSERT, UPDATE ON component_lease, component_lease_store TO \"{}\"",
+        role.name
+    );
     says(&misconfigured(store.look(&component("c")).await), &["permission denied", &grant]);
     role.grant("my_participant").await;
     let a = held(&*store, "c", "a").await;

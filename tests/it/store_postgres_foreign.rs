@@ -5,7 +5,7 @@ use component_lease::store::{self, Outcome, Source};
 use component_lease_testkit::postgres;
 
 use crate::store_postgres::open;
-use crate::stores::{component, held, misconfigured, row, says, take, term};
+use crate::stores::{component, held, misconfigured, row, says, take, taking, term};
 
 #[tokio::test]
 async fn a_table_of_another_program_with_narrow_columns_works_and_nothing_is_ever_cut() {
@@ -21,7 +21,7 @@ async fn a_table_of_another_program_with_narrow_columns_works_and_nothing_is_eve
         holder: HolderId::new(fits(128)).unwrap(),
         version: i32::MAX.into(),
     };
-    assert_eq!(store.take(&take(&a, None)).await.unwrap(), Outcome::Applied);
+    assert_eq!(taking(&*store, &take(&a, None)).await.unwrap(), Outcome::Applied);
     assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
     let seen = row(&*store, &fits(64)).await.unwrap();
     assert!(seen.is_term(&a));
@@ -31,15 +31,15 @@ async fn a_table_of_another_program_with_narrow_columns_works_and_nothing_is_eve
     let long_name = term(&fits(65), "a", 1);
     let pieces = &["component_lease.component_name", "65 characters", "holds 64"];
     says(&misconfigured(store.look(&long_name.component).await), pieces);
-    says(&misconfigured(store.take(&take(&long_name, None)).await), pieces);
+    says(&misconfigured(taking(&*store, &take(&long_name, None)).await), pieces);
     let long_holder = term("c", &fits(129), 1);
     says(
-        &misconfigured(store.take(&take(&long_holder, None)).await),
+        &misconfigured(taking(&*store, &take(&long_holder, None)).await),
         &["component_lease.holder_id", "129 characters", "holds 128"],
     );
     let large = term("c", "a", i64::from(i32::MAX) + 1);
     says(
-        &misconfigured(store.take(&take(&large, None)).await),
+        &misconfigured(taking(&*store, &take(&large, None)).await),
         &["2147483648", "component_lease.version", "2147483647", "TYPE BIGINT"],
     );
     assert_eq!(store.look_all().await.unwrap().rows.len(), 1, "nothing was written");
@@ -61,7 +61,7 @@ async fn nulls_of_another_program_count_as_nobody_and_can_be_taken() {
     let seen = row(&*store, "c").await.unwrap();
     assert!(seen.is_free());
     let a = term("c", "a", 1);
-    assert_eq!(store.take(&take(&a, Some(&seen))).await.unwrap(), Outcome::Applied);
+    assert_eq!(taking(&*store, &take(&a, Some(&seen))).await.unwrap(), Outcome::Applied);
     assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
     assert!(store.look_all().await.unwrap().rows.get("c").unwrap().is_term(&a));
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::runtime::Runtime;
 
-use crate::stores::{Bench, component, row, take, term};
+use crate::stores::{Bench, component, row, take, taking, term};
 
 #[derive(Debug, Clone)]
 enum Call {
@@ -64,7 +64,7 @@ async fn make(
             take.ttl = *ttl;
             take.expected = match (sight, &before) {
                 (Sight::Right, _) => take.expected,
-                (Sight::Missing, _) => Expected::Missing,
+                (Sight::Missing, _) => Expected::Missing { highest: 0 },
                 (Sight::OtherVersion, row) => Expected::Row {
                     version: version + 1,
                     renew_time: row.as_ref().map_or(0, |row| row.renew_time),
@@ -73,7 +73,7 @@ async fn make(
                     Expected::Row { version, renew_time: row.as_ref().map_or(0, |row| row.renew_time) - 1 }
                 }
             };
-            Some(store.take(&take).await.unwrap())
+            Some(taking(&*store, &take).await.unwrap())
         }
         Call::Renew { holder, version_step } => {
             Some(store.renew(&term(name, holder, version + version_step)).await.unwrap())

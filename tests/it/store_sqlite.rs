@@ -9,7 +9,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use tokio::time::timeout;
 
-use crate::stores::{SOON, SqliteFile, component, held, misconfigured, retryable, row, says, take, term};
+use crate::stores::{
+    SOON, SqliteFile, component, held, misconfigured, retryable, row, says, take, taking, term,
+};
 
 /// A connection of some other program.
 async fn foreign(file: &SqliteFile) -> SqliteConnection {
@@ -144,7 +146,7 @@ async fn a_table_of_another_program_works_without_companions() {
     let nulls = row(&*store, "nulls").await.unwrap();
     assert!(nulls.is_free());
     let b = term("nulls", "b", 1);
-    assert_eq!(store.take(&take(&b, Some(&nulls))).await.unwrap(), Outcome::Applied);
+    assert_eq!(taking(&*store, &take(&b, Some(&nulls))).await.unwrap(), Outcome::Applied);
 }
 
 #[tokio::test]

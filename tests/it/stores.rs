@@ -97,7 +97,13 @@ pub(crate) fn term(name: &str, holder: &str, version: i64) -> TermKey {
     TermKey { component: component(name), holder: HolderId::new(holder).unwrap(), version }
 }
 
-/// A take of this term by somebody who saw this row.
+/// The call, in the life of the database that this very moment is.
+pub(crate) async fn taking(store: &dyn Store, take: &Take) -> Result<Outcome, StoreError> {
+    let generation = store.look(&take.term.component).await?.life.generation();
+    store.take(&Take { generation, ..take.clone() }).await
+}
+
+/// A take of this term by somebody who saw this row; for [`taking`].
 pub(crate) fn take(term: &TermKey, seen: Option<&LeaseRow>) -> Take {
     Take { term: term.clone(), ttl: 7, expected: Expected::of(seen), generation: Generation::default() }
 }
@@ -109,7 +115,7 @@ pub(crate) async fn row(store: &dyn Store, name: &str) -> Option<LeaseRow> {
 /// The first term of a component, taken on a missing row.
 pub(crate) async fn held(store: &dyn Store, name: &str, holder: &str) -> TermKey {
     let term = term(name, holder, 1);
-    assert_eq!(store.take(&take(&term, None)).await.unwrap(), Outcome::Applied);
+    assert_eq!(taking(&*store, &take(&term, None)).await.unwrap(), Outcome::Applied);
     term
 }
 

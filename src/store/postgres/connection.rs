@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
@@ -14,7 +14,7 @@ use super::errors::classify;
 use super::table::{Table, inspect};
 use crate::store::StoreError;
 use crate::store::address::{Host, PostgresUrl, SslMode};
-use crate::store::connect::Source;
+use crate::store::connect::{Source, unsafe_backend};
 
 /// How long a connect may take where nobody limited the wait for locks (which is a fraction of the ttl).
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -77,6 +77,19 @@ impl Place {
             Ok(session) => session,
             Err(_) => Err(StoreError::Retryable(format!("{place}: no connection within {limit:?}"))),
         }
+    }
+}
+
+impl Place {
+    /// A backend that forgets what it acknowledged is refused, unless the operator wants it so.
+    pub(super) fn refuse_unsafe(&self, says: &str) -> Result<(), StoreError> {
+        if !self.source.allows_unsafe_backend() {
+            return Err(unsafe_backend(self, says));
+        }
+        if !self.said.load(Ordering::Relaxed) {
+            tracing::warn!("{self}: {says}; allowed by --allow-unsafe-backend");
+        }
+        Ok(())
     }
 }
 

@@ -15,6 +15,12 @@ pub(super) fn leaves_connection_in_order(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| code == "55P03" || code.starts_with("40"))
 }
 
+/// The history has this version or a later one: the take was rolled back, and is a lost race.
+pub(super) fn is_granted_already(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else { return false };
+    error.code().as_deref() == Some("23505") && error.table() == Some("component_lease_history")
+}
+
 pub(super) fn classify(error: sqlx::Error, place: &Place) -> StoreError {
     match error {
         sqlx::Error::Database(error) => {
@@ -83,6 +89,6 @@ fn by_code(code: &str, message: &str, place: &Place) -> StoreError {
 fn grants(user: &str) -> String {
     let role = user.replace('"', "\"\"");
     format!(
-        "as the tables' owner run, for a participant: GRANT SELECT, INSERT, UPDATE ON component_lease TO \"{role}\"; GRANT SELECT ON component_lease_intent, component_lease_schema TO \"{role}\"; (for the controller: GRANT SELECT ON component_lease, component_lease_schema TO \"{role}\"; GRANT SELECT, INSERT, UPDATE ON component_lease_intent TO \"{role}\";)"
+        "as the tables' owner run, for a participant: GRANT SELECT, INSERT, UPDATE ON component_lease, component_lease_store TO \"{role}\"; GRANT SELECT, INSERT ON component_lease_history TO \"{role}\"; GRANT SELECT ON component_lease_intent, component_lease_schema TO \"{role}\"; (for the controller: GRANT SELECT ON component_lease, component_lease_schema TO \"{role}\"; GRANT SELECT, INSERT, UPDATE ON component_lease_intent, component_lease_store TO \"{role}\";)"
     )
 }

@@ -9,9 +9,11 @@ use sqlx::{Connection, Executor, Row};
 
 use super::connection::{Place, options};
 use super::errors::classify;
+use super::statements::FIRST_RECORD;
+use crate::domain::life::DATE_MAX;
 use crate::store::StoreError;
 use crate::store::address::PostgresUrl;
-use crate::store::connect::Source;
+use crate::store::connect::{Install, Source};
 use crate::store::migration::{Migration, MigrationReport};
 
 const MIGRATIONS: &[Migration] = &[
@@ -27,15 +29,25 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/postgres/0002_intent.sql"),
         lease_table: false,
     },
+    Migration {
+        version: LIFE,
+        name: "0003_life",
+        sql: include_str!("../migrations/postgres/0003_life.sql"),
+        lease_table: false,
+    },
 ];
+
+/// The step after which the first record is written.
+const LIFE: i64 = 3;
 
 const GRANTS: &str = "\
 -- a participant (agent, run, or a program with the library)
-GRANT SELECT, INSERT, UPDATE ON component_lease TO my_participant;
+GRANT SELECT, INSERT, UPDATE ON component_lease, component_lease_store TO my_participant;
+GRANT SELECT, INSERT ON component_lease_history TO my_participant;
 GRANT SELECT ON component_lease_intent, component_lease_schema TO my_participant;
 -- the controller
 GRANT SELECT ON component_lease, component_lease_schema TO my_controller;
-GRANT SELECT, INSERT, UPDATE ON component_lease_intent TO my_controller;
+GRANT SELECT, INSERT, UPDATE ON component_lease_intent, component_lease_store TO my_controller;
 ";
 
 pub(super) const VERSION: &str = "SELECT coalesce(max(version), 0)::bigint FROM component_lease_schema";
@@ -68,13 +80,16 @@ pub(super) fn known(version: i64, place: &Place) -> Result<(), StoreError> {
     Ok(())
 }
 
-pub(in crate::store) async fn migrate(url: &PostgresUrl) -> Result<MigrationReport, StoreError> {
+pub(in crate::store) async fn migrate(
+    url: &PostgresUrl,
+    how: Install,
+) -> Result<MigrationReport, StoreError> {
     let place = Place::new(Source::url(""), url, "component-lease migrate");
     let run = async {
         let options = options(url, "component-lease migrate")?;
         let mut connection =
             PgConnection::connect_with(&options).await.map_err(|error| classify(error, &place))?;
-        let report = run(&mut connection, &place).await?;
+        let report = run(&mut connection, &place, how).await?;
         // It is done; a goodbye that fails changes nothing.
         let _ = connection.close().await;
         Ok(report)
@@ -86,7 +101,11 @@ pub(in crate::store) async fn migrate(url: &PostgresUrl) -> Result<MigrationRepo
     })
 }
 
-async fn run(connection: &mut PgConnection, place: &Place) -> Result<MigrationReport, StoreError> {
+async fn run(
+    connection: &mut PgConnection,
+    place: &Place,
+    how: Install,
+) -> Result<MigrationReport, StoreError> {
     let failed = |error: sqlx::Error| match error.as_database_error().and_then(DatabaseError::code).as_deref()
     {
         Some("42501") => StoreError::Misconfigured(format!(
@@ -121,6 +140,7 @@ async fn run(connection: &mut PgConnection, place: &Place) -> Result<MigrationRe
         applied: Vec::new(),
         foreign_lease_table: foreign,
         grants: Some(GRANTS),
+        waits: None,
     };
     for step in MIGRATIONS.iter().filter(|step| step.version > before) {
         if !(foreign && step.lease_table) {
@@ -131,6 +151,29 @@ async fn run(connection: &mut PgConnection, place: &Place) -> Result<MigrationRe
             "INSERT INTO component_lease_schema VALUES ($1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, $2)",
         );
         transaction.execute(query.bind(step.version).bind(foreign)).await.map_err(failed)?;
+        if step.version == LIFE {
+            // Leases that are there go on with their numbers; nobody knows whether this is still the
+            // server that granted them, so it is not settled.
+            let there = transaction
+                .fetch_one(
+                    "SELECT EXISTS (SELECT FROM component_lease),
+                            EXISTS (SELECT FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+                                    WHERE a.attrelid = 'component_lease'::regclass AND a.attname = 'version'
+                                      AND t.typname IN ('int2', 'int4'))",
+                )
+                .await
+                .map_err(failed)?;
+            let leases: bool = there.try_get(0).map_err(failed)?;
+            let narrow: bool = there.try_get(1).map_err(failed)?;
+            let query = sqlx::query(FIRST_RECORD)
+                .bind(if narrow { 0 } else { DATE_MAX })
+                .bind(0_i64)
+                .bind(i32::try_from(how.max_ttl).unwrap_or(i32::MAX))
+                .bind(how.first && !leases)
+                .bind(how.first || leases);
+            transaction.execute(query).await.map_err(failed)?;
+            report.waits = (!how.first || leases).then_some(how.max_ttl);
+        }
         report.version = step.version;
     }
     transaction.commit().await.map_err(failed)?;

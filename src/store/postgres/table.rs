@@ -8,7 +8,8 @@ use sqlx::{Executor, Row};
 
 use super::connection::{Place, lock_timeout};
 use super::errors::classify;
-use super::migrate;
+use super::{migrate, statements};
+use crate::domain::life::{NARROW_STEP, STEP};
 use crate::domain::{ComponentName, TermKey};
 use crate::store::StoreError;
 
@@ -19,7 +20,35 @@ pub(super) struct Table {
     component_max: Option<usize>,
     holder_max: Option<usize>,
     version_max: i64,
-    pub(super) has_intent: bool,
+    pub(super) companions: Companions,
+}
+
+/// Which tables there are beside `component_lease`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Companions {
+    /// None: the table is somebody else's.
+    None,
+    /// Those of schema version 2: what resources ask for, but neither history nor epochs.
+    Intent,
+    All,
+}
+
+impl Companions {
+    pub(super) fn look(self) -> &'static str {
+        match self {
+            Self::None => statements::LOOK_BARE,
+            Self::Intent => statements::LOOK_WITHOUT_LIFE,
+            Self::All => statements::LOOK,
+        }
+    }
+
+    pub(super) fn look_all(self) -> &'static str {
+        match self {
+            Self::None => statements::LOOK_ALL_BARE,
+            Self::Intent => statements::LOOK_ALL_WITHOUT_LIFE,
+            Self::All => statements::LOOK_ALL,
+        }
+    }
 }
 
 /// Sets the session up and tells about server, table and columns, one row for each column. Reads
@@ -41,14 +70,18 @@ WITH facts AS MATERIALIZED (
            current_setting('search_path') AS search_path,
            to_regclass('component_lease') AS lease,
            to_regclass('component_lease_intent') IS NOT NULL AS has_intent,
+           to_regclass('component_lease_history') IS NOT NULL
+             AND to_regclass('component_lease_store') IS NOT NULL AS has_life,
            to_regclass('component_lease_schema') IS NOT NULL AS has_schema,
            (SELECT string_agg(quote_ident(n.nspname), ', ')
             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
             WHERE c.relname = 'component_lease' AND c.relkind IN ('r', 'p')) AS schemas
 )
 SELECT f.server_version, f.standby, f.read_only, f.no_fsync, f.no_synchronous_commit, f.search_path,
-       f.lease IS NOT NULL AS has_lease, f.has_intent, f.has_schema, f.schemas,
-       coalesce(c.relpersistence = 'u', false) AS unlogged,
+       f.lease IS NOT NULL AS has_lease, f.has_intent, f.has_life, f.has_schema, f.schemas,
+       (SELECT string_agg(u.relname, ', ') FROM pg_class AS u
+        WHERE u.relpersistence <> 'p' AND u.oid IN (f.lease, to_regclass('component_lease_history'),
+                                                    to_regclass('component_lease_store'))) AS unlogged,
        EXISTS (SELECT FROM pg_trigger AS g
                JOIN pg_proc AS p ON p.oid = g.tgfoid
                WHERE g.tgrelid = f.lease AND p.proname = 'component_lease_notify') AS notifies,
@@ -60,7 +93,6 @@ SELECT f.server_version, f.standby, f.read_only, f.no_fsync, f.no_synchronous_co
        CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END AS type_modifier,
        coalesce(o.collisdeterministic, true) AS deterministic
 FROM facts AS f
-LEFT JOIN pg_class AS c ON c.oid = f.lease
 LEFT JOIN pg_attribute AS a ON a.attrelid = f.lease AND a.attnum > 0 AND NOT a.attisdropped
 LEFT JOIN pg_type AS t ON t.oid = a.atttypid
 LEFT JOIN pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
@@ -112,13 +144,32 @@ pub(super) async fn inspect(
             connection.fetch_one(query).await.and_then(|row| row.try_get(0)).map_err(failed)?;
         migrate::known(version, place)?;
     }
-    let table = table(&rows, yes("has_intent")?, yes("has_key")?, place)?;
+    let companions = match (yes("has_intent")?, yes("has_life")?) {
+        (false, _) => Companions::None,
+        (true, false) => Companions::Intent,
+        (true, true) => Companions::All,
+    };
+    let table = table(&rows, companions, yes("has_key")?, place)?;
+    let unlogged: Option<String> = facts.try_get("unlogged").map_err(failed)?;
+    let user = place.user.replace('"', "\"\"");
+    let unsafe_ways = [
+        unlogged.map(|tables| format!("UNLOGGED ({tables}): a crash of the server empties such a table; ALTER TABLE … SET LOGGED")),
+        yes("no_fsync")?.then(|| "fsync = off: a crash of the server's machine loses leases that were granted; set fsync = on and reload".to_owned()),
+        yes("no_synchronous_commit")?.then(|| format!("synchronous_commit = off for this user: a crash of the server loses leases that were granted; ALTER ROLE \"{user}\" SET synchronous_commit = on, or in the settings of database or server")),
+    ];
+    for says in unsafe_ways.into_iter().flatten() {
+        place.refuse_unsafe(&says)?;
+    }
 
     if !place.said.swap(true, Ordering::Relaxed) {
         for (weak, says) in [
             (
-                !table.has_intent,
+                companions == Companions::None,
                 "the table component_lease_intent is missing, so a ttl set in a ComponentLease resource has no effect; run `component-lease migrate`",
+            ),
+            (
+                companions != Companions::All,
+                "the tables component_lease_history and component_lease_store are missing, so a failover, a restored backup or a deleted row can make two leaders for a while and repeat versions; run `component-lease migrate`",
             ),
             (
                 !yes("notifies")?,
@@ -127,18 +178,6 @@ pub(super) async fn inspect(
             (
                 table.version_max < i64::MAX,
                 "the column version is narrower than BIGINT and will be full one day: ALTER TABLE component_lease ALTER COLUMN version TYPE BIGINT",
-            ),
-            (
-                yes("unlogged")?,
-                "the table is UNLOGGED: after a crash of the server its rows are gone and versions repeat; ALTER TABLE component_lease SET LOGGED",
-            ),
-            (
-                yes("no_fsync")?,
-                "the server runs with fsync = off: after a crash of its machine versions may repeat",
-            ),
-            (
-                yes("no_synchronous_commit")?,
-                "synchronous_commit is off for this user: after a crash of the server versions may repeat",
             ),
         ] {
             if weak {
@@ -150,7 +189,7 @@ pub(super) async fn inspect(
 }
 
 /// Checks that the columns can do what is needed, whoever made them.
-fn table(rows: &[PgRow], has_intent: bool, has_key: bool, place: &Place) -> Result<Table, StoreError> {
+fn table(rows: &[PgRow], companions: Companions, has_key: bool, place: &Place) -> Result<Table, StoreError> {
     let column = |name: &str, fits: &[&str], needs: &str| -> Result<(String, i32), StoreError> {
         for row in rows {
             let read = || -> Result<_, sqlx::Error> {
@@ -202,7 +241,7 @@ fn table(rows: &[PgRow], has_intent: bool, has_key: bool, place: &Place) -> Resu
             "{place}: the table component_lease has no primary key on component_name, so two participants could both insert a row: ALTER TABLE component_lease ADD PRIMARY KEY (component_name)"
         )));
     }
-    Ok(Table { component_max, holder_max, version_max, has_intent })
+    Ok(Table { component_max, holder_max, version_max, companions })
 }
 
 impl Table {
@@ -222,8 +261,27 @@ impl Table {
         Ok(())
     }
 
+    /// Whether there is no room for dates in a version.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.version_max < i64::MAX
+    }
+
+    /// How far apart the versions of two epochs are.
+    pub(super) fn step(&self) -> i64 {
+        if self.is_narrow() { NARROW_STEP } else { STEP }
+    }
+
+    pub(super) fn has_life(&self, place: &Place) -> Result<(), StoreError> {
+        if self.companions == Companions::All {
+            return Ok(());
+        }
+        Err(StoreError::Misconfigured(format!(
+            "{place}: the tables component_lease_history and component_lease_store are missing; run `component-lease migrate`"
+        )))
+    }
+
     pub(super) fn has_intent(&self, place: &Place) -> Result<(), StoreError> {
-        if self.has_intent {
+        if self.companions != Companions::None {
             return Ok(());
         }
         Err(StoreError::Misconfigured(format!(

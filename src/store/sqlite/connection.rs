@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, access, statfs};
 use rustix::io::Errno;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
 
 use super::errors::classify;
-use super::migrate;
+use super::{migrate, statements};
 use crate::store::StoreError;
+use crate::store::connect::unsafe_backend;
 
 /// How long to wait for the file's lock where nobody limited it.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
@@ -24,6 +25,8 @@ const LOCK_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(super) struct Place {
     path: PathBuf,
+    /// Whether the operator wants also what may forget.
+    unsafe_backend: bool,
     /// What is weaker with somebody else's table is said once, not at every connect.
     said: Arc<AtomicBool>,
 }
@@ -33,12 +36,57 @@ pub(super) struct Session {
     pub(super) connection: SqliteConnection,
     /// The limit that this connection was told, ms; 0 for none.
     pub(super) lock_limit: u64,
-    pub(super) has_intent: bool,
+    pub(super) companions: Companions,
     file: FileId,
+}
+
+/// Which tables there are beside `component_lease`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Companions {
+    /// None: the table is somebody else's.
+    None,
+    /// Those of schema version 2: what resources ask for, but neither history nor epochs.
+    Intent,
+    All,
+}
+
+impl Companions {
+    pub(super) fn look(self) -> &'static str {
+        match self {
+            Self::None => statements::LOOK_BARE,
+            Self::Intent => statements::LOOK_WITHOUT_LIFE,
+            Self::All => statements::LOOK,
+        }
+    }
+
+    pub(super) fn look_all(self) -> &'static str {
+        match self {
+            Self::None => statements::LOOK_ALL_BARE,
+            Self::Intent => statements::LOOK_ALL_WITHOUT_LIFE,
+            Self::All => statements::LOOK_ALL,
+        }
+    }
 }
 
 /// Device and inode.
 type FileId = (u64, u64);
+
+/// By the numbers that `statfs` tells. FUSE is not among them: much behind it is local.
+fn network_file_system(magic: i128) -> Option<&'static str> {
+    Some(match magic & 0xffff_ffff {
+        0x6969 => "NFS",
+        0x517b => "SMB",
+        0xff53_4d42 => "CIFS",
+        0xfe53_4d42 => "SMB2",
+        0x00c3_6400 => "Ceph",
+        0x5346_414f | 0x6b41_4653 => "AFS",
+        0x7375_7245 => "Coda",
+        0x0bd0_0bd0 => "Lustre",
+        0x4750_4653 => "GPFS",
+        0x0102_1997 => "9P",
+        _ => return None,
+    })
+}
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,8 +95,8 @@ impl fmt::Display for Place {
 }
 
 impl Place {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, said: Arc::default() }
+    pub(super) fn new(path: PathBuf, unsafe_backend: bool) -> Self {
+        Self { path, unsafe_backend, said: Arc::default() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -72,9 +120,13 @@ impl Place {
         let file = self.check_file()?;
         let failed = |error| classify(error, self);
         let connection = self.options().connect().await.map_err(failed)?;
-        let mut session = Session { connection, lock_limit, has_intent: false, file };
+        let mut session = Session { connection, lock_limit, companions: Companions::None, file };
+        // Replaced while it was opened: then nobody knows which of the two this is.
+        if !session.is_of(self) {
+            return Err(StoreError::Retryable(format!("{self}: the file was replaced just now")));
+        }
         session.limit_lock_wait(lock_limit).await.map_err(failed)?;
-        session.has_intent = inspect(&mut session.connection, self).await?;
+        session.companions = inspect(&mut session.connection, self).await?;
         Ok(session)
     }
 
@@ -99,7 +151,26 @@ impl Place {
         };
         self.check_writable(&self.path, "the file")?;
         self.check_writable(folder, "the folder, in which SQLite keeps the -wal and -shm files,")?;
+        self.check_file_system(folder)?;
         Ok((file.dev(), file.ino()))
+    }
+
+    /// The locks of network file systems do not keep two machines apart, nor does shared memory reach
+    /// from one to the other.
+    pub(super) fn check_file_system(&self, folder: &Path) -> Result<(), StoreError> {
+        let Ok(facts) = statfs(folder) else { return Ok(()) };
+        let Some(kind) = network_file_system(i128::from(facts.f_type)) else { return Ok(()) };
+        let says = format!(
+            "the folder {} is on a network file system ({kind}), over which SQLite's locks do not hold: use a disk of this machine, or PostgreSQL",
+            folder.display()
+        );
+        if !self.unsafe_backend {
+            return Err(unsafe_backend(self, &says));
+        }
+        if !self.said.load(Ordering::Relaxed) {
+            tracing::warn!("{self}: {says}; allowed by --allow-unsafe-backend");
+        }
+        Ok(())
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -123,6 +194,11 @@ impl Place {
     }
 }
 
+/// The first part of the identity of a file.
+pub(super) fn name((_, inode): FileId) -> String {
+    format!("sqlite/{inode}/")
+}
+
 impl Session {
     /// Whether this connection still has the file that the path names: one that was replaced is
     /// another database, and whoever went on with the old one would lead beside its new leader.
@@ -139,8 +215,22 @@ impl Session {
         Ok(())
     }
 
+    /// The first part of the identity: the file. (Its device may have another number after a restart.)
+    pub(super) fn name(&self) -> String {
+        name(self.file)
+    }
+
+    pub(super) fn has_life(&self, place: &Place) -> Result<(), StoreError> {
+        if self.companions == Companions::All {
+            return Ok(());
+        }
+        Err(StoreError::Misconfigured(format!(
+            "{place}: the tables component_lease_history and component_lease_store are missing; run `component-lease migrate`"
+        )))
+    }
+
     pub(super) fn has_intent(&self, place: &Place) -> Result<(), StoreError> {
-        if self.has_intent {
+        if self.companions != Companions::None {
             return Ok(());
         }
         Err(StoreError::Misconfigured(format!(
@@ -152,6 +242,8 @@ impl Session {
 const INSPECT: &str = "
 SELECT EXISTS (SELECT 1 FROM pragma_table_info('component_lease')) AS has_lease,
        EXISTS (SELECT 1 FROM pragma_table_info('component_lease_intent')) AS has_intent,
+       EXISTS (SELECT 1 FROM pragma_table_info('component_lease_history'))
+         AND EXISTS (SELECT 1 FROM pragma_table_info('component_lease_store')) AS has_life,
        EXISTS (SELECT 1 FROM pragma_table_info('component_lease_schema')) AS has_schema,
        (SELECT group_concat(needed.name, ', ')
         FROM (SELECT 'component_name' AS name UNION ALL SELECT 'holder_id' UNION ALL SELECT 'lease_time'
@@ -163,8 +255,8 @@ SELECT EXISTS (SELECT 1 FROM pragma_table_info('component_lease')) AS has_lease,
           AND 1 = (SELECT count(*) FROM pragma_index_info(i.name))) AS key_collation,
        (SELECT journal_mode FROM pragma_journal_mode) AS journal_mode";
 
-/// Whether the companion table is there.
-async fn inspect(connection: &mut SqliteConnection, place: &Place) -> Result<bool, StoreError> {
+/// Which companion tables are there.
+async fn inspect(connection: &mut SqliteConnection, place: &Place) -> Result<Companions, StoreError> {
     let failed = |error| classify(error, place);
     let wrong = |what: String| StoreError::Misconfigured(format!("{place}: {what}"));
     let facts = connection.fetch_one(sqlx::query(INSPECT).persistent(false)).await.map_err(failed)?;
@@ -198,13 +290,21 @@ async fn inspect(connection: &mut SqliteConnection, place: &Place) -> Result<boo
             connection.fetch_one(query).await.and_then(|row| row.try_get(0)).map_err(failed)?;
         migrate::known(version, place)?;
     }
-    let has_intent = yes("has_intent")?;
+    let companions = match (yes("has_intent")?, yes("has_life")?) {
+        (false, _) => Companions::None,
+        (true, false) => Companions::Intent,
+        (true, true) => Companions::All,
+    };
     let wal = text("journal_mode")?.is_some_and(|mode| mode.eq_ignore_ascii_case("wal"));
     if !place.said.swap(true, Ordering::Relaxed) {
         for (weak, says) in [
             (
-                !has_intent,
+                companions == Companions::None,
                 "the table component_lease_intent is missing, so a ttl set in a ComponentLease resource has no effect; run `component-lease migrate`",
+            ),
+            (
+                companions != Companions::All,
+                "the tables component_lease_history and component_lease_store are missing, so a restored file or a deleted row can make two leaders for a while and repeat versions; run `component-lease migrate`",
             ),
             (
                 !wal,
@@ -216,5 +316,20 @@ async fn inspect(connection: &mut SqliteConnection, place: &Place) -> Result<boo
             }
         }
     }
-    Ok(has_intent)
+    Ok(companions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_of_other_machines_are_known_by_their_numbers_whatever_their_sign() {
+        assert_eq!(network_file_system(0x6969), Some("NFS"));
+        // As a 32-bit machine has it.
+        assert_eq!(network_file_system(i128::from(0xff53_4d42_u32.cast_signed())), Some("CIFS"));
+        for local in [0xef53, 0x0102_1994, 0x794c_7630] {
+            assert_eq!(network_file_system(local), None);
+        }
+    }
 }

@@ -5,6 +5,7 @@ use crate::store::StoreError;
 
 const BUSY: i64 = 5;
 const LOCKED: i64 = 6;
+const CONSTRAINT: i64 = 19;
 
 /// SQLite refused one statement because somebody else is at work, and the connection is as before.
 pub(super) fn leaves_connection_in_order(error: &sqlx::Error) -> bool {
@@ -15,6 +16,11 @@ pub(super) fn leaves_connection_in_order(error: &sqlx::Error) -> bool {
 fn primary_code(error: &sqlx::Error) -> Option<i64> {
     let code = error.as_database_error()?.code()?;
     code.parse::<i64>().ok().map(|code| code & 0xff)
+}
+
+/// Of the line in the history: it has this version or a later one, so the take is a lost race.
+pub(super) fn is_granted_already(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(CONSTRAINT)
 }
 
 pub(super) fn classify(error: sqlx::Error, place: &Place) -> StoreError {

@@ -8,9 +8,13 @@ use std::time::Duration;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, Executor, Row};
 
-use super::connection::Place;
+use super::connection::{Place, name};
 use super::errors::{classify, leaves_connection_in_order};
+use super::new_uuid;
+use super::statements::FIRST_RECORD;
+use crate::domain::life::DATE_MAX;
 use crate::store::StoreError;
+use crate::store::connect::Install;
 use crate::store::migration::{Migration, MigrationReport};
 
 const MIGRATIONS: &[Migration] = &[
@@ -26,7 +30,16 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/sqlite/0002_intent.sql"),
         lease_table: false,
     },
+    Migration {
+        version: LIFE,
+        name: "0003_life",
+        sql: include_str!("../migrations/sqlite/0003_life.sql"),
+        lease_table: false,
+    },
 ];
+
+/// The step after which the first record is written.
+const LIFE: i64 = 3;
 
 pub(super) const VERSION: &str = "SELECT coalesce(max(version), 0) FROM component_lease_schema";
 
@@ -57,16 +70,16 @@ pub(super) fn known(version: i64, place: &Place) -> Result<(), StoreError> {
     Ok(())
 }
 
-pub(in crate::store) async fn migrate(path: &Path) -> Result<MigrationReport, StoreError> {
-    let place = Place::new(path.to_owned());
-    tokio::time::timeout(LIMIT, open_and_run(&place)).await.unwrap_or_else(|_| {
+pub(in crate::store) async fn migrate(path: &Path, how: Install) -> Result<MigrationReport, StoreError> {
+    let place = Place::new(path.to_owned(), true);
+    tokio::time::timeout(LIMIT, open_and_run(&place, how)).await.unwrap_or_else(|_| {
         Err(StoreError::Retryable(format!(
             "{place}: the tables were not made within {LIMIT:?}, because other processes hold the file's lock"
         )))
     })
 }
 
-async fn open_and_run(place: &Place) -> Result<MigrationReport, StoreError> {
+async fn open_and_run(place: &Place, how: Install) -> Result<MigrationReport, StoreError> {
     let failed = |error| classify(error, place);
     let wrong = |what: String| StoreError::Misconfigured(format!("{place}: {what}"));
     let folder = place.folder();
@@ -87,13 +100,17 @@ async fn open_and_run(place: &Place) -> Result<MigrationReport, StoreError> {
         std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(MODE))
             .map_err(|error| wrong(format!("cannot let the group write the new file: {error}")))?;
     }
-    let report = run(&mut connection, place).await?;
+    let report = run(&mut connection, place, how).await?;
     // It is done; a goodbye that fails changes nothing.
     let _ = connection.close().await;
     Ok(report)
 }
 
-async fn run(connection: &mut SqliteConnection, place: &Place) -> Result<MigrationReport, StoreError> {
+async fn run(
+    connection: &mut SqliteConnection,
+    place: &Place,
+    how: Install,
+) -> Result<MigrationReport, StoreError> {
     let failed = |error| classify(error, place);
     // Persistent, outside any transaction, and not waited for by the busy timeout.
     while let Err(error) = connection.execute("PRAGMA journal_mode = WAL").await {
@@ -126,6 +143,7 @@ async fn run(connection: &mut SqliteConnection, place: &Place) -> Result<Migrati
         applied: Vec::new(),
         foreign_lease_table: foreign,
         grants: None,
+        waits: None,
     };
     for step in MIGRATIONS.iter().filter(|step| step.version > before) {
         if !(foreign && step.lease_table) {
@@ -136,6 +154,28 @@ async fn run(connection: &mut SqliteConnection, place: &Place) -> Result<Migrati
             "INSERT INTO component_lease_schema VALUES (?1, CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER), ?2)",
         );
         transaction.execute(query.bind(step.version).bind(foreign)).await.map_err(failed)?;
+        if step.version == LIFE {
+            // Leases that are there go on with their numbers; nobody knows whether this is still the
+            // file in which they were granted, so it is not settled.
+            let leases = transaction
+                .fetch_one("SELECT EXISTS (SELECT 1 FROM component_lease)")
+                .await
+                .and_then(|row| row.try_get::<bool, _>(0))
+                .map_err(failed)?;
+            let file = place
+                .file()
+                .ok_or_else(|| StoreError::Retryable(format!("{place}: the file was removed just now")))?;
+            let query = sqlx::query(FIRST_RECORD)
+                .bind(DATE_MAX)
+                .bind(0)
+                .bind(how.max_ttl)
+                .bind(how.first && !leases)
+                .bind(how.first || leases)
+                .bind(name(file))
+                .bind(new_uuid());
+            transaction.execute(query).await.map_err(failed)?;
+            report.waits = (!how.first || leases).then_some(how.max_ttl);
+        }
         report.version = step.version;
     }
     transaction.commit().await.map_err(failed)?;

@@ -32,6 +32,52 @@ impl Own {
         Ok(own)
     }
 
+    /// A directory with a copy of a running server's files, set up to follow it.
+    pub fn standby(primary_url: &str) -> Result<Self> {
+        let (programs, account) = (programs::folder()?, programs::account()?);
+        let own = Self { programs, account, child: Mutex::new(None), scratch: Scratch::new("postgres")? };
+        if let Some((user, group)) = own.account {
+            chown(own.scratch.path(), Some(user), Some(group))?;
+        }
+        let done = own
+            .command("pg_basebackup")
+            .args(["-d", primary_url, "-R", "-X", "stream", "-c", "fast", "--no-sync", "-D"])
+            .arg(own.data())
+            .output()
+            .context("cannot run pg_basebackup")?;
+        if !done.status.success() {
+            bail!("pg_basebackup: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        Ok(own)
+    }
+
+    /// Keeps a copy of the files of a server that has ended, or puts it back.
+    pub fn copy_files(&self, from: &str, to: &str) -> Result<()> {
+        if self.child().is_some() {
+            bail!("the files of a running server cannot be copied");
+        }
+        let to = self.scratch.join(to);
+        if to.exists() {
+            std::fs::remove_dir_all(&to)?;
+        }
+        let mut command = Command::new("cp");
+        let done =
+            command.arg("-a").arg(self.scratch.join(from)).arg(&to).output().context("cannot run cp")?;
+        if !done.status.success() {
+            bail!("cp: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        Ok(())
+    }
+
+    /// Makes a standby a primary.
+    pub fn promote(&self) -> Result<()> {
+        let done = self.command("pg_ctl").arg("promote").arg("-D").arg(self.data()).output()?;
+        if !done.status.success() {
+            bail!("pg_ctl promote: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        Ok(())
+    }
+
     /// Starts the server; [`Own::accepts`] says when it serves.
     pub fn spawn(&self, port: u16) -> Result<()> {
         let mut child = self.child();

@@ -176,6 +176,75 @@ impl Server {
         database::psql(&self.url, sql).await
     }
 
+    /// Starts a standby that streams from this server: asynchronous, with the same passwords.
+    ///
+    /// # Errors
+    /// When this server is not ours, or the standby does not come up.
+    pub async fn standby(&self) -> Result<Self> {
+        self.own()?;
+        let own = Some(Own::standby(&self.url)?);
+        let (host, user, password) = (self.host.clone(), self.user.clone(), self.password.clone());
+        let mut standby = Self { own, host, port: free_port()?, user, password, url: String::new() };
+        standby.start_again().await?;
+        standby.url = standby.url_as(&standby.user, &standby.password, "postgres");
+        Ok(standby)
+    }
+
+    /// Waits until a standby has everything that was written here so far.
+    ///
+    /// # Errors
+    /// When it does not come.
+    pub async fn caught_up(&self, standby: &Self) -> Result<()> {
+        let written = self.psql("SELECT pg_current_wal_lsn()").await?;
+        let has = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'::pg_lsn");
+        wait::until_true(Duration::from_secs(30), "the standby to catch up", async || {
+            standby.psql(&has).await.is_ok_and(|answer| answer == "t")
+        })
+        .await
+    }
+
+    /// Cuts a standby off from its primary: what is written there from now on, it will not have.
+    ///
+    /// # Errors
+    /// When it does not let go.
+    pub async fn lag_for_ever(&self) -> Result<()> {
+        self.psql("ALTER SYSTEM SET primary_conninfo = ''").await?;
+        self.psql("SELECT pg_reload_conf()").await?;
+        let gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver)";
+        wait::until_true(Duration::from_secs(30), "the standby to let go", async || {
+            self.psql(gone).await.is_ok_and(|answer| answer == "t")
+        })
+        .await
+    }
+
+    /// Makes a standby a primary that can be written to.
+    ///
+    /// # Errors
+    /// When it does not become one.
+    pub async fn promote(&self) -> Result<()> {
+        self.own()?.promote()?;
+        wait::until_true(Duration::from_secs(30), "the promotion", async || {
+            self.psql("SELECT pg_is_in_recovery()").await.is_ok_and(|answer| answer == "f")
+        })
+        .await
+    }
+
+    /// Keeps a copy of the files of this server, as a volume snapshot does. It must be stopped.
+    ///
+    /// # Errors
+    /// When it runs, or is not ours.
+    pub fn snapshot(&self) -> Result<()> {
+        self.own()?.copy_files("data", "snapshot")
+    }
+
+    /// Puts the copy back. The server must be stopped.
+    ///
+    /// # Errors
+    /// As [`Server::snapshot`].
+    pub fn restore(&self) -> Result<()> {
+        self.own()?.copy_files("snapshot", "data")
+    }
+
     /// Ends the server; its data stay.
     ///
     /// # Errors

@@ -11,8 +11,10 @@ use anyhow::{Result, ensure};
 use async_trait::async_trait;
 use component_lease::clock::SystemClock;
 use component_lease::domain::election::Looked;
-use component_lease::domain::{ComponentName, Expected, HolderId, Take, TermKey};
-use component_lease::store::{Hints, MemoryStore, Outcome, Snapshot, StandingIntent, Store, StoreError};
+use component_lease::domain::{ComponentName, Expected, Generation, HolderId, NewEpoch, Take, TermKey};
+use component_lease::store::{
+    Hints, MemoryStore, MemoryTables, Outcome, Snapshot, StandingIntent, Store, StoreError,
+};
 
 /// What the store does when it is asked.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +28,7 @@ pub enum Mood {
 /// Rows in memory.
 pub struct Rows {
     inner: Arc<dyn Store>,
+    memory: Option<Arc<MemoryStore>>,
     mood: Mutex<Mood>,
     asked: AtomicU64,
     terms: Mutex<BTreeMap<String, TermKey>>,
@@ -33,14 +36,21 @@ pub struct Rows {
 
 impl Default for Rows {
     fn default() -> Self {
-        Self::on(Arc::new(MemoryStore::new(Arc::new(SystemClock))))
+        let memory = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+        Self { memory: Some(Arc::clone(&memory)), ..Self::on(memory) }
     }
 }
 
 impl Rows {
     /// On a real database.
     pub fn on(inner: Arc<dyn Store>) -> Self {
-        Self { inner, mood: Mutex::default(), asked: AtomicU64::new(0), terms: Mutex::default() }
+        Self {
+            inner,
+            memory: None,
+            mood: Mutex::default(),
+            asked: AtomicU64::new(0),
+            terms: Mutex::default(),
+        }
     }
 
     pub fn set_mood(&self, mood: Mood) {
@@ -49,6 +59,24 @@ impl Rows {
 
     pub fn unreachable(&self) {
         self.set_mood(Mood::Fails(StoreError::Retryable("connection refused".to_owned())));
+    }
+
+    fn memory(&self) -> &MemoryStore {
+        self.memory.as_ref().expect("these rows are in memory")
+    }
+
+    pub fn backup(&self) -> MemoryTables {
+        self.memory().copy()
+    }
+
+    /// Reads a backup into the running database, which cannot tell.
+    pub fn reload(&self, backup: MemoryTables) {
+        self.memory().reload(backup);
+    }
+
+    /// The epoch that is recorded.
+    pub async fn epoch(&self) -> Result<i64> {
+        Ok(self.inner.look_all().await?.life.generation().epoch)
     }
 
     /// How often all rows were asked for.
@@ -78,7 +106,7 @@ impl Rows {
             term: term.clone(),
             ttl,
             expected: Expected::of(seen.row.as_ref()),
-            generation: seen.generation,
+            generation: seen.life.generation(),
         };
         ensure!(self.inner.take(&take).await? == Outcome::Applied, "{component} could not be taken");
         self.terms.lock().unwrap_or_else(PoisonError::into_inner).insert(component.as_str().to_owned(), term);
@@ -163,6 +191,16 @@ impl Store for Rows {
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
         self.mood().await?;
         self.inner.clear_intent(component).await
+    }
+
+    async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
+        self.mood().await?;
+        self.inner.begin_epoch(new).await
+    }
+
+    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
+        self.mood().await?;
+        self.inner.settle(waited_out).await
     }
 
     fn hints(&self) -> Hints {

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use component_lease::domain::election::{Looked, Standing, Term};
 use component_lease::domain::{
-    Action, ComponentName, Election, HolderId, LeaseRow, Moment, StopReason, Take, TermKey, Timing, model,
+    Action, ComponentName, Election, Generation, HolderId, LeaseRow, Moment, NewEpoch, StopReason, Take,
+    TermKey, Timing, model,
 };
 
+use super::database::{Copy, Database};
 use super::foreign::Foreign;
 
 /// Real time, µs. Nobody in here can read it.
@@ -31,6 +33,18 @@ pub(super) enum Broken {
     LeadingByReading,
     /// The row is given back while the work still runs.
     ReleaseBeforeStop,
+    /// Versions count on from whatever the row says.
+    VersionWithoutEpoch,
+    /// Epochs are counted by one.
+    EpochWithoutDate,
+    /// A change of the database is not waited out.
+    NoQuarantine,
+    /// It is, but a released or missing row is taken.
+    QuarantineForHeldRowsOnly,
+    /// A missing row is inserted at once.
+    DeletedRowInsertedAtOnce,
+    /// An insertion does not look at the history.
+    InsertNotBoundToHistory,
 }
 
 /// What one run is made of.
@@ -48,6 +62,8 @@ pub(super) struct Setup {
     pub(super) mishaps: f64,
     /// Whether the database's clock may step and stand still.
     pub(super) database_clock: bool,
+    /// Whether the database may become another one that forgot something, and rows be deleted.
+    pub(super) database_changes: bool,
     pub(super) broken: Option<Broken>,
 }
 
@@ -57,6 +73,8 @@ pub(super) enum Call {
     Take(Take),
     Renew(TermKey),
     Release(TermKey),
+    BeginEpoch(NewEpoch),
+    Settle(Generation),
 }
 
 #[derive(Debug, Clone)]
@@ -139,6 +157,8 @@ pub(super) struct Sim {
     pub(super) row: Option<LeaseRow>,
     /// When the row was last taken or renewed, in real time.
     renewed: Real,
+    database: Database,
+    copies: Vec<Copy>,
     standing_ttl: Option<u32>,
     /// The database's clock is this far from real time, ms.
     clock_offset: i64,
@@ -146,6 +166,11 @@ pub(super) struct Sim {
     highest_granted: i64,
     pub(super) grants: u64,
     starts: u32,
+}
+
+/// Every participant is configured with it, and the database too.
+fn max_ttl(ttl: u32) -> u32 {
+    ttl.max(20)
 }
 
 impl Sim {
@@ -160,8 +185,10 @@ impl Sim {
             foreigners: (0..setup.foreign).map(Foreign::new).collect(),
             row: None,
             renewed: 0,
+            database: Database::new(max_ttl(setup.ttl)),
+            copies: Vec::new(),
             standing_ttl: None,
-            clock_offset: 1_700_000_000_000,
+            clock_offset: 1_800_000_000_000,
             clock_stands: None,
             highest_granted: 0,
             grants: 0,
@@ -194,7 +221,7 @@ impl Sim {
         let ttl = Duration::from_secs(u64::from(self.setup.ttl));
         let timing = Timing::new(self.setup.ttl, ttl.mul_f64(0.3 * self.rng.f64())).expect("a timing");
         Process {
-            election: Election::new(component, me, timing, ttl),
+            election: Election::new(component, me, timing, ttl).with_max_ttl(max_ttl(self.setup.ttl)),
             offset: self.rng.f64() * 1e12,
             rate: 1.0 + self.setup.drift * (2.0 * self.rng.f64() - 1.0),
             turn: 0,
@@ -287,6 +314,8 @@ impl Sim {
             Action::Look => self.send(p, Call::Look),
             Action::Take(take) => self.send(p, Call::Take(take)),
             Action::Renew(term) => self.send(p, Call::Renew(term)),
+            Action::BeginEpoch(new) => self.send(p, Call::BeginEpoch(new)),
+            Action::Settle(waited_out) => self.send(p, Call::Settle(waited_out)),
             Action::Wait(until) => {
                 // Timers are never early, and seldom much too late.
                 let late = if self.rng.u32(..1000) < self.setup.late { 500 * MS } else { 2 * MS };
@@ -340,9 +369,18 @@ impl Sim {
                 row: before.cloned(),
                 database_now: now,
                 standing_ttl: self.standing_ttl,
-                ..Looked::default()
+                past: self.database.past(before, self.setup.broken),
+                life: self.database.life(before, self.setup.broken),
             }),
-            Call::Take(take) => self.apply(model::take(before, take, now), true)?,
+            Call::Take(take) => {
+                let after = self.database.take(before, take, now, self.setup.broken);
+                if let Some(row) = &after {
+                    self.database.highest = row.version;
+                }
+                self.apply(after, true)?
+            }
+            Call::BeginEpoch(new) => Answer::Applied(self.database.begin(new, now, self.setup.broken)),
+            Call::Settle(waited_out) => Answer::Applied(self.database.settle(waited_out)),
             Call::Renew(term) => {
                 let mut after = model::renew(before, term, now);
                 if self.setup.broken == Some(Broken::RenewalMayWriteTheSame) {
@@ -401,6 +439,7 @@ impl Sim {
             Call::Take(take) => election.took(counted_from, at, &take, applied),
             Call::Renew(_) => election.renewed(counted_from, at, applied, jitter),
             Call::Release(_) => election.released(at),
+            Call::BeginEpoch(_) | Call::Settle(_) => election.recorded(at, applied.is_some(), jitter),
         }
         self.turn(p)
     }
@@ -547,7 +586,13 @@ impl Sim {
         // Most of what goes wrong matters most when it happens to the leader.
         let p = self.leader().filter(|_| self.rng.bool()).unwrap_or(p);
         let alive = self.processes[p].alive;
-        match self.rng.u32(..10) {
+        match self.rng.u32(..if self.setup.database_changes { 16 } else { 10 }) {
+            10..=12 => self.copies.push(self.database.copy(self.row.clone(), self.renewed)),
+            13 => self.row = None,
+            14 | 15 if !self.copies.is_empty() => {
+                let copy = self.copies[self.rng.usize(..self.copies.len())].clone();
+                (self.row, self.renewed) = self.database.become_another(copy);
+            }
             0 | 1 if self.setup.database_clock => self.clock_mishap(),
             2 => self.standing_ttl = [None, Some(5), Some(12), Some(20)][self.rng.usize(..4)],
             3 | 4 if alive => self.processes[p].paused_until = self.now + self.rng.u64(0..self.ttl() * 2),

@@ -1,0 +1,210 @@
+//! The participant when the database changes under it. Each test is a trap that made two leaders,
+//! or granted a version twice, in an earlier wording.
+
+use super::super::life::{Record, STEP};
+use super::*;
+
+const S: fn(u64) -> Duration = Duration::from_secs;
+
+fn election() -> Election {
+    let timing = Timing::new(10, S(1)).unwrap();
+    Election::new(ComponentName::new("c").unwrap(), HolderId::new("me").unwrap(), timing, S(10))
+}
+
+fn row(holder: &str, version: i64, renew_time: i64) -> Option<LeaseRow> {
+    Some(LeaseRow { holder: holder.into(), lease_time: 0, renew_time, version, ttl: 10 })
+}
+
+fn life(server: &str, recorded: &str, epoch: i64, settled: bool) -> Life {
+    let record = Record { identity: recorded.into(), epoch, settled, max_ttl: 30 };
+    Life::Recorded { identity: server.into(), step: STEP, record }
+}
+
+fn look(e: &mut Election, at: Moment, row: Option<LeaseRow>, past: Past, life: Life) {
+    e.looked(at, Looked { row, past, life, ..Looked::default() }, 0.0);
+}
+
+fn takes(e: &mut Election, at: Moment) -> Option<Take> {
+    match e.next(at) {
+        Action::Take(take) => Some(take),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_free_row_is_not_taken_in_a_quarantine() {
+    let mut e = election();
+    look(&mut e, S(100), row("", 41, 0), Past::Lived(41), life("a", "a", 0, false));
+    assert_eq!(takes(&mut e, S(100)), None);
+    look(&mut e, S(129), row("", 41, 0), Past::Lived(41), life("a", "a", 0, false));
+    assert_eq!(takes(&mut e, S(129)), None);
+}
+
+#[test]
+fn a_missing_row_that_never_lived_is_not_inserted_in_a_quarantine() {
+    let mut e = election();
+    look(&mut e, S(100), None, Past::NeverLived, life("a", "a", 0, false));
+    assert_eq!(takes(&mut e, S(100)), None);
+}
+
+#[test]
+fn a_held_row_that_was_watched_before_the_change_is_not_seized_right_after_it() {
+    let mut e = election();
+    look(&mut e, S(100), row("other", 7, 1), Past::Lived(7), life("a", "a", 0, true));
+    look(&mut e, S(109), row("other", 7, 1), Past::Lived(7), life("b", "b", 28, false));
+    look(&mut e, S(111), row("other", 7, 1), Past::Lived(7), life("b", "b", 28, false));
+    assert_eq!(takes(&mut e, S(111)), None);
+    // Nor when somebody else has settled: what was seen in another life does not count.
+    look(&mut e, S(112), row("other", 7, 1), Past::Lived(7), life("b", "b", 28, true));
+    assert_eq!(takes(&mut e, S(112)), None);
+    look(&mut e, S(119), row("other", 7, 1), Past::Lived(7), life("b", "b", 28, true));
+    assert!(takes(&mut e, S(119)).is_some());
+}
+
+#[test]
+fn at_the_end_of_the_quarantine_it_is_said_for_the_others_and_then_taken() {
+    let mut e = election();
+    let unsettled = || life("a", "a", 28, false);
+    look(&mut e, S(100), row("", 41, 0), Past::Lived(41), unsettled());
+    look(&mut e, S(130), row("", 41, 0), Past::Lived(41), unsettled());
+    let said = Generation { identity: "a".into(), epoch: 28 };
+    assert_eq!(e.next(S(130)), Action::Settle(said.clone()));
+    e.recorded(S(130), true, 0.0);
+    assert_eq!(e.next(S(130)), Action::Look);
+    // It had no effect, for instance for want of a privilege: that keeps nobody from taking.
+    look(&mut e, S(130), row("", 41, 0), Past::Lived(41), unsettled());
+    let take = takes(&mut e, S(130)).unwrap();
+    assert_eq!((take.generation, take.term.version), (said, 28_000_001));
+}
+
+#[test]
+fn a_look_is_planned_for_the_end_of_the_quarantine() {
+    let mut e = election();
+    look(&mut e, S(100), row("", 41, 0), Past::Lived(41), life("a", "a", 0, false));
+    look(&mut e, S(129), row("", 41, 0), Past::Lived(41), life("a", "a", 0, false));
+    assert_eq!(e.next(S(129)), Action::Wait(S(130)));
+}
+
+#[test]
+fn a_later_starter_skips_a_quarantine_that_was_settled() {
+    let mut e = election();
+    look(&mut e, S(100), row("", 41, 0), Past::Lived(41), life("a", "a", 28, true));
+    assert!(takes(&mut e, S(100)).is_some());
+}
+
+#[test]
+fn settled_in_the_life_of_another_server_lets_nobody_skip_anything() {
+    let mut e = election();
+    look(&mut e, S(100), row("", 41, 0), Past::Lived(41), life("b", "a", 28, true));
+    let Action::BeginEpoch(new) = e.next(S(100)) else { panic!("an epoch must begin first") };
+    assert_eq!((new.seen.unwrap().epoch, new.deliberate), (28, false));
+    e.recorded(S(100), true, 0.0);
+    // Not even after a long time, as long as it is not recorded.
+    look(&mut e, S(500), row("", 41, 0), Past::Lived(41), life("b", "a", 28, true));
+    assert!(matches!(e.next(S(500)), Action::BeginEpoch(_)));
+}
+
+#[test]
+fn an_epoch_that_somebody_else_records_begins_the_quarantine_again() {
+    let mut e = election();
+    look(&mut e, S(100), row("", 41, 0), Past::Lived(41), life("b", "a", 0, true));
+    look(&mut e, S(125), row("", 41, 0), Past::Lived(41), life("b", "b", 28, false));
+    look(&mut e, S(131), row("", 41, 0), Past::Lived(41), life("b", "b", 28, false));
+    assert_eq!(takes(&mut e, S(131)), None);
+}
+
+#[test]
+fn a_deleted_row_is_inserted_only_after_a_quarantine_and_with_a_later_version() {
+    let mut e = election();
+    let calm = || life("a", "a", 0, true);
+    look(&mut e, S(100), None, Past::Lived(41), calm());
+    assert_eq!(takes(&mut e, S(100)), None);
+    look(&mut e, S(129), None, Past::Lived(41), calm());
+    assert_eq!(takes(&mut e, S(129)), None);
+    look(&mut e, S(130), None, Past::Lived(41), calm());
+    let take = takes(&mut e, S(130)).unwrap();
+    assert_eq!((take.expected, take.term.version), (Expected::Missing { highest: 41 }, 42));
+}
+
+#[test]
+fn a_row_that_came_and_went_unseen_starts_the_watch_again() {
+    let mut e = election();
+    let calm = || life("a", "a", 0, true);
+    look(&mut e, S(100), None, Past::Lived(41), calm());
+    look(&mut e, S(120), None, Past::Lived(42), calm());
+    look(&mut e, S(130), None, Past::Lived(42), calm());
+    assert_eq!(takes(&mut e, S(130)), None);
+    look(&mut e, S(150), None, Past::Lived(42), calm());
+    assert_eq!(takes(&mut e, S(150)).unwrap().term.version, 43);
+}
+
+#[test]
+fn a_missing_row_of_a_bare_table_waits_too() {
+    let mut e = election();
+    look(&mut e, S(100), None, Past::Unknown, Life::Unknown);
+    assert_eq!(takes(&mut e, S(100)), None);
+    look(&mut e, S(130), None, Past::Unknown, Life::Unknown);
+    assert_eq!(takes(&mut e, S(130)).unwrap().term.version, 1);
+}
+
+#[test]
+fn a_version_is_above_row_history_epoch_and_everything_ever_seen() {
+    for (row_version, past, epoch, next) in [
+        (41, 41, 0, 42),
+        (3, 41, 0, 42),
+        (41, 7, 0, 42),
+        (41, 41, 28, 28_000_001),
+        (29_000_000, 7, 28, 29_000_001),
+    ] {
+        let mut e = election();
+        look(&mut e, S(100), row("", row_version, 0), Past::Lived(past), life("a", "a", epoch, true));
+        assert_eq!(takes(&mut e, S(100)).unwrap().term.version, next);
+    }
+    let mut e = election();
+    look(&mut e, S(100), row("x", 41, 0), Past::Lived(41), life("a", "a", 0, true));
+    look(&mut e, S(101), row("", 5, 0), Past::Lived(5), life("a", "a", 0, true));
+    assert_eq!(takes(&mut e, S(101)).unwrap().term.version, 42);
+}
+
+#[test]
+fn a_version_that_cannot_be_counted_up_is_never_taken() {
+    let mut e = election();
+    look(&mut e, S(100), row("", i64::MAX, 0), Past::Lived(1), life("a", "a", 0, true));
+    assert_eq!(takes(&mut e, S(100)), None);
+}
+
+#[test]
+fn no_lease_has_a_longer_ttl_than_every_participant_waits_for() {
+    let mut e = election();
+    let looked = Looked { standing_ttl: Some(60), life: life("a", "a", 0, true), ..Looked::default() };
+    e.looked(S(100), looked, 0.0);
+    assert_eq!(takes(&mut e, S(100)).unwrap().ttl, 30);
+    let timing = Timing::new(60, S(1)).unwrap();
+    let me = HolderId::new("me").unwrap();
+    let mut e = Election::new(ComponentName::new("c").unwrap(), me, timing, S(10)).with_max_ttl(60);
+    look(&mut e, S(100), None, Past::NeverLived, life("a", "a", 0, true));
+    assert_eq!(takes(&mut e, S(100)).unwrap().ttl, 30);
+}
+
+#[test]
+fn a_leader_renews_through_a_change_of_the_database() {
+    let mut e = election();
+    look(&mut e, S(100), None, Past::NeverLived, life("a", "a", 0, true));
+    let take = takes(&mut e, S(100)).unwrap();
+    e.took(S(100), S(100), &take, Some(true));
+    // A look that was under way brings news of another life.
+    look(&mut e, S(101), row("me", 1, 1), Past::Lived(1), life("b", "a", 0, true));
+    assert!(matches!(e.next(S(104)), Action::Renew(_)));
+}
+
+#[test]
+fn a_leader_that_lost_its_term_with_the_database_waits_like_everybody() {
+    let mut e = election();
+    look(&mut e, S(100), row("", 41, 0), Past::Lived(41), life("a", "a", 0, true));
+    let take = takes(&mut e, S(100)).unwrap();
+    e.took(S(100), S(100), &take, Some(true));
+    e.renewed(S(104), S(104), Some(false), 0.0);
+    assert_eq!(e.work_stopped(S(104)), None);
+    look(&mut e, S(104), row("", 41, 0), Past::Lived(41), life("b", "b", 28, false));
+    assert_eq!(takes(&mut e, S(104)), None);
+}

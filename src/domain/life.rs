@@ -1,0 +1,278 @@
+//! Which life of which database an answer came from, and what follows from a change.
+//!
+//! A database may come back with fewer writes than it had: a standby is promoted that missed the
+//! last ones, a volume snapshot is put back, tables are dropped and made anew. Then a term may run
+//! that no row tells of, and versions may be granted twice. Against that:
+//!
+//! * the *identity* of the server tells one life from another; each answer carries it, evaluated by
+//!   the server itself, and the one *recorded* in the database beside it;
+//! * whoever sees a difference begins a new *epoch*, from which versions start far above all that
+//!   may have been lost;
+//! * whoever sees either change takes nothing for a *quarantine*, in which every lost term ends.
+
+use std::time::Duration;
+
+use super::timing::{Moment, TTL_DEFAULT_SECONDS};
+
+/// The longest ttl that any lease of a database may have, where nobody chose another, in seconds.
+pub const MAX_TTL_DEFAULT_SECONDS: u32 = TTL_DEFAULT_SECONDS;
+/// How far apart the first versions of two epochs are.
+pub const STEP: i64 = 1_000_000;
+/// The same where the version's column is narrower than 64 bits: there is no room for dates then.
+pub const NARROW_STEP: i64 = 1_000;
+/// 2026-01-01T00:00:00Z, in seconds since 1970: epochs are counted from here.
+pub const EPOCH_ZERO: i64 = 1_767_225_600;
+/// The last epoch whose versions are below 2^53, which every JSON reader takes exactly.
+pub const EPOCH_MAX: i64 = (1 << 53) / STEP - 1;
+/// A database clock may be mad: the date counts up to this one (in the year 2279), and leaves room
+/// for epochs that are counted by one.
+pub const DATE_MAX: i64 = 8_000_000_000;
+
+/// What the look of a decision and the take that follows from it must agree on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Generation {
+    /// The server's own; empty where there is no table to record it in.
+    pub identity: String,
+    /// The recorded one.
+    pub epoch: i64,
+}
+
+/// The one row of `component_lease_store`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Of the server that last began an epoch.
+    pub identity: String,
+    pub epoch: i64,
+    /// Whether somebody has waited out the quarantine of this identity and epoch.
+    pub settled: bool,
+    /// Seconds; no lease of this database has a longer ttl.
+    pub max_ttl: u32,
+}
+
+/// What an answer says about the database that it came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Life {
+    /// Somebody else's bare table: no record is kept, so nothing can be told.
+    #[default]
+    Unknown,
+    /// The table is there and its row is gone.
+    Unrecorded { identity: String, step: i64 },
+    /// The server's own identity, and what is recorded.
+    Recorded { identity: String, step: i64, record: Record },
+}
+
+impl Life {
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        match self {
+            Self::Unknown => Generation::default(),
+            Self::Unrecorded { identity, .. } => Generation { identity: identity.clone(), epoch: -1 },
+            Self::Recorded { identity, record, .. } => {
+                Generation { identity: identity.clone(), epoch: record.epoch }
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn record(&self) -> Option<&Record> {
+        match self {
+            Self::Recorded { record, .. } => Some(record),
+            Self::Unknown | Self::Unrecorded { .. } => None,
+        }
+    }
+
+    /// Whether the record is not this server's: nothing may be taken, and an epoch must begin.
+    #[must_use]
+    pub fn is_strange(&self) -> bool {
+        match self {
+            Self::Unknown => false,
+            Self::Unrecorded { .. } => true,
+            Self::Recorded { identity, record, .. } => *identity != record.identity,
+        }
+    }
+
+    /// Whether the quarantine of exactly this identity and epoch is over for everybody.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        !self.is_strange() && self.record().is_some_and(|record| record.settled)
+    }
+
+    /// Versions of this epoch are above this.
+    #[must_use]
+    pub fn base(&self) -> i64 {
+        match self {
+            Self::Recorded { step, record, .. } => record.epoch.saturating_mul(*step),
+            Self::Unknown | Self::Unrecorded { .. } => 0,
+        }
+    }
+
+    /// The first epoch that is certainly above a version that was seen, where this one is not: the
+    /// version belongs to a term that this database does not know.
+    #[must_use]
+    pub fn epoch_above(&self, floor: i64) -> Option<i64> {
+        match self {
+            Self::Recorded { step, .. } if self.base() < floor => Some(floor / step + 2),
+            _ => None,
+        }
+    }
+}
+
+/// How an epoch begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEpoch {
+    /// What was recorded when it was decided; `None` where nothing was.
+    pub seen: Option<Record>,
+    /// Lower bound.
+    pub at_least: i64,
+    /// Written where nothing was recorded; seconds.
+    pub max_ttl: u32,
+    /// Also if the server is the one that is recorded.
+    pub deliberate: bool,
+}
+
+/// The epoch that follows one, at the database's time. The date, because the epoch itself may be
+/// among the writes that were lost: of two standbys promoted in turn both would count to the same.
+#[must_use]
+pub fn next_epoch(epoch: i64, at_least: i64, now_ms: i64, step: i64) -> i64 {
+    let date = if step < STEP { 0 } else { (now_ms / 1000 - EPOCH_ZERO).clamp(0, DATE_MAX) };
+    (epoch + 1).max(date).max(at_least).min(EPOCH_MAX)
+}
+
+/// The record after an attempt to begin an epoch, or `None` when it is not as it was seen.
+#[must_use]
+pub fn begin(
+    recorded: Option<&Record>,
+    new: &NewEpoch,
+    identity: &str,
+    now_ms: i64,
+    step: i64,
+) -> Option<Record> {
+    let seen = |record: &Record| (record.identity.clone(), record.epoch);
+    if recorded.map(seen) != new.seen.as_ref().map(seen) {
+        return None;
+    }
+    let Some(record) = recorded else {
+        let epoch = next_epoch(0, new.at_least, now_ms, step);
+        return Some(Record { identity: identity.to_owned(), epoch, settled: false, max_ttl: new.max_ttl });
+    };
+    let wanted = new.deliberate || record.identity != identity;
+    (wanted && record.epoch < EPOCH_MAX).then(|| Record {
+        identity: identity.to_owned(),
+        epoch: next_epoch(record.epoch, new.at_least, now_ms, step),
+        settled: false,
+        max_ttl: record.max_ttl,
+    })
+}
+
+/// The record after an attempt to say that the quarantine of this generation is over, or `None`
+/// when another one is recorded, or another server answers.
+#[must_use]
+pub fn settle(recorded: Option<&Record>, waited_out: &Generation, identity: &str) -> Option<Record> {
+    recorded
+        .filter(|record| record.identity == waited_out.identity && record.epoch == waited_out.epoch)
+        .filter(|record| record.identity == identity)
+        .map(|record| Record { settled: true, ..record.clone() })
+}
+
+/// How somebody who asks a database again and again waits out its changes, on his own boot clock.
+#[derive(Debug, Clone)]
+pub struct Quarantine {
+    life: Option<Life>,
+    /// Since when identity and epoch are as they are; `None` while there was nothing to wait for.
+    since: Option<Moment>,
+    /// The longest ttl that a lost term may have: the largest of what is configured and what was ever recorded.
+    longest: Duration,
+    /// What is configured.
+    own: Duration,
+    /// When the end of the quarantine was last said.
+    settled_at: Option<Moment>,
+}
+
+impl Quarantine {
+    #[must_use]
+    pub fn new(own_max_ttl: u32) -> Self {
+        let own = Duration::from_secs(own_max_ttl.into());
+        Self { life: None, since: None, longest: own, own, settled_at: None }
+    }
+
+    /// An answer came at `at`, read after it arrived. Whether identity or epoch are others than
+    /// before. What never had a record is no change at the first answer: there is nothing to wait for.
+    pub fn answered(&mut self, at: Moment, life: Life) -> bool {
+        let bare_from_the_start = self.life.is_none() && life == Life::Unknown;
+        let changed = self.life.as_ref().map(Life::generation) != Some(life.generation());
+        if let Some(record) = life.record() {
+            self.longest = self.longest.max(Duration::from_secs(record.max_ttl.into()));
+        }
+        if changed && !bare_from_the_start {
+            self.since = Some(at);
+            self.settled_at = None;
+        }
+        self.life = Some(life);
+        changed
+    }
+
+    /// How long a quarantine lasts.
+    #[must_use]
+    pub fn length(&self) -> Duration {
+        self.longest
+    }
+
+    /// No lease may have a longer ttl; seconds. The smaller one, so that whoever waits a quarantine
+    /// by either number waits long enough.
+    #[must_use]
+    pub fn longest_ttl(&self) -> u32 {
+        let own = u32::try_from(self.own.as_secs()).unwrap_or(u32::MAX);
+        match self.life.as_ref().and_then(Life::record) {
+            Some(record) => own.min(record.max_ttl),
+            None => own,
+        }
+    }
+
+    #[must_use]
+    pub fn life(&self) -> Option<&Life> {
+        self.life.as_ref()
+    }
+
+    /// Until when nothing is taken; `None` when it is over, or nobody can say because an epoch must
+    /// begin first.
+    #[must_use]
+    pub fn until(&self, now: Moment) -> Option<Moment> {
+        let life = self.life.as_ref()?;
+        let end = self.since? + self.longest;
+        (!life.is_settled() && now < end).then_some(end)
+    }
+
+    /// Whether something may be taken.
+    #[must_use]
+    pub fn is_over(&self, now: Moment) -> bool {
+        self.life.as_ref().is_some_and(|life| !life.is_strange()) && self.until(now).is_none()
+    }
+
+    /// The epoch that must begin because the server is not the one that is recorded.
+    #[must_use]
+    pub fn new_epoch(&self) -> Option<NewEpoch> {
+        let life = self.life.as_ref().filter(|life| life.is_strange())?;
+        Some(NewEpoch {
+            seen: life.record().cloned(),
+            at_least: 0,
+            max_ttl: u32::try_from(self.own.as_secs()).unwrap_or(u32::MAX),
+            deliberate: false,
+        })
+    }
+
+    /// What to say for others who would have to wait too, once this one has waited. Said again
+    /// after `again` if it had no effect.
+    pub fn to_settle(&mut self, now: Moment, again: Duration) -> Option<Generation> {
+        let life = self.life.as_ref()?;
+        let due = self.settled_at.is_none_or(|at| now >= at + again);
+        if life.record().is_none() || life.is_settled() || !self.is_over(now) || !due {
+            return None;
+        }
+        self.settled_at = Some(now);
+        Some(life.generation())
+    }
+}
+
+#[cfg(test)]
+#[path = "life_tests.rs"]
+mod tests;

@@ -1,0 +1,175 @@
+//! Identity, epoch and quarantine, rule by rule.
+
+use super::*;
+
+const S: fn(u64) -> Duration = Duration::from_secs;
+/// 2026-11-22, in ms.
+const NOW: i64 = (EPOCH_ZERO + 28_000_000) * 1000;
+
+fn record(identity: &str, epoch: i64, settled: bool) -> Record {
+    Record { identity: identity.into(), epoch, settled, max_ttl: 30 }
+}
+
+fn life(server: &str, recorded: &str, epoch: i64, settled: bool) -> Life {
+    Life::Recorded { identity: server.into(), step: STEP, record: record(recorded, epoch, settled) }
+}
+
+fn new_epoch(seen: &Record) -> NewEpoch {
+    NewEpoch { seen: Some(seen.clone()), at_least: 0, max_ttl: 30, deliberate: false }
+}
+
+fn of(identity: &str, epoch: i64) -> Generation {
+    Generation { identity: identity.into(), epoch }
+}
+
+#[test]
+fn an_epoch_is_the_date_so_that_two_standbys_promoted_in_turn_do_not_count_to_the_same() {
+    assert_eq!(next_epoch(0, 0, NOW, STEP), 28_000_000);
+    assert_eq!(next_epoch(0, 0, NOW + 1000, STEP), 28_000_001);
+}
+
+#[test]
+fn an_epoch_rises_whatever_the_database_clock_says() {
+    for now in [i64::MIN, -1, 0, NOW, i64::MAX] {
+        let epoch = next_epoch(28_000_005, 0, now, STEP);
+        assert!(epoch > 28_000_005, "{now}");
+    }
+}
+
+#[test]
+fn the_versions_of_every_epoch_stay_below_2_to_the_53() {
+    assert!((EPOCH_MAX + 1) * STEP <= 1 << 53);
+    assert!(next_epoch(0, 0, i64::MAX, STEP) <= DATE_MAX);
+    assert_eq!(next_epoch(EPOCH_MAX - 1, i64::MAX, i64::MAX, STEP), EPOCH_MAX);
+    let full = record("a", EPOCH_MAX, true);
+    assert_eq!(begin(Some(&full), &new_epoch(&full), "b", NOW, STEP), None, "never the same epoch twice");
+}
+
+#[test]
+fn a_narrow_version_column_counts_epochs_by_one_and_knows_no_dates() {
+    assert_eq!(next_epoch(3, 0, NOW, NARROW_STEP), 4);
+}
+
+#[test]
+fn an_epoch_begins_by_compare_and_set_on_what_was_seen_and_clears_settled() {
+    let seen = record("a", 7, true);
+    let begun = begin(Some(&seen), &new_epoch(&seen), "b", NOW, STEP).unwrap();
+    assert_eq!((begun.identity.as_str(), begun.epoch, begun.settled), ("b", 28_000_000, false));
+    assert_eq!(begin(Some(&begun), &new_epoch(&seen), "b", NOW, STEP), None, "somebody else was first");
+}
+
+#[test]
+fn the_recorded_server_itself_begins_no_epoch_unless_asked_for() {
+    let seen = record("a", 7, true);
+    assert_eq!(begin(Some(&seen), &new_epoch(&seen), "a", NOW, STEP), None);
+    let asked = NewEpoch { deliberate: true, at_least: 90_000_000, ..new_epoch(&seen) };
+    assert_eq!(begin(Some(&seen), &asked, "a", NOW, STEP).unwrap().epoch, 90_000_000);
+}
+
+#[test]
+fn a_record_that_is_gone_is_made_anew_with_a_date() {
+    let new = NewEpoch { seen: None, at_least: 0, max_ttl: 45, deliberate: false };
+    let begun = begin(None, &new, "a", NOW, STEP).unwrap();
+    assert_eq!((begun.epoch, begun.settled, begun.max_ttl), (28_000_000, false, 45));
+}
+
+#[test]
+fn settled_is_bound_to_identity_epoch_and_the_server_that_answers() {
+    let recorded = record("a", 7, false);
+    assert!(settle(Some(&recorded), &of("a", 7), "a").unwrap().settled);
+    assert_eq!(settle(Some(&recorded), &of("a", 6), "a"), None);
+    assert_eq!(settle(Some(&recorded), &of("b", 7), "a"), None);
+    // The record is replicated: a promoted standby has it as it was.
+    assert_eq!(settle(Some(&recorded), &of("a", 7), "b"), None);
+}
+
+#[test]
+fn a_first_answer_that_is_not_settled_is_a_quarantine_and_a_settled_one_is_none() {
+    let mut q = Quarantine::new(30);
+    q.answered(S(100), life("a", "a", 0, false));
+    assert!(!q.is_over(S(129)) && q.is_over(S(130)));
+    let mut q = Quarantine::new(30);
+    q.answered(S(100), life("a", "a", 0, true));
+    assert!(q.is_over(S(100)));
+}
+
+#[test]
+fn another_identity_or_epoch_begins_a_quarantine_from_that_answer() {
+    for changed in [life("b", "b", 0, false), life("a", "a", 1, false)] {
+        let mut q = Quarantine::new(30);
+        q.answered(S(100), life("a", "a", 0, true));
+        q.answered(S(200), changed.clone());
+        assert_eq!(q.until(S(200)), Some(S(230)));
+        q.answered(S(229), changed);
+        assert!(!q.is_over(S(229)) && q.is_over(S(230)));
+    }
+}
+
+#[test]
+fn while_the_record_is_another_servers_nothing_is_over_and_settled_says_nothing() {
+    let mut q = Quarantine::new(30);
+    q.answered(S(100), life("b", "a", 7, true));
+    assert!(!q.is_over(S(100)) && !q.is_over(S(1000)));
+    assert_eq!(q.new_epoch().unwrap().seen, Some(record("a", 7, true)));
+    // Recording it is a change once more: the wait counts from when it was seen.
+    q.answered(S(110), life("b", "b", 8, false));
+    assert_eq!((q.new_epoch(), q.until(S(110))), (None, Some(S(140))));
+}
+
+#[test]
+fn settled_ends_the_wait_for_everybody() {
+    let mut q = Quarantine::new(30);
+    q.answered(S(100), life("a", "a", 7, false));
+    q.answered(S(105), life("a", "a", 7, true));
+    assert!(q.is_over(S(105)));
+}
+
+#[test]
+fn the_larger_maximum_counts_for_waiting_and_the_smaller_for_a_lease() {
+    let mut q = Quarantine::new(10);
+    q.answered(S(100), life("a", "a", 7, false));
+    assert_eq!((q.length(), q.longest_ttl()), (S(30), 10));
+    let mut q = Quarantine::new(60);
+    q.answered(S(100), life("a", "a", 7, false));
+    assert_eq!((q.length(), q.longest_ttl()), (S(60), 30));
+}
+
+#[test]
+fn a_maximum_that_was_ever_recorded_is_remembered_when_the_tables_are_made_anew_with_a_shorter_one() {
+    let mut q = Quarantine::new(10);
+    q.answered(S(100), life("a", "a", 7, false));
+    let shorter = Record { max_ttl: 5, ..record("b", 8, false) };
+    q.answered(S(200), Life::Recorded { identity: "b".into(), step: STEP, record: shorter });
+    assert_eq!((q.length(), q.longest_ttl()), (S(30), 5));
+}
+
+#[test]
+fn who_has_waited_says_so_once_and_again_only_after_a_while() {
+    let mut q = Quarantine::new(30);
+    q.answered(S(100), life("a", "a", 7, false));
+    assert_eq!(q.to_settle(S(129), S(5)), None);
+    assert_eq!(q.to_settle(S(130), S(5)), Some(of("a", 7)));
+    assert_eq!(q.to_settle(S(131), S(5)), None);
+    assert_eq!(q.to_settle(S(135), S(5)), Some(of("a", 7)));
+    q.answered(S(136), life("a", "a", 7, true));
+    assert_eq!(q.to_settle(S(200), S(5)), None);
+}
+
+#[test]
+fn a_bare_table_knows_no_quarantine_until_its_record_goes_under_way() {
+    let mut q = Quarantine::new(30);
+    q.answered(S(1), Life::Unknown);
+    assert!(q.is_over(S(1)));
+    let mut q = Quarantine::new(30);
+    q.answered(S(100), life("a", "a", 7, true));
+    q.answered(S(200), Life::Unknown);
+    assert!(!q.is_over(S(229)) && q.is_over(S(230)));
+}
+
+#[test]
+fn a_floor_above_the_epoch_asks_for_one_above_it_and_only_then() {
+    assert_eq!(life("a", "a", 28_000_000, true).epoch_above(41), None);
+    assert_eq!(life("a", "a", 0, true).epoch_above(41), Some(2));
+    assert_eq!(life("a", "a", 0, true).epoch_above(28_000_000_000_007), Some(28_000_002));
+    assert_eq!(life("a", "a", 28_000_002, false).epoch_above(28_000_000_000_007), None, "not for ever");
+}

@@ -1,0 +1,76 @@
+//! A new epoch because somebody says so.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Outcome, Store, StoreError};
+use crate::domain::life::MAX_TTL_DEFAULT_SECONDS;
+use crate::domain::{Life, NewEpoch};
+
+/// For each call.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Others may record the same change at the same time.
+const TRIES: usize = 5;
+
+/// What was recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// Which database.
+    pub database: String,
+    pub epoch: i64,
+    /// Seconds for which nobody takes a lease.
+    pub waits: u32,
+}
+
+impl fmt::Display for Begun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: epoch {} begins; nobody takes a lease for {} s, holders go on",
+            self.database, self.epoch, self.waits
+        )
+    }
+}
+
+/// Begins an epoch in a database that may have forgotten something which it cannot tell itself:
+/// versions start above everything that may have been granted, and everybody waits.
+///
+/// # Errors
+/// When the database does not answer, or has no table to record it in.
+pub async fn begin_epoch(store: &dyn Store) -> Result<Begun, StoreError> {
+    for _ in 0..TRIES {
+        let before = recorded(store).await?;
+        let new = NewEpoch {
+            seen: before.record().cloned(),
+            at_least: 0,
+            max_ttl: MAX_TTL_DEFAULT_SECONDS,
+            deliberate: true,
+        };
+        if within(store, store.begin_epoch(&new)).await? == Outcome::Lost {
+            continue;
+        }
+        if let Some(record) = recorded(store).await?.record() {
+            return Ok(Begun { database: store.describe(), epoch: record.epoch, waits: record.max_ttl });
+        }
+    }
+    Err(StoreError::Retryable(format!("{}: the record of epochs keeps changing", store.describe())))
+}
+
+async fn recorded(store: &dyn Store) -> Result<Life, StoreError> {
+    match within(store, store.look_all()).await?.life {
+        Life::Unknown => Err(StoreError::Misconfigured(format!(
+            "{}: the tables component_lease_history and component_lease_store are missing; run `component-lease migrate`",
+            store.describe()
+        ))),
+        life => Ok(life),
+    }
+}
+
+async fn within<T>(
+    store: &dyn Store,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(LIMIT, call).await.unwrap_or_else(|_| {
+        Err(StoreError::Retryable(format!("{}: no answer within {LIMIT:?}", store.describe())))
+    })
+}

@@ -1,0 +1,264 @@
+//! The statements, in the same order and shape as those of `sqlite/statements.rs`, so that the two
+//! can be compared line by line.
+//!
+//! Time is `clock_timestamp()`, evaluated where it stands: after the wait for a row lock. `now()` is
+//! from before it. Values that a foreign program left NULL count as 0 or empty.
+
+/// The server's own, whatever is recorded: the timeline from the log that is being written (the
+/// control file lags a promotion), the start time because a volume that was put back has the same
+/// name, and the UUID of the record, to which `s` must refer.
+macro_rules! identity {
+    () => {
+        "(SELECT c.system_identifier FROM pg_control_system() AS c)
+         || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
+         || '/' || (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint
+         || '/' || coalesce(s.uuid::text, '')"
+    };
+}
+
+/// Nothing unless the server is the one that is recorded and the one that the decision saw, in the
+/// same epoch. Locked, so that no epoch begins while a take of the one before is under way.
+macro_rules! life {
+    ($identity:literal, $epoch:literal) => {
+        concat!(
+            "life AS MATERIALIZED (
+                SELECT s.id FROM component_lease_store AS s
+                WHERE s.id = 1 AND s.identity = ",
+            $identity,
+            " AND s.epoch = ",
+            $epoch,
+            "::bigint
+                  AND s.identity = ",
+            identity!(),
+            "
+                FOR SHARE
+            )"
+        )
+    };
+}
+
+macro_rules! row {
+    () => {
+        "l.component_name IS NOT NULL, coalesce(l.holder_id, ''),
+         coalesce(l.lease_time::bigint, 0), coalesce(l.renew_time::bigint, 0),
+         coalesce(l.version::bigint, 0), coalesce(l.ttl::bigint, 0)"
+    };
+}
+
+macro_rules! record {
+    () => {
+        concat!(identity!(), ", s.identity::text, s.epoch, s.settled, s.max_ttl")
+    };
+}
+
+macro_rules! look {
+    ($intent:literal, $record:expr, $highest:literal, $joins:literal) => {
+        concat!(
+            "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, ",
+            row!(),
+            ", ",
+            $intent,
+            ", ",
+            $record,
+            ", ",
+            $highest,
+            "
+            FROM (VALUES (1)) AS always (present)
+            LEFT JOIN component_lease AS l ON l.component_name = $1",
+            $joins
+        )
+    };
+}
+
+macro_rules! no_record {
+    () => {
+        "NULL::text, NULL::text, NULL::bigint, NULL::boolean, NULL::integer"
+    };
+}
+
+/// Seconds of this server's clock since 2026, `domain::life::EPOCH_ZERO`.
+macro_rules! date {
+    ($latest:literal) => {
+        concat!(
+            "least(greatest(floor(extract(epoch FROM clock_timestamp()))::bigint - 1767225600, 0), ",
+            $latest,
+            "::bigint)"
+        )
+    };
+}
+
+/// `domain::life::EPOCH_MAX`.
+macro_rules! epoch_max {
+    () => {
+        "9007199253"
+    };
+}
+
+macro_rules! look_all {
+    ($intent:literal, $record:expr, $name:literal, $joins:literal) => {
+        concat!(
+            "SELECT (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint), ",
+            row!(),
+            ", ",
+            $intent,
+            ", ",
+            $record,
+            ", ",
+            $name,
+            "
+            FROM (VALUES (1)) AS always (present)",
+            $joins
+        )
+    };
+}
+
+pub(super) const LOOK: &str = look!(
+    "i.ttl",
+    record!(),
+    "(SELECT max(h.version) FROM component_lease_history AS h WHERE h.component_name = $1)",
+    "
+    LEFT JOIN component_lease_intent AS i ON i.component_name = $1
+    LEFT JOIN component_lease_store AS s ON s.id = 1"
+);
+
+pub(super) const LOOK_WITHOUT_LIFE: &str = look!(
+    "i.ttl",
+    no_record!(),
+    "NULL::bigint",
+    "
+    LEFT JOIN component_lease_intent AS i ON i.component_name = $1"
+);
+
+pub(super) const LOOK_BARE: &str = look!("NULL::integer", no_record!(), "NULL::bigint", "");
+
+pub(super) const TAKE_MISSING: &str = concat!(
+    "WITH ",
+    life!("$6", "$7"),
+    ", taken AS (
+        INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)
+        SELECT $1::text, $2::text, t.ms, t.ms, $3::bigint, $4::integer
+        FROM life, (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms) AS t
+        WHERE coalesce((SELECT max(h.version) FROM component_lease_history AS h
+                        WHERE h.component_name = $1::text), 0) = $5::bigint
+        ON CONFLICT DO NOTHING
+        RETURNING lease_time::bigint AS lease_time
+    )
+    INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
+    SELECT $1::text, $3::bigint, $2::text, t.lease_time, $4::integer FROM taken AS t"
+);
+
+pub(super) const TAKE_MISSING_BARE: &str = "
+INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)
+SELECT $1::text, $2::text, t.ms, t.ms, $3::bigint, $4::integer
+FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms) AS t
+ON CONFLICT DO NOTHING";
+
+// The life comes last: whoever is late by the row alone locks nothing.
+pub(super) const TAKE_ROW: &str = concat!(
+    "WITH ", life!("$7", "$8"), ", taken AS (
+        UPDATE component_lease
+        SET holder_id = $2::text,
+            lease_time = (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+            renew_time = greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, coalesce(renew_time, 0) + 1),
+            version = $3::bigint,
+            ttl = $4::integer
+        WHERE component_name = $1::text AND coalesce(version, 0) = $5::bigint AND coalesce(renew_time, 0) = $6::bigint
+          AND EXISTS (SELECT FROM life)
+        RETURNING lease_time::bigint AS lease_time
+    )
+    INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
+    SELECT $1::text, $3::bigint, $2::text, t.lease_time, $4::integer FROM taken AS t"
+);
+
+pub(super) const TAKE_ROW_BARE: &str = "
+UPDATE component_lease
+SET holder_id = $2::text,
+    lease_time = (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+    renew_time = greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, coalesce(renew_time, 0) + 1),
+    version = $3::bigint,
+    ttl = $4::integer
+WHERE component_name = $1 AND coalesce(version, 0) = $5::bigint AND coalesce(renew_time, 0) = $6::bigint";
+
+pub(super) const RENEW: &str = "
+UPDATE component_lease
+SET renew_time = greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, coalesce(renew_time, 0) + 1)
+WHERE component_name = $1 AND holder_id = $2 AND version = $3::bigint";
+
+pub(super) const RELEASE: &str = "
+UPDATE component_lease
+SET holder_id = '', renew_time = 0
+WHERE component_name = $1 AND holder_id = $2 AND version = $3::bigint";
+
+pub(super) const LOOK_ALL: &str = look_all!(
+    "i.ttl",
+    record!(),
+    "coalesce(l.component_name, i.component_name)",
+    r#"
+    LEFT JOIN component_lease_store AS s ON s.id = 1
+    LEFT JOIN (component_lease AS l
+               FULL JOIN component_lease_intent AS i ON i.component_name = l.component_name COLLATE "C") ON true"#
+);
+
+pub(super) const LOOK_ALL_WITHOUT_LIFE: &str = look_all!(
+    "i.ttl",
+    no_record!(),
+    "coalesce(l.component_name, i.component_name)",
+    r#"
+    LEFT JOIN (component_lease AS l
+               FULL JOIN component_lease_intent AS i ON i.component_name = l.component_name COLLATE "C") ON true"#
+);
+
+pub(super) const LOOK_ALL_BARE: &str =
+    look_all!("NULL::integer", no_record!(), "l.component_name", " LEFT JOIN component_lease AS l ON true");
+
+pub(super) const SET_INTENT: &str = "
+INSERT INTO component_lease_intent (component_name, ttl) VALUES ($1, $2::integer)
+ON CONFLICT (component_name) DO UPDATE SET ttl = excluded.ttl";
+
+pub(super) const CLEAR_INTENT: &str = "
+UPDATE component_lease_intent SET ttl = NULL WHERE component_name = $1 AND ttl IS NOT NULL";
+
+/// `$1` the latest date that counts, `$2` the lower bound, `$3` and `$4` what was seen, `$5` whether
+/// also of the recorded server. The rule is `domain::life::begin`.
+pub(super) const BEGIN_EPOCH: &str = concat!(
+    "UPDATE component_lease_store AS s
+     SET identity = ",
+    identity!(),
+    ",
+         epoch = least(greatest(s.epoch + 1, ",
+    date!("$1"),
+    ", $2::bigint), ",
+    epoch_max!(),
+    "),
+         settled = false
+     WHERE s.id = 1 AND s.identity = $3 AND s.epoch = $4::bigint AND s.epoch < ",
+    epoch_max!(),
+    "
+       AND ($5::boolean OR s.identity <> ",
+    identity!(),
+    ")"
+);
+
+/// `$1` and `$2` as above, `$3` the longest ttl, `$4` whether settled, `$5` whether epoch 0.
+pub(super) const FIRST_RECORD: &str = concat!(
+    "WITH s AS MATERIALIZED (SELECT gen_random_uuid() AS uuid)
+     INSERT INTO component_lease_store (id, identity, epoch, settled, max_ttl, uuid)
+     SELECT 1, ",
+    identity!(),
+    ",
+            CASE WHEN $5::boolean THEN 0
+                 ELSE least(greatest(1, ",
+    date!("$1"),
+    ", $2::bigint), ",
+    epoch_max!(),
+    ") END,
+            $4::boolean, $3::integer, s.uuid
+     FROM s
+     ON CONFLICT DO NOTHING"
+);
+
+pub(super) const SETTLE: &str = concat!(
+    "UPDATE component_lease_store AS s SET settled = true
+     WHERE s.id = 1 AND s.identity = $1 AND s.epoch = $2::bigint AND s.identity = ",
+    identity!()
+);

@@ -1,0 +1,278 @@
+//! The statements, in the same order and shape as those of `postgres/statements.rs`, so that the two
+//! can be compared line by line.
+//!
+//! Time is `julianday('now')`: constant within a statement, and first read after the wait for the
+//! write lock. (`unixepoch('subsec')` is NULL before SQLite 3.42.) Values that a foreign program left
+//! NULL count as 0 or empty.
+
+macro_rules! now {
+    () => {
+        "CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)"
+    };
+}
+
+/// The file's own, whatever is recorded: a connection knows the inode that it opened, and adds the
+/// UUID of the record, to which `s` must refer.
+macro_rules! identity {
+    ($file:literal) => {
+        concat!("(", $file, " || coalesce(s.uuid, ''))")
+    };
+}
+
+/// Nothing unless the file is the one that is recorded and the one that the decision saw, in the
+/// same epoch.
+macro_rules! life {
+    ($file:literal, $identity:literal, $epoch:literal) => {
+        concat!(
+            "EXISTS (SELECT 1 FROM component_lease_store AS s
+                     WHERE s.id = 1 AND s.identity = ",
+            $identity,
+            " AND s.epoch = ",
+            $epoch,
+            "
+                       AND s.identity = ",
+            identity!($file),
+            ")"
+        )
+    };
+}
+
+macro_rules! row {
+    () => {
+        "l.component_name IS NOT NULL, coalesce(l.holder_id, ''),
+         CAST(coalesce(l.lease_time, 0) AS INTEGER), CAST(coalesce(l.renew_time, 0) AS INTEGER),
+         CAST(coalesce(l.version, 0) AS INTEGER), CAST(coalesce(l.ttl, 0) AS INTEGER)"
+    };
+}
+
+macro_rules! record {
+    ($file:literal) => {
+        concat!(identity!($file), ", s.identity, s.epoch, s.settled, s.max_ttl")
+    };
+}
+
+macro_rules! no_record {
+    () => {
+        "NULL, NULL, NULL, NULL, NULL"
+    };
+}
+
+macro_rules! look {
+    ($intent:literal, $record:expr, $highest:literal, $joins:literal) => {
+        concat!(
+            "SELECT ",
+            now!(),
+            ", ",
+            row!(),
+            ", ",
+            $intent,
+            ", ",
+            $record,
+            ", ",
+            $highest,
+            "
+            FROM (SELECT 1) AS always
+            LEFT JOIN component_lease AS l ON l.component_name = ?1",
+            $joins
+        )
+    };
+}
+
+macro_rules! look_all {
+    ($intent:literal, $record:expr, $name:literal, $joins:literal) => {
+        concat!(
+            "SELECT ",
+            now!(),
+            ", ",
+            row!(),
+            ", ",
+            $intent,
+            ", ",
+            $record,
+            ", ",
+            $name,
+            "
+            FROM (SELECT 1) AS always",
+            $joins
+        )
+    };
+}
+
+/// Seconds of this machine's clock since 2026, `domain::life::EPOCH_ZERO`.
+macro_rules! date {
+    ($latest:literal) => {
+        concat!("min(max(", now!(), " / 1000 - 1767225600, 0), ", $latest, ")")
+    };
+}
+
+/// `domain::life::EPOCH_MAX`.
+macro_rules! epoch_max {
+    () => {
+        "9007199253"
+    };
+}
+
+pub(super) const LOOK: &str = look!(
+    "i.ttl",
+    record!("?2"),
+    "(SELECT max(h.version) FROM component_lease_history AS h WHERE h.component_name = ?1)",
+    "
+    LEFT JOIN component_lease_intent AS i ON i.component_name = ?1
+    LEFT JOIN component_lease_store AS s ON s.id = 1"
+);
+
+pub(super) const LOOK_WITHOUT_LIFE: &str = look!(
+    "i.ttl",
+    no_record!(),
+    "NULL",
+    "
+    LEFT JOIN component_lease_intent AS i ON i.component_name = ?1"
+);
+
+pub(super) const LOOK_BARE: &str = look!("NULL", no_record!(), "NULL", "");
+
+pub(super) const TAKE_MISSING: &str = concat!(
+    "INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)
+     SELECT ?1, ?2, t.ms, t.ms, ?3, ?4
+     FROM (SELECT ",
+    now!(),
+    " AS ms) AS t
+     WHERE coalesce((SELECT max(h.version) FROM component_lease_history AS h
+                     WHERE h.component_name = ?1), 0) = ?5
+       AND ",
+    life!("?8", "?6", "?7"),
+    "
+     ON CONFLICT DO NOTHING"
+);
+
+pub(super) const TAKE_MISSING_BARE: &str = concat!(
+    "INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)
+     SELECT ?1, ?2, t.ms, t.ms, ?3, ?4
+     FROM (SELECT ",
+    now!(),
+    " AS ms) AS t
+     WHERE true
+     ON CONFLICT DO NOTHING"
+);
+
+pub(super) const TAKE_ROW: &str = concat!(
+    "UPDATE component_lease
+     SET holder_id = ?2,
+         lease_time = ",
+    now!(),
+    ",
+         renew_time = max(",
+    now!(),
+    ", coalesce(renew_time, 0) + 1),
+         version = ?3,
+         ttl = ?4
+     WHERE component_name = ?1 AND coalesce(version, 0) = ?5 AND coalesce(renew_time, 0) = ?6
+       AND ",
+    life!("?9", "?7", "?8")
+);
+
+pub(super) const TAKE_ROW_BARE: &str = concat!(
+    "UPDATE component_lease
+     SET holder_id = ?2,
+         lease_time = ",
+    now!(),
+    ",
+         renew_time = max(",
+    now!(),
+    ", coalesce(renew_time, 0) + 1),
+         version = ?3,
+         ttl = ?4
+     WHERE component_name = ?1 AND coalesce(version, 0) = ?5 AND coalesce(renew_time, 0) = ?6"
+);
+
+/// The second half of a take: SQLite's `WITH` cannot change tables.
+pub(super) const WRITE_HISTORY: &str = "
+INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
+SELECT component_name, version, holder_id, lease_time, ttl FROM component_lease WHERE component_name = ?1";
+
+pub(super) const RENEW: &str = concat!(
+    "UPDATE component_lease
+     SET renew_time = max(",
+    now!(),
+    ", coalesce(renew_time, 0) + 1)
+     WHERE component_name = ?1 AND holder_id = ?2 AND version = ?3"
+);
+
+pub(super) const RELEASE: &str = "
+UPDATE component_lease
+SET holder_id = '', renew_time = 0
+WHERE component_name = ?1 AND holder_id = ?2 AND version = ?3";
+
+pub(super) const LOOK_ALL: &str = look_all!(
+    "i.ttl",
+    record!("?1"),
+    "coalesce(l.component_name, i.component_name)",
+    "
+    LEFT JOIN component_lease_store AS s ON s.id = 1
+    LEFT JOIN (SELECT component_name FROM component_lease UNION SELECT component_name FROM component_lease_intent) AS n
+    LEFT JOIN component_lease AS l ON l.component_name = n.component_name
+    LEFT JOIN component_lease_intent AS i ON i.component_name = n.component_name"
+);
+
+pub(super) const LOOK_ALL_WITHOUT_LIFE: &str = look_all!(
+    "i.ttl",
+    no_record!(),
+    "coalesce(l.component_name, i.component_name)",
+    "
+    LEFT JOIN (SELECT component_name FROM component_lease UNION SELECT component_name FROM component_lease_intent) AS n
+    LEFT JOIN component_lease AS l ON l.component_name = n.component_name
+    LEFT JOIN component_lease_intent AS i ON i.component_name = n.component_name"
+);
+
+pub(super) const LOOK_ALL_BARE: &str =
+    look_all!("NULL", no_record!(), "l.component_name", " LEFT JOIN component_lease AS l");
+
+pub(super) const SET_INTENT: &str = "
+INSERT INTO component_lease_intent (component_name, ttl) VALUES (?1, ?2)
+ON CONFLICT (component_name) DO UPDATE SET ttl = excluded.ttl";
+
+pub(super) const CLEAR_INTENT: &str = "
+UPDATE component_lease_intent SET ttl = NULL WHERE component_name = ?1 AND ttl IS NOT NULL";
+
+/// `?1` the latest date that counts, `?2` the lower bound, `?3` and `?4` what was seen, `?5` whether
+/// also of the recorded file, `?6` the file. The rule is `domain::life::begin`.
+pub(super) const BEGIN_EPOCH: &str = concat!(
+    "UPDATE component_lease_store AS s
+     SET identity = ",
+    identity!("?6"),
+    ",
+         epoch = min(max(s.epoch + 1, ",
+    date!("?1"),
+    ", ?2), ",
+    epoch_max!(),
+    "),
+         settled = false
+     WHERE s.id = 1 AND s.identity = ?3 AND s.epoch = ?4 AND s.epoch < ",
+    epoch_max!(),
+    "
+       AND (?5 OR s.identity <> ",
+    identity!("?6"),
+    ")"
+);
+
+/// `?1` and `?2` as above, `?3` the longest ttl, `?4` whether settled, `?5` whether epoch 0, `?6` the
+/// file, `?7` a new UUID.
+pub(super) const FIRST_RECORD: &str = concat!(
+    "INSERT INTO component_lease_store (id, identity, epoch, settled, max_ttl, uuid)
+     SELECT 1, ?6 || ?7,
+            CASE WHEN ?5 THEN 0 ELSE min(max(1, ",
+    date!("?1"),
+    ", ?2), ",
+    epoch_max!(),
+    ") END,
+            ?4, ?3, ?7
+     WHERE true
+     ON CONFLICT DO NOTHING"
+);
+
+/// `?3` is the file.
+pub(super) const SETTLE: &str = concat!(
+    "UPDATE component_lease_store AS s SET settled = true
+     WHERE s.id = 1 AND s.identity = ?1 AND s.epoch = ?2 AND s.identity = ",
+    identity!("?3")
+);

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Ends the server that a test, the demo or a benchmark started in DIR, and removes DIR.
 #   end-server.sh DIR
-# DIR is one of those that the testkit makes: component-lease-{postgres,controlplane,node,files}-PID-XXXXXX.
+# DIR is one of those that the testkit makes: component-lease-{postgres,mysql,controlplane,node,files}-PID-XXXXXX.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 dir=${1:?usage: end-server.sh DIR}
@@ -22,8 +22,16 @@ end_postgres() {
   kill -KILL "$pid"
 }
 
+end_mysql() {
+  local pid; pid=$(cat "$dir/process" 2>/dev/null) || return 0
+  [[ -n $pid && $(args_of "$pid") == *"$dir"* ]] || return 0
+  kill -KILL "$pid"                                                       # its data go away anyhow
+  for _ in {1..50}; do [[ $(args_of "$pid") == *"$dir"* ]] || return 0; sleep 0.1; done
+}
+
 case $kind in
 postgres) end_postgres ;;
+mysql) end_mysql ;;
 controlplane | node) "$here/kubernetes/down.sh" "$dir" ;;
 files) ;;
 *) echo "end-server.sh: unknown kind of server: $dir" >&2; exit 2 ;;

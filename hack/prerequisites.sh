@@ -1,13 +1,13 @@
 #!/bin/bash
 # Says what this machine lacks, by trying the very programs and files that are used.
-#   prerequisites.sh [--install] [build] [postgres] [controlplane] [node]      (default: all of them)
+#   prerequisites.sh [--install] [build] [postgres] [mysql] [controlplane] [node]      (default: all of them)
 # --install: as root on Debian or Ubuntu, installs what apt-get can.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin              # where Debian has them, and where only root looks
 install=
 [[ ${1:-} != --install ]] || { install=1; shift; }
-parts=("$@"); ((${#parts[@]})) || parts=(build postgres controlplane node)
+parts=("$@"); ((${#parts[@]})) || parts=(build postgres mysql controlplane node)
 
 packages=() words=()
 # lacks "WHAT IS MISSING" [PACKAGE...]
@@ -33,6 +33,17 @@ check_postgres() {
   done
   bin=$(command -v postgres 2>/dev/null) && [[ -x $(dirname "$bin")/initdb ]] && return
   lacks "PostgreSQL's server programs (/usr/lib/postgresql/*/bin); TEST_POSTGRES_BIN may name their folder" postgresql
+}
+check_mysql() {
+  runs mariadb --version || lacks "the program mariadb (it looks into MySQL too)" mariadb-client-core
+  [[ -e $(compgen -G '/usr/lib/*/libmariadb3/plugin/caching_sha2_password.so' | head -n 1) ]] || lacks "caching_sha2_password for the program mariadb" libmariadb3
+  [[ -z $(hack/databases.sh --missing) ]] && return
+  # Where the distribution has it, MariaDB 10.11 is this package; the rest comes as trees.
+  [[ $(apt-cache policy mariadb-server-core 2>/dev/null) != *10.11.* ]] || /usr/sbin/mariadbd --version 2>/dev/null | grep -q ' 10\.11\.' ||
+    lacks "MariaDB 10.11 (/usr/sbin/mariadbd)" mariadb-server-core
+  runs mmdebstrap --version || lacks "mmdebstrap, which fetches the MySQL and MariaDB of other Debian suites" mmdebstrap
+  runs flock --version && runs unshare --version || lacks "flock and unshare" util-linux
+  [[ $(id -u) == 0 ]] || lacks "root: servers of other suites run in a tree of their own"
 }
 check_controlplane() {
   runs openssl version || lacks "openssl" openssl

@@ -5,6 +5,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 hack/prerequisites.sh || exit 1
+hack/databases.sh || exit 1
 hack/kubernetes/build.sh || exit 1
 log=$(mktemp); trap 'rm -f "$log"' EXIT
 (($#)) || set -- --workspace

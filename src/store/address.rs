@@ -1,12 +1,17 @@
 //! What a database URL may say, and what it means. No error quotes a piece of a URL that could not
 //! be understood: it might be a piece of the password.
 
+mod mysql;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use url::Url;
 
+pub(super) use self::mysql::MySqlUrl;
+#[cfg(feature = "mysql")]
+pub(super) use self::mysql::SslMode as MySqlSslMode;
 use super::StoreError;
 
 pub(super) fn misconfigured(text: impl Into<String>) -> StoreError {
@@ -17,6 +22,7 @@ pub(super) fn misconfigured(text: impl Into<String>) -> StoreError {
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum DatabaseUrl {
     Postgres(Box<PostgresUrl>),
+    MySql(Box<MySqlUrl>),
     Sqlite(PathBuf),
 }
 
@@ -46,6 +52,19 @@ pub(super) enum Host {
     Socket(PathBuf),
 }
 
+impl Host {
+    /// Whether the connection leaves this machine.
+    fn is_remote(&self) -> bool {
+        match self {
+            Self::Socket(_) => false,
+            Self::Tcp(host) => {
+                let loopback = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+                !(loopback || host.eq_ignore_ascii_case("localhost"))
+            }
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SslMode {
     Disable,
@@ -68,8 +87,11 @@ impl DatabaseUrl {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             return PostgresUrl::parse(text).map(|url| Self::Postgres(Box::new(url)));
         }
+        if text.starts_with("mysql://") || text.starts_with("mariadb://") {
+            return MySqlUrl::parse(text).map(|url| Self::MySql(Box::new(url)));
+        }
         Err(misconfigured(
-            "the database URL must begin with postgres:// or sqlite: (for example postgres://user@host:5432/db or sqlite:///absolute/path.db)",
+            "the database URL must begin with postgres://, mysql://, mariadb:// or sqlite: (for example postgres://user@host:5432/db or sqlite:///absolute/path.db)",
         ))
     }
 }
@@ -174,30 +196,19 @@ impl PostgresUrl {
         Ok(out)
     }
 
-    /// Whether the connection leaves this machine.
-    pub(super) fn is_remote(&self) -> bool {
-        match &self.host {
-            Host::Socket(_) => false,
-            Host::Tcp(host) => {
-                let loopback = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-                !(loopback || host.eq_ignore_ascii_case("localhost"))
-            }
-        }
-    }
-
     /// The mode in force: verified when remote, unless the URL says otherwise.
     pub(super) fn ssl_mode_in_force(&self) -> SslMode {
         match (self.ssl_mode, &self.host) {
             (_, Host::Socket(_)) => SslMode::Disable,
             (Some(mode), _) => mode,
-            (None, _) if self.is_remote() => SslMode::VerifyFull,
+            (None, _) if self.host.is_remote() => SslMode::VerifyFull,
             (None, _) => SslMode::Prefer,
         }
     }
 
     /// What an explicit `sslmode` gives up, for the log.
     pub(super) fn weaker_tls(&self) -> Option<String> {
-        let mode = self.ssl_mode.filter(|_| self.is_remote())?;
+        let mode = self.ssl_mode.filter(|_| self.host.is_remote())?;
         let lacks = match mode {
             SslMode::VerifyFull => return None,
             SslMode::VerifyCa => "does not check that the certificate is this server's",
@@ -250,6 +261,7 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Postgres(url) => url.fmt(f),
+            Self::MySql(url) => url.fmt(f),
             Self::Sqlite(path) => write!(f, "SQLite file {}", path.display()),
         }
     }

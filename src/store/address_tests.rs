@@ -82,7 +82,7 @@ fn a_malformed_url_is_refused_with_what_to_write_and_without_a_piece_of_the_pass
     for url in [
         "",
         "hello",
-        "mysql://u:hunter2@h/d",
+        "oracle://u:hunter2@h/d",
         "postgres:",
         "postgres://",
         "postgres://u:hunter2@/d",

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(feature = "mysql")]
+use super::address::MySqlUrl;
 #[cfg(feature = "postgres")]
 use super::address::PostgresUrl;
 use super::address::{DatabaseUrl, misconfigured};
@@ -72,7 +74,7 @@ impl Source {
         self
     }
 
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub(super) fn allows_unsafe_backend(&self) -> bool {
         self.unsafe_backend
     }
@@ -87,6 +89,7 @@ impl Source {
         if let Some(path) = &self.password_file {
             match &mut url {
                 DatabaseUrl::Postgres(url) => url.password = Some(read_secret(path, "database password")?),
+                DatabaseUrl::MySql(url) => url.password = Some(read_secret(path, "database password")?),
                 DatabaseUrl::Sqlite(_) => {
                     return Err(misconfigured("a SQLite file has no password; leave out the password file"));
                 }
@@ -101,9 +104,16 @@ impl Source {
     pub(super) fn read_postgres(&self) -> Result<PostgresUrl, StoreError> {
         match self.read()? {
             DatabaseUrl::Postgres(url) => Ok(*url),
-            DatabaseUrl::Sqlite(_) => Err(misconfigured(
-                "the database URL became a SQLite file while this program runs; restart it to change the kind of database",
-            )),
+            other => Err(became(&other)),
+        }
+    }
+
+    /// As [`Source::read`], for a MySQL or MariaDB store.
+    #[cfg(feature = "mysql")]
+    pub(super) fn read_mysql(&self) -> Result<MySqlUrl, StoreError> {
+        match self.read()? {
+            DatabaseUrl::MySql(url) => Ok(*url),
+            other => Err(became(&other)),
         }
     }
 }
@@ -138,6 +148,8 @@ pub fn open(source: Source, application: &str) -> Result<Arc<dyn Store>, StoreEr
         DatabaseUrl::Postgres(url) => {
             Ok(Arc::new(super::postgres::PostgresStore::new(source, &url, application)))
         }
+        #[cfg(feature = "mysql")]
+        DatabaseUrl::MySql(url) => Ok(Arc::new(super::mysql::MySqlStore::new(source, &url))),
         #[cfg(feature = "sqlite")]
         DatabaseUrl::Sqlite(path) => {
             let _ = application;
@@ -172,11 +184,20 @@ pub async fn install(source: &Source, how: Install) -> Result<MigrationReport, S
     match source.read()? {
         #[cfg(feature = "postgres")]
         DatabaseUrl::Postgres(url) => super::postgres::migrate(&url, how).await,
+        #[cfg(feature = "mysql")]
+        DatabaseUrl::MySql(url) => super::mysql::migrate(&url, how).await,
         #[cfg(feature = "sqlite")]
         DatabaseUrl::Sqlite(path) => super::sqlite::migrate(&path, how).await,
         #[allow(unreachable_patterns, reason = "reachable when a feature is off")]
         other => Err(not_built(&other)),
     }
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+fn became(url: &DatabaseUrl) -> StoreError {
+    misconfigured(format!(
+        "the database URL became {url} while this program runs; restart it to change the kind of database"
+    ))
 }
 
 #[allow(dead_code, reason = "used when a feature is off")]

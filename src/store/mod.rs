@@ -13,19 +13,21 @@
 //! * Times in the row are the database's own clock at execution, in ms since 1970 UTC.
 //! * No secret ever appears in an error or in `Debug`.
 
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod address;
 mod bump;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod connect;
 mod error;
 mod hints;
 mod memory;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod migration;
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod slot;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -37,12 +39,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use bump::{Begun, begin_epoch};
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub use connect::{Install, Source, install, migrate, open};
 pub use error::StoreError;
 pub use hints::{Hint, HintSender, Hints};
 pub use memory::{MemoryStore, MemoryTables};
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub use migration::MigrationReport;
 
 use crate::domain::election::Looked;

@@ -20,6 +20,7 @@ use sqlx::{Connection, Executor, Row};
 use self::connection::{Companions, Place, Session};
 pub(super) use self::migrate::migrate;
 use self::statements as sql;
+use super::migration::new_uuid;
 use super::slot::{Held, Slot};
 use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
@@ -260,13 +261,6 @@ fn outcome(done: &SqliteQueryResult) -> Outcome {
 fn lost(held: Held<'_, Session>) -> Outcome {
     held.put_back();
     Outcome::Lost
-}
-
-/// Random, in the shape of a UUID of version 4.
-fn new_uuid() -> String {
-    let bits = fastrand::u128(..) & !(0xf << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-    let hex = format!("{bits:032x}");
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 fn life(row: &SqliteRow) -> Result<Life, sqlx::Error> {

@@ -11,14 +11,18 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "deadlines of tests are measured by the machine's own clocks")]
 
+mod account;
+mod certificate;
 pub mod control_plane;
 pub mod figures;
 pub mod image;
+pub mod mysql;
 pub mod node;
 pub mod postgres;
 pub mod scratch;
 pub mod stage;
 pub mod tcp_proxy;
+mod trees;
 pub mod wait;
 
 use std::path::{Path, PathBuf};

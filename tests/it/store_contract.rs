@@ -1,10 +1,11 @@
 //! The behaviours that every store has. Each function is run on memory (the specification), on
-//! SQLite and on PostgreSQL; the macro at the end makes a test of each pair.
+//! SQLite, PostgreSQL, MariaDB and MySQL; the macro at the end makes a test of each pair.
 
 use std::time::Duration;
 
 use component_lease::domain::{Expected, LeaseRow};
 use component_lease::store::{Outcome, StandingIntent};
+use component_lease_testkit::mysql::Kind;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -234,23 +235,39 @@ async fn calls_at_once_on_one_store_all_get_their_own_answer(bench: &Bench) {
 }
 
 macro_rules! behaviours {
-    ($($name:ident),* $(,)?) => {
+    (everywhere: $($name:ident),* $(,)?; where_changes_are_notified: $($notified:ident),* $(,)?) => {
         mod memory {
             use super::Bench;
             $(#[tokio::test] async fn $name() { super::$name(&Bench::memory()).await; })*
+            $(#[tokio::test] async fn $notified() { super::$notified(&Bench::memory()).await; })*
         }
         mod sqlite {
             use super::Bench;
             $(#[tokio::test] async fn $name() { super::$name(&Bench::sqlite().await).await; })*
+            $(#[tokio::test] async fn $notified() { super::$notified(&Bench::sqlite().await).await; })*
         }
         mod postgres {
             use super::Bench;
             $(#[tokio::test] async fn $name() { super::$name(&Bench::postgres().await).await; })*
+            $(#[tokio::test] async fn $notified() { super::$notified(&Bench::postgres().await).await; })*
+        }
+        mod mariadb_10_11 {
+            use super::{Bench, Kind};
+            $(#[tokio::test] async fn $name() { super::$name(&Bench::mysql(Kind::MariaDb10_11).await).await; })*
+        }
+        mod mariadb_11_8 {
+            use super::{Bench, Kind};
+            $(#[tokio::test] async fn $name() { super::$name(&Bench::mysql(Kind::MariaDb11_8).await).await; })*
+        }
+        mod mysql_9 {
+            use super::{Bench, Kind};
+            $(#[tokio::test] async fn $name() { super::$name(&Bench::mysql(Kind::MySql9).await).await; })*
         }
     };
 }
 
 behaviours!(
+    everywhere:
     a_missing_row_is_seen_as_missing_with_the_databases_clock,
     a_take_on_a_missing_row_begins_a_term_at_the_databases_time,
     a_take_that_expects_no_row_is_lost_where_there_is_one,
@@ -267,7 +284,9 @@ behaviours!(
     the_longest_names_and_largest_versions_are_kept_whole,
     a_standing_ttl_is_seen_by_every_look_until_it_is_cleared,
     a_look_at_all_shows_rows_and_intents_of_everybody,
-    a_change_of_holder_wakes_who_listens,
     a_call_that_is_dropped_leaves_the_store_usable,
     calls_at_once_on_one_store_all_get_their_own_answer,
+    ;
+    where_changes_are_notified:
+    a_change_of_holder_wakes_who_listens,
 );

@@ -3,6 +3,7 @@
 use component_lease::domain::election::Past;
 use component_lease::domain::{Expected, Generation, Life, NewEpoch, Record, Take};
 use component_lease::store::{Outcome, Store, StoreError, begin_epoch};
+use component_lease_testkit::mysql::Kind;
 use tokio::task::JoinSet;
 
 use crate::stores::{Bench, component, held, row, take, term};
@@ -26,6 +27,9 @@ macro_rules! on_every_store {
         mod memory { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::memory()).await; })* }
         mod sqlite { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::sqlite().await).await; })* }
         mod postgres { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::postgres().await).await; })* }
+        mod mariadb_10_11 { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::mysql(super::Kind::MariaDb10_11).await).await; })* }
+        mod mariadb_11_8 { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::mysql(super::Kind::MariaDb11_8).await).await; })* }
+        mod mysql_9 { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::mysql(super::Kind::MySql9).await).await; })* }
     };
 }
 

@@ -3,12 +3,13 @@
 use component_lease::domain::Life;
 use component_lease::domain::election::Past;
 use component_lease::store::{self, Install, Source};
+use component_lease_testkit::mysql::{self, Kind};
 use component_lease_testkit::postgres;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Executor, Row};
 use tokio::task::JoinSet;
 
-use crate::stores::{SqliteFile, component, held, migrated_database, misconfigured, says};
+use crate::stores::{SqliteFile, component, held, migrated_database, migrated_mysql, misconfigured, says};
 
 const FOREIGN: &str = "CREATE TABLE component_lease (component_name VARCHAR(64) PRIMARY KEY, holder_id VARCHAR(128), lease_time BIGINT, renew_time BIGINT, version INT, ttl INT)";
 
@@ -22,8 +23,10 @@ async fn at_once(source: &Source) -> usize {
     let reports = runs.join_all().await;
     for report in &reports {
         assert_eq!((report.version, report.foreign_lease_table), (3, false));
-        let all = ["0001_lease", "0002_intent", "0003_life"];
-        assert!(report.applied.is_empty() || report.applied == all, "{report}");
+        assert!(
+            report.applied.is_empty() || report.applied == ["0001_lease", "0002_intent", "0003_life"],
+            "{report}"
+        );
     }
     reports.iter().filter(|report| !report.applied.is_empty()).count()
 }
@@ -33,6 +36,11 @@ async fn migrations_at_once_are_applied_once() {
     let database = postgres::shared().await.unwrap().fresh_database().await.unwrap();
     assert_eq!(at_once(&Source::url(&database.url)).await, 1);
     assert_eq!(at_once(&Source::url(&database.url)).await, 0);
+    for kind in [Kind::MariaDb10_11, Kind::MySql9] {
+        let database = mysql::shared(kind).await.unwrap().fresh_database().await.unwrap();
+        assert_eq!(at_once(&Source::url(&database.url)).await, 1, "{kind}");
+        assert_eq!(at_once(&Source::url(&database.url)).await, 0, "{kind}");
+    }
     let file = SqliteFile::none_yet();
     assert_eq!(at_once(&file.source()).await, 1);
     assert_eq!(at_once(&file.source()).await, 0);
@@ -65,6 +73,38 @@ async fn every_column_of_ours_in_postgres_has_a_comment() {
     assert_eq!(bare, "");
     let columns = "SELECT count(*) FROM information_schema.columns WHERE table_name LIKE 'component_lease%'";
     assert_eq!(database.psql(columns).await.unwrap(), "22");
+}
+
+#[tokio::test]
+async fn every_column_of_ours_in_mysql_has_a_comment() {
+    for kind in [Kind::MariaDb10_11, Kind::MySql9] {
+        let database = migrated_mysql(mysql::shared(kind).await.unwrap()).await;
+        let columns = "FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE()";
+        let bare = format!("SELECT CONCAT(TABLE_NAME, '.', COLUMN_NAME) {columns} AND COLUMN_COMMENT = ''");
+        assert_eq!(database.sql(&bare).await.unwrap(), "", "{kind}");
+        assert_eq!(database.sql(&format!("SELECT COUNT(*) {columns}")).await.unwrap(), "22", "{kind}");
+    }
+}
+
+/// DDL is not rolled back there: what a run that died has made must not be taken for somebody else's.
+#[tokio::test]
+async fn a_migration_that_stopped_half_way_goes_on_in_mysql() {
+    for kind in [Kind::MariaDb10_11, Kind::MySql9] {
+        let database = migrated_mysql(mysql::shared(kind).await.unwrap()).await;
+        let source = Source::url(&database.url);
+        for (undone, applied) in [
+            ("DELETE FROM component_lease_schema WHERE version > 0", &["0001_lease", "0002_intent"][..]),
+            (
+                "DELETE FROM component_lease_schema WHERE version > 1; DROP TABLE component_lease_intent",
+                &["0002_intent"],
+            ),
+        ] {
+            database.sql(undone).await.unwrap();
+            let report = store::migrate(&source).await.unwrap();
+            assert_eq!((report.applied.as_slice(), report.foreign_lease_table), (applied, false), "{kind}");
+        }
+        held(&*store::open(source, "test").unwrap(), "c", "a").await;
+    }
 }
 
 #[tokio::test]
@@ -110,10 +150,12 @@ async fn a_schema_from_a_newer_program_is_refused_by_stores_and_by_migrate() {
     let newer = "INSERT INTO component_lease_schema VALUES (99, 0, false)";
     let database = migrated_database(postgres::shared().await.unwrap()).await;
     database.psql(newer).await.unwrap();
+    let mariadb = migrated_mysql(mysql::shared(Kind::MariaDb10_11).await.unwrap()).await;
+    mariadb.sql(newer).await.unwrap();
     let file = SqliteFile::migrated().await;
     let options = SqliteConnectOptions::new().filename(file.path());
     SqliteConnection::connect_with(&options).await.unwrap().execute(newer).await.unwrap();
-    for source in [Source::url(&database.url), file.source()] {
+    for source in [Source::url(&database.url), Source::url(&mariadb.url), file.source()] {
         let store = store::open(source.clone(), "test").unwrap();
         let pieces = &["schema version 99", "use a newer component-lease"];
         says(&misconfigured(store.look(&component("c")).await), pieces);

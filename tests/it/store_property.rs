@@ -5,6 +5,7 @@ use std::sync::Arc;
 use component_lease::clock::SystemClock;
 use component_lease::domain::{Expected, LeaseRow};
 use component_lease::store::{MemoryStore, Outcome, StandingIntent, Store};
+use component_lease_testkit::mysql::Kind;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::runtime::Runtime;
@@ -142,4 +143,14 @@ fn sqlite_answers_as_the_specification_does() {
 #[test]
 fn postgres_answers_as_the_specification_does() {
     agrees_with_the_specification(Bench::postgres);
+}
+
+#[test]
+fn mariadb_answers_as_the_specification_does() {
+    agrees_with_the_specification(async || Bench::mysql(Kind::MariaDb10_11).await);
+}
+
+#[test]
+fn mysql_answers_as_the_specification_does() {
+    agrees_with_the_specification(async || Bench::mysql(Kind::MySql9).await);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use component_lease::clock::SystemClock;
 use component_lease::domain::{ComponentName, Expected, Generation, HolderId, LeaseRow, Take, TermKey};
 use component_lease::store::{self, MemoryStore, Outcome, Source, Store, StoreError};
+use component_lease_testkit::mysql::{self, Kind};
 use component_lease_testkit::postgres::{self, Database, Server};
 use tempfile::TempDir;
 
@@ -18,7 +19,7 @@ pub(crate) struct Bench {
     pub(crate) store: Arc<dyn Store>,
     source: Option<Source>,
     _file: Option<TempDir>,
-    _database: Option<Database>,
+    _database: Option<Box<dyn Send + Sync>>,
 }
 
 impl Bench {
@@ -37,7 +38,14 @@ impl Bench {
         let database = migrated_database(postgres::shared().await.unwrap()).await;
         let source = Source::url(&database.url);
         let store = store::open(source.clone(), "contract").unwrap();
-        Self { store, source: Some(source), _file: None, _database: Some(database) }
+        Self { store, source: Some(source), _file: None, _database: Some(Box::new(database)) }
+    }
+
+    pub(crate) async fn mysql(kind: Kind) -> Self {
+        let database = migrated_mysql(mysql::shared(kind).await.unwrap()).await;
+        let source = Source::url(&database.url);
+        let store = store::open(source.clone(), "contract").unwrap();
+        Self { store, source: Some(source), _file: None, _database: Some(Box::new(database)) }
     }
 
     /// Another store on the same rows, as another process has it.
@@ -55,6 +63,12 @@ impl Bench {
 }
 
 pub(crate) async fn migrated_database(server: &Server) -> Database {
+    let database = server.fresh_database().await.unwrap();
+    store::migrate(&Source::url(&database.url)).await.unwrap();
+    database
+}
+
+pub(crate) async fn migrated_mysql(server: &mysql::Server) -> mysql::Database {
     let database = server.fresh_database().await.unwrap();
     store::migrate(&Source::url(&database.url)).await.unwrap();
     database

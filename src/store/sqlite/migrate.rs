@@ -10,12 +10,11 @@ use sqlx::{ConnectOptions, Connection, Executor, Row};
 
 use super::connection::{Place, name};
 use super::errors::{classify, leaves_connection_in_order};
-use super::new_uuid;
 use super::statements::FIRST_RECORD;
 use crate::domain::life::DATE_MAX;
 use crate::store::StoreError;
 use crate::store::connect::Install;
-use crate::store::migration::{Migration, MigrationReport};
+use crate::store::migration::{Migration, MigrationReport, new_uuid};
 
 const MIGRATIONS: &[Migration] = &[
     Migration {

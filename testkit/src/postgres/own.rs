@@ -11,13 +11,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::programs;
 use super::server::Builder;
+use crate::account::{Account, unprivileged};
 use crate::scratch::Scratch;
 
 /// What there is of a server that we started.
 #[derive(Debug)]
 pub struct Own {
     programs: PathBuf,
-    account: Option<(u32, u32)>,
+    account: Option<Account>,
     // Declared before the directory, so that it ends first (see `Drop`).
     child: Mutex<Option<Child>>,
     pub scratch: Scratch,
@@ -26,7 +27,7 @@ pub struct Own {
 impl Own {
     /// A directory with a new server's files.
     pub fn new(password: &str, wanted: &Builder) -> Result<Self> {
-        let (programs, account) = (programs::folder()?, programs::account()?);
+        let (programs, account) = (programs::folder()?, unprivileged(&["postgres", "nobody"])?);
         let own = Self { programs, account, child: Mutex::new(None), scratch: Scratch::new("postgres")? };
         own.initialise(password, wanted)?;
         Ok(own)
@@ -34,10 +35,10 @@ impl Own {
 
     /// A directory with a copy of a running server's files, set up to follow it.
     pub fn standby(primary_url: &str) -> Result<Self> {
-        let (programs, account) = (programs::folder()?, programs::account()?);
+        let (programs, account) = (programs::folder()?, unprivileged(&["postgres", "nobody"])?);
         let own = Self { programs, account, child: Mutex::new(None), scratch: Scratch::new("postgres")? };
-        if let Some((user, group)) = own.account {
-            chown(own.scratch.path(), Some(user), Some(group))?;
+        if let Some(account) = &own.account {
+            chown(own.scratch.path(), Some(account.user), Some(account.group))?;
         }
         let done = own
             .command("pg_basebackup")
@@ -138,15 +139,15 @@ impl Own {
         for name in ["PGDATA", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGSERVICE", "PGOPTIONS"] {
             command.env_remove(name);
         }
-        if let Some((user, group)) = self.account {
-            command.uid(user).gid(group);
+        if let Some(account) = &self.account {
+            command.uid(account.user).gid(account.group);
         }
         command
     }
 
     fn initialise(&self, password: &str, wanted: &Builder) -> Result<()> {
-        if let Some((user, group)) = self.account {
-            chown(self.scratch.path(), Some(user), Some(group))?;
+        if let Some(account) = &self.account {
+            chown(self.scratch.path(), Some(account.user), Some(account.group))?;
         }
         let secret = self.scratch.join("password");
         std::fs::write(&secret, password)?;
@@ -186,41 +187,10 @@ impl Own {
         Ok(())
     }
 
-    /// An authority and a server certificate signed by it (rustls refuses an authority's own
-    /// certificate as a server's).
     fn make_certificate(&self) -> Result<()> {
-        let openssl = |args: &[&str]| -> Result<()> {
-            let done = Command::new("openssl")
-                .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
-                .args(["-nodes", "-days", "30"])
-                .args(args)
-                .current_dir(self.scratch.path())
-                .output()
-                .context("cannot run openssl")?;
-            if !done.status.success() {
-                bail!("openssl: {}", String::from_utf8_lossy(&done.stderr));
-            }
-            Ok(())
-        };
-        openssl(&["-subj", "/CN=testkit authority", "-keyout", "ca.key", "-out", "ca.crt"])?;
-        openssl(&[
-            "-subj",
-            "/CN=localhost",
-            "-CA",
-            "ca.crt",
-            "-CAkey",
-            "ca.key",
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-            "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:198.18.0.1",
-            "-keyout",
-            "server.key",
-            "-out",
-            "server.crt",
-        ])?;
-        if let Some((user, group)) = self.account {
-            chown(self.scratch.join("server.key"), Some(user), Some(group))?;
+        crate::certificate::make(self.scratch.path())?;
+        if let Some(account) = &self.account {
+            chown(self.scratch.join("server.key"), Some(account.user), Some(account.group))?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Where PostgreSQL's programs are, and as whom its server may run.
+//! Where PostgreSQL's programs are.
 
 use std::path::{Path, PathBuf};
 
@@ -48,35 +48,9 @@ fn has_server(folder: &Path) -> bool {
     ["initdb", "postgres"].iter().all(|name| folder.join(name).is_file())
 }
 
-/// The account to run as: PostgreSQL refuses to run as root.
-pub fn account() -> Result<Option<(u32, u32)>> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(None);
-    }
-    let accounts = std::fs::read_to_string("/etc/passwd").context("cannot read /etc/passwd")?;
-    ["postgres", "nobody"]
-        .iter()
-        .find_map(|name| ids(&accounts, name))
-        .map(Some)
-        .context("PostgreSQL will not run as root, and there is no account postgres or nobody")
-}
-
-fn ids(accounts: &str, name: &str) -> Option<(u32, u32)> {
-    let line = accounts.lines().find(|line| line.split(':').next() == Some(name))?;
-    let mut fields = line.split(':').skip(2);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn finds_an_account_by_its_whole_name() {
-        let accounts = "root:x:0:0::/:/bin/sh\nnobody2:x:7:8::/:\nnobody:x:65534:65533::/:\n";
-        assert_eq!(ids(accounts, "nobody"), Some((65534, 65533)));
-        assert_eq!(ids(accounts, "postgres"), None);
-    }
 
     #[test]
     fn takes_the_newest_version_that_is_complete() {

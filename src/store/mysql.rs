@@ -1,0 +1,351 @@
+//! MySQL 8 and newer, MariaDB 10.6 and newer. Each call is one prepared statement in a transaction
+//! of its own (READ COMMITTED, autocommit), on the one connection of the [`Slot`]; a take is several
+//! in one text. This file and its statements stand in the same order and shape as `postgres.rs`, so
+//! that the two can be compared line by line.
+
+mod connection;
+mod errors;
+mod inspect;
+mod migrate;
+mod statements;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::mysql::{MySqlQueryResult, MySqlRow};
+use sqlx::{AssertSqlSafe, Executor, Row};
+
+use self::connection::{Place, Session};
+use self::inspect::Companions;
+pub(super) use self::migrate::migrate;
+use self::statements as sql;
+use super::address::MySqlUrl;
+use super::connect::Source;
+use super::migration::new_uuid;
+use super::slot::{Held, Slot};
+use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
+use crate::domain::election::{Looked, Past};
+use crate::domain::life::DATE_MAX;
+use crate::domain::{ComponentName, Expected, Generation, LeaseRow, Life, NewEpoch, Record, Take, TermKey};
+
+/// A MySQL or MariaDB database.
+pub(super) struct MySqlStore {
+    place: Place,
+    slot: Slot<Session>,
+    /// In ms; 0 until somebody sets it.
+    lock_limit: AtomicU64,
+}
+
+impl MySqlStore {
+    /// `url` is what the source said just now; every connect asks the source again.
+    pub(super) fn new(source: Source, url: &MySqlUrl) -> Self {
+        if let Some(weaker) = url.weaker_tls() {
+            tracing::warn!("{url}: {weaker}");
+        }
+        Self { place: Place::new(source, url), slot: Slot::default(), lock_limit: AtomicU64::new(0) }
+    }
+
+    /// The connection, connected and set up as the call needs it.
+    async fn session(&self) -> Result<Held<'_, Session>, StoreError> {
+        let mut turn = self.slot.turn().await;
+        let lock_limit = self.lock_limit.load(Ordering::Relaxed);
+        let session = match turn.take() {
+            None => self.place.connect(lock_limit).await?,
+            Some(mut session) if session.lock_limit != lock_limit => {
+                session
+                    .limit_lock_wait(lock_limit)
+                    .await
+                    .map_err(|error| errors::classify(error, &self.place))?;
+                session
+            }
+            Some(session) => session,
+        };
+        Ok(turn.with(session))
+    }
+
+    /// Puts the connection back where the answer leaves it in order.
+    fn finish<T>(&self, held: Held<'_, Session>, answer: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+        match answer {
+            Ok(value) => {
+                held.put_back();
+                Ok(value)
+            }
+            Err(error) => {
+                if errors::leaves_connection_in_order(&error) {
+                    held.put_back();
+                }
+                Err(errors::classify(error, &self.place))
+            }
+        }
+    }
+}
+
+impl MySqlStore {
+    /// After an error within the transaction of a take, which is still open.
+    async fn rolled_back(
+        &self,
+        mut held: Held<'_, Session>,
+        error: sqlx::Error,
+    ) -> Result<Outcome, StoreError> {
+        let in_order = errors::leaves_connection_in_order(&error)
+            && held.session.connection.execute(sqlx::raw_sql("ROLLBACK")).await.is_ok();
+        if in_order {
+            held.put_back();
+        }
+        // Without a COMMIT nothing is applied: where the connection is closed, the server rolls back.
+        if errors::is_granted_already(&error) {
+            return Ok(Outcome::Lost);
+        }
+        Err(errors::classify(error, &self.place))
+    }
+}
+
+impl fmt::Debug for MySqlStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MySqlStore").field("place", &self.describe()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for MySqlStore {
+    fn describe(&self) -> String {
+        self.place.to_string()
+    }
+
+    async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
+        let mut held = self.session().await?;
+        let (table, name) = (&held.session.table, component.as_str());
+        table.fits_component(component, &self.place)?;
+        let step = table.step();
+        let query = match table.companions {
+            Companions::All => sqlx::query(table.statements.look).bind(name).bind(name).bind(name),
+            Companions::Intent => sqlx::query(sql::LOOK_WITHOUT_LIFE).bind(name).bind(name),
+            Companions::None => sqlx::query(sql::LOOK_BARE).bind(name),
+        };
+        let answer = held.session.connection.fetch_one(query).await;
+        let looked = answer.and_then(|row| {
+            let life = life(&row, step)?;
+            let past = match (row.try_get::<Option<i64>, _>(14)?, &life) {
+                (_, Life::Unknown) => Past::Unknown,
+                (None, _) => Past::NeverLived,
+                (Some(version), _) => Past::Lived(version),
+            };
+            let looked = Looked {
+                row: lease_row(&row)?,
+                database_now: row.try_get(0)?,
+                standing_ttl: standing_ttl(&row)?,
+                past,
+                life,
+            };
+            Ok((looked, row.try_get::<Option<String>, _>(13)?))
+        });
+        let (looked, name) = self.finish(held, looked)?;
+        same_name(component, name.as_deref(), &self.place)?;
+        Ok(looked)
+    }
+
+    async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
+        let Take { term, ttl, expected, generation } = take;
+        let mut held = self.session().await?;
+        held.session.table.fits_term(term, &self.place)?;
+        let kept = held.session.table.companions == Companions::All;
+        if kept {
+            let text = AssertSqlSafe(held.session.table.statements.take(take));
+            let answer = held.session.connection.fetch_one(sqlx::raw_sql(text)).await;
+            let taken = match answer {
+                Ok(row) => row.try_get::<i64, _>(0),
+                Err(error) => return self.rolled_back(held, error).await,
+            };
+            return self
+                .finish(held, taken)
+                .map(|taken| if taken == 0 { Outcome::Lost } else { Outcome::Applied });
+        }
+        if *generation != Generation::default() {
+            return Ok(lost(held));
+        }
+        let ttl = i32::try_from(*ttl).unwrap_or(i32::MAX);
+        let query = match expected {
+            Expected::Missing { .. } => sqlx::query(sql::TAKE_MISSING_BARE)
+                .bind(term.component.as_str())
+                .bind(term.holder.as_str())
+                .bind(term.version)
+                .bind(ttl),
+            Expected::Row { version, renew_time } => sqlx::query(sql::TAKE_ROW_BARE)
+                .bind(term.holder.as_str())
+                .bind(term.version)
+                .bind(ttl)
+                .bind(term.component.as_str())
+                .bind(*version)
+                .bind(*renew_time),
+        };
+        match held.session.connection.execute(query).await {
+            Err(error) if errors::is_granted_already(&error) => Ok(lost(held)),
+            answer => self.finish(held, answer).map(|done| outcome(&done)),
+        }
+    }
+
+    async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        let query = sqlx::query(sql::RENEW)
+            .bind(term.component.as_str())
+            .bind(term.holder.as_str())
+            .bind(term.version);
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(|done| outcome(&done))
+    }
+
+    async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        let query = sqlx::query(sql::RELEASE)
+            .bind(term.component.as_str())
+            .bind(term.holder.as_str())
+            .bind(term.version);
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(|done| outcome(&done))
+    }
+
+    async fn look_all(&self) -> Result<Snapshot, StoreError> {
+        let mut held = self.session().await?;
+        let (table, step) = (&held.session.table, held.session.table.step());
+        let statement = match table.companions {
+            Companions::All => table.statements.look_all,
+            Companions::Intent => sql::LOOK_ALL_WITHOUT_LIFE,
+            Companions::None => sql::LOOK_ALL_BARE,
+        };
+        let answer = held.session.connection.fetch_all(sqlx::query(statement)).await;
+        let snapshot = answer.and_then(|rows| snapshot(&rows, step));
+        self.finish(held, snapshot)
+    }
+
+    async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
+        let mut held = self.session().await?;
+        held.session.table.has_intent(&self.place)?;
+        let ttl = i32::try_from(intent.ttl).unwrap_or(i32::MAX);
+        let query = sqlx::query(sql::SET_INTENT).bind(component.as_str()).bind(ttl).bind(ttl);
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(drop)
+    }
+
+    async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
+        let mut held = self.session().await?;
+        held.session.table.has_intent(&self.place)?;
+        let query = sqlx::query(sql::CLEAR_INTENT).bind(component.as_str());
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(drop)
+    }
+
+    async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        let table = &held.session.table;
+        table.has_life(&self.place)?;
+        let latest_date = if table.is_narrow() { 0 } else { DATE_MAX };
+        let query = match &new.seen {
+            Some(seen) => sqlx::query(table.statements.begin_epoch)
+                .bind(latest_date)
+                .bind(new.at_least)
+                .bind(&seen.identity)
+                .bind(seen.epoch)
+                .bind(new.deliberate),
+            None => sqlx::query(table.statements.first_record)
+                .bind(false)
+                .bind(latest_date)
+                .bind(new.at_least)
+                .bind(false)
+                .bind(i32::try_from(new.max_ttl).unwrap_or(i32::MAX))
+                .bind(new_uuid()),
+        };
+        match held.session.connection.execute(query).await {
+            Err(error) if errors::is_granted_already(&error) => Ok(lost(held)),
+            answer => self.finish(held, answer).map(|done| outcome(&done)),
+        }
+    }
+
+    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        held.session.table.has_life(&self.place)?;
+        let query = sqlx::query(held.session.table.statements.settle)
+            .bind(&waited_out.identity)
+            .bind(waited_out.epoch);
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(|done| outcome(&done))
+    }
+
+    /// Neither server notifies anybody of anything.
+    fn hints(&self) -> Hints {
+        Hints::none()
+    }
+
+    fn limit_lock_wait(&self, limit: Duration) {
+        let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.lock_limit.store(ms, Ordering::Relaxed);
+    }
+}
+
+fn outcome(done: &MySqlQueryResult) -> Outcome {
+    if done.rows_affected() == 0 { Outcome::Lost } else { Outcome::Applied }
+}
+
+/// A lost race, and the connection is in order.
+fn lost(held: Held<'_, Session>) -> Outcome {
+    held.put_back();
+    Outcome::Lost
+}
+
+/// A table whose collation takes two names for one has room for one of them only.
+fn same_name(component: &ComponentName, found: Option<&str>, place: &Place) -> Result<(), StoreError> {
+    match found {
+        Some(found) if found != component.as_str() => Err(StoreError::Misconfigured(format!(
+            "{place}: the table component_lease takes {:?} for {found:?}, which has a row there, because of the collation of its column component_name: choose another name, or as its owner convert the column to COLLATE utf8mb4_bin",
+            component.as_str()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn life(row: &MySqlRow, step: i64) -> Result<Life, sqlx::Error> {
+    let Some(identity) = row.try_get(8)? else { return Ok(Life::Unknown) };
+    let Some(recorded) = row.try_get(9)? else { return Ok(Life::Unrecorded { identity, step }) };
+    let record = Record {
+        identity: recorded,
+        epoch: row.try_get(10)?,
+        settled: row.try_get(11)?,
+        max_ttl: u32::try_from(row.try_get::<i64, _>(12)?).unwrap_or(1),
+    };
+    Ok(Life::Recorded { identity, step, record })
+}
+
+fn lease_row(row: &MySqlRow) -> Result<Option<LeaseRow>, sqlx::Error> {
+    if !row.try_get::<bool, _>(1)? {
+        return Ok(None);
+    }
+    Ok(Some(LeaseRow {
+        holder: row.try_get(2)?,
+        lease_time: row.try_get(3)?,
+        renew_time: row.try_get(4)?,
+        version: row.try_get(5)?,
+        ttl: row.try_get(6)?,
+    }))
+}
+
+fn standing_ttl(row: &MySqlRow) -> Result<Option<u32>, sqlx::Error> {
+    Ok(row.try_get::<Option<i64>, _>(7)?.and_then(|ttl| u32::try_from(ttl).ok()))
+}
+
+fn snapshot(rows: &[MySqlRow], step: i64) -> Result<Snapshot, sqlx::Error> {
+    let mut out = Snapshot::default();
+    for row in rows {
+        out.database_now = row.try_get(0)?;
+        out.life = life(row, step)?;
+        // No name: there is no row, only the clock.
+        let Some(name) = row.try_get::<Option<String>, _>(13)? else { continue };
+        if let Some(ttl) = standing_ttl(row)? {
+            out.intents.insert(name.clone(), StandingIntent { ttl });
+        }
+        if let Some(lease) = lease_row(row)? {
+            out.rows.insert(name, lease);
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,183 @@
+//! Connecting: read the source anew, connect within a bound, set the session up, and look once at
+//! the server and the table (`inspect.rs`), so that what cannot work is said here and not by a
+//! statement that fails.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
+
+use super::errors::classify;
+use super::inspect::{self, Table};
+use crate::store::StoreError;
+use crate::store::address::{Host, MySqlSslMode as SslMode, MySqlUrl};
+use crate::store::connect::{Source, unsafe_backend};
+
+/// How long a connect may take, and a statement wait for locks, where nobody limited the wait for
+/// locks (which is a fraction of the ttl).
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// Which database, and how to get there.
+#[derive(Clone)]
+pub(super) struct Place {
+    source: Source,
+    /// Without secrets.
+    name: String,
+    pub(super) user: String,
+    pub(super) database: String,
+    /// What is weaker with somebody else's table is said once, not at every connect.
+    pub(super) said: Arc<AtomicBool>,
+}
+
+/// A connection that has been looked at.
+pub(super) struct Session {
+    pub(super) connection: MySqlConnection,
+    /// The limit that this connection was told, ms; 0 for none.
+    pub(super) lock_limit: u64,
+    pub(super) table: Table,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Place {
+    pub(super) fn new(source: Source, url: &MySqlUrl) -> Self {
+        Self {
+            source,
+            name: url.to_string(),
+            user: url.user.clone(),
+            database: url.database.clone(),
+            said: Arc::default(),
+        }
+    }
+
+    pub(super) async fn connect(&self, lock_limit: u64) -> Result<Session, StoreError> {
+        let limit = connect_limit(lock_limit);
+        let url = self.source.read_mysql()?;
+        let options = options(&url)?;
+        // The user of a rotated secret may be another one.
+        let place = Self { said: self.said.clone(), ..Self::new(self.source.clone(), &url) };
+        let connecting = async {
+            let mut connection = options.connect().await.map_err(|error| classify(error, &place))?;
+            let table = inspect::inspect(&mut connection, &set_up(lock_limit), &place).await?;
+            Ok(Session { connection, lock_limit, table })
+        };
+        match tokio::time::timeout(limit, connecting).await {
+            Ok(session) => session,
+            Err(_) => Err(StoreError::Retryable(format!("{place}: no connection within {limit:?}"))),
+        }
+    }
+}
+
+impl Place {
+    /// A backend that forgets what it acknowledged is refused, unless the operator wants it so.
+    pub(super) fn refuse_unsafe(&self, says: &str) -> Result<(), StoreError> {
+        if !self.source.allows_unsafe_backend() {
+            return Err(unsafe_backend(self, says));
+        }
+        if !self.said.load(Ordering::Relaxed) {
+            tracing::warn!("{self}: {says}; allowed by --allow-unsafe-backend");
+        }
+        Ok(())
+    }
+}
+
+/// A connect may take as long as one attempt, which is also the longest wait for a lock.
+fn connect_limit(lock_limit: u64) -> Duration {
+    match lock_limit {
+        0 => CONNECT_LIMIT,
+        ms => Duration::from_millis(ms).clamp(Duration::from_secs(1), CONNECT_LIMIT),
+    }
+}
+
+pub(super) fn options(url: &MySqlUrl) -> Result<MySqlConnectOptions, StoreError> {
+    let mut options = MySqlConnectOptions::new()
+        .port(url.port)
+        .username(&url.user)
+        .database(&url.database)
+        // All of this is said by `set_up`, in the round trip of the first look.
+        .pipes_as_concat(false)
+        .no_engine_substitution(false)
+        .timezone(None)
+        .set_names(false)
+        .disable_statement_logging()
+        .ssl_mode(match url.ssl_mode_in_force() {
+            SslMode::Disabled => MySqlSslMode::Disabled,
+            SslMode::Preferred => MySqlSslMode::Preferred,
+            SslMode::Required => MySqlSslMode::Required,
+            SslMode::VerifyCa => MySqlSslMode::VerifyCa,
+            SslMode::VerifyIdentity => MySqlSslMode::VerifyIdentity,
+        });
+    options = match &url.host {
+        Host::Tcp(host) => options.host(host),
+        Host::Socket(socket) => options.socket(socket),
+    };
+    // An empty password is none: its scramble would not be empty.
+    if let Some(password) = url.password.as_deref().filter(|password| !password.is_empty()) {
+        options = options.password(password);
+    }
+    for file in [&url.ssl_ca, &url.ssl_cert, &url.ssl_key].into_iter().flatten() {
+        readable(file, url)?;
+    }
+    if let Some(file) = &url.ssl_ca {
+        options = options.ssl_ca(file);
+    }
+    if let (Some(cert), Some(key)) = (&url.ssl_cert, &url.ssl_key) {
+        options = options.ssl_client_cert(cert).ssl_client_key(key);
+    }
+    Ok(options)
+}
+
+fn readable(file: &Path, url: &MySqlUrl) -> Result<(), StoreError> {
+    std::fs::File::open(file).map(drop).map_err(|error| {
+        StoreError::Misconfigured(format!(
+            "{url}: cannot read {}, which the URL names: {error}",
+            file.display()
+        ))
+    })
+}
+
+impl Session {
+    pub(super) async fn limit_lock_wait(&mut self, ms: u64) -> Result<(), sqlx::Error> {
+        self.connection.execute(sqlx::raw_sql(AssertSqlSafe(format!("SET {}", limits(ms))))).await?;
+        self.lock_limit = ms;
+        Ok(())
+    }
+}
+
+/// What a session must not leave to the server's configuration.
+///
+/// Strict mode: nothing is ever cut or clamped. READ COMMITTED: an UPDATE that finds no row leaves
+/// no gap lock behind.
+pub(super) fn set_up(lock_limit: u64) -> String {
+    format!(
+        "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', SESSION time_zone = '+00:00', \
+             SESSION autocommit = 1, {}, NAMES utf8mb4 COLLATE utf8mb4_bin; \
+         SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; ",
+        limits(lock_limit)
+    )
+}
+
+/// Waits for a row's lock, and for a table's (an ALTER TABLE, LOCK TABLES, a backup's global lock:
+/// by default these waits have no end that matters). Whole seconds, one at least, is what the
+/// servers offer, so a wait may be longer than asked for by less than one second.
+///
+/// `wait_timeout` is how long the server keeps the connection of a participant that vanished. A
+/// live one says something every third of its ttl, which is twice the limit.
+fn limits(lock_limit: u64) -> String {
+    let limit = match lock_limit {
+        0 => CONNECT_LIMIT.as_secs(),
+        ms => ms.div_ceil(1000).clamp(1, 31_536_000),
+    };
+    let idle = limit.saturating_mul(6).clamp(60, 28_800);
+    format!(
+        "SESSION innodb_lock_wait_timeout = {limit}, SESSION lock_wait_timeout = {limit}, SESSION wait_timeout = {idle}"
+    )
+}

@@ -1,0 +1,392 @@
+//! One look at the server and at `component_lease`, whoever made it: what cannot work is refused,
+//! what is weaker is said.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use sqlx::mysql::{MySqlConnection, MySqlRow};
+use sqlx::{AssertSqlSafe, Executor, Row};
+
+use super::connection::Place;
+use super::errors::classify;
+use super::migrate;
+use super::statements::{MARIADB, MYSQL, Statements};
+use crate::domain::life::{NARROW_STEP, STEP};
+use crate::domain::{ComponentName, TermKey};
+use crate::store::StoreError;
+
+/// What `component_lease` can hold.
+pub(super) struct Table {
+    /// Characters; `None` for no limit.
+    component_max: Option<usize>,
+    holder_max: Option<usize>,
+    /// Whether the columns hold any character.
+    component_unicode: bool,
+    holder_unicode: bool,
+    version_max: i64,
+    pub(super) companions: Companions,
+    /// As this kind of server understands them.
+    pub(super) statements: &'static Statements,
+}
+
+/// Which tables of ours are beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Companions {
+    None,
+    Intent,
+    All,
+}
+
+/// Sent behind what sets the session up, in one round trip. The first column says what a row tells
+/// about; everything is text. Needs no privilege but one on the tables, which are not shown without.
+///
+/// Servers know different variables, and asking for one that is not there is an error: but SHOW.
+/// A server started with `--sysdate-is-now` is told by its behaviour (MySQL has no variable for it).
+const INSPECT: &str = "
+SELECT 'fact', 'version', VERSION();
+SELECT 'fact', 'sysdate_is_now', SLEEP(0.001) + (SYSDATE(6) = NOW(6));
+SHOW VARIABLES WHERE Variable_name IN (
+    'read_only', 'super_read_only', 'innodb_read_only', 'transaction_read_only', 'tx_read_only',
+    'log_bin', 'binlog_format', 'sync_binlog', 'innodb_flush_log_at_trx_commit',
+    'wsrep_on', 'group_replication_group_name', 'group_replication_single_primary_mode',
+    'group_replication_consistency');
+SELECT 'fact', CONCAT('privilege ', PRIVILEGE_TYPE), GRANTEE FROM information_schema.USER_PRIVILEGES
+WHERE GRANTEE = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')
+  AND PRIVILEGE_TYPE IN ('SUPER', 'CONNECTION_ADMIN', 'READ_ONLY ADMIN', 'READ ONLY ADMIN');
+SELECT 'table', TABLE_NAME, COALESCE(ENGINE, TABLE_TYPE) FROM information_schema.TABLES
+WHERE TABLE_SCHEMA = DATABASE()
+  AND TABLE_NAME IN ('component_lease', 'component_lease_intent', 'component_lease_schema',
+                     'component_lease_history', 'component_lease_store');
+SELECT 'column', COLUMN_NAME, DATA_TYPE, CAST(CHARACTER_MAXIMUM_LENGTH AS CHAR), CHARACTER_SET_NAME,
+       COLUMN_TYPE, CAST(NUMERIC_SCALE AS CHAR)
+FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease';
+SELECT 'key', MAX(COLUMN_NAME) FROM information_schema.STATISTICS
+WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease' AND NON_UNIQUE = 0
+GROUP BY INDEX_NAME HAVING COUNT(*) = 1 AND MAX(SUB_PART) IS NULL;";
+
+/// A column of `component_lease`.
+struct Column {
+    kind: String,
+    length: Option<usize>,
+    character_set: Option<String>,
+    unsigned: bool,
+    scale: u32,
+}
+
+/// What the answers say.
+#[derive(Default)]
+struct Found {
+    facts: BTreeMap<String, String>,
+    /// With their engines.
+    tables: BTreeMap<String, String>,
+    columns: BTreeMap<String, Column>,
+    keys: Vec<String>,
+}
+
+impl Found {
+    fn of(rows: &[MySqlRow]) -> Result<Self, sqlx::Error> {
+        // The servers disagree on the types of such columns, not on their bytes.
+        let text = |row: &MySqlRow, index: usize| -> Result<Option<String>, sqlx::Error> {
+            let bytes = row.try_get_unchecked::<Option<Vec<u8>>, _>(index)?;
+            Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        };
+        let must = |row: &MySqlRow, index: usize| text(row, index).map(Option::unwrap_or_default);
+        let mut found = Self::default();
+        for row in rows {
+            let (what, name) = (must(row, 0)?, must(row, 1)?);
+            match what.as_str() {
+                "fact" => drop(found.facts.insert(name, must(row, 2)?)),
+                "table" => drop(found.tables.insert(name, must(row, 2)?)),
+                "key" => found.keys.push(name),
+                "column" => {
+                    let column = Column {
+                        kind: must(row, 2)?.to_ascii_lowercase(),
+                        length: text(row, 3)?.and_then(|length| length.parse().ok()),
+                        character_set: text(row, 4)?,
+                        unsigned: must(row, 5)?.contains("unsigned"),
+                        scale: must(row, 6)?.parse().unwrap_or(0),
+                    };
+                    found.columns.insert(name.to_ascii_lowercase(), column);
+                }
+                variable => drop(found.facts.insert(variable.to_owned(), name)),
+            }
+        }
+        Ok(found)
+    }
+
+    fn fact(&self, name: &str) -> &str {
+        self.facts.get(name).map_or("", String::as_str)
+    }
+
+    fn is_mariadb(&self) -> bool {
+        self.fact("version").contains("MariaDB")
+    }
+
+    fn companions(&self) -> Companions {
+        let has = |name: &str| self.tables.contains_key(name);
+        match (has("component_lease_intent"), has("component_lease_history") && has("component_lease_store"))
+        {
+            (false, _) => Companions::None,
+            (true, false) => Companions::Intent,
+            (true, true) => Companions::All,
+        }
+    }
+
+    fn on(&self, name: &str) -> bool {
+        matches!(self.fact(name), "ON" | "1")
+    }
+}
+
+pub(super) async fn inspect(
+    connection: &mut MySqlConnection,
+    set_up: &str,
+    place: &Place,
+) -> Result<Table, StoreError> {
+    let failed = |error| classify(error, place);
+    let query = sqlx::raw_sql(AssertSqlSafe(format!("{set_up}{INSPECT}")));
+    let rows = connection.fetch_all(query).await.map_err(failed)?;
+    let found = Found::of(&rows).map_err(failed)?;
+    server(&found, place)?;
+    if !found.tables.contains_key("component_lease") {
+        return Err(StoreError::Misconfigured(format!(
+            "{place}: there is no table component_lease that the user {} may see; run `component-lease migrate`, or if it has run, GRANT what it printed",
+            place.user
+        )));
+    }
+    if found.tables.contains_key("component_lease_schema") {
+        let query = sqlx::raw_sql(migrate::VERSION);
+        let version: i64 =
+            connection.fetch_one(query).await.and_then(|row| row.try_get(0)).map_err(failed)?;
+        migrate::known(version, place)?;
+    }
+    let table = table(&found, place)?;
+    for says in unsafe_ways(&found) {
+        place.refuse_unsafe(&says)?;
+    }
+    if !place.said.swap(true, Ordering::Relaxed) {
+        for says in weaknesses(&found, &table, place) {
+            tracing::warn!("{place}: {says}");
+        }
+    }
+    Ok(table)
+}
+
+fn server(found: &Found, place: &Place) -> Result<(), StoreError> {
+    let version = found.fact("version");
+    let (product, least) = if version.contains("MariaDB") { ("MariaDB", (10, 6)) } else { ("MySQL", (8, 0)) };
+    let mut numbers = version.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    if numbers.next().zip(numbers.next()).is_some_and(|version| version < least) {
+        return Err(StoreError::Misconfigured(format!(
+            "{place}: the server is {product} {version}; {}.{} or newer is needed",
+            least.0, least.1
+        )));
+    }
+    for name in ["read_only", "super_read_only", "innodb_read_only"] {
+        if !matches!(found.fact(name), "" | "OFF" | "0") {
+            return Err(StoreError::Retryable(format!(
+                "{place}: the server is read-only ({name}), as a replica is; waiting for it to be promoted, or name the primary in the URL"
+            )));
+        }
+    }
+    if found.on("transaction_read_only") || found.on("tx_read_only") {
+        return Err(StoreError::Retryable(format!(
+            "{place}: the server lets sessions only read (transaction_read_only); nobody can lead until they may write"
+        )));
+    }
+    if found.on("log_bin") && found.fact("binlog_format") == "STATEMENT" {
+        return Err(StoreError::Misconfigured(format!(
+            "{place}: the server has binlog_format = STATEMENT, with which replicas would hold other times than it does; set binlog_format = ROW"
+        )));
+    }
+    Ok(())
+}
+
+/// Checks that the columns can do what is needed, whoever made them.
+fn table(found: &Found, place: &Place) -> Result<Table, StoreError> {
+    let wrong = |what: String| StoreError::Misconfigured(format!("{place}: {what}"));
+    let column = |name: &str, fits: &[&str], needs: &str| -> Result<&Column, StoreError> {
+        let Some(column) = found.columns.get(name) else {
+            return Err(wrong(format!(
+                "the table component_lease has no column {name}; it is not the table that component-lease works with (docs/databases.md says what that looks like)"
+            )));
+        };
+        if !fits.contains(&column.kind.as_str()) || column.scale > 0 {
+            return Err(wrong(format!(
+                "the column component_lease.{name} has the type {}; {needs} is needed",
+                column.kind
+            )));
+        }
+        Ok(column)
+    };
+    let text = &["varchar", "char", "varbinary", "tinytext", "text", "mediumtext", "longtext"];
+    let component = column("component_name", text, "VARCHAR")?;
+    let holder = column("holder_id", text, "VARCHAR")?;
+    column("lease_time", &["bigint", "decimal"], "BIGINT")?;
+    column("renew_time", &["bigint", "decimal"], "BIGINT")?;
+    let version =
+        column("version", &["tinyint", "smallint", "mediumint", "int", "bigint", "decimal"], "BIGINT")?;
+    column(
+        "ttl",
+        &["tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double"],
+        "INT",
+    )?;
+    if !found.keys.iter().any(|key| key.eq_ignore_ascii_case("component_name")) {
+        return Err(wrong("the table component_lease has no primary key on component_name (the whole of it), so two participants could both insert a row: ALTER TABLE component_lease ADD PRIMARY KEY (component_name)".to_owned()));
+    }
+    let unicode = |column: &Column| {
+        column.character_set.as_deref().is_none_or(|set| matches!(set, "utf8mb4" | "binary"))
+    };
+    Ok(Table {
+        component_max: component.length,
+        holder_max: holder.length,
+        component_unicode: unicode(component),
+        holder_unicode: unicode(holder),
+        version_max: version_max(version),
+        companions: found.companions(),
+        statements: if found.is_mariadb() { MARIADB } else { MYSQL },
+    })
+}
+
+fn version_max(column: &Column) -> i64 {
+    let bits = match column.kind.as_str() {
+        "tinyint" => 8,
+        "smallint" => 16,
+        "mediumint" => 24,
+        "int" => 32,
+        _ => return i64::MAX,
+    };
+    (1 << if column.unsigned { bits } else { bits - 1 }) - 1
+}
+
+/// What a server may do that makes it forget, or contradict, what it acknowledged.
+fn unsafe_ways(found: &Found) -> Vec<String> {
+    let mut ways = Vec::new();
+    for (table, engine) in &found.tables {
+        if !engine.eq_ignore_ascii_case("InnoDB") {
+            ways.push(format!("ENGINE = {engine} (of the table {table}): a crash of the server may lose leases that were granted; ALTER TABLE {table} ENGINE = InnoDB"));
+        }
+    }
+    let mut setting = |applies: bool, name: &str, wanted: &str, harm: &str| {
+        let value = found.fact(name);
+        if applies && !value.eq_ignore_ascii_case(wanted) {
+            ways.push(format!(
+                "{name} = {value}: {harm}; SET GLOBAL {name} = {wanted}, and in the server's configuration"
+            ));
+        }
+    };
+    let loses = "a crash of the server's machine loses leases that were granted";
+    setting(true, "innodb_flush_log_at_trx_commit", "1", loses);
+    setting(found.on("log_bin"), "sync_binlog", "1", loses);
+    let group = !found.fact("group_replication_group_name").is_empty();
+    let two = "two members may grant the same lease";
+    setting(group, "group_replication_single_primary_mode", "ON", two);
+    let stale = "a new primary may answer before it has applied what the old one granted";
+    if found.fact("group_replication_consistency").eq_ignore_ascii_case("EVENTUAL") {
+        setting(group, "group_replication_consistency", "BEFORE_ON_PRIMARY_FAILOVER", stale);
+    }
+    ways
+}
+
+fn weaknesses(found: &Found, table: &Table, place: &Place) -> Vec<String> {
+    let bypasses: Vec<_> = found.facts.keys().filter_map(|fact| fact.strip_prefix("privilege ")).collect();
+    [
+        (
+            table.companions == Companions::None,
+            "the table component_lease_intent is missing, so a ttl set in a ComponentLease resource has no effect; run `component-lease migrate`".to_owned(),
+        ),
+        (
+            table.companions != Companions::All,
+            "the tables component_lease_history and component_lease_store are missing, so a failover, a restored backup or a deleted row can make two leaders for a while and repeat versions; run `component-lease migrate`".to_owned(),
+        ),
+        (
+            table.is_narrow(),
+            "the column version is narrower than BIGINT and will be full one day: ALTER TABLE component_lease MODIFY version BIGINT NOT NULL".to_owned(),
+        ),
+        (
+            found.on("sysdate_is_now"),
+            "the server runs with --sysdate-is-now: times in the table are from before a wait for a lock, and programs that judge by them see leases older than they are".to_owned(),
+        ),
+        (
+            found.on("wsrep_on"),
+            "the server is a node of a Galera cluster: let everybody reach the same one; each other one that answers begins an epoch, and nobody takes a lease for a while".to_owned(),
+        ),
+        (
+            !bypasses.is_empty(),
+            format!(
+                "the user {} has {}, so a primary that was made read-only on purpose would still take its writes; use a user without",
+                place.user,
+                bypasses.join(" and ")
+            ),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(weak, says)| weak.then_some(says))
+    .collect()
+}
+
+impl Table {
+    pub(super) fn fits_component(&self, component: &ComponentName, place: &Place) -> Result<(), StoreError> {
+        fits("component_name", component.as_str(), self.component_max, self.component_unicode, place)
+    }
+
+    pub(super) fn fits_term(&self, term: &TermKey, place: &Place) -> Result<(), StoreError> {
+        self.fits_component(&term.component, place)?;
+        fits("holder_id", term.holder.as_str(), self.holder_max, self.holder_unicode, place)?;
+        if term.version > self.version_max {
+            return Err(StoreError::Misconfigured(format!(
+                "{place}: the next version {} does not fit the column component_lease.version, which ends at {}: ALTER TABLE component_lease MODIFY version BIGINT NOT NULL",
+                term.version, self.version_max
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether there is no room for dates in a version.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.version_max < i64::MAX
+    }
+
+    /// How far apart the versions of two epochs are.
+    pub(super) fn step(&self) -> i64 {
+        if self.is_narrow() { NARROW_STEP } else { STEP }
+    }
+
+    pub(super) fn has_life(&self, place: &Place) -> Result<(), StoreError> {
+        if self.companions == Companions::All {
+            return Ok(());
+        }
+        Err(StoreError::Misconfigured(format!(
+            "{place}: the tables component_lease_history and component_lease_store are missing; run `component-lease migrate`"
+        )))
+    }
+
+    pub(super) fn has_intent(&self, place: &Place) -> Result<(), StoreError> {
+        if self.companions != Companions::None {
+            return Ok(());
+        }
+        Err(StoreError::Misconfigured(format!(
+            "{place}: the table component_lease_intent is missing; run `component-lease migrate`"
+        )))
+    }
+}
+
+/// Nothing is ever cut or replaced: two names cut to the same length would be one.
+fn fits(
+    column: &str,
+    value: &str,
+    max: Option<usize>,
+    unicode: bool,
+    place: &Place,
+) -> Result<(), StoreError> {
+    let wrong = |what: String| Err(StoreError::Misconfigured(format!("{place}: {value:?} {what}")));
+    let length = value.chars().count();
+    match max {
+        Some(max) if length > max => wrong(format!(
+            "has {length} characters, but the column component_lease.{column} holds {max}; choose a shorter name or widen the column"
+        )),
+        _ if !unicode && !value.is_ascii() => wrong(format!(
+            "has characters that the column component_lease.{column} may not hold; choose a name of ASCII characters, or convert the column to utf8mb4"
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,202 @@
+//! Who gets into MySQL and MariaDB, and who may do what there.
+
+use std::sync::Arc;
+
+use component_lease::store::{self, Outcome, Source, Store, StoreError};
+use component_lease_testkit::mysql::{Database, Kind, Server};
+
+use crate::store_mysql::{on_each_kind, open, server};
+use crate::stores::{component, held, migrated_mysql, misconfigured, retryable, says};
+
+/// A user without any privilege, dropped by hand at the end (a failed test leaves it to its server's end).
+struct User<'a> {
+    server: &'a Server,
+    database: &'a Database,
+    name: String,
+}
+
+impl<'a> User<'a> {
+    async fn create(server: &'a Server, database: &'a Database, name: &str) -> Self {
+        let name = format!("{name}_{}", database.name.trim_start_matches("test_"));
+        server.sql(&format!("CREATE USER '{name}'@'%' IDENTIFIED BY 'pass-word'")).await.unwrap();
+        Self { server, database, name }
+    }
+
+    fn url(&self) -> String {
+        self.server.url_as(&self.name, "pass-word", &self.database.name)
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        store::open(Source::url(self.url()), "user").unwrap()
+    }
+
+    /// The grants as `migrate` prints them, for this user in place of the one of the example.
+    async fn grant(&self, example: &str) {
+        let report = store::migrate(&Source::url(&self.database.url)).await.unwrap();
+        let grants: Vec<_> = report.grants.unwrap().lines().filter(|line| line.contains(example)).collect();
+        assert!(grants.len() >= 3, "{grants:?}");
+        for line in grants {
+            self.database.sql(&line.replace(example, &format!("'{}'@'%'", self.name))).await.unwrap();
+        }
+    }
+
+    async fn drop(self) {
+        self.server.sql(&format!("DROP USER '{}'@'%'", self.name)).await.unwrap();
+    }
+}
+
+async fn a_participant_needs_exactly_the_grants_that_migrate_prints(kind: Kind) {
+    let server = server(kind).await;
+    let database = migrated_mysql(server).await;
+    let user = User::create(server, &database, "participant").await;
+    let store = user.store();
+    says(&misconfigured(store.look(&component("c")).await), &["Access denied", &user.name, &database.name]);
+    user.grant("my_participant").await;
+    let a = held(&*store, "c", "a").await;
+    assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
+    assert_eq!(store.release(&a).await.unwrap(), Outcome::Applied);
+    store.look(&a.component).await.unwrap();
+    let why = misconfigured(store.set_intent(&a.component, store::StandingIntent { ttl: 5 }).await);
+    says(&why, &["denied", "component_lease_intent", "GRANT SELECT, INSERT, UPDATE ON"]);
+    drop(store);
+    user.drop().await;
+}
+
+async fn the_controller_needs_exactly_the_grants_that_migrate_prints(kind: Kind) {
+    let server = server(kind).await;
+    let database = migrated_mysql(server).await;
+    let a = held(&*open(&database), "c", "a").await;
+    let user = User::create(server, &database, "controller").await;
+    user.grant("my_controller").await;
+    let store = user.store();
+    assert_eq!(store.look_all().await.unwrap().rows.len(), 1);
+    store.set_intent(&a.component, store::StandingIntent { ttl: 5 }).await.unwrap();
+    store.clear_intent(&a.component).await.unwrap();
+    // It never writes a lease.
+    says(&misconfigured(store.renew(&a).await), &["denied"]);
+    drop(store);
+    user.drop().await;
+}
+
+async fn whoever_may_not_create_tables_is_told_so(kind: Kind) {
+    let server = server(kind).await;
+    let database = server.fresh_database().await.unwrap();
+    let user = User::create(server, &database, "poor").await;
+    database.sql(&format!("GRANT SELECT ON * TO '{}'@'%'", user.name)).await.unwrap();
+    let answer = store::migrate(&Source::url(user.url())).await;
+    says(&misconfigured(answer), &["may not create tables", &user.name, "GRANT CREATE"]);
+    says(
+        &misconfigured(user.store().look(&component("c")).await),
+        &["no table component_lease", &user.name, "component-lease migrate"],
+    );
+    user.drop().await;
+}
+
+async fn a_wrong_password_is_refused_with_user_and_host_and_never_printed(kind: Kind) {
+    let server = server(kind).await;
+    let url = server.url_as("admin", "hunter2-is-wrong", "mysql");
+    let store = store::open(Source::url(url), "test").unwrap();
+    let why = misconfigured(store.look(&component("c")).await);
+    says(&why, &["user admin", &format!("127.0.0.1:{}", server.port()), "check the user, the password"]);
+    for text in [why, format!("{store:?}"), store.describe()] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+async fn a_missing_database_and_a_server_that_is_not_there_are_told_apart(kind: Kind) {
+    let store = store::open(Source::url(server(kind).await.url("no_such_database")), "test").unwrap();
+    says(&misconfigured(store.look(&component("c")).await), &["Unknown database", "no_such_database"]);
+    // Nobody listens on port 1 of this machine.
+    let store = store::open(Source::url("mysql://u:hunter2@127.0.0.1:1/app"), "test").unwrap();
+    let why = retryable(store.look(&component("c")).await);
+    says(&why, &["127.0.0.1:1", "refused"]);
+    assert!(!why.contains("hunter2"), "{why}");
+}
+
+/// With a certificate, with each method of authentication, and through the socket.
+async fn passwords_go_over_tls_or_a_socket(kind: Kind) {
+    let server = Server::builder(kind).tls().start().await.unwrap();
+    let database = server.fresh_database().await.unwrap();
+    store::migrate(&Source::url(&database.url)).await.unwrap();
+    let authority = server.authority().unwrap().display().to_string();
+    let look = async |url: &str, parameters: &str| -> Result<(), StoreError> {
+        let source = Source::url(format!("{url}?{parameters}"));
+        store::open(source, "tls")?.look(&component("c")).await.map(drop)
+    };
+    let trusted = format!("ssl-ca={authority}");
+    look(&database.url, &format!("ssl-mode=VERIFY_IDENTITY&{trusted}")).await.unwrap();
+    look(&database.url, &format!("ssl-mode=VERIFY_CA&{trusted}")).await.unwrap();
+    look(&database.url, "ssl-mode=REQUIRED").await.unwrap();
+    says(&misconfigured(look(&database.url, "ssl-mode=VERIFY_IDENTITY").await), &["TLS", "ssl-ca="]);
+    says(
+        &misconfigured(look(&database.url, "ssl-mode=VERIFY_IDENTITY&ssl-ca=/no/such/ca.crt").await),
+        &["/no/such/ca.crt", "cannot read"],
+    );
+    // MariaDB 10.11 calls this a wrong password.
+    let why = misconfigured(look(&database.url, "ssl-mode=DISABLED").await);
+    assert!(
+        why.contains("use ssl-mode=VERIFY_IDENTITY") || why.contains("whether the server wants TLS"),
+        "{why}"
+    );
+    // Whoever is new to the server has to show the password itself to MySQL's caching_sha2_password.
+    let socket = format!("socket={}", server.socket().display());
+    for (number, parameters) in [&trusted, &socket, &trusted].into_iter().enumerate() {
+        let user = User::create(&server, &database, &format!("new{number}")).await;
+        user.grant("my_participant").await;
+        for _ in 0..2 {
+            look(&user.url(), parameters).await.unwrap();
+        }
+    }
+}
+
+async fn a_server_without_tls_is_refused_where_tls_is_wanted(kind: Kind) {
+    let server = Server::builder(kind).option(no_tls(kind)).start().await.unwrap();
+    let database = server.fresh_database().await.unwrap();
+    let look = async |url: String| store::open(Source::url(url), "tls").unwrap().look(&component("c")).await;
+    let url = &database.url;
+    says(&misconfigured(look(format!("{url}?ssl-mode=REQUIRED")).await), &["does not support TLS"]);
+    let user = User::create(&server, &database, "fresh").await;
+    database.sql(&format!("GRANT SELECT ON * TO '{}'@'%'", user.name)).await.unwrap();
+    let why = misconfigured(look(user.url()).await);
+    if kind.is_mariadb() {
+        says(&why, &["no table component_lease"]);
+    } else {
+        // A password in clear over TCP: not even on this machine.
+        says(&why, &["only given over TLS", "certificate"]);
+    }
+}
+
+fn no_tls(kind: Kind) -> &'static str {
+    if kind.is_mariadb() { "skip-ssl" } else { "tls-version=" }
+}
+
+async fn an_authentication_that_we_do_not_speak_is_named(kind: Kind) {
+    let server = server(kind).await;
+    let database = migrated_mysql(server).await;
+    let name = format!("strange_{}", database.name.trim_start_matches("test_"));
+    let (plugin, how, says_which) = match kind {
+        // Its package is not the server's there.
+        Kind::MariaDb10_11 => ("SELECT 1", "VIA unix_socket", ""),
+        Kind::MariaDb11_8 => {
+            ("INSTALL SONAME 'auth_ed25519'", "VIA ed25519 USING PASSWORD('pass-word')", "client_ed25519")
+        }
+        Kind::MySql9 => ("INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'", "WITH auth_socket", ""),
+    };
+    server.sql(plugin).await.unwrap();
+    server.sql(&format!("CREATE USER '{name}'@'%' IDENTIFIED {how}")).await.unwrap();
+    let url = server.url_as(&name, "pass-word", &database.name);
+    let why = misconfigured(store::open(Source::url(url), "test").unwrap().look(&component("c")).await);
+    says(&why, &[&name, says_which]);
+    server.sql(&format!("DROP USER '{name}'@'%'")).await.unwrap();
+}
+
+on_each_kind!(
+    a_participant_needs_exactly_the_grants_that_migrate_prints,
+    the_controller_needs_exactly_the_grants_that_migrate_prints,
+    whoever_may_not_create_tables_is_told_so,
+    a_wrong_password_is_refused_with_user_and_host_and_never_printed,
+    a_missing_database_and_a_server_that_is_not_there_are_told_apart,
+    passwords_go_over_tls_or_a_socket,
+    a_server_without_tls_is_refused_where_tls_is_wanted,
+    an_authentication_that_we_do_not_speak_is_named,
+);

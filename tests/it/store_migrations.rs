@@ -93,10 +93,13 @@ async fn a_migration_that_stopped_half_way_goes_on_in_mysql() {
         let database = migrated_mysql(mysql::shared(kind).await.unwrap()).await;
         let source = Source::url(&database.url);
         for (undone, applied) in [
-            ("DELETE FROM component_lease_schema WHERE version > 0", &["0001_lease", "0002_intent"][..]),
+            (
+                "DELETE FROM component_lease_schema WHERE version > 0",
+                &["0001_lease", "0002_intent", "0003_life"][..],
+            ),
             (
                 "DELETE FROM component_lease_schema WHERE version > 1; DROP TABLE component_lease_intent",
-                &["0002_intent"],
+                &["0002_intent", "0003_life"],
             ),
         ] {
             database.sql(undone).await.unwrap();

@@ -86,7 +86,7 @@ async fn a_server_that_becomes_read_only_makes_nobody_leader_until_it_may_write(
     for store in [&store, &fresh] {
         for _ in 0..2 {
             says(&retryable(store.look(&a.component).await), &["read-only (read_only)", "replica"]);
-            retryable(taking(&*store, &take(&term("c", "b", 2), seen.as_ref())).await);
+            retryable(taking(&**store, &take(&term("c", "b", 2), seen.as_ref())).await);
         }
     }
     server.sql("SET GLOBAL read_only = 0").await.unwrap();

@@ -59,7 +59,7 @@ async fn names_that_a_foreign_collation_takes_for_one_are_told_apart(kind: Kind)
     for other in ["Discovery", "DISCOVERY"] {
         let pieces = &[other, "\"discovery\"", "collation", "utf8mb4_bin"];
         says(&misconfigured(store.look(&component(other)).await), pieces);
-        assert_eq!(taking(&*store, &take(&term(other, "x", 1), None)).await.unwrap(), Outcome::Lost);
+        assert_eq!(store.take(&take(&term(other, "x", 1), None)).await.unwrap(), Outcome::Lost);
     }
     // Nor is a holder taken for another one.
     for other in ["POD-A", "pod-á"] {

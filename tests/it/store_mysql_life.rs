@@ -45,7 +45,8 @@ async fn a_row_that_went_and_came_back_lets_no_lower_version_follow_a_higher_one
     assert_eq!(row(&*store, "c").await, seen);
     let high = Take { term: term("c", "b", 2), ..low };
     assert_eq!(store.take(&high).await.unwrap(), Outcome::Applied);
-    let history = database.sql("SELECT version, holder_id FROM component_lease_history ORDER BY version").await;
+    let history =
+        database.sql("SELECT version, holder_id FROM component_lease_history ORDER BY version").await;
     assert_eq!(history.unwrap(), "1\ta\n2\tb");
 }
 
@@ -63,7 +64,10 @@ async fn a_take_decides_on_what_is_there_after_its_waits(kind: Kind) {
     ] {
         let mut theirs = other(&database).await;
         theirs.execute(sqlx::raw_sql("BEGIN; SELECT * FROM component_lease FOR UPDATE; SELECT * FROM component_lease_store FOR UPDATE")).await.unwrap();
-        let (store, take) = (store.clone(), Take { generation: generation.clone(), ..take(&term("c", "b", 2), seen.as_ref()) });
+        let (store, take) = (
+            store.clone(),
+            Take { generation: generation.clone(), ..take(&term("c", "b", 2), seen.as_ref()) },
+        );
         let taking = tokio::spawn(async move { store.take(&take).await });
         let waiting = format!(
             "SELECT COUNT(*) FROM information_schema.INNODB_TRX AS t
@@ -71,14 +75,23 @@ async fn a_take_decides_on_what_is_there_after_its_waits(kind: Kind) {
              WHERE t.trx_state = 'LOCK WAIT' AND p.DB = '{}'",
             database.name
         );
-        wait::until_true(SOON, "the take to wait", async || database.sql(&waiting).await.unwrap() != "0").await.unwrap();
+        wait::until_true(SOON, "the take to wait", async || database.sql(&waiting).await.unwrap() != "0")
+            .await
+            .unwrap();
         theirs.execute(sqlx::raw_sql(change)).await.unwrap();
         theirs.execute("COMMIT").await.unwrap();
         let outcome = timeout(SOON, taking).await.unwrap().unwrap();
         assert_eq!(outcome.unwrap(), Outcome::Lost, "{change}");
-        assert_eq!(database.sql("SELECT COUNT(*) FROM component_lease WHERE holder_id = 'b'").await.unwrap(), "0");
-        assert_eq!(database.sql("SELECT COUNT(*) FROM component_lease_history WHERE version = 2").await.unwrap(), "0");
-        let undo = "UPDATE component_lease SET version = 1; DELETE FROM component_lease_history WHERE version = 7";
+        assert_eq!(
+            database.sql("SELECT COUNT(*) FROM component_lease WHERE holder_id = 'b'").await.unwrap(),
+            "0"
+        );
+        assert_eq!(
+            database.sql("SELECT COUNT(*) FROM component_lease_history WHERE version = 2").await.unwrap(),
+            "0"
+        );
+        let undo =
+            "UPDATE component_lease SET version = 1; DELETE FROM component_lease_history WHERE version = 7";
         database.sql(undo).await.unwrap();
     }
 }
@@ -102,7 +115,11 @@ async fn each_start_of_a_server_is_a_life_of_its_own(kind: Kind) {
             Some(how) => {
                 // The identity has whole seconds.
                 let uptime = "SHOW GLOBAL STATUS LIKE 'Uptime'";
-                wait::until_true(SOON, "a second", async || server.sql(uptime).await.unwrap() >= "Uptime\t1".to_owned()).await.unwrap();
+                wait::until_true(SOON, "a second", async || {
+                    server.sql(uptime).await.unwrap() >= "Uptime\t1".to_owned()
+                })
+                .await
+                .unwrap();
                 server.stop(how).await.unwrap();
                 server.start_again().await.unwrap();
                 assert!(life(&*store).await.is_strange());
@@ -125,13 +142,21 @@ async fn each_start_of_a_server_is_a_life_of_its_own(kind: Kind) {
 async fn a_server_that_may_forget_is_refused_with_the_setting_named_unless_it_is_wanted_so(kind: Kind) {
     let server = Server::builder(kind).option("log-bin=binlog").option("server-id=7").start().await.unwrap();
     for (unsafe_way, back, names) in [
-        ("ALTER TABLE component_lease_history ENGINE = MyISAM", "SELECT 1", &["component_lease_history", "MyISAM"][..]),
+        (
+            "ALTER TABLE component_lease_store ENGINE = MyISAM",
+            "SELECT 1",
+            &["component_lease_store", "MyISAM"][..],
+        ),
         (
             "SET GLOBAL innodb_flush_log_at_trx_commit = 2",
             "SET GLOBAL innodb_flush_log_at_trx_commit = 1",
             &["innodb_flush_log_at_trx_commit = 2", "SET GLOBAL innodb_flush_log_at_trx_commit = 1"],
         ),
-        ("SET GLOBAL sync_binlog = 0", "SET GLOBAL sync_binlog = 1", &["sync_binlog = 0", "SET GLOBAL sync_binlog = 1"]),
+        (
+            "SET GLOBAL sync_binlog = 0",
+            "SET GLOBAL sync_binlog = 1",
+            &["sync_binlog = 0", "SET GLOBAL sync_binlog = 1"],
+        ),
     ] {
         let database = migrated_mysql(&server).await;
         database.sql(unsafe_way).await.unwrap();

@@ -67,6 +67,8 @@ pub struct Config {
     /// The namespaces to watch; empty is all.
     pub namespaces: Vec<String>,
     pub poll_interval: Duration,
+    /// Seconds; the longest ttl that any lease of the database may have.
+    pub max_ttl: u32,
     /// Prefixes, beside our own, that `labelKey` may begin with.
     pub allowed_label_prefixes: Vec<String>,
     /// `None` when there is only this replica.
@@ -130,7 +132,8 @@ impl Controller {
         store: Arc<dyn Store>,
         registry: &mut Registry,
     ) -> Result<Self, Ended> {
-        let Config { namespaces, poll_interval, allowed_label_prefixes, election, identity, origin } = config;
+        let Config { namespaces, poll_interval, max_ttl, allowed_label_prefixes, election, identity, origin } =
+            config;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let election = match election {
             None => None,
@@ -162,7 +165,7 @@ impl Controller {
         let context = Context {
             recorder: Recorder::new(client.clone(), reporter),
             client,
-            rows: Arc::new(Rows::new(store, Arc::clone(&clock))),
+            rows: Arc::new(Rows::new(store, Arc::clone(&clock), max_ttl)),
             scopes,
             metrics,
             retry: Retry::default(),

@@ -189,7 +189,7 @@ async fn reconcile_valid(
                 let status = report(&observed, &plan, &outcome);
                 write(lease, before.as_ref(), &desired.component, &status, context).await?;
                 let events: Vec<Event> =
-                    plan.events.iter().cloned().chain(regression(before.as_ref(), &status)).collect();
+                    plan.events.iter().cloned().chain(news(before.as_ref(), &status)).collect();
                 // At once: until all is done, nothing else is done about this resource.
                 let ((), intended, raised, floor) = futures::join!(
                     record(&context.recorder, lease, &events),
@@ -216,13 +216,21 @@ async fn reconcile_valid(
     Err(Error::Contended)
 }
 
-/// Said once, when it is first seen.
-fn regression(before: Option<&ComponentLeaseStatus>, status: &Status) -> Option<Event> {
-    let kind = ConditionType::VersionRegressed;
-    let said = before.is_some_and(|before| before.conditions.iter().any(|c| c.type_ == kind.as_str()));
-    let condition = status.conditions.iter().find(|c| c.kind == kind).filter(|_| !said)?;
-    let note = condition.message.clone();
-    Some(Event { reason: EventReason::VersionRegressed, warning: true, note })
+/// Conditions that are only shown while something is wrong are said once, when they first are.
+fn news(before: Option<&ComponentLeaseStatus>, status: &Status) -> Vec<Event> {
+    let kinds = [
+        (ConditionType::VersionRegressed, EventReason::VersionRegressed),
+        (ConditionType::TtlLimited, EventReason::TtlLimited),
+    ];
+    let said = |kind: ConditionType| {
+        before.is_some_and(|before| before.conditions.iter().any(|c| c.type_ == kind.as_str()))
+    };
+    let new = kinds.into_iter().filter(|(kind, _)| !said(*kind));
+    new.filter_map(|(kind, reason)| {
+        let condition = status.conditions.iter().find(|condition| condition.kind == kind)?;
+        Some(Event { reason, warning: true, note: condition.message.clone() })
+    })
+    .collect()
 }
 
 fn observe(
@@ -249,6 +257,7 @@ fn observe(
         store,
         row,
         row_confirmed: false,
+        longest_ttl: context.rows.longest_ttl(),
         service: scope.service_of(desired),
         pods,
         now,

@@ -76,6 +76,7 @@ fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
         store: StoreSight::Answers,
         row: RowSight::Seen { row: Some(row), since: S(95) },
         row_confirmed: false,
+        longest_ttl: Some(30),
         pods: Ok(pods),
         service: ServiceSight::NotAsked,
         now: S(100),

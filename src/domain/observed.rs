@@ -132,6 +132,8 @@ pub struct Observed {
     /// The row was looked at again after *these very* pods were seen, of which one carries a later
     /// version. Good for one decision: pods that are seen later may know of a version later still.
     pub row_confirmed: bool,
+    /// Seconds; no lease of the database may have a longer ttl. `None` where nothing says so.
+    pub longest_ttl: Option<u32>,
     pub pods: Pods,
     pub service: ServiceSight,
     pub now: Moment,

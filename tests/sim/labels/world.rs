@@ -337,6 +337,7 @@ impl World {
             store: StoreSight::Answers,
             row: RowSight::Seen { row, since },
             row_confirmed: confirmed || self.breaks(Broken::NoLookAgain),
+            longest_ttl: None,
             pods: Ok(pods),
             service: ServiceSight::NotAsked,
             now,

@@ -186,6 +186,10 @@ pub struct Election {
     draining: bool,
     unhealthy: bool,
     stays_away: Option<StaysAway>,
+    /// A take was asked for and has not been answered.
+    taking: bool,
+    /// Asked to step down meanwhile: a term that is won is given back.
+    declined: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -214,6 +218,8 @@ impl Election {
             draining: false,
             unhealthy: false,
             stays_away: None,
+            taking: false,
+            declined: false,
         }
     }
 
@@ -299,7 +305,10 @@ impl Election {
                 // A look decides once, and only at once: whoever waited looks again.
                 self.phase = Phase::Following { next_look, fresh: false };
                 match self.decide(now) {
-                    Some(action) if fresh => action,
+                    Some(action) if fresh => {
+                        self.taking = matches!(action, Action::Take(_));
+                        action
+                    }
                     _ if now >= next_look => Action::Look,
                     _ => Action::Wait(next_look),
                 }
@@ -445,6 +454,8 @@ impl Election {
 
     /// A take that began at `t0` was answered at `at`. `won` is `None` when the answer never came.
     pub fn took(&mut self, t0: Moment, at: Moment, take: &Take, won: Option<bool>) {
+        self.taking = false;
+        let declined = std::mem::take(&mut self.declined);
         self.highest_version = match won {
             // It may have been applied: that version must never be asked for again.
             Some(true) | None => self.highest_version.max(take.term.version),
@@ -459,6 +470,9 @@ impl Election {
                 t0,
                 next_attempt: t0 + timing.renew_interval(),
             });
+            if declined {
+                self.stop(StopReason::SteppedDown);
+            }
             if self.unhealthy {
                 self.stop(StopReason::Unhealthy);
             }
@@ -516,8 +530,10 @@ impl Election {
         }
     }
 
-    /// Stop leading and stay away for the cooldown, or until somebody else has led.
+    /// Stop leading and stay away for the cooldown, or until somebody else has led. A term that is
+    /// being taken counts as led.
     pub fn step_down(&mut self) {
+        self.declined = self.taking;
         self.stop(StopReason::SteppedDown);
     }
 

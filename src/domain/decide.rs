@@ -174,7 +174,7 @@ pub fn decide(o: &Observed) -> Decision {
 
     let leader = match &lead {
         Lead::Held(row, _) | Lead::LastKnown(row) if o.pods.is_ok() => {
-            Some(pod_of(row, pods, &o.desired.selector).cloned())
+            Some(pod_of(row, pods, &o.desired.selector, o.desired.holder_pattern.as_ref()).cloned())
         }
         _ => None,
     };

@@ -68,6 +68,7 @@ fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
             ttl: 10,
             selector: Selector::new(vec![Requirement::In("app".into(), vec!["web".into()])]).unwrap(),
             labels: scheme(KEY, "leader"),
+            holder_pattern: None,
             on_store_unreachable: OnStoreUnreachable::Keep,
             service: None,
         },

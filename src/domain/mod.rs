@@ -27,6 +27,7 @@ pub mod conditions;
 pub mod decide;
 pub mod election;
 pub mod holder;
+pub mod holder_pattern;
 pub mod life;
 pub mod model;
 pub mod name;
@@ -37,6 +38,7 @@ pub mod report;
 pub mod timing;
 
 pub use election::{Action, Election, Ineligible, Standing, StopReason};
+pub use holder_pattern::HolderPattern;
 pub use life::{Generation, Life, NewEpoch, Record};
 pub use model::{Expected, Take, TermKey};
 pub use name::{ComponentName, HolderId, NameError};

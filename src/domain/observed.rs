@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::conditions::{Condition, Phase};
+use super::holder_pattern::HolderPattern;
 use super::name::ComponentName;
 use super::pod::{Pod, Selector};
 use super::record::LeaseRow;
@@ -20,6 +21,8 @@ pub struct Desired {
     /// Seconds.
     pub ttl: u32,
     pub selector: Selector,
+    /// For holders that are not of our own format; `None` for what such programs commonly write.
+    pub holder_pattern: Option<HolderPattern>,
     pub labels: LabelScheme,
     pub on_store_unreachable: OnStoreUnreachable,
     pub service: Option<DesiredService>,

@@ -497,7 +497,7 @@ impl World {
         let held = self.row().filter(|row| !row.is_free());
         let leader = held.and_then(|row| {
             let pods: Vec<Pod> = self.api.pods().iter().map(|stored| stored.pod.clone()).collect();
-            component_lease::domain::holder::pod_of(row, &pods, &desired(self.policy).selector)
+            component_lease::domain::holder::pod_of(row, &pods, &desired(self.policy).selector, None)
                 .ok()
                 .map(|pod| pod.uid.clone())
         });
@@ -552,6 +552,7 @@ fn desired(policy: OnStoreUnreachable) -> Desired {
         ttl: 10,
         selector: Selector::new(vec![Requirement::In("app".into(), vec!["web".into()])]).expect("not empty"),
         labels: LabelScheme { key: KEY.into(), leader: "leader".into(), standby: "standby".into() },
+        holder_pattern: None,
         on_store_unreachable: policy,
         service: None,
     }

@@ -10,6 +10,7 @@ mod agent_support;
 mod cli_basics;
 mod cli_install;
 mod failover;
+mod foreign_program;
 mod store_contract;
 mod store_life;
 mod store_migrations;

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "a test target has no outside")]
 
 mod following;
+mod foreign;
 mod limits;
 mod recorded;
 mod resilience;

@@ -23,6 +23,8 @@
 pub mod conditions;
 pub mod decide;
 pub mod election;
+#[cfg(test)]
+mod fixtures;
 pub mod holder;
 pub mod model;
 pub mod name;

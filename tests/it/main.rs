@@ -1,6 +1,6 @@
 //! Tests on real servers, in one binary.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod agent_beside;
 mod agent_health;

@@ -143,6 +143,8 @@ fn with_the_database_down_and_labels_kept_it_is_unknown_and_not_untrue_whether_a
     assert_eq!(short(&kept, ConditionType::LeaderElected), (Truth::Unknown, Reason::StoreUnreachable));
     assert_eq!(short(&kept, ConditionType::Routed), (Truth::True, Reason::LabelApplied));
     assert_eq!(short(&kept, ConditionType::Ready), (Truth::Unknown, Reason::StoreUnreachable));
+    let (_, _, message) = of(&kept, ConditionType::Ready);
+    assert!(message.contains("held version 7 when the database last answered"), "{message}");
 
     o.desired.on_store_unreachable = OnStoreUnreachable::Remove;
     let removed = said(&o);

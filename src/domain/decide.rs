@@ -416,3 +416,11 @@ pub fn holder_pod(o: &Observed, plan: &Plan) -> Option<HolderPod> {
 #[cfg(test)]
 #[path = "decide_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "decide_keys_tests.rs"]
+mod keys_tests;
+
+#[cfg(test)]
+#[path = "decide_blind_tests.rs"]
+mod blind_tests;

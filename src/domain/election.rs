@@ -186,10 +186,16 @@ pub struct Election {
     draining: bool,
     unhealthy: bool,
     stays_away: Option<StaysAway>,
-    /// A take was asked for and has not been answered.
-    taking: bool,
+    taking: Taking,
+}
+
+/// Whether a take was asked for and has not been answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taking {
+    No,
+    Yes,
     /// Asked to step down meanwhile: a term that is won is given back.
-    declined: bool,
+    Declined,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -218,8 +224,7 @@ impl Election {
             draining: false,
             unhealthy: false,
             stays_away: None,
-            taking: false,
-            declined: false,
+            taking: Taking::No,
         }
     }
 
@@ -306,7 +311,9 @@ impl Election {
                 self.phase = Phase::Following { next_look, fresh: false };
                 match self.decide(now) {
                     Some(action) if fresh => {
-                        self.taking = matches!(action, Action::Take(_));
+                        if let Action::Take(_) = action {
+                            self.taking = Taking::Yes;
+                        }
                         action
                     }
                     _ if now >= next_look => Action::Look,
@@ -454,8 +461,8 @@ impl Election {
 
     /// A take that began at `t0` was answered at `at`. `won` is `None` when the answer never came.
     pub fn took(&mut self, t0: Moment, at: Moment, take: &Take, won: Option<bool>) {
-        self.taking = false;
-        let declined = std::mem::take(&mut self.declined);
+        let declined = self.taking == Taking::Declined;
+        self.taking = Taking::No;
         self.highest_version = match won {
             // It may have been applied: that version must never be asked for again.
             Some(true) | None => self.highest_version.max(take.term.version),
@@ -533,7 +540,9 @@ impl Election {
     /// Stop leading and stay away for the cooldown, or until somebody else has led. A term that is
     /// being taken counts as led.
     pub fn step_down(&mut self) {
-        self.declined = self.taking;
+        if self.taking == Taking::Yes {
+            self.taking = Taking::Declined;
+        }
         self.stop(StopReason::SteppedDown);
     }
 

@@ -11,8 +11,8 @@ fn election() -> Election {
     Election::new(ComponentName::new("c").unwrap(), HolderId::new("me").unwrap(), timing, S(10))
 }
 
-fn row(holder: &str, version: i64, renew_time: i64) -> Option<LeaseRow> {
-    Some(LeaseRow { holder: holder.into(), lease_time: 0, renew_time, version, ttl: 10 })
+fn row(holder: &str, version: i64, renew_time: i64) -> LeaseRow {
+    LeaseRow { holder: holder.into(), lease_time: 0, renew_time, version, ttl: 10 }
 }
 
 fn life(server: &str, recorded: &str, epoch: i64, settled: bool) -> Life {
@@ -20,8 +20,8 @@ fn life(server: &str, recorded: &str, epoch: i64, settled: bool) -> Life {
     Life::Recorded { identity: server.into(), step: STEP, record }
 }
 
-fn look(e: &mut Election, at: Moment, row: Option<LeaseRow>, past: Past, life: Life) {
-    e.looked(at, Looked { row, past, life, ..Looked::default() }, 0.0);
+fn look(e: &mut Election, at: Moment, row: impl Into<Option<LeaseRow>>, past: Past, life: Life) {
+    e.looked(at, Looked { row: row.into(), past, life, ..Looked::default() }, 0.0);
 }
 
 fn takes(e: &mut Election, at: Moment) -> Option<Take> {

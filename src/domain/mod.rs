@@ -26,6 +26,8 @@
 pub mod conditions;
 pub mod decide;
 pub mod election;
+#[cfg(test)]
+mod fixtures;
 pub mod holder;
 pub mod holder_pattern;
 pub mod life;

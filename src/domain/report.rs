@@ -297,3 +297,7 @@ fn ready(o: &Observed, others: &[Condition]) -> Condition {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -125,7 +125,9 @@ impl fmt::Debug for Source {
             UrlFrom::Literal(_) => out.field("url", &"(given)"),
             UrlFrom::File(path) => out.field("url_file", path),
         };
-        out.field("password_file", &self.password_file).finish()
+        out.field("password_file", &self.password_file)
+            .field("allow_unsafe_backend", &self.unsafe_backend)
+            .finish()
     }
 }
 

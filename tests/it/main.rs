@@ -1,12 +1,13 @@
 //! Tests on real servers, in one binary.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod agent_beside;
 mod agent_health;
 mod agent_run;
 mod agent_run_signals;
 mod agent_support;
+mod bad_input;
 mod cli_basics;
 mod cli_install;
 mod failover;

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
 use kube::Client;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use kube::runtime::{applier, controller};
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, mpsc};
@@ -47,6 +47,7 @@ use metrics::Metrics;
 use observe::{Feeds, LeaseRef, Scope, Seen};
 use reconcile::{Context, on_error, reconcile};
 use retry::Retry;
+use report::Announcer;
 use rows::{Changed, Rows};
 use trigger::Trigger;
 
@@ -160,7 +161,7 @@ impl Controller {
         let reporter =
             Reporter { controller: "component-lease-controller".to_owned(), instance: Some(identity) };
         let context = Context {
-            recorder: Recorder::new(client.clone(), reporter),
+            announcer: Announcer::new(client.clone(), reporter),
             client,
             rows: Arc::new(Rows::new(store, Arc::clone(&clock))),
             scopes,

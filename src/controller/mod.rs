@@ -24,6 +24,7 @@ mod rows;
 mod sweep;
 mod trigger;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -46,8 +47,8 @@ use election::LeaseStore;
 use metrics::Metrics;
 use observe::{Feeds, LeaseRef, Scope, Seen};
 use reconcile::{Context, on_error, reconcile};
-use retry::Retry;
 use report::Announcer;
+use retry::Retry;
 use rows::{Changed, Rows};
 use trigger::Trigger;
 
@@ -107,7 +108,7 @@ pub struct Controller {
 struct Shared {
     sweep: Notify,
     /// Components whose resource was deleted.
-    gone: Mutex<Vec<String>>,
+    gone: Mutex<BTreeSet<String>>,
     /// When the loop around the database last turned.
     beat: Mutex<Moment>,
 }
@@ -273,7 +274,7 @@ async fn watch(
             trigger.contested(lease);
             context.forget(lease);
             if let Ok(lease) = &lease.0 {
-                lock(&shared.gone).push(claims::component(lease).to_owned());
+                lock(&shared.gone).insert(claims::component(lease).to_owned());
             }
             shared.sweep.notify_one();
         }
@@ -321,7 +322,11 @@ async fn lead(
             Changed::Components(components) => {
                 trigger.components(&components.iter().map(String::as_str).collect());
             }
-            Changed::Everything => trigger.everything(),
+            Changed::Everything => {
+                trigger.everything();
+                // What the database could not be told may be told now.
+                shared.sweep.notify_one();
+            }
         });
         let lost = async {
             match &leadership {
@@ -348,17 +353,21 @@ async fn lead(
 }
 
 async fn sweep(context: Arc<Context>, shared: Arc<Shared>) -> &'static str {
+    // Components that no resource claims any more.
+    let mut gone = BTreeSet::new();
     loop {
         let _ = tokio::time::timeout(SWEEP_AGAIN, shared.sweep.notified()).await;
         if !context.acts() {
             continue;
         }
-        let gone = std::mem::take(&mut *lock(&shared.gone));
-        sweep::intents(&context, &gone).await;
+        gone.append(&mut *lock(&shared.gone));
         for scope in context.scopes.iter().filter(|scope| scope.filled()) {
             context.metrics.swept();
-            sweep::sweep(&context.client, scope, &context.allowed_prefixes).await;
+            // Who was deleted while nobody watched is known by the marks that are left. They tell the
+            // resource's name, which is its component's unless it says otherwise.
+            gone.extend(sweep::sweep(&context.client, scope, &context.allowed_prefixes).await);
         }
+        gone = sweep::intents(&context, gone).await;
     }
 }
 

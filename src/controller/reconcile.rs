@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::domain::ComponentName;
 use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Reason, Truth};
 use crate::domain::decide::{Decision, Event, decide};
-use crate::domain::observed::{Desired, Observed, RowSight, Status, StoreSight};
+use crate::domain::observed::{Desired, LabelScheme, Observed, RowSight, Status, StoreSight};
 use crate::domain::pod::Marks;
 use crate::domain::report::{report, report_conflict};
 use crate::participant::Participant;
@@ -230,7 +230,16 @@ fn observe(
     context: &Context,
 ) -> Observed {
     let (store, row, now) = context.rows.sight(desired.component.as_str());
-    let memory = api::memory(lease, before);
+    let mut memory = api::memory(lease, before);
+    // A patch that removes a forbidden key is refused as a whole: nothing else would get done.
+    let withdrawn = |old: &mut LabelScheme| !api::may_write(&old.key, &context.allowed_prefixes);
+    if let Some(old) = memory.applied.take_if(withdrawn) {
+        warn!(
+            object = lease.name_any(),
+            label = old.key,
+            "the prefix of the label that the resource used before is no longer allowed, so it stays on the pods; remove it by hand, or allow the prefix again"
+        );
+    }
     let holder = match &row {
         RowSight::Seen { row: Some(row), .. } => row.holder.as_str(),
         _ => "",

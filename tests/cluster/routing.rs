@@ -85,6 +85,34 @@ async fn a_ttl_that_could_not_be_withdrawn_is_withdrawn_when_the_database_is_bac
 }
 
 #[tokio::test]
+async fn an_old_label_key_that_is_no_longer_allowed_is_left_alone() -> Result<()> {
+    let site = Site::new("forbidden").await?;
+    // As a controller has left it whose prefixes included this one.
+    let old = "example.org/role";
+    let pods = [("d-0", "leader"), ("d-1", "standby")];
+    let pods = pods.map(|(name, role)| FakePod::new(name, "discovery").label(old, role));
+    site.plane.fake_pods(site.name(), &pods).await?;
+    site.make_lease(&lease("discovery", "discovery")).await?;
+    let applied = json!({"labelKey": old, "leaderValue": "leader", "standbyValue": "standby"});
+    let patch = Patch::Merge(json!({"status": {"phase": "Held", "applied": applied}}));
+    site.leases().patch_status("discovery", &PatchParams::default(), &patch).await?;
+
+    let mark = site.plane.audit_mark()?;
+    site.rows.take("discovery", &site.holder("d-1").await?, LONG).await?;
+    let _controller = Replica::start(&site).await?;
+    site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
+    site.wait_for_labelled(KEY, "standby", &["d-0"]).await?;
+    site.wait_until_ready("discovery").await?;
+    site.wait_for_labelled(old, "leader", &["d-0"]).await?;
+    // A patch that touches it is refused as a whole, and what else is in it is late by a back-off.
+    let account = format!("system:serviceaccount:{}:component-lease", site.name());
+    let refused = site.plane.writes_since(mark)?.into_iter().filter(|w| w.user == account && w.code == 403);
+    let refused: Vec<_> = refused.collect();
+    ensure!(refused.is_empty(), "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_changed_label_key_strips_the_old_one() -> Result<()> {
     let (site, _controller) = led_site("rekeyed").await?;
     let new = "componentlease.io/role";

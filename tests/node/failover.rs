@@ -16,15 +16,18 @@ use component_lease_testkit::wait;
 use crate::both::Both;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// From the release to the first answer of the next. `make bench` has the distribution on a quiet
-/// machine, 0.2 s to 0.3 s, and is where a second is asked for. Two controllers on a machine with seven
-/// times more to do than it has processors took 2.3 s, one write to the API server after the other.
-/// Shorter than any expiry all the same.
-const RELEASE: Duration = Duration::from_secs(TTL.unsigned_abs() - 2);
-/// From the end of a killed leader to the first answer of the next: from the expiry on the way is that
-/// from a release. 6.1 s on that machine.
-const EXPIRY: Duration = Duration::from_secs(TTL.unsigned_abs() + RELEASE.as_secs());
-/// How long a label by hand may stay beside the leader's: 0.2 s on that machine.
+// `make bench` has the distributions on a quiet machine, where a release takes 0.2 s to 0.3 s. Here
+// two controllers write, one call to the API server after the other, and other tests may be running:
+// on a machine with five to seven times more to do than it has processors, half of the releases took
+// 1.2 s and one 2.6 s, one expiry 6.1 s, no label by hand stayed for 0.2 s.
+
+/// From the release to the first answer of the next, for half of the releases.
+const RELEASE: Duration = Duration::from_secs(2);
+/// The same for each of them: sooner than after an expiry even so.
+const SLOWEST_RELEASE: Duration = Duration::from_secs(TTL.unsigned_abs() - 1);
+/// From the end of a killed leader to the first answer of the next.
+const EXPIRY: Duration = Duration::from_secs(TTL.unsigned_abs() + 3);
+/// How long a label by hand may stay beside the leader's.
 const FOREIGN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +65,8 @@ impl<'a> Scene<'a> {
         Ok(scene)
     }
 
-    async fn strike(&self, blow: Blow) -> Result<()> {
+    /// How long it took from each release to the next leader's first answer.
+    async fn strike(&self, blow: Blow) -> Result<Vec<Duration>> {
         let before = self.rows.now().context("the row has not been seen")?;
         let leader = before.pod().context("nobody leads")?;
         if blow == Blow::Container {
@@ -89,13 +93,10 @@ impl<'a> Scene<'a> {
         .await?;
         let handovers = self.handovers(begun);
         ensure!(!handovers.is_empty(), "no change of the leader was recorded after {blow:?}");
-        for handover in &handovers {
-            // In a restart a leader may be replaced before it has answered anybody.
-            if handover.answer.is_some() || handover.version == last {
-                check(blow, begun, handover)?;
-            }
-        }
-        Ok(())
+        // In a restart a leader may be replaced before it has answered anybody.
+        let answered = handovers.iter().filter(|one| one.answer.is_some() || one.version == last);
+        let releases = answered.map(|handover| check(blow, begun, handover)).collect::<Result<Vec<_>>>()?;
+        Ok(releases.into_iter().flatten().collect())
     }
 
     fn handovers(&self, since: Instant) -> Vec<Handover> {
@@ -119,7 +120,8 @@ impl<'a> Scene<'a> {
     }
 }
 
-fn check(blow: Blow, begun: Instant, handover: &Handover) -> Result<()> {
+/// Answers how long it took, if it was a release.
+fn check(blow: Blow, begun: Instant, handover: &Handover) -> Result<Option<Duration>> {
     let answer = handover.answer.with_context(|| format!("nobody answered after {blow:?}: {handover:?}"))?;
     let (since, limit) = match (blow, handover.released) {
         (Blow::Container, released) => {
@@ -128,13 +130,13 @@ fn check(blow: Blow, begun: Instant, handover: &Handover) -> Result<()> {
         }
         // The kubelet may or may not give the processes of a pod that is gone time to release.
         (Blow::ForceDelete, None) => (begun, EXPIRY),
-        (_, Some(released)) => (released, RELEASE),
+        (_, Some(released)) => (released, SLOWEST_RELEASE),
         (_, None) => anyhow::bail!("{blow:?} must end in a release: {handover:?}"),
     };
     let took = answer.saturating_duration_since(since);
     println!("{blow:?}: version {} answered after {took:.2?}", handover.version);
     ensure!(took <= limit, "{blow:?} took {took:?}, more than {limit:?}: {handover:?}");
-    Ok(())
+    Ok(handover.released.map(|_| took))
 }
 
 /// Ten changes at least, of which five by expiry.
@@ -163,9 +165,14 @@ async fn survive(node: &Node, store: Store, blows: &[Blow]) -> Result<()> {
         stage.deploy().await?;
         let scene = Scene::open(&stage).await?;
         both.begin().await?;
+        let mut releases = Vec::new();
         for blow in blows {
-            scene.strike(*blow).await?;
+            releases.extend(scene.strike(*blow).await?);
         }
+        releases.sort();
+        let median = releases[releases.len() / 2];
+        println!("{} releases, half of them within {median:.2?}", releases.len());
+        ensure!(median <= RELEASE, "half of the releases took longer than {RELEASE:?}: {releases:?}");
         let handovers = scene.all_handovers();
         let expiries = handovers.iter().filter(|handover| handover.released.is_none()).count();
         println!("{} changes of the leader, {expiries} by expiry", handovers.len());

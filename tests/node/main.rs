@@ -6,6 +6,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests look at the machine's own clock")]
 
+mod both;
 mod failover;
 mod install;
 

@@ -298,10 +298,11 @@ impl Election {
                 let (next_look, fresh) = (*next_look, *fresh);
                 // A look decides once, and only at once: whoever waited looks again.
                 self.phase = Phase::Following { next_look, fresh: false };
-                match self.decide(now) {
-                    Some(action) if fresh => action,
-                    _ if now >= next_look => Action::Look,
-                    _ => Action::Wait(next_look),
+                // Asked only if it is done: deciding to settle remembers when.
+                match fresh.then(|| self.decide(now)).flatten() {
+                    Some(action) => action,
+                    None if now >= next_look => Action::Look,
+                    None => Action::Wait(next_look),
                 }
             }
         }

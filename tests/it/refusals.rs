@@ -2,11 +2,11 @@
 //! where the operator says so, and accepted once what the message says was done. (Further ones beside
 //! what else there is to say of a database: `store_life`, `store_mysql_life`, `store_mysql_foreign`.)
 
-use component_lease::store::{self, Source};
+use component_lease::store::{self, Outcome, Source, begin_epoch};
 use component_lease_testkit::mysql::{self, Kind};
 use component_lease_testkit::{postgres, wait};
 
-use crate::stores::{SOON, component, migrated_database, migrated_mysql, misconfigured, says};
+use crate::stores::{SOON, component, held, migrated_database, migrated_mysql, misconfigured, says};
 
 async fn refused(url: &str, names: &[&str]) {
     let source = Source::url(url);
@@ -78,4 +78,33 @@ async fn a_replication_group_with_several_primaries_or_that_may_answer_with_the_
     refused(&database.url, &["group_replication_consistency = EVENTUAL", advice]).await;
     server.sql(advice).await.unwrap();
     accepted(&database.url).await;
+}
+
+/// Whether others write elsewhere in the cluster, no single node can tell; see docs/databases.md.
+#[tokio::test]
+async fn a_galera_node_on_its_own_serves_like_any_other_server() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server = mysql::Server::builder(Kind::MariaDb11_8)
+        .replicated()
+        .option("wsrep-on=ON")
+        .option("wsrep-provider=/usr/lib/galera/libgalera_smm.so")
+        .option("wsrep-cluster-address=gcomm://")
+        .option("wsrep-new-cluster")
+        .option("wsrep-node-address=127.0.0.1")
+        .option(&format!("wsrep-provider-options=gmcast.listen_addr=tcp://127.0.0.1:{port};gcache.size=8M"))
+        .option("innodb-autoinc-lock-mode=2")
+        .start()
+        .await
+        .unwrap();
+    let ready = "SHOW STATUS LIKE 'wsrep_ready'";
+    wait::until_true(SOON, "the cluster", async || server.sql(ready).await.unwrap().ends_with("ON"))
+        .await
+        .unwrap();
+    let database = migrated_mysql(&server).await;
+    let store = store::open(Source::url(&database.url), "test").unwrap();
+    let a = held(&*store, "c", "a").await;
+    assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
+    assert_eq!(store.release(&a).await.unwrap(), Outcome::Applied);
+    begin_epoch(&*store).await.unwrap();
+    assert!(!store.look(&a.component).await.unwrap().life.is_strange());
 }

@@ -137,7 +137,7 @@ pub(crate) async fn row(store: &dyn Store, name: &str) -> Option<LeaseRow> {
 /// The first term of a component, taken on a missing row.
 pub(crate) async fn held(store: &dyn Store, name: &str, holder: &str) -> TermKey {
     let term = term(name, holder, 1);
-    assert_eq!(taking(&*store, &take(&term, None)).await.unwrap(), Outcome::Applied);
+    assert_eq!(taking(store, &take(&term, None)).await.unwrap(), Outcome::Applied);
     term
 }
 

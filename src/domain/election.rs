@@ -309,15 +309,16 @@ impl Election {
                 let (next_look, fresh) = (*next_look, *fresh);
                 // A look decides once, and only at once: whoever waited looks again.
                 self.phase = Phase::Following { next_look, fresh: false };
-                match self.decide(now) {
-                    Some(action) if fresh => {
+                // Asked only if it is done: deciding to settle remembers when.
+                match fresh.then(|| self.decide(now)).flatten() {
+                    Some(action) => {
                         if let Action::Take(_) = action {
                             self.taking = Taking::Yes;
                         }
                         action
                     }
-                    _ if now >= next_look => Action::Look,
-                    _ => Action::Wait(next_look),
+                    None if now >= next_look => Action::Look,
+                    None => Action::Wait(next_look),
                 }
             }
         }

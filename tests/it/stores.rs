@@ -35,7 +35,15 @@ impl Bench {
     }
 
     pub(crate) async fn postgres() -> Self {
-        let database = migrated_database(postgres::shared().await.unwrap()).await;
+        Self::postgres_on(postgres::shared().await.unwrap()).await
+    }
+
+    pub(crate) async fn postgres_18() -> Self {
+        Self::postgres_on(postgres::shared_newest().await.unwrap()).await
+    }
+
+    async fn postgres_on(server: &Server) -> Self {
+        let database = migrated_database(server).await;
         let source = Source::url(&database.url);
         let store = store::open(source.clone(), "contract").unwrap();
         Self { store, source: Some(source), _file: None, _database: Some(Box::new(database)) }

@@ -304,13 +304,13 @@ impl Election {
                 let (next_look, fresh) = (*next_look, *fresh);
                 // A look decides once, and only at once: whoever waited looks again.
                 self.phase = Phase::Following { next_look, fresh: false };
-                match self.decide(now) {
-                    Some(action) if fresh => {
+                match fresh.then(|| self.decide(now)).flatten() {
+                    Some(action) => {
                         self.taking = matches!(action, Action::Take(_));
                         action
                     }
-                    _ if now >= next_look => Action::Look,
-                    _ => Action::Wait(next_look),
+                    None if now >= next_look => Action::Look,
+                    None => Action::Wait(next_look),
                 }
             }
         }

@@ -5,11 +5,13 @@
 //! increasing order. **Never** is a row taken that was renewed within its ttl (less what clocks may
 //! differ by). **L**: a leader that died is replaced in time.
 
+mod broken;
 mod database;
 mod foreign;
 mod sim;
 
-use sim::{Broken, Real, SECOND, Setup, Sim};
+use broken::Broken;
+use sim::{Real, SECOND, Setup, Sim};
 
 fn setup(seed: u64, broken: Option<Broken>) -> Setup {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
@@ -37,13 +39,14 @@ fn setup(seed: u64, broken: Option<Broken>) -> Setup {
 }
 
 /// Rules that matter only when the database forgets something.
-const OF_THE_DATABASE: [Broken; 6] = [
+const OF_THE_DATABASE: [Broken; 7] = [
     Broken::VersionWithoutEpoch,
     Broken::EpochWithoutDate,
     Broken::NoQuarantine,
     Broken::QuarantineForHeldRowsOnly,
     Broken::DeletedRowInsertedAtOnce,
     Broken::InsertNotBoundToHistory,
+    Broken::TtlAboveTheLongest,
 ];
 
 fn is_of_the_database(broken: Broken) -> bool {

@@ -4,9 +4,34 @@
 //! work has stopped, or its abort moment by its own clock. **S2**: versions are granted in strictly
 //! increasing order. **Never** is a row taken that was renewed within its ttl (less what clocks may
 //! differ by). **L**: a leader that died is replaced in time.
+//!
+//! Two ways to look for what breaks them: *seeds*, long runs with clocks that drift and step, many
+//! participants and many mishaps, drawn at random ([`sim`]); and *every order* in which a small world
+//! can go while two things go wrong ([`exhaustive`]). Each of these, done on purpose, must be found:
+//!
+//! | broken on purpose | found by |
+//! |---|---|
+//! | the database's clock instead of the boot clock | seeds |
+//! | sight counted from the request | seeds, every order |
+//! | deadline counted from the answer | seeds, every order |
+//! | renewals that may write the same time | seeds |
+//! | version without epoch | seeds, every order |
+//! | epoch without date | seeds, every order |
+//! | no quarantine | seeds, every order |
+//! | quarantine not for released or missing rows | seeds, every order |
+//! | take not bound to the identity | every order |
+//! | take bound to the record instead of the server | every order |
+//! | deleted row inserted at once | seeds, every order |
+//! | INSERT not bound to the history | seeds, every order |
+//! | history written after the take | every order |
+//! | `settled` not bound to its epoch | every order |
+//! | a longer ttl than `max_ttl` | seeds, every order |
+//! | release before stop | seeds |
+//! | leading because a read says so | seeds |
 
 mod broken;
 mod database;
+mod exhaustive;
 mod foreign;
 mod sim;
 

@@ -87,7 +87,7 @@ pub enum Ineligible {
 }
 
 /// What a term is made of while it is led.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Term {
     pub key: TermKey,
     pub timing: Timing,
@@ -109,7 +109,7 @@ impl Term {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Phase {
     Following { next_look: Moment, fresh: bool },
     Leading(Term),
@@ -126,7 +126,7 @@ pub enum Standing<'a> {
 }
 
 /// The last row that was seen, and since when it is unchanged on this machine's boot clock.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Sight {
     pub row: Option<LeaseRow>,
     pub past: Past,
@@ -134,7 +134,7 @@ pub struct Sight {
 }
 
 /// What the history tells of a component.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Past {
     /// It never had a term.
     #[default]
@@ -156,7 +156,7 @@ impl Past {
 }
 
 /// What one look brought.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Looked {
     pub row: Option<LeaseRow>,
     /// The database's clock at the look, ms. Only a hint for when to look again.
@@ -168,8 +168,8 @@ pub struct Looked {
     pub life: Life,
 }
 
-/// The state machine.
-#[derive(Debug)]
+/// The state machine. Two that are equal will do the same, which is what an exhaustive search asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Election {
     component: ComponentName,
     me: HolderId,
@@ -190,7 +190,7 @@ pub struct Election {
 }
 
 /// Whether a take was asked for and has not been answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Taking {
     No,
     Yes,
@@ -198,7 +198,7 @@ enum Taking {
     Declined,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct StaysAway {
     until: Moment,
     /// The participant may return early once somebody else has begun a later term than this.

@@ -66,6 +66,8 @@ fn at_the_end_of_the_quarantine_it_is_said_for_the_others_and_then_taken() {
     let mut e = election();
     let unsettled = || life("a", "a", 28, false);
     look(&mut e, S(100), row("", 41, 0), Past::Lived(41), unsettled());
+    assert_eq!(takes(&mut e, S(100)), None);
+    assert_eq!(e.next(S(130)), Action::Look);
     look(&mut e, S(130), row("", 41, 0), Past::Lived(41), unsettled());
     let said = Generation { identity: "a".into(), epoch: 28 };
     assert_eq!(e.next(S(130)), Action::Settle(said.clone()));

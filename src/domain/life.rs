@@ -38,7 +38,7 @@ pub struct Generation {
 }
 
 /// The one row of `component_lease_store`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Record {
     /// Of the server that last began an epoch.
     pub identity: String,
@@ -50,7 +50,7 @@ pub struct Record {
 }
 
 /// What an answer says about the database that it came from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub enum Life {
     /// Somebody else's bare table: no record is kept, so nothing can be told.
     #[default]
@@ -118,7 +118,7 @@ impl Life {
 }
 
 /// How an epoch begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NewEpoch {
     /// What was recorded when it was decided; `None` where nothing was.
     pub seen: Option<Record>,
@@ -175,7 +175,7 @@ pub fn settle(recorded: Option<&Record>, waited_out: &Generation, identity: &str
 }
 
 /// How somebody who asks a database again and again waits out its changes, on his own boot clock.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Quarantine {
     life: Option<Life>,
     /// Since when identity and epoch are as they are; `None` while there was nothing to wait for.

@@ -6,7 +6,7 @@ use super::name::{ComponentName, HolderId};
 use super::record::LeaseRow;
 
 /// Names one term: who, and under which version.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TermKey {
     pub component: ComponentName,
     pub holder: HolderId,
@@ -14,7 +14,7 @@ pub struct TermKey {
 }
 
 /// What must still be there for a take to succeed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Expected {
     /// No row, and this is the highest version that the history knows of the component (0: none).
     Missing { highest: i64 },
@@ -34,7 +34,7 @@ impl Expected {
 }
 
 /// A compare-and-set that begins a term.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Take {
     pub term: TermKey,
     /// Seconds.

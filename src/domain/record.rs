@@ -9,7 +9,7 @@ use super::timing::judged_ttl;
 
 /// One row. Two equal rows mean that nobody took, renewed or released in between: a renewal always
 /// raises `renew_time`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct LeaseRow {
     /// Empty means nobody, and that alone means free.
     pub holder: String,

@@ -22,7 +22,7 @@ pub const TTL_MAX_SECONDS: u32 = 3600;
 pub const TTL_DEFAULT_SECONDS: u32 = 30;
 
 /// Why a ttl and a stop grace do not go together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TimingError {
     #[error("a ttl of {ttl} s is outside {min} to {max} s")]
     TtlOutOfRange { ttl: u32, min: u32, max: u32 },
@@ -33,7 +33,7 @@ pub enum TimingError {
 }
 
 /// The durations of a term.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Timing {
     ttl: u32,
     stop_grace: Duration,

@@ -1,25 +1,52 @@
-//! What a database keeps beside the row, what it may forget, and what tells its lives apart.
+//! What a database keeps beside the row, what it may forget, what tells its lives apart, and what
+//! it answers to a participant.
 
-use component_lease::domain::election::Past;
+use component_lease::domain::election::{Looked, Past};
 use component_lease::domain::life::{self, NARROW_STEP, STEP};
-use component_lease::domain::{Expected, Generation, LeaseRow, Life, NewEpoch, Record, Take, model};
+use component_lease::domain::{Expected, Generation, LeaseRow, Life, NewEpoch, Record, Take, TermKey, model};
 
-use super::sim::{Broken, Real};
+use super::broken::Broken;
 
+/// What a participant asks of a database.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Call {
+    Look,
+    Take(Take),
+    Renew(TermKey),
+    Release(TermKey),
+    BeginEpoch(NewEpoch),
+    Settle(Generation),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Answer {
+    Looked(Looked),
+    Applied(bool),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Database {
     server: u32,
     servers: u32,
-    pub(super) highest: i64,
+    highest: i64,
     record: Record,
 }
 
 /// A standby that no longer follows, a volume snapshot, a backup.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Copy {
     row: Option<LeaseRow>,
-    renewed: Real,
     highest: i64,
     record: Record,
+}
+
+impl Copy {
+    /// Whether nothing but a renewal lies between the two.
+    pub(super) fn is_about(&self, other: &Self) -> bool {
+        let term = |row: &LeaseRow| (row.holder.clone(), row.version);
+        (self.highest, &self.record) == (other.highest, &other.record)
+            && self.row.as_ref().map(term) == other.row.as_ref().map(term)
+    }
 }
 
 impl Database {
@@ -29,19 +56,35 @@ impl Database {
         Self { server: 1, servers: 1, highest: 0, record }
     }
 
-    pub(super) fn copy(&self, row: Option<LeaseRow>, renewed: Real) -> Copy {
-        Copy { row, renewed, highest: self.highest, record: self.record.clone() }
+    /// Tables of which nobody knows whether a term was forgotten with them.
+    pub(super) fn unsettled(max_ttl: u32) -> Self {
+        let mut database = Self::new(max_ttl);
+        database.record.settled = false;
+        database
+    }
+
+    pub(super) fn copy(&self, row: Option<LeaseRow>) -> Copy {
+        Copy { row, highest: self.highest, record: self.record.clone() }
     }
 
     /// Goes on as a server that nobody has seen before, with what the copy has.
-    pub(super) fn become_another(&mut self, copy: Copy) -> (Option<LeaseRow>, Real) {
+    pub(super) fn become_another(&mut self, copy: Copy) -> Option<LeaseRow> {
         self.servers += 1;
         self.server = self.servers;
         (self.highest, self.record) = (copy.highest, copy.record);
-        (copy.row, copy.renewed)
+        copy.row
     }
 
-    pub(super) fn life(&self, row: Option<&LeaseRow>, broken: Option<Broken>) -> Life {
+    /// Goes on as the same server, whose operator says at once that something may be forgotten.
+    pub(super) fn reload_and_bump(&mut self, copy: Copy, now: i64) -> Option<LeaseRow> {
+        (self.highest, self.record) = (copy.highest, copy.record);
+        let seen = Some(self.record.clone());
+        let new = NewEpoch { seen, at_least: 0, max_ttl: self.record.max_ttl, deliberate: true };
+        self.write(life::begin(Some(&self.record), &new, &self.server.to_string(), now, STEP));
+        copy.row
+    }
+
+    fn life(&self, row: Option<&LeaseRow>, broken: Option<Broken>) -> Life {
         let step = if broken == Some(Broken::VersionWithoutEpoch) { 0 } else { STEP };
         let mut record = self.record.clone();
         match broken {
@@ -54,7 +97,7 @@ impl Database {
         Life::Recorded { identity: self.server.to_string(), step, record }
     }
 
-    pub(super) fn past(&self, row: Option<&LeaseRow>, broken: Option<Broken>) -> Past {
+    fn past(&self, row: Option<&LeaseRow>, broken: Option<Broken>) -> Past {
         match self.highest {
             0 => Past::NeverLived,
             _ if row.is_none() && broken == Some(Broken::DeletedRowInsertedAtOnce) => Past::NeverLived,
@@ -62,14 +105,53 @@ impl Database {
         }
     }
 
-    pub(super) fn take(
+    /// What it answers, and the row if that is another one now. A take is to be remembered then.
+    pub(super) fn answer(
+        &mut self,
+        row: Option<&LeaseRow>,
+        call: &Call,
+        now: i64,
+        standing_ttl: Option<u32>,
+        broken: Option<Broken>,
+    ) -> (Answer, Option<LeaseRow>) {
+        let after = match call {
+            Call::Look => {
+                let (past, life) = (self.past(row, broken), self.life(row, broken));
+                let looked = Looked { row: row.cloned(), database_now: now, standing_ttl, past, life };
+                return (Answer::Looked(looked), None);
+            }
+            Call::BeginEpoch(new) => return (Answer::Applied(self.begin(new, now, broken)), None),
+            Call::Settle(waited_out) => return (Answer::Applied(self.settle(waited_out, broken)), None),
+            Call::Take(take) => self.take(row, take, now, broken),
+            Call::Renew(term) if broken == Some(Broken::RenewalMayWriteTheSame) => {
+                model::renew(row, term, now).map(|row| LeaseRow { renew_time: now, ..row })
+            }
+            Call::Renew(term) => model::renew(row, term, now),
+            Call::Release(term) => model::release(row, term),
+        };
+        (Answer::Applied(after.is_some()), after)
+    }
+
+    /// The line in the history.
+    pub(super) fn remember(&mut self, version: i64) {
+        self.highest = self.highest.max(version);
+    }
+
+    fn take(
         &self,
         row: Option<&LeaseRow>,
         take: &Take,
         now: i64,
         broken: Option<Broken>,
     ) -> Option<LeaseRow> {
-        let applies = model::same_life(take, &self.life(row, None));
+        let recorded = &self.record;
+        let applies = match broken {
+            Some(Broken::TakeNotBoundToTheIdentity) => recorded.epoch == take.generation.epoch,
+            Some(Broken::TakeBoundToTheRecord) => {
+                (&recorded.identity, recorded.epoch) == (&take.generation.identity, take.generation.epoch)
+            }
+            _ => model::same_life(take, &self.life(row, None)),
+        };
         let highest = match (&take.expected, broken) {
             (
                 Expected::Missing { highest },
@@ -80,14 +162,18 @@ impl Database {
         applies.then(|| model::take(row, highest, take, now)).flatten()
     }
 
-    pub(super) fn begin(&mut self, new: &NewEpoch, now: i64, broken: Option<Broken>) -> bool {
+    fn begin(&mut self, new: &NewEpoch, now: i64, broken: Option<Broken>) -> bool {
         let step = if broken == Some(Broken::EpochWithoutDate) { NARROW_STEP } else { STEP };
         let begun = life::begin(Some(&self.record), new, &self.server.to_string(), now, step);
         self.write(begun)
     }
 
-    pub(super) fn settle(&mut self, waited_out: &Generation) -> bool {
-        let settled = life::settle(Some(&self.record), waited_out, &self.server.to_string());
+    fn settle(&mut self, waited_out: &Generation, broken: Option<Broken>) -> bool {
+        let mut waited_out = waited_out.clone();
+        if broken == Some(Broken::SettledNotBoundToItsEpoch) {
+            waited_out.epoch = self.record.epoch;
+        }
+        let settled = life::settle(Some(&self.record), &waited_out, &self.server.to_string());
         self.write(settled)
     }
 

@@ -1,0 +1,39 @@
+//! The rules that are broken on purpose; which search finds each is said in `election.rs`.
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Broken {
+    /// A row is seizable when the database's clock says so.
+    DatabaseClock,
+    /// A row is unchanged since the look was sent.
+    SightFromRequest,
+    /// A term lasts from the answer on.
+    DeadlineFromAnswer,
+    /// A renewal writes the database's time, whatever the row says.
+    RenewalMayWriteTheSame,
+    /// Whoever reads his own name in the row leads.
+    LeadingByReading,
+    /// The row is given back while the work still runs.
+    ReleaseBeforeStop,
+    /// Versions count on from whatever the row says.
+    VersionWithoutEpoch,
+    /// Epochs are counted by one.
+    EpochWithoutDate,
+    /// A change of the database is not waited out.
+    NoQuarantine,
+    /// It is, but a released or missing row is taken.
+    QuarantineForHeldRowsOnly,
+    /// A missing row is inserted at once.
+    DeletedRowInsertedAtOnce,
+    /// An insertion does not look at the history.
+    InsertNotBoundToHistory,
+    /// A take asks for the recorded epoch and not for the server.
+    TakeNotBoundToTheIdentity,
+    /// A take compares what it was decided on with the record, not with the server itself.
+    TakeBoundToTheRecord,
+    /// The line in the history is written when the take is done, if it is.
+    HistoryAfterTheTake,
+    /// Whoever waited out any quarantine ends the one that is under way.
+    SettledNotBoundToItsEpoch,
+    /// A term may last longer than anybody waits for a lost one.
+    TtlAboveTheLongest,
+}

@@ -1,0 +1,231 @@
+//! What a participant does with its state machine, and how its calls fare.
+
+use std::time::Duration;
+
+use component_lease::domain::election::Standing;
+use component_lease::domain::{Action, ComponentName, Election, HolderId, Moment, Timing};
+
+use super::super::super::broken::Broken;
+use super::super::super::database::{Answer, Call};
+use super::{TTL, UnderWay, Way, World};
+
+/// Kept short, so that a term is told to stop five sixths of a ttl after its last renewal began.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Doing {
+    Waits(Moment),
+    /// About to send; the clock was read already.
+    Calls(Call, Moment),
+    Awaits {
+        call: Call,
+        t0: Moment,
+        give_up: Moment,
+    },
+    Ended,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum State {
+    Runs,
+    /// Runs, and nothing it sends arrives.
+    CutOff,
+    Paused,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Participant {
+    pub(super) election: Election,
+    pub(super) state: State,
+    pub(super) doing: Doing,
+    /// The version it works for, and until when at the longest.
+    pub(super) works: Option<(i64, Moment)>,
+}
+
+impl Participant {
+    pub(super) fn new(number: usize) -> Self {
+        let component = ComponentName::new("c").expect("a name");
+        let me = HolderId::compose("p", "1", u32::try_from(number).expect("a few")).expect("a holder id");
+        let timing = Timing::new(TTL, STOP_GRACE).expect("a timing");
+        Self {
+            election: Election::new(component, me, timing, timing.ttl()).with_max_ttl(TTL),
+            state: State::Runs,
+            // Its first turn is a look.
+            doing: Doing::Calls(Call::Look, Moment::ZERO),
+            works: None,
+        }
+    }
+}
+
+impl World {
+    /// The loop of the participant: ask what to do, and begin it.
+    pub(super) fn turn(&mut self, p: usize) -> Result<(), String> {
+        let now = self.moment();
+        loop {
+            let participant = &mut self.participants[p];
+            let action = participant.election.next(now);
+            self.publish(p)?;
+            let participant = &mut self.participants[p];
+            let call = match action {
+                Action::Look => Call::Look,
+                Action::Take(mut take) => {
+                    if self.broken == Some(Broken::TtlAboveTheLongest) {
+                        take.ttl *= 2;
+                    }
+                    Call::Take(take)
+                }
+                Action::Renew(term) => Call::Renew(term),
+                Action::BeginEpoch(new) => Call::BeginEpoch(new),
+                Action::Settle(waited_out) => Call::Settle(waited_out),
+                Action::AwaitWork => {
+                    participant.works = None;
+                    match participant.election.work_stopped(now) {
+                        Some(term) => Call::Release(term),
+                        None => continue,
+                    }
+                }
+                Action::Wait(until) => {
+                    participant.doing = Doing::Waits(until);
+                    return Ok(());
+                }
+                Action::Ended => {
+                    participant.doing = Doing::Ended;
+                    return Ok(());
+                }
+            };
+            participant.doing = Doing::Calls(call, now);
+            return Ok(());
+        }
+    }
+
+    /// What the outside sees of a participant.
+    fn publish(&mut self, p: usize) -> Result<(), String> {
+        let participant = &mut self.participants[p];
+        let Standing::Leading(term) = participant.election.standing() else { return Ok(()) };
+        let version = term.key.version;
+        let began = participant.works.is_none_or(|(before, _)| before != version);
+        participant.works = Some((version, term.abort()));
+        if began {
+            if version <= self.granted {
+                return Err(format!("version {version} granted after {}", self.granted));
+            }
+            self.granted = version;
+        }
+        Ok(())
+    }
+
+    /// The call, if there is one to send, and when it is given up.
+    pub(super) fn sent(&mut self, p: usize) -> Option<Call> {
+        let participant = &mut self.participants[p];
+        let Doing::Calls(call, t0) = &participant.doing else { return None };
+        let (call, t0) = (call.clone(), *t0);
+        let timing = participant.election.timing();
+        let mut limit = match call {
+            Call::Take(_) => timing.attempt_counts_for(),
+            _ => timing.attempt_timeout(),
+        };
+        if let Standing::Leading(term) = participant.election.standing() {
+            limit = limit.min(term.deadline().saturating_sub(t0));
+        }
+        participant.doing = Doing::Awaits { call: call.clone(), t0, give_up: t0 + limit };
+        Some(call)
+    }
+
+    pub(super) fn send(&mut self, p: usize, way: Way) -> Result<(), String> {
+        let Some(call) = self.sent(p) else { return Err("nothing to send".to_owned()) };
+        match way {
+            Way::Promptly => {
+                let answer = self.execute(&call);
+                self.answered(p, Some(answer))?;
+            }
+            Way::RequestLate => self.under_way.push(UnderWay::Request { from: p, call, awaited: true }),
+            Way::AnswerLate => {
+                let answer = self.execute(&call);
+                self.under_way.push(UnderWay::Answer { to: p, answer });
+            }
+            // It does not know, and waits for an answer.
+            Way::InVain => {}
+            Way::ServerThatWasLeft => {
+                let now = self.database_now();
+                let (mut database, row) = self.left.clone().expect("one was left");
+                let (answer, _) = database.answer(row.as_ref(), &call, now, None, self.broken);
+                self.answered(p, Some(answer))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// At the server that is reached now.
+    fn execute(&mut self, call: &Call) -> Answer {
+        let now = self.database_now();
+        let (answer, after) = self.database.answer(self.row.as_ref(), call, now, None, self.broken);
+        if let Some(row) = after {
+            match call {
+                Call::Take(_) if self.broken == Some(Broken::HistoryAfterTheTake) => {
+                    self.under_way.push(UnderWay::History(row.version));
+                }
+                Call::Take(_) => self.database.remember(row.version),
+                _ => {}
+            }
+            self.row = Some(row);
+        }
+        answer
+    }
+
+    pub(super) fn arrive(&mut self, i: usize) -> Result<(), String> {
+        match self.under_way.remove(i) {
+            UnderWay::History(version) => self.database.remember(version),
+            UnderWay::Answer { to, answer } => self.answered(to, Some(answer))?,
+            UnderWay::Request { from, call, awaited } => {
+                let answer = self.execute(&call);
+                match self.participants[from].state {
+                    _ if !awaited => {}
+                    State::Paused => self.under_way.push(UnderWay::Answer { to: from, answer }),
+                    State::Runs | State::CutOff => self.answered(from, Some(answer))?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn give_up(&mut self, p: usize) -> Result<(), String> {
+        self.under_way.retain_mut(|under_way| match under_way {
+            UnderWay::Request { from, call, awaited } if *from == p => {
+                *awaited = false;
+                // What changes nothing and is heard by nobody need not be followed.
+                *call != Call::Look
+            }
+            UnderWay::Answer { to, .. } => *to != p,
+            UnderWay::Request { .. } | UnderWay::History(_) => true,
+        });
+        self.answered(p, None)
+    }
+
+    fn answered(&mut self, p: usize, answer: Option<Answer>) -> Result<(), String> {
+        let at = self.moment();
+        let participant = &mut self.participants[p];
+        let Doing::Awaits { call, t0, .. } = participant.doing.clone() else { return Ok(()) };
+        let counted_from = if self.broken == Some(Broken::DeadlineFromAnswer) { at } else { t0 };
+        let applied = match &answer {
+            Some(Answer::Applied(applied)) => Some(*applied),
+            _ => None,
+        };
+        let election = &mut participant.election;
+        match call {
+            Call::Look => match answer {
+                Some(Answer::Looked(looked)) => {
+                    if self.broken == Some(Broken::SightFromRequest) {
+                        election.looked(t0, looked.clone(), 0.0);
+                    }
+                    election.looked(at, looked, 0.0);
+                }
+                _ => election.look_failed(at, 0.0),
+            },
+            Call::Take(take) => election.took(counted_from, at, &take, applied),
+            Call::Renew(_) => election.renewed(counted_from, at, applied, 0.0),
+            Call::Release(_) => election.released(at),
+            Call::BeginEpoch(_) | Call::Settle(_) => election.recorded(at, applied.is_some(), 0.0),
+        }
+        self.turn(p)
+    }
+}

@@ -11,6 +11,7 @@ mod cli_basics;
 mod cli_install;
 mod clock_steps;
 mod failover;
+mod holder_stress;
 mod led;
 mod store_contract;
 mod store_life;

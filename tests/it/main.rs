@@ -7,6 +7,7 @@ mod agent_health;
 mod agent_run;
 mod agent_run_signals;
 mod agent_support;
+mod changed_ttl;
 mod cli_basics;
 mod cli_install;
 mod clock_steps;

@@ -37,6 +37,7 @@ lint: ## formatting, clippy, and what an embedded participant may depend on
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked -p component-lease --lib --no-default-features --features postgres -- -D warnings
+	cargo clippy --locked -p component-lease --lib --no-default-features --features mysql -- -D warnings
 	cargo clippy --locked -p component-lease --lib --no-default-features --features sqlite -- -D warnings
 	@hack/embedded-dependencies.sh
 

@@ -63,6 +63,9 @@ has() { # DESCRIPTION yes|no PATTERN ARGUMENT... : whether the rendered chart ho
   if [[ $found == "$wanted" ]]; then pass; else fail "$what (looked for: $pattern)"; fi
 }
 pdb='^kind: PodDisruptionBudget$'
+has "the longest ttl reaches the controller" yes 'value: "120"' "${least[@]}" --set maxTtlSeconds=120
+has "a backend that forgets is refused unless it is wanted" no 'ALLOW_UNSAFE_BACKEND' "${least[@]}"
+has "MySQL is reached at its own port" yes 'port: 3306' -f "$chart/ci/mysql.yaml" --set networkPolicy.egress.enabled=true
 has "two replicas have a disruption budget" yes "$pdb" "${least[@]}"
 has "one replica has no disruption budget" no "$pdb" "${least[@]}" --set replicas=1
 has "SQLite runs one replica unless told otherwise" yes '^  replicas: 1$' -f "$chart/ci/sqlite.yaml"
@@ -99,6 +102,8 @@ refuse() { # DESCRIPTION MESSAGE ARGUMENT...
 sqlite=(--set store=sqlite,sqlite.existingClaim=c,sqlite.nodeName=n,sqlite.acknowledgeSingleNode=true)
 refuse "no store" 'There is no default store'
 refuse "an unknown store" "/store.*(must be one of|one of)" --set store=oracle
+refuse "MySQL without a secret" "from-literal=url='mysql://user@host:3306/db'" --set store=mysql
+refuse "a longest ttl that no lease may have" 'maxTtlSeconds' "${least[@]}" --set maxTtlSeconds=4
 refuse "PostgreSQL without a secret" 'needs database.existingSecret.name' --set store=postgres
 refuse "SQLite without acknowledgement" 'Set sqlite.acknowledgeSingleNode=true' "${sqlite[@]}" --set sqlite.acknowledgeSingleNode=false
 refuse "SQLite without a claim" 'needs sqlite.existingClaim' "${sqlite[@]}" --set sqlite.existingClaim=

@@ -13,6 +13,7 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/component-lease/databases
 # NAME: SUITE PACKAGES. "Extract" unpacks without running anything of the packages.
 tree() {
   case $1 in
+  postgres-18) echo forky postgresql-18,dash,coreutils,sed,grep ;;      # 18.6 when this was written
   mariadb-10.11) echo bookworm mariadb-server,mariadb-client-core,dash,coreutils,sed,grep ;;
   mariadb-11.8) echo trixie mariadb-server,mariadb-client-core,dash,coreutils,sed,grep ;;
   mysql-9) echo sid mysql-server-core ;;                                # 9.7 when this was written
@@ -21,9 +22,15 @@ tree() {
 }
 # A tree is fetched anew when the line above asks for other packages.
 there() { [[ $(cat "$cache/$1/complete" 2>/dev/null) == "$(tree "$1")" ]]; }
-# MariaDB 10.11 is Debian 12's own: a tree only where it is not installed.
-installed() { [[ $1 == mariadb-10.11 && $(/usr/sbin/mariadbd --version 2>/dev/null) == *" 10.11."* ]]; }
-all=(mariadb-10.11 mariadb-11.8 mysql-9)
+# A tree only where it is not installed: MariaDB 10.11 is Debian 12's own.
+installed() {
+  case $1 in
+  mariadb-10.11) [[ $(/usr/sbin/mariadbd --version 2>/dev/null) == *" 10.11."* ]] ;;
+  postgres-18) [[ $(/usr/lib/postgresql/18/bin/postgres --version 2>/dev/null) == *" 18."* ]] ;;
+  *) false ;;
+  esac
+}
+all=(postgres-18 mariadb-10.11 mariadb-11.8 mysql-9)
 
 fetch() {
   local name=$1 suite packages new

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 status=0
-for store in postgres sqlite; do
+for store in postgres mysql sqlite; do
   tree=$(cargo tree --locked -p component-lease --no-default-features --features "$store" --edges normal --prefix none --format '{lib}' | sort -u)
   if found=$(grep -xE 'kube(_.*)?|k8s_openapi|axum(_.*)?|clap(_.*)?|schemars|serde_yaml|prometheus_client|hyper(_.*)?' <<<"$tree"); then
     echo "the participant with the feature $store alone compiles: $(tr '\n' ' ' <<<"$found")" >&2

@@ -186,8 +186,9 @@ async fn control(command: ControllerCommand) -> Result<u8, Failure> {
     if at_start.migrate && !at_start.tables.first_install {
         at_start.tables.first_install = controller::command::nobody_has_led(&controller).await;
     }
+    let max_ttl = at_start.tables.max_ttl;
     migrate_at_start(at_start, source).await;
-    controller::command::serve(controller, store).await
+    controller::command::serve(controller, max_ttl, store).await
 }
 
 async fn create_tables(command: MigrateCommand) -> Result<u8, Failure> {

@@ -91,3 +91,82 @@ fn no_source_file_grows_without_anybody_noticing() {
         assert!(lines <= 500, "{} has {lines} lines of code; split it by what it is about", file.display());
     }
 }
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Whether a Rust file has a test of this name.
+fn has_test(text: &str, name: &str) -> bool {
+    let lines: Vec<_> = text.lines().map(str::trim_start).collect();
+    let found = format!("fn {name}(");
+    let at = lines.iter().position(|line| line.trim_start_matches("async ").starts_with(&found));
+    at.is_some_and(|at| {
+        lines[..at].iter().rev().take(3).any(|line| line.contains("test") && line.starts_with("#["))
+    })
+}
+
+#[test]
+fn every_test_that_is_named_for_bad_input_exists() {
+    let text = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let section = text.split("\n## ").find(|section| section.starts_with("Bad input and its tests\n"));
+    let rows: Vec<_> = section.unwrap().lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() >= 19, "only {} kinds of bad input are listed", rows.len());
+    for row in rows {
+        let (mut file, mut tests) = (String::new(), 0);
+        for token in quoted(row) {
+            if token.strip_suffix(".rs").is_some() {
+                file = fs::read_to_string(root().join(token)).unwrap_or_else(|why| panic!("{token}: {why}"));
+            } else {
+                assert!(
+                    has_test(&file, token),
+                    "CONTRIBUTING.md names the test {token}, which is not where it says"
+                );
+                tests += 1;
+            }
+        }
+        assert!(tests > 0, "no test in: {row}");
+    }
+}
+
+#[test]
+fn design_pages_are_named_by_date_linked_and_name_only_what_exists() {
+    let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let mut files = Vec::new();
+    for folder in ["src", "tests"] {
+        sources(&root().join(folder), &mut files);
+    }
+    let code: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    let mut pages = 0;
+    for entry in fs::read_dir(root().join("docs/design")).unwrap() {
+        let name = entry.as_ref().unwrap().file_name().into_string().unwrap();
+        let (date, title) = name.split_at(9);
+        assert!(
+            date.ends_with('-')
+                && date[..8].bytes().all(|c| c.is_ascii_digit())
+                && title.strip_suffix(".md").is_some(),
+            "{name} is not named YYYYMMDD-title.md"
+        );
+        assert!(
+            architecture.contains(&format!("docs/design/{name}")),
+            "ARCHITECTURE.md does not link {name}"
+        );
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        for token in quoted(&text) {
+            let is_sentence = token.matches('_').count() > 3
+                && token.bytes().all(|c| c == b'_' || c.is_ascii_alphanumeric());
+            if is_sentence {
+                assert!(code.contains(&format!("fn {token}(")), "{name} names {token}, which does not exist");
+            } else if token.strip_suffix(".rs").is_some() {
+                assert!(root().join(token).is_file(), "{name} names {token}, which does not exist");
+            }
+        }
+        pages += 1;
+    }
+    assert!(pages > 0, "no page was found");
+}

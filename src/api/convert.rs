@@ -7,13 +7,14 @@ use super::v1alpha1::{
     OnStoreUnreachable, PortProtocol, RoutedService, Routing, SelectorOperator, StatusCondition,
 };
 use crate::domain::conditions::{ConditionType, Phase};
+use crate::domain::holder_pattern::PatternError;
 use crate::domain::observed::{
     Desired, DesiredService, HolderPod, LabelScheme, Memory, OnStoreUnreachable as Unreachable, ServicePort,
     Status,
 };
 use crate::domain::pod::{PREFIX, Requirement, Selector, default_label_key};
 use crate::domain::timing::{TTL_MAX_SECONDS, TTL_MIN_SECONDS};
-use crate::domain::{ComponentName, NameError};
+use crate::domain::{ComponentName, HolderPattern, NameError};
 
 /// Annotation with the second copy of the floor.
 pub const FLOOR_ANNOTATION: &str = "componentlease.io/version-floor";
@@ -28,6 +29,8 @@ pub enum InvalidSpec {
     Component(#[source] NameError),
     #[error("spec.ttlSeconds {0} is outside 5 to 3600")]
     Ttl(i32),
+    #[error("spec.holderPattern: {0}")]
+    HolderPattern(#[source] PatternError),
     #[error("spec.selector is empty; it would match every pod of the namespace")]
     EmptySelector,
     #[error(
@@ -54,7 +57,7 @@ pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<De
     if name.len() > 55 {
         return Err(InvalidSpec::NameTooLong(name));
     }
-    let ComponentLeaseSpec { component_name, ttl_seconds, selector, routing } = &lease.spec;
+    let ComponentLeaseSpec { component_name, ttl_seconds, selector, holder_pattern, routing } = &lease.spec;
     let Routing { label_key, leader_value, standby_value, on_store_unreachable, service } = routing;
     let component = component_name.clone().unwrap_or_else(|| name.clone());
     let component = ComponentName::new(component).map_err(InvalidSpec::Component)?;
@@ -70,6 +73,8 @@ pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<De
         SelectorOperator::DoesNotExist => Requirement::DoesNotExist(e.key.clone()),
     });
     let selector = Selector::new(labels.chain(expressions).collect()).ok_or(InvalidSpec::EmptySelector)?;
+    let holder_pattern = holder_pattern.as_deref().map(HolderPattern::new).transpose();
+    let holder_pattern = holder_pattern.map_err(InvalidSpec::HolderPattern)?;
     let key = label_key.clone().unwrap_or_else(|| default_label_key(&name));
     if !may_write(&key, allowed_prefixes) {
         let allowed = [&[PREFIX.to_owned()], allowed_prefixes].concat().join(" or ");
@@ -89,6 +94,7 @@ pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<De
         component,
         ttl,
         selector,
+        holder_pattern,
         labels: LabelScheme { key, leader: leader_value.clone(), standby: standby_value.clone() },
         on_store_unreachable: match on_store_unreachable {
             OnStoreUnreachable::Keep => Unreachable::Keep,

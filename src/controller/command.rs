@@ -86,8 +86,8 @@ pub struct ControllerArgs {
 }
 
 impl ControllerArgs {
-    /// What the arguments mean together.
-    pub fn check(self) -> Result<(Config, SocketAddr), Failure> {
+    /// What the arguments mean together. `max_ttl` in seconds.
+    pub fn check(self, max_ttl: u32) -> Result<(Config, SocketAddr), Failure> {
         let Self {
             namespaces,
             listen,
@@ -122,6 +122,7 @@ impl ControllerArgs {
         let config = Config {
             namespaces: given(namespaces),
             poll_interval,
+            max_ttl,
             allowed_label_prefixes,
             election,
             identity: identity.filter(|name| !name.is_empty()).unwrap_or_else(crate::participant::host_name),
@@ -131,9 +132,9 @@ impl ControllerArgs {
     }
 }
 
-/// Runs the controller until a signal ends it.
-pub async fn serve(args: ControllerArgs, store: Arc<dyn Store>) -> Result<u8, Failure> {
-    let (config, listen) = args.check()?;
+/// Runs the controller until a signal ends it. `max_ttl` in seconds, as the participants have it.
+pub async fn serve(args: ControllerArgs, max_ttl: u32, store: Arc<dyn Store>) -> Result<u8, Failure> {
+    let (config, listen) = args.check(max_ttl)?;
     let end = shutdown::on_signal()?;
     let listener = admin::bind(listen).await?;
     let client = client().await?;

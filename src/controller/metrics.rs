@@ -25,7 +25,7 @@ impl Metrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "controller_reconciles",
-            "Reconciles, by outcome: ok, status, floor, incomplete, contended, stale",
+            "Reconciles, by outcome: ok, status, floor, incomplete, contended, stale, watch_behind",
             self.reconciles.clone(),
         );
         registry.register(

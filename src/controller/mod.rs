@@ -24,13 +24,14 @@ mod rows;
 mod sweep;
 mod trigger;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
 use kube::Client;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use kube::runtime::{applier, controller};
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, mpsc};
@@ -46,6 +47,7 @@ use election::LeaseStore;
 use metrics::Metrics;
 use observe::{Feeds, LeaseRef, Scope, Seen};
 use reconcile::{Context, on_error, reconcile};
+use report::Announcer;
 use retry::Retry;
 use rows::{Changed, Rows};
 use trigger::Trigger;
@@ -67,6 +69,8 @@ pub struct Config {
     /// The namespaces to watch; empty is all.
     pub namespaces: Vec<String>,
     pub poll_interval: Duration,
+    /// Seconds; the longest ttl that any lease of the database may have.
+    pub max_ttl: u32,
     /// Prefixes, beside our own, that `labelKey` may begin with.
     pub allowed_label_prefixes: Vec<String>,
     /// `None` when there is only this replica.
@@ -106,7 +110,7 @@ pub struct Controller {
 struct Shared {
     sweep: Notify,
     /// Components whose resource was deleted.
-    gone: Mutex<Vec<String>>,
+    gone: Mutex<BTreeSet<String>>,
     /// When the loop around the database last turned.
     beat: Mutex<Moment>,
 }
@@ -130,7 +134,8 @@ impl Controller {
         store: Arc<dyn Store>,
         registry: &mut Registry,
     ) -> Result<Self, Ended> {
-        let Config { namespaces, poll_interval, allowed_label_prefixes, election, identity, origin } = config;
+        let Config { namespaces, poll_interval, max_ttl, allowed_label_prefixes, election, identity, origin } =
+            config;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let election = match election {
             None => None,
@@ -160,9 +165,9 @@ impl Controller {
         let reporter =
             Reporter { controller: "component-lease-controller".to_owned(), instance: Some(identity) };
         let context = Context {
-            recorder: Recorder::new(client.clone(), reporter),
+            announcer: Announcer::new(client.clone(), reporter),
             client,
-            rows: Arc::new(Rows::new(store, Arc::clone(&clock))),
+            rows: Arc::new(Rows::new(store, Arc::clone(&clock), max_ttl)),
             scopes,
             metrics,
             retry: Retry::default(),
@@ -272,7 +277,7 @@ async fn watch(
             trigger.contested(lease);
             context.forget(lease);
             if let Ok(lease) = &lease.0 {
-                lock(&shared.gone).push(claims::component(lease).to_owned());
+                lock(&shared.gone).insert(claims::component(lease).to_owned());
             }
             shared.sweep.notify_one();
         }
@@ -320,7 +325,11 @@ async fn lead(
             Changed::Components(components) => {
                 trigger.components(&components.iter().map(String::as_str).collect());
             }
-            Changed::Everything => trigger.everything(),
+            Changed::Everything => {
+                trigger.everything();
+                // What the database could not be told may be told now.
+                shared.sweep.notify_one();
+            }
         });
         let lost = async {
             match &leadership {
@@ -347,17 +356,21 @@ async fn lead(
 }
 
 async fn sweep(context: Arc<Context>, shared: Arc<Shared>) -> &'static str {
+    // Components that no resource claims any more.
+    let mut gone = BTreeSet::new();
     loop {
         let _ = tokio::time::timeout(SWEEP_AGAIN, shared.sweep.notified()).await;
         if !context.acts() {
             continue;
         }
-        let gone = std::mem::take(&mut *lock(&shared.gone));
-        sweep::intents(&context, &gone).await;
+        gone.append(&mut *lock(&shared.gone));
         for scope in context.scopes.iter().filter(|scope| scope.filled()) {
             context.metrics.swept();
-            sweep::sweep(&context.client, scope, &context.allowed_prefixes).await;
+            // Who was deleted while nobody watched is known by the marks that are left. They tell the
+            // resource's name, which is its component's unless it says otherwise.
+            gone.extend(sweep::sweep(&context.client, scope, &context.allowed_prefixes).await);
         }
+        gone = sweep::intents(&context, gone).await;
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::runtime::controller::Action;
-use kube::runtime::events::Recorder;
 use kube::{Client, ResourceExt as _};
 use tracing::{debug, warn};
 
@@ -14,7 +13,7 @@ use super::claims::claim;
 use super::error::Error;
 use super::metrics::Metrics;
 use super::observe::{Lease, Scope};
-use super::report::{record, write_status};
+use super::report::{Announcer, record, write_status};
 use super::retry::Retry;
 use super::rows::Rows;
 use crate::api::{self, ComponentLease, ComponentLeaseStatus, InvalidSpec};
@@ -22,7 +21,7 @@ use crate::clock::Clock;
 use crate::domain::ComponentName;
 use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Reason, Truth};
 use crate::domain::decide::{Decision, Event, decide};
-use crate::domain::observed::{Desired, Observed, RowSight, Status, StoreSight};
+use crate::domain::observed::{Desired, LabelScheme, Observed, RowSight, Status, StoreSight};
 use crate::domain::pod::Marks;
 use crate::domain::report::{report, report_conflict};
 use crate::participant::Participant;
@@ -42,7 +41,7 @@ pub(super) struct Context {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) rows: Arc<Rows>,
     pub(super) scopes: Vec<Arc<Scope>>,
-    pub(super) recorder: Recorder,
+    pub(super) announcer: Announcer,
     pub(super) metrics: Metrics,
     pub(super) retry: Retry,
     pub(super) allowed_prefixes: Vec<String>,
@@ -176,7 +175,7 @@ async fn reconcile_valid(
                 let event = Event { reason: EventReason::Conflict, warning: true, note: by };
                 let events: &[Event] = if first { &[event] } else { &[] };
                 write(lease, before.as_ref(), &desired.component, &status, context).await?;
-                record(&context.recorder, lease, events).await;
+                record(&context.announcer, lease, events).await;
                 return Ok(Action::await_change());
             }
             // Never after a look; and if it were, the next pass begins with a newer one.
@@ -189,10 +188,10 @@ async fn reconcile_valid(
                 let status = report(&observed, &plan, &outcome);
                 write(lease, before.as_ref(), &desired.component, &status, context).await?;
                 let events: Vec<Event> =
-                    plan.events.iter().cloned().chain(regression(before.as_ref(), &status)).collect();
+                    plan.events.iter().cloned().chain(news(before.as_ref(), &status)).collect();
                 // At once: until all is done, nothing else is done about this resource.
                 let ((), intended, raised, floor) = futures::join!(
-                    record(&context.recorder, lease, &events),
+                    record(&context.announcer, lease, &events),
                     set_intent(desired, context),
                     raise_epoch(desired, observed.memory.floor, context),
                     copy_floor(&context.client, lease, status.floor)
@@ -216,13 +215,21 @@ async fn reconcile_valid(
     Err(Error::Contended)
 }
 
-/// Said once, when it is first seen.
-fn regression(before: Option<&ComponentLeaseStatus>, status: &Status) -> Option<Event> {
-    let kind = ConditionType::VersionRegressed;
-    let said = before.is_some_and(|before| before.conditions.iter().any(|c| c.type_ == kind.as_str()));
-    let condition = status.conditions.iter().find(|c| c.kind == kind).filter(|_| !said)?;
-    let note = condition.message.clone();
-    Some(Event { reason: EventReason::VersionRegressed, warning: true, note })
+/// Conditions that are only shown while something is wrong are said once, when they first are.
+fn news(before: Option<&ComponentLeaseStatus>, status: &Status) -> Vec<Event> {
+    let kinds = [
+        (ConditionType::VersionRegressed, EventReason::VersionRegressed),
+        (ConditionType::TtlLimited, EventReason::TtlLimited),
+    ];
+    let said = |kind: ConditionType| {
+        before.is_some_and(|before| before.conditions.iter().any(|c| c.type_ == kind.as_str()))
+    };
+    let new = kinds.into_iter().filter(|(kind, _)| !said(*kind));
+    new.filter_map(|(kind, reason)| {
+        let condition = status.conditions.iter().find(|condition| condition.kind == kind)?;
+        Some(Event { reason, warning: true, note: condition.message.clone() })
+    })
+    .collect()
 }
 
 fn observe(
@@ -233,7 +240,16 @@ fn observe(
     context: &Context,
 ) -> Observed {
     let (store, row, now) = context.rows.sight(desired.component.as_str());
-    let memory = api::memory(lease, before);
+    let mut memory = api::memory(lease, before);
+    // A patch that removes a forbidden key is refused as a whole: nothing else would get done.
+    let withdrawn = |old: &mut LabelScheme| !api::may_write(&old.key, &context.allowed_prefixes);
+    if let Some(old) = memory.applied.take_if(withdrawn) {
+        warn!(
+            object = lease.name_any(),
+            label = old.key,
+            "the prefix of the label that the resource used before is no longer allowed, so it stays on the pods; remove it by hand, or allow the prefix again"
+        );
+    }
     let holder = match &row {
         RowSight::Seen { row: Some(row), .. } => row.holder.as_str(),
         _ => "",
@@ -249,6 +265,7 @@ fn observe(
         store,
         row,
         row_confirmed: false,
+        longest_ttl: context.rows.longest_ttl(),
         service: scope.service_of(desired),
         pods,
         now,
@@ -347,7 +364,7 @@ async fn report_invalid(lease: &ComponentLease, why: &str, context: &Context) ->
     if let Some(written) = written.map_err(Error::Status)? {
         context.remember(written);
         let event = Event { reason: EventReason::InvalidSpec, warning: true, note: why.to_owned() };
-        record(&context.recorder, lease, &[event]).await;
+        record(&context.announcer, lease, &[event]).await;
     }
     Ok(Action::await_change())
 }

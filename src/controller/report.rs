@@ -1,9 +1,12 @@
 //! Says what was found: the status by server-side apply, only when something other than a time has
 //! changed, and Events for what happened.
 
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams};
-use kube::runtime::events::{Event as KubeEvent, EventType, Recorder};
+use kube::runtime::events::{Event as KubeEvent, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde_json::json;
 use tracing::{info, warn};
@@ -12,6 +15,7 @@ use super::FIELD_MANAGER;
 use super::error::text;
 use crate::api::{self, ComponentLease, ComponentLeaseStatus};
 use crate::domain::ComponentName;
+use crate::domain::conditions::EventReason;
 use crate::domain::decide::Event;
 use crate::domain::observed::Status;
 
@@ -47,7 +51,47 @@ pub(super) async fn write_status(
     }
 }
 
-pub(super) async fn record(recorder: &Recorder, lease: &ComponentLease, events: &[Event]) {
+/// What an Event said of whom.
+#[derive(Debug, PartialEq, Eq)]
+struct Said {
+    uid: Option<String>,
+    reason: EventReason,
+    note: String,
+}
+
+/// Publishes Events, and counts those up that repeat. Two that differ in their note alone are one to
+/// kube's recorder, which goes on showing the first note: the second leader would never be named.
+/// So each note has a recorder of its own.
+pub(super) struct Announcer {
+    client: Client,
+    reporter: Reporter,
+    /// The oldest first.
+    known: Mutex<VecDeque<(Said, Recorder)>>,
+}
+
+/// So many notes may be counted up; one that is older is said anew.
+const KNOWN_NOTES: usize = 512;
+
+impl Announcer {
+    pub(super) fn new(client: Client, reporter: Reporter) -> Self {
+        Self { client, reporter, known: Mutex::default() }
+    }
+
+    fn recorder(&self, said: Said) -> Recorder {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, recorder)) = known.iter().find(|(before, _)| *before == said) {
+            return recorder.clone();
+        }
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        known.push_back((said, recorder.clone()));
+        if known.len() > KNOWN_NOTES {
+            known.pop_front();
+        }
+        recorder
+    }
+}
+
+pub(super) async fn record(announcer: &Announcer, lease: &ComponentLease, events: &[Event]) {
     let about: ObjectReference = lease.object_ref(&());
     for Event { reason, warning, note } in events {
         let object = format!("{}/{}", lease.namespace().unwrap_or_default(), lease.name_any());
@@ -63,8 +107,9 @@ pub(super) async fn record(recorder: &Recorder, lease: &ComponentLease, events: 
             action: "Reconcile".to_owned(),
             secondary: None,
         };
+        let said = Said { uid: about.uid.clone(), reason: *reason, note: note.clone() };
         // The status and the log say it as well.
-        if let Err(error) = recorder.publish(&event, &about).await {
+        if let Err(error) = announcer.recorder(said).publish(&event, &about).await {
             warn!(object, error = text(&error), "an Event could not be recorded");
         }
     }

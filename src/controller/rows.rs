@@ -10,9 +10,10 @@ use tracing::{info, warn};
 
 use super::metrics::Metrics;
 use crate::clock::Clock;
+use crate::domain::life::Quarantine;
 use crate::domain::observed::{RowSight, StoreSight};
 use crate::domain::{ComponentName, LeaseRow, Life, Moment, NewEpoch};
-use crate::store::{Snapshot, StandingIntent, Store, StoreError};
+use crate::store::{Outcome, Snapshot, StandingIntent, Store, StoreError};
 
 /// A look is given up after this.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,17 +54,31 @@ struct Failure {
     told: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// `None` until the first look succeeds.
     rows: Option<BTreeMap<String, Seen>>,
     intents: BTreeMap<String, StandingIntent>,
-    life: Life,
+    quarantine: Quarantine,
     last_look: Moment,
     /// When the last look that succeeded was sent.
     answered: Moment,
     failure: Option<Failure>,
     since: Moment,
+}
+
+impl State {
+    fn new(since: Moment, max_ttl: u32) -> Self {
+        Self {
+            rows: None,
+            intents: BTreeMap::new(),
+            quarantine: Quarantine::new(max_ttl),
+            last_look: Moment::ZERO,
+            answered: Moment::ZERO,
+            failure: None,
+            since,
+        }
+    }
 }
 
 /// What changed for whom.
@@ -77,15 +92,17 @@ pub(super) enum Changed {
 pub(super) struct Rows {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    /// Seconds; what the controller is configured with.
+    max_ttl: u32,
     state: RwLock<State>,
     look_now: Notify,
     looks: watch::Sender<Moment>,
 }
 
 impl Rows {
-    pub(super) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        let state = RwLock::new(State { since: clock.boot(), ..State::default() });
-        Self { store, clock, state, look_now: Notify::new(), looks: watch::channel(Moment::ZERO).0 }
+    pub(super) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, max_ttl: u32) -> Self {
+        let state = RwLock::new(State::new(clock.boot(), max_ttl));
+        Self { store, clock, max_ttl, state, look_now: Notify::new(), looks: watch::channel(Moment::ZERO).0 }
     }
 
     pub(super) fn store(&self) -> &Arc<dyn Store> {
@@ -138,16 +155,24 @@ impl Rows {
     pub(super) fn epoch_above(&self, component: &str, floor: i64) -> Option<NewEpoch> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let version = state.rows.as_ref()?.get(component).map_or(0, |seen| seen.row.version);
-        let at_least = state.life.epoch_above(floor).filter(|_| version < floor)?;
-        let record = state.life.record()?;
+        let life = state.quarantine.life()?;
+        let at_least = life.epoch_above(floor).filter(|_| version < floor)?;
+        let record = life.record()?;
         let (seen, max_ttl) = (Some(record.clone()), record.max_ttl);
         Some(NewEpoch { seen, at_least, max_ttl, deliberate: true })
+    }
+
+    /// Seconds; `None` where the database says nothing about it.
+    pub(super) fn longest_ttl(&self) -> Option<u32> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let quarantine = &state.quarantine;
+        quarantine.life().and_then(Life::record).map(|_| quarantine.longest_ttl())
     }
 
     /// Forget what was seen: whoever has not been looking for a while gives every row one ttl.
     pub(super) fn start_afresh(&self) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        *state = State { since: self.clock.boot(), ..State::default() };
+        *state = State::new(self.clock.boot(), self.max_ttl);
     }
 
     /// Waits for a look that was sent after now, for as long as a look may take.
@@ -176,8 +201,11 @@ impl Rows {
         let every_commit = hints.tells_every_commit();
         let pause = if every_commit { interval * SLOW_POLL } else { interval };
         let mut budget = Budget { left: BURST, at: self.clock.boot(), interval };
+        let mut trouble = None;
         loop {
-            match self.look(metrics).await {
+            let change = self.look(metrics).await;
+            let recorded = self.record(&mut trouble).await;
+            match change {
                 Some(change) => changed(change),
                 // Only what turns out to be a mere renewal is rationed: handovers in quick
                 // succession must not wait for each other.
@@ -185,7 +213,11 @@ impl Rows {
             }
             tokio::time::sleep(LEAST_PAUSE).await;
             // A failing database is asked as often as ever, so that its return is noticed.
-            let pause = if self.failing() { interval } else { pause.min(self.until_next_expiry()) };
+            let pause = match recorded {
+                Some(Outcome::Applied) => Duration::ZERO,
+                _ if self.failing() => interval,
+                _ => pause.min(self.until_next_expiry()),
+            };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.look_now.notified() => {}
@@ -197,6 +229,44 @@ impl Rows {
             }
             hints.drain();
         }
+    }
+
+    /// Records that the database is another one than before, or that the quarantine which follows
+    /// was waited out: without it, nobody would who starts while no participant is there.
+    async fn record(&self, trouble: &mut Option<String>) -> Option<Outcome> {
+        let (begin, settle) = {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            let state = &mut *state;
+            if state.failure.is_some() {
+                return None;
+            }
+            let again = state.quarantine.length();
+            (state.quarantine.new_epoch(), state.quarantine.to_settle(self.clock.boot(), again))
+        };
+        let what = if begin.is_some() { "a new epoch" } else { "the end of the quarantine" };
+        let recording = async {
+            match (&begin, &settle) {
+                (Some(new), _) => self.store.begin_epoch(new).await,
+                (None, Some(waited_out)) => self.store.settle(waited_out).await,
+                (None, None) => Ok(Outcome::Lost),
+            }
+        };
+        let outcome = match tokio::time::timeout(LOOK_TIMEOUT, recording).await {
+            Ok(Ok(Outcome::Applied)) => {
+                info!(store = self.store.describe(), "recorded {what}");
+                Ok(Outcome::Applied)
+            }
+            // Somebody else was first, which the next look shows.
+            Ok(Ok(Outcome::Lost)) => Ok(Outcome::Lost),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {LOOK_TIMEOUT:?}")),
+        };
+        let error = outcome.as_ref().err().cloned();
+        if let Some(error) = error.as_ref().filter(|error| trouble.as_ref() != Some(error)) {
+            warn!(store = self.store.describe(), error, "{what} could not be recorded; trying again");
+        }
+        *trouble = error;
+        outcome.ok()
     }
 
     fn failing(&self) -> bool {
@@ -267,7 +337,7 @@ impl Rows {
         components.extend(differing(&state.intents, &snapshot.intents));
         state.rows = Some(rows);
         state.intents = snapshot.intents;
-        state.life = snapshot.life;
+        state.quarantine.answered(now, snapshot.life);
         state.answered = asked;
         if first || failure.is_some_and(|failure| failure.told) {
             return Some(Changed::Everything);
@@ -350,39 +420,5 @@ impl Budget {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hints_that_never_end_cost_one_look_per_interval() {
-        let mut budget = Budget { left: BURST, at: Moment::ZERO, interval: Duration::from_secs(1) };
-        let mut now = Moment::ZERO;
-        let mut looks = 0;
-        while now < Duration::from_secs(60) {
-            now += budget.wait(now) + Duration::from_millis(100);
-            budget.spend(now);
-            looks += 1;
-        }
-        assert!((60..=66).contains(&looks), "{looks}");
-    }
-
-    #[test]
-    fn a_holder_is_cut_to_what_a_status_can_carry() {
-        let mut holder = "ü".repeat(HOLDER_MAX + 1);
-        cut(&mut holder);
-        assert_eq!(holder.chars().count(), HOLDER_MAX);
-        let mut fits = "pod-1".to_owned();
-        cut(&mut fits);
-        assert_eq!(fits, "pod-1");
-    }
-
-    #[test]
-    fn a_renewal_means_nothing_unless_the_row_was_given_up() {
-        let row = LeaseRow { holder: "a".into(), lease_time: 1, renew_time: 1, version: 1, ttl: 5 };
-        let old = Seen { row: row.clone(), since: Duration::from_secs(10), given_up: false };
-        let renewed = LeaseRow { renew_time: 2, ..row.clone() };
-        assert!(!means_something(&old, &renewed));
-        assert!(means_something(&Seen { given_up: true, ..old.clone() }, &renewed));
-        assert!(means_something(&old, &LeaseRow { version: 2, ..row }));
-    }
-}
+#[path = "rows_tests.rs"]
+mod tests;

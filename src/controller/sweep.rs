@@ -22,9 +22,9 @@ use crate::domain::pod::Marks;
 
 const INTENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sweeps every pod of the scope that carries the stamp of a lease that does not exist. Only ever
-/// called with filled caches: a failed list is no proof that anything is gone.
-pub(super) async fn sweep(client: &Client, scope: &Scope, allowed_prefixes: &[String]) {
+/// Sweeps every pod of the scope that carries the stamp of a lease that does not exist; the names of
+/// these leases. Only ever called with filled caches: a failed list is no proof that anything is gone.
+pub(super) async fn sweep(client: &Client, scope: &Scope, allowed_prefixes: &[String]) -> BTreeSet<String> {
     let mut asked = BTreeMap::new();
     for pod in scope.pods.state() {
         let namespace = pod.namespace().unwrap_or_default();
@@ -79,6 +79,7 @@ pub(super) async fn sweep(client: &Client, scope: &Scope, allowed_prefixes: &[St
             ),
         }
     }
+    asked.into_iter().filter(|(_, gone)| *gone).map(|((_, lease), _)| lease).collect()
 }
 
 /// Asks the API server itself: a pod may be seen with the stamp of a resource that is so new that
@@ -100,9 +101,10 @@ async fn is_gone(client: &Client, namespace: &str, lease: &str) -> bool {
 }
 
 /// Withdraws what the resources of these components asked of the participants, where no other
-/// resource claims the component. Only after a deletion that was seen: somebody else's controller
-/// may look after the same database.
-pub(super) async fn intents(context: &Context, gone: &[String]) {
+/// resource claims the component; those that have to be tried again. Only after a deletion that was
+/// seen, or that left marks on pods: somebody else's controller may look after the same database.
+pub(super) async fn intents(context: &Context, gone: BTreeSet<String>) -> BTreeSet<String> {
+    let mut again = BTreeSet::new();
     for component in gone {
         let claimed =
             |lease: &Lease| lease.0.as_ref().is_ok_and(|lease| claims::component(lease) == component);
@@ -110,13 +112,18 @@ pub(super) async fn intents(context: &Context, gone: &[String]) {
         if context.leases().iter().any(|lease| claimed(lease)) {
             continue;
         }
-        let cleared = context.rows.store().clear_intent(&name);
-        match tokio::time::timeout(INTENT_TIMEOUT, cleared).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                warn!(component, %error, "the ttl of a deleted resource stays in component_lease_intent");
-            }
-            Err(_) => warn!(component, "the ttl of a deleted resource stays in component_lease_intent"),
-        }
+        let cleared = tokio::time::timeout(INTENT_TIMEOUT, context.rows.store().clear_intent(&name)).await;
+        let failure = match cleared {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {INTENT_TIMEOUT:?}"),
+        };
+        warn!(
+            component,
+            error = failure,
+            "the ttl of a deleted resource could not be withdrawn from the participants; trying again later"
+        );
+        again.insert(component);
     }
+    again
 }

@@ -40,6 +40,8 @@ words! {
         StoreReachable,
         /// Only shown while it is true: the database gives out versions below one that was seen before.
         VersionRegressed,
+        /// Only shown while it is true: terms are shorter than `spec.ttlSeconds` asks for.
+        TtlLimited,
     }
 }
 
@@ -94,6 +96,8 @@ words! {
         InvalidSpec,
         /// VersionRegressed: the row's version is below the floor.
         VersionBelowFloor,
+        /// TtlLimited: no lease of the database may last so long.
+        AboveMaxTtl,
     }
 }
 
@@ -113,6 +117,7 @@ words! {
         Conflict,
         InvalidSpec,
         VersionRegressed,
+        TtlLimited,
     }
 }
 

@@ -174,7 +174,7 @@ pub fn decide(o: &Observed) -> Decision {
 
     let leader = match &lead {
         Lead::Held(row, _) | Lead::LastKnown(row) if o.pods.is_ok() => {
-            Some(pod_of(row, pods, &o.desired.selector).cloned())
+            Some(pod_of(row, pods, &o.desired.selector, o.desired.holder_pattern.as_ref()).cloned())
         }
         _ => None,
     };
@@ -416,3 +416,11 @@ pub fn holder_pod(o: &Observed, plan: &Plan) -> Option<HolderPod> {
 #[cfg(test)]
 #[path = "decide_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "decide_keys_tests.rs"]
+mod keys_tests;
+
+#[cfg(test)]
+#[path = "decide_blind_tests.rs"]
+mod blind_tests;

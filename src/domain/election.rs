@@ -153,6 +153,16 @@ pub struct Election {
     draining: bool,
     unhealthy: bool,
     stays_away: Option<StaysAway>,
+    taking: Taking,
+}
+
+/// Whether a take was asked for and has not been answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taking {
+    No,
+    Yes,
+    /// Asked to step down meanwhile: a term that is won is given back.
+    Declined,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -181,6 +191,7 @@ impl Election {
             draining: false,
             unhealthy: false,
             stays_away: None,
+            taking: Taking::No,
         }
     }
 
@@ -265,10 +276,16 @@ impl Election {
                 let (next_look, fresh) = (*next_look, *fresh);
                 // A look decides once, and only at once: whoever waited looks again.
                 self.phase = Phase::Following { next_look, fresh: false };
-                match self.decide(now) {
-                    Some(action) if fresh => action,
-                    _ if now >= next_look => Action::Look,
-                    _ => Action::Wait(next_look),
+                // Asked only if it is done: deciding to settle remembers when.
+                match fresh.then(|| self.decide(now)).flatten() {
+                    Some(action) => {
+                        if let Action::Take(_) = action {
+                            self.taking = Taking::Yes;
+                        }
+                        action
+                    }
+                    None if now >= next_look => Action::Look,
+                    None => Action::Wait(next_look),
                 }
             }
         }
@@ -392,6 +409,8 @@ impl Election {
 
     /// A take that began at `t0` was answered at `at`. `won` is `None` when the answer never came.
     pub fn took(&mut self, t0: Moment, at: Moment, take: &Take, won: Option<bool>) {
+        let declined = self.taking == Taking::Declined;
+        self.taking = Taking::No;
         self.highest_version = match won {
             // It may have been applied: that version must never be asked for again.
             Some(true) | None => self.highest_version.max(take.term.version),
@@ -406,6 +425,9 @@ impl Election {
                 t0,
                 next_attempt: t0 + timing.renew_interval(),
             });
+            if declined {
+                self.stop(StopReason::SteppedDown);
+            }
             if self.unhealthy {
                 self.stop(StopReason::Unhealthy);
             }
@@ -463,8 +485,12 @@ impl Election {
         }
     }
 
-    /// Stop leading and stay away for the cooldown, or until somebody else has led.
+    /// Stop leading and stay away for the cooldown, or until somebody else has led. A term that is
+    /// being taken counts as led.
     pub fn step_down(&mut self) {
+        if self.taking == Taking::Yes {
+            self.taking = Taking::Declined;
+        }
         self.stop(StopReason::SteppedDown);
     }
 

@@ -11,8 +11,8 @@ fn election() -> Election {
     Election::new(ComponentName::new("c").unwrap(), HolderId::new("me").unwrap(), timing, S(10))
 }
 
-fn row(holder: &str, version: i64, renew_time: i64) -> Option<LeaseRow> {
-    Some(LeaseRow { holder: holder.into(), lease_time: 0, renew_time, version, ttl: 10 })
+fn row(holder: &str, version: i64, renew_time: i64) -> LeaseRow {
+    LeaseRow { holder: holder.into(), lease_time: 0, renew_time, version, ttl: 10 }
 }
 
 fn life(server: &str, recorded: &str, epoch: i64, settled: bool) -> Life {
@@ -20,8 +20,8 @@ fn life(server: &str, recorded: &str, epoch: i64, settled: bool) -> Life {
     Life::Recorded { identity: server.into(), step: STEP, record }
 }
 
-fn look(e: &mut Election, at: Moment, row: Option<LeaseRow>, past: Past, life: Life) {
-    e.looked(at, Looked { row, past, life, ..Looked::default() }, 0.0);
+fn look(e: &mut Election, at: Moment, row: impl Into<Option<LeaseRow>>, past: Past, life: Life) {
+    e.looked(at, Looked { row: row.into(), past, life, ..Looked::default() }, 0.0);
 }
 
 fn takes(e: &mut Election, at: Moment) -> Option<Take> {
@@ -75,6 +75,18 @@ fn at_the_end_of_the_quarantine_it_is_said_for_the_others_and_then_taken() {
     look(&mut e, S(130), row("", 41, 0), Past::Lived(41), unsettled());
     let take = takes(&mut e, S(130)).unwrap();
     assert_eq!((take.generation, take.term.version), (said, 28_000_001));
+}
+
+#[test]
+fn the_end_of_a_quarantine_is_said_also_by_a_follower_that_woke_up_in_order_to_look() {
+    let mut e = election();
+    let unsettled = || life("a", "a", 28, false);
+    look(&mut e, S(100), row("other", 7, 1), Past::Lived(7), unsettled());
+    assert!(matches!(e.next(S(100)), Action::Wait(_)));
+    // Nothing is decided on the sight of before; it must not count as said.
+    assert_eq!(e.next(S(131)), Action::Look);
+    look(&mut e, S(131), row("other", 7, 2), Past::Lived(7), unsettled());
+    assert!(matches!(e.next(S(131)), Action::Settle(_)));
 }
 
 #[test]

@@ -218,6 +218,31 @@ fn whoever_stepped_down_stays_away_for_the_cooldown() {
 }
 
 #[test]
+fn a_term_that_is_won_after_it_was_asked_to_step_down_is_given_back_at_once() {
+    let mut e = election();
+    look(&mut e, S(100), None);
+    let take = take_of(e.next(S(100)));
+    e.step_down();
+    e.took(S(100), S(101), &take, Some(true));
+    assert!(matches!(e.standing(), Standing::Stopping(_, StopReason::SteppedDown)));
+    assert_eq!(e.work_stopped(S(101)), Some(take.term));
+    assert_eq!(e.ineligible(S(110)), Some(Ineligible::StaysAway { until: S(111) }));
+}
+
+#[test]
+fn stepping_down_during_a_take_that_is_lost_says_nothing_of_the_next_one() {
+    let mut e = election();
+    look(&mut e, S(100), Some(row("", 41, 0)));
+    let take = take_of(e.next(S(100)));
+    e.step_down();
+    e.took(S(100), S(101), &take, Some(false));
+    look(&mut e, S(102), Some(row("", 43, 0)));
+    let take = take_of(e.next(S(102)));
+    e.took(S(102), S(102), &take, Some(true));
+    assert!(matches!(e.standing(), Standing::Leading(_)));
+}
+
+#[test]
 fn whoever_stepped_down_may_return_early_once_somebody_else_has_led() {
     let mut e = leader();
     e.step_down();

@@ -1,6 +1,7 @@
 //! Which pod is the holder? A database user must not be able to steer a Service, so a holder is
 //! only believed to be a pod that the resource already counts among its candidates.
 
+use super::holder_pattern::HolderPattern;
 use super::name::OwnFormat;
 use super::pod::{Pod, Selector};
 use super::record::LeaseRow;
@@ -16,6 +17,8 @@ pub enum Rejection {
     Ambiguous { holder: String, pods: String },
     #[error("holder {holder} names pod {pod}, which spec.selector does not match")]
     OutsideSelector { holder: String, pod: String },
+    #[error("holder {holder} is not as spec.holderPattern says")]
+    Unlike { holder: String },
     #[error("holder {holder} names pod {pod}, which has finished")]
     Finished { holder: String, pod: String },
     #[error(
@@ -35,15 +38,21 @@ const UID_PART: usize = 8;
 /// A pod's clock and the database's may differ by this much (ms) when a foreign holder is judged.
 const CLOCK_TOLERANCE: i64 = 5_000;
 
-/// The pod that the row's holder is, among the pods of the resource's namespace.
-pub fn pod_of<'p>(row: &LeaseRow, pods: &'p [Pod], selector: &Selector) -> Result<&'p Pod, Rejection> {
+/// The pod that the row's holder is, among the pods of the resource's namespace. The pattern is for
+/// what is not of our own format.
+pub fn pod_of<'p>(
+    row: &LeaseRow,
+    pods: &'p [Pod],
+    selector: &Selector,
+    pattern: Option<&HolderPattern>,
+) -> Result<&'p Pod, Rejection> {
     let holder = || row.holder.clone();
     // A program that was not told its pod's UID writes a process id, which is never that long: it
     // says no more than a foreign one.
     let own = OwnFormat::parse(&row.holder).filter(|own| own.origin.len() == UID_PART);
     let pod = match own.and_then(|own| pods.iter().find(|pod| pod.name == own.name)) {
         Some(pod) => pod,
-        None => foreign(row, pods)?,
+        None => foreign(row, pods, pattern)?,
     };
     if let Some(own) = own.filter(|own| !pod.uid.starts_with(own.origin)) {
         return Err(Rejection::OtherUid {
@@ -62,12 +71,27 @@ pub fn pod_of<'p>(row: &LeaseRow, pods: &'p [Pod], selector: &Selector) -> Resul
     Ok(pod)
 }
 
-/// Programs with their own SQL write the pod's name, its name and something behind a separator, or its IP.
-fn foreign<'p>(row: &LeaseRow, pods: &'p [Pod]) -> Result<&'p Pod, Rejection> {
+/// Programs with their own SQL write the pod's name, its name and something behind a separator, or its
+/// IP; or what the pattern says, and nothing else then.
+fn foreign<'p>(
+    row: &LeaseRow,
+    pods: &'p [Pod],
+    pattern: Option<&HolderPattern>,
+) -> Result<&'p Pod, Rejection> {
     let holder = row.holder.as_str();
+    let own = OwnFormat::parse(holder).map(|own| own.name);
+    match pattern.map(|pattern| pattern.pod(holder)) {
+        Some(Some(name)) => {
+            let pod = pods.iter().find(|pod| pod.name == name);
+            let pod = pod.ok_or_else(|| Rejection::NoSuchPod { holder: holder.to_owned() })?;
+            return was_there(row, pod);
+        }
+        Some(None) if own.is_none() => return Err(Rejection::Unlike { holder: holder.to_owned() }),
+        Some(None) | None => {}
+    }
     // In our own format the name is known to its end: when its pod is gone, a pod whose name is
     // only the beginning of it is another one. (No pod's name holds an underscore.)
-    let whole = OwnFormat::parse(holder).map(|own| own.name).filter(|name| !name.contains('_'));
+    let whole = own.filter(|name| !name.contains('_'));
     let named = |pod: &Pod| match whole {
         Some(name) => pod.name == name,
         None => holder
@@ -96,22 +120,22 @@ fn foreign<'p>(row: &LeaseRow, pods: &'p [Pod]) -> Result<&'p Pod, Rejection> {
     }
     match matches.as_slice() {
         [] => Err(Rejection::NoSuchPod { holder: holder.to_owned() }),
-        [pod] => {
-            // A pod of the same name that came after the lease is not the one that took it; nor is
-            // one that has not started yet.
-            let latest = row.lease_time.saturating_add(CLOCK_TOLERANCE);
-            let later = pod.started.is_none_or(|started| started > latest);
-            if later {
-                Err(Rejection::StartedLater { holder: holder.to_owned(), pod: pod.name.clone() })
-            } else {
-                Ok(pod)
-            }
-        }
+        [pod] => was_there(row, pod),
         several => Err(Rejection::Ambiguous {
             holder: holder.to_owned(),
             pods: several.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>().join(", "),
         }),
     }
+}
+
+/// A pod of the same name that came after the lease is not the one that took it; nor is one that has
+/// not started yet.
+fn was_there<'p>(row: &LeaseRow, pod: &'p Pod) -> Result<&'p Pod, Rejection> {
+    let latest = row.lease_time.saturating_add(CLOCK_TOLERANCE);
+    if pod.started.is_none_or(|started| started > latest) {
+        return Err(Rejection::StartedLater { holder: row.holder.clone(), pod: pod.name.clone() });
+    }
+    Ok(pod)
 }
 
 fn by_ip(holder: &str, ip: &str) -> bool {
@@ -143,7 +167,32 @@ mod tests {
     fn judge(holder: &str, pods: &[Pod]) -> Result<String, Rejection> {
         let row =
             LeaseRow { holder: holder.into(), lease_time: 2_000, renew_time: 2_000, version: 1, ttl: 30 };
-        pod_of(&row, pods, &selector()).map(|pod| pod.name.clone())
+        pod_of(&row, pods, &selector(), None).map(|pod| pod.name.clone())
+    }
+
+    #[test]
+    fn with_a_pattern_a_foreign_holder_is_the_pod_that_it_names_and_nothing_else() {
+        let pattern = HolderPattern::new("worker@(?P<pod>[-a-z0-9]+)/[0-9]+").unwrap();
+        let pods = [pod("d-1"), pod("d-2")];
+        let judge = |holder: &str, pods: &[Pod]| {
+            let row =
+                LeaseRow { holder: holder.into(), lease_time: 2_000, renew_time: 2_000, version: 1, ttl: 30 };
+            pod_of(&row, pods, &selector(), Some(&pattern)).map(|pod| pod.name.clone())
+        };
+        assert_eq!(judge("worker@d-2/7", &pods).unwrap(), "d-2");
+        assert!(matches!(judge("worker@d-3/7", &pods), Err(Rejection::NoSuchPod { .. })));
+        for unlike in ["d-1", "10.0.0.3", "worker@d-1", "d-1:8080"] {
+            assert!(matches!(judge(unlike, &pods), Err(Rejection::Unlike { .. })), "{unlike}");
+        }
+        // Our own participants beside it are known by their own format.
+        for own in ["d-1_8b7e12c0_1f0c9a3d", "d-1_4711_1f0c9a3d"] {
+            assert_eq!(judge(own, &pods).unwrap(), "d-1");
+        }
+        // What holds for every foreign holder holds here too.
+        let late = Pod { started: Some(60_000), ..pod("d-1") };
+        assert!(matches!(judge("worker@d-1/7", &[late]), Err(Rejection::StartedLater { .. })));
+        let outside = Pod { labels: [].into(), ..pod("d-1") };
+        assert!(matches!(judge("worker@d-1/7", &[outside]), Err(Rejection::OutsideSelector { .. })));
     }
 
     #[test]
@@ -193,7 +242,7 @@ mod tests {
         let pending = Pod { started: None, ..pod("d-1") };
         assert!(matches!(judge("d-1", &[pending]), Err(Rejection::StartedLater { .. })));
         let row = LeaseRow { holder: "d-1".into(), lease_time: i64::MAX, renew_time: 1, version: 1, ttl: 30 };
-        assert!(pod_of(&row, &[pod("d-1")], &selector()).is_ok());
+        assert!(pod_of(&row, &[pod("d-1")], &selector(), None).is_ok());
     }
 
     #[test]

@@ -26,7 +26,10 @@
 pub mod conditions;
 pub mod decide;
 pub mod election;
+#[cfg(test)]
+mod fixtures;
 pub mod holder;
+pub mod holder_pattern;
 pub mod life;
 pub mod model;
 pub mod name;
@@ -38,6 +41,7 @@ pub mod sight;
 pub mod timing;
 
 pub use election::{Action, Election, Ineligible, Standing, StopReason};
+pub use holder_pattern::HolderPattern;
 pub use life::{Generation, Life, NewEpoch, Record};
 pub use model::{Expected, Take, TermKey};
 pub use name::{ComponentName, HolderId, NameError};

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::conditions::{Condition, Phase};
+use super::holder_pattern::HolderPattern;
 use super::name::ComponentName;
 use super::pod::{Pod, Selector};
 use super::record::LeaseRow;
@@ -20,6 +21,8 @@ pub struct Desired {
     /// Seconds.
     pub ttl: u32,
     pub selector: Selector,
+    /// For holders that are not of our own format; `None` for what such programs commonly write.
+    pub holder_pattern: Option<HolderPattern>,
     pub labels: LabelScheme,
     pub on_store_unreachable: OnStoreUnreachable,
     pub service: Option<DesiredService>,
@@ -132,6 +135,8 @@ pub struct Observed {
     /// The row was looked at again after *these very* pods were seen, of which one carries a later
     /// version. Good for one decision: pods that are seen later may know of a version later still.
     pub row_confirmed: bool,
+    /// Seconds; no lease of the database may have a longer ttl. `None` where nothing says so.
+    pub longest_ttl: Option<u32>,
     pub pods: Pods,
     pub service: ServiceSight,
     pub now: Moment,

@@ -66,6 +66,17 @@ pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
             ),
         ));
     }
+    if let Some(longest) = o.longest_ttl.filter(|longest| o.desired.ttl > *longest) {
+        conditions.push(Condition::new(
+            ConditionType::TtlLimited,
+            true,
+            Reason::AboveMaxTtl,
+            format!(
+                "spec.ttlSeconds is {}, but no lease of this database may last longer than {longest} s (its max_ttl), so terms last {longest} s: lower it, or have max_ttl raised",
+                o.desired.ttl
+            ),
+        ));
+    }
     Status {
         observed_generation: o.desired.generation,
         phase,
@@ -286,3 +297,7 @@ fn ready(o: &Observed, others: &[Condition]) -> Condition {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

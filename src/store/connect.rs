@@ -125,7 +125,8 @@ impl fmt::Debug for Source {
             UrlFrom::Literal(_) => out.field("url", &"(given)"),
             UrlFrom::File(path) => out.field("url_file", path),
         };
-        out.field("password_file", &self.password_file).finish()
+        out.field("password_file", &self.password_file);
+        out.field("unsafe_backend", &self.unsafe_backend).finish()
     }
 }
 
@@ -136,13 +137,15 @@ impl fmt::Debug for Source {
 /// # Errors
 /// [`StoreError::Misconfigured`] when the URL or a file cannot be read or means nothing.
 #[cfg_attr(
-    not(feature = "postgres"),
+    not(any(feature = "postgres", feature = "mysql")),
     expect(
         clippy::needless_pass_by_value,
-        reason = "PostgreSQL keeps the source, to read it again at each connect"
+        reason = "PostgreSQL and MySQL keep the source, to read it again at each connect"
     )
 )]
 pub fn open(source: Source, application: &str) -> Result<Arc<dyn Store>, StoreError> {
+    // PostgreSQL alone shows it.
+    let _ = application;
     match source.read()? {
         #[cfg(feature = "postgres")]
         DatabaseUrl::Postgres(url) => {
@@ -152,7 +155,6 @@ pub fn open(source: Source, application: &str) -> Result<Arc<dyn Store>, StoreEr
         DatabaseUrl::MySql(url) => Ok(Arc::new(super::mysql::MySqlStore::new(source, &url))),
         #[cfg(feature = "sqlite")]
         DatabaseUrl::Sqlite(path) => {
-            let _ = application;
             Ok(Arc::new(super::sqlite::SqliteStore::new(path, source.unsafe_backend)))
         }
         #[allow(unreachable_patterns, reason = "reachable when a feature is off")]

@@ -21,7 +21,12 @@ impl Distribution {
     #[must_use]
     pub fn quantile(&self, share: f64) -> f64 {
         let count = self.sorted.len();
-        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a fraction of a small count"
+        )]
         let rank = (share * count as f64).ceil() as usize;
         self.sorted.get(rank.clamp(1, count.max(1)) - 1).copied().unwrap_or(f64::NAN)
     }

@@ -9,7 +9,7 @@
 //! by their outward names only (see [`stage`]).
 
 #![forbid(unsafe_code)]
-#![allow(clippy::disallowed_methods, reason = "deadlines of tests are measured by the machine's own clocks")]
+#![expect(clippy::disallowed_methods, reason = "deadlines of tests are measured by the machine's own clocks")]
 
 mod account;
 mod certificate;

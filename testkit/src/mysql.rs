@@ -6,6 +6,7 @@
 
 mod database;
 mod own;
+mod replication;
 mod server;
 
 pub use database::Database;

@@ -30,3 +30,12 @@ pub async fn shared() -> Result<&'static Server> {
         })
         .await
 }
+
+/// As [`shared`], but PostgreSQL 18, whatever is installed here (a tree of `hack/databases.sh`).
+///
+/// # Errors
+/// As [`shared`].
+pub async fn shared_newest() -> Result<&'static Server> {
+    static SHARED: OnceCell<Server> = OnceCell::const_new();
+    SHARED.get_or_try_init(async || Server::builder().newest().start().await).await
+}

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{hack, keep};
 
@@ -54,6 +54,23 @@ impl Scratch {
     #[must_use]
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// Copies a folder below this directory to another name, in the place of what is there.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn copy(&self, from: &str, to: &str) -> Result<()> {
+        let to = self.join(to);
+        if to.exists() {
+            std::fs::remove_dir_all(&to)?;
+        }
+        let done = Command::new("cp").arg("-a").arg(self.join(from)).arg(&to).output();
+        let done = done.context("cannot run cp")?;
+        if !done.status.success() {
+            bail!("cp: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        Ok(())
     }
 
     /// What a person types to end a server that was kept.

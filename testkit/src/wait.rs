@@ -19,6 +19,19 @@ const STEP: Duration = Duration::from_millis(20);
 pub async fn until<T>(
     within: Duration,
     what: impl Display,
+    probe: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    until_at(STEP, within, what, probe).await
+}
+
+/// [`until`] with a pause between two looks, where a look costs much.
+///
+/// # Errors
+/// As [`until`].
+pub async fn until_at<T>(
+    pause: Duration,
+    within: Duration,
+    what: impl Display,
     mut probe: impl AsyncFnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let started = Instant::now();
@@ -30,7 +43,7 @@ pub async fn until<T>(
                 Ok(None) => last_error = None,
                 Err(error) => last_error = Some(error),
             }
-            tokio::time::sleep(STEP).await;
+            tokio::time::sleep(pause).await;
         }
     };
     match tokio::time::timeout(within, looking).await {

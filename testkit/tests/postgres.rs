@@ -1,7 +1,5 @@
 //! The servers that the tests are built on, tested themselves.
 
-#![allow(clippy::disallowed_methods, reason = "tests look at the machine's own clocks")]
-
 use std::time::Duration;
 
 use component_lease_testkit::postgres::{self, Server, Stop};

@@ -1,7 +1,7 @@
 //! Every write to the pods is watched while the leader changes fifty times, two controllers act at
 //! once and somebody else interferes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use component_lease_testkit::control_plane::FakePod;
@@ -15,6 +15,8 @@ use crate::support::{FLOOD, KEY, LONG, Replica, SOON, Site};
 /// Our field manager.
 const US: &str = "component-lease";
 const CHANGES: usize = 50;
+/// The ttl of the terms that run out.
+const SHORT: Duration = Duration::from_secs(1);
 const PODS: [&str; 4] = ["d-0", "d-1", "d-2", "d-3"];
 
 /// What somebody else does to a pod that is not about to lead.
@@ -52,7 +54,7 @@ async fn through_fifty_changes_no_write_of_ours_labels_a_second_pod() -> Result<
         let leader = PODS[turn % 4];
         let victim = PODS[(turn + 2) % 4];
         // Half of the terms end by expiry, and of these every other is seized the moment it ends.
-        let ttl = if turn % 2 == 0 { 1 } else { LONG };
+        let ttl = if turn % 2 == 0 { u32::try_from(SHORT.as_secs())? } else { LONG };
         site.label(leader, "app", Some("discovery")).await?;
         let mark = recorder.changes().len();
         let holder = site.holder(leader).await?;
@@ -61,15 +63,17 @@ async fn through_fifty_changes_no_write_of_ours_labels_a_second_pod() -> Result<
         taken?;
         interfered?;
         // It renews until it is seen to lead, as a participant does.
+        let mut renewed = Instant::now();
         wait::until(SOON, format!("{leader} is labelled in turn {turn}"), async || {
             site.rows.renew("discovery").await?;
+            renewed = Instant::now();
             let changes = recorder.changes();
             Ok(changes[mark..].iter().any(|c| c.labelled && c.pod == leader && c.by == US).then_some(()))
         })
         .await?;
         match turn % 4 {
             0 => site.wait_for_labelled(KEY, "leader", &[]).await?,
-            2 => tokio::time::sleep(Duration::from_secs(1)).await,
+            2 => wait::until_true(SOON, "the lease has run out", async || renewed.elapsed() >= SHORT).await?,
             _ => {
                 site.wait_for_labelled(KEY, "leader", &[leader]).await?;
                 site.rows.release("discovery").await?;

@@ -155,6 +155,7 @@ async fn a_version_below_the_floor_is_shown_begins_an_epoch_and_the_floor_stays(
     let epoch = site.rows.epoch().await?;
     // By a foreign program, which knows nothing of it.
     site.rows.take_as(name, &site.holder("d-2").await?, LONG, 9).await?;
+    site.wait_for_lease("discovery", "version 9", |l| status(l).version == Some(9)).await?;
     let message =
         site.wait_for_condition("discovery", "VersionRegressed", "True", "VersionBelowFloor").await?;
     assert!(message.contains('9') && message.contains("70"), "{message}");

@@ -11,6 +11,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use crate::support::objects::{condition, lease, lease_with, status};
+use crate::support::rows::Mood;
 use crate::support::{KEY, LONG, Replica, SOON, Site, led_site};
 
 /// How long a label that somebody else put may stay.
@@ -21,6 +22,16 @@ async fn marks(site: &Site, pod: &str) -> Result<Vec<String>> {
     let pod = site.pods().get(pod).await?;
     let keys = pod.labels().keys().chain(pod.annotations().keys());
     Ok(keys.filter(|key| key.starts_with("componentlease.io/")).cloned().collect())
+}
+
+/// What the participants are told.
+async fn wait_for_ttl(site: &Site, component: &str, wanted: Option<u32>) -> Result<()> {
+    wait::until(SOON, format!("the participants of {component} find the ttl {wanted:?}"), async || {
+        let found = site.rows.intended_ttl(component).await?;
+        ensure!(found == wanted, "{found:?}");
+        Ok(Some(()))
+    })
+    .await
 }
 
 async fn wait_for_marks(site: &Site, pod: &str, wanted: &[&str]) -> Result<()> {
@@ -40,10 +51,7 @@ async fn deleting_the_resource_takes_every_mark_off_the_pods_and_keeps_the_row()
     for pod in ["d-0", "d-1", "d-2"] {
         wait_for_marks(&site, pod, &[]).await?;
     }
-    wait::until_true(SOON, "the ttl is withdrawn from the participants", async || {
-        site.rows.intended_ttl("discovery").await.is_ok_and(|ttl| ttl.is_none())
-    })
-    .await?;
+    wait_for_ttl(&site, "discovery", None).await?;
     site.rows.renew("discovery").await.context("the row stays, so that versions go on")
 }
 
@@ -60,7 +68,48 @@ async fn a_resource_that_was_deleted_while_no_controller_ran_is_swept_by_the_nex
     for pod in ["d-0", "d-1", "d-2"] {
         wait_for_marks(&site, pod, &[]).await?;
     }
+    wait_for_ttl(&site, "discovery", None).await?;
+    wait_for_ttl(&site, "other", Some(30)).await?;
     site.wait_for_labelled("componentlease.io/other", "leader", &["o-0"]).await
+}
+
+#[tokio::test]
+async fn a_ttl_that_could_not_be_withdrawn_is_withdrawn_when_the_database_is_back() -> Result<()> {
+    let (site, _controller) = led_site("withdrawn").await?;
+    site.rows.unreachable();
+    site.wait_for_condition("discovery", "StoreReachable", "False", "StoreUnreachable").await?;
+    site.leases().delete("discovery", &DeleteParams::default()).await?;
+    wait_for_marks(&site, "d-0", &[]).await?;
+    site.rows.set_mood(Mood::Answers);
+    wait_for_ttl(&site, "discovery", None).await
+}
+
+#[tokio::test]
+async fn an_old_label_key_that_is_no_longer_allowed_is_left_alone() -> Result<()> {
+    let site = Site::new("forbidden").await?;
+    // As a controller has left it whose prefixes included this one.
+    let old = "example.org/role";
+    let pods = [("d-0", "leader"), ("d-1", "standby")];
+    let pods = pods.map(|(name, role)| FakePod::new(name, "discovery").label(old, role));
+    site.plane.fake_pods(site.name(), &pods).await?;
+    site.make_lease(&lease("discovery", "discovery")).await?;
+    let applied = json!({"labelKey": old, "leaderValue": "leader", "standbyValue": "standby"});
+    let patch = Patch::Merge(json!({"status": {"phase": "Held", "applied": applied}}));
+    site.leases().patch_status("discovery", &PatchParams::default(), &patch).await?;
+
+    let mark = site.plane.audit_mark()?;
+    site.rows.take("discovery", &site.holder("d-1").await?, LONG).await?;
+    let _controller = Replica::start(&site).await?;
+    site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
+    site.wait_for_labelled(KEY, "standby", &["d-0"]).await?;
+    site.wait_until_ready("discovery").await?;
+    site.wait_for_labelled(old, "leader", &["d-0"]).await?;
+    // A patch that touches it is refused as a whole, and what else is in it is late by a back-off.
+    let account = format!("system:serviceaccount:{}:component-lease", site.name());
+    let refused = site.plane.writes_since(mark)?.into_iter().filter(|w| w.user == account && w.code == 403);
+    let refused: Vec<_> = refused.collect();
+    ensure!(refused.is_empty(), "{refused:?}");
+    Ok(())
 }
 
 #[tokio::test]

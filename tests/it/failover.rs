@@ -1,4 +1,5 @@
 //! Real servers that forget: one leader, and no version twice, whatever becomes of the database.
+//! The same scenarios on PostgreSQL, MySQL and MariaDB.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,15 +9,15 @@ use component_lease::domain::election::Looked;
 use component_lease::domain::{LeaseRow, Life};
 use component_lease::participant::Participant;
 use component_lease::store::{self, Install, Source, Store};
-use component_lease_testkit::postgres::{Server, Stop};
 use component_lease_testkit::wait;
 use tempfile::TempDir;
 
+use crate::servers::{Machine, Make, on_servers};
 use crate::stores::component;
 
 /// Seconds; short, so that a quarantine is, but long enough for a busy machine to renew in time.
-const MAX_TTL: u32 = 6;
-const TTL: u32 = 5;
+const MAX_TTL: u32 = 4;
+const TTL: u32 = 4;
 const SOON: Duration = Duration::from_secs(120);
 
 /// Participants of one component, behind a URL that leads to whichever server is primary.
@@ -29,7 +30,7 @@ struct Rig {
 }
 
 impl Rig {
-    async fn on(server: &Server) -> Self {
+    async fn on(server: &Machine) -> Self {
         let folder = tempfile::tempdir().unwrap();
         lead_to(&folder, server);
         let eye = store::open(source(&folder), "failover").unwrap();
@@ -45,7 +46,7 @@ impl Rig {
             .unwrap();
     }
 
-    fn lead_to(&self, server: &Server) {
+    fn lead_to(&self, server: &Machine) {
         lead_to(&self.folder, server);
     }
 
@@ -83,7 +84,7 @@ impl Rig {
         })
         .await
         .unwrap();
-        assert!(version > highest, "version {version} was granted after {highest}");
+        assert!(version > highest, "version {version} was granted after {highest}: {:?}", self.led);
         self.led.insert(version, holder);
         version
     }
@@ -104,8 +105,8 @@ impl Rig {
 }
 
 /// As a virtual address or a mounted secret that follows the primary.
-fn lead_to(folder: &TempDir, server: &Server) {
-    std::fs::write(folder.path().join("next"), server.superuser_url()).unwrap();
+fn lead_to(folder: &TempDir, server: &Machine) {
+    std::fs::write(folder.path().join("next"), server.url()).unwrap();
     std::fs::rename(folder.path().join("next"), folder.path().join("url")).unwrap();
 }
 
@@ -118,53 +119,54 @@ fn is_dated(version: i64) -> bool {
     version > 10_000_000_000_000
 }
 
-#[tokio::test]
-async fn a_first_installation_begins_at_1_without_waiting_and_others_with_a_date_after_a_quarantine() {
-    let server = Server::start().await.unwrap();
+async fn drain(participant: Participant) {
+    participant.drain();
+    participant.ended().await;
+}
+
+async fn a_first_installation_begins_at_1_and_dropped_tables_that_are_made_anew_with_a_date(make: Make) {
+    let server = Machine::start(make).await;
     let mut rig = Rig::on(&server).await;
     let one = rig.participant("one");
     assert_eq!(rig.next_term(&[&one]).await, 1);
-    // Dropped and made anew: whoever makes them cannot know.
-    one.drain();
-    one.ended().await;
-    let drop = "DROP TABLE component_lease, component_lease_intent, component_lease_schema, component_lease_history, component_lease_store; DROP FUNCTION component_lease_notify, component_lease_history_rises";
-    server.psql(drop).await.unwrap();
+    drain(one).await;
+    server.drop_tables().await;
+    // Whoever makes them cannot know that there were others.
     rig.install(false).await;
     assert!(!rig.life().await.is_settled());
     let two = rig.participant("two");
     assert!(is_dated(rig.next_term(&[&two]).await));
 }
 
-#[tokio::test]
-async fn release_deletion_and_truncation_never_repeat_a_version() {
-    let server = Server::start().await.unwrap();
+async fn release_deletion_and_truncation_never_repeat_a_version(make: Make) {
+    let server = Machine::start(make).await;
     let mut rig = Rig::on(&server).await;
     let one = rig.participant("one");
     assert_eq!(rig.next_term(&[&one]).await, 1);
     one.step_down();
     let two = rig.participant("two");
     assert!(!is_dated(rig.next_term(&[&one, &two]).await));
-    for forget in ["DELETE FROM component_lease", "TRUNCATE component_lease"] {
-        server.psql(forget).await.unwrap();
+    for forget in ["DELETE FROM component_lease", "TRUNCATE TABLE component_lease"] {
+        server.sql(forget).await;
         let fresh = rig.participant("fresh");
         let version = rig.next_term(&[&one, &two, &fresh]).await;
         assert!(!is_dated(version), "the history tells: {version}");
     }
-    server.psql("TRUNCATE component_lease, component_lease_store").await.unwrap();
+    server.sql("TRUNCATE TABLE component_lease").await;
+    server.sql("TRUNCATE TABLE component_lease_store").await;
     drop((one, two));
     let fresh = rig.participant("fresh");
     assert!(is_dated(rig.next_term(&[&fresh]).await));
 }
 
-#[tokio::test]
-async fn a_restarted_server_lets_its_holder_go_on_and_makes_others_wait() {
-    let server = Server::start().await.unwrap();
+async fn a_restarted_server_lets_its_holder_go_on_and_makes_others_wait(make: Make) {
+    let server = Machine::start(make).await;
     let mut rig = Rig::on(&server).await;
     let one = rig.participant("one");
     assert_eq!(rig.next_term(&[&one]).await, 1);
     let before = rig.life().await;
-    server.stop(Stop::Fast).await.unwrap();
-    server.start_again().await.unwrap();
+    server.stop().await;
+    server.start_again().await;
     let two = rig.participant("two");
     wait::until_true(SOON, "a new epoch to be settled", async || {
         let life = rig.life().await;
@@ -175,29 +177,27 @@ async fn a_restarted_server_lets_its_holder_go_on_and_makes_others_wait() {
     // Whether the holder lost its term depends on how long the restart took; no two ever led.
     let row = rig.row().await.unwrap();
     assert!(row.version < 10 || is_dated(row.version), "{row:?}");
-    one.drain();
-    one.ended().await;
+    drain(one).await;
     let after = if two.is_leader() { two.guard().unwrap().version() } else { rig.next_term(&[&two]).await };
     assert!(is_dated(after));
 }
 
-#[tokio::test]
-async fn an_asynchronous_failover_that_lost_the_grant_makes_no_second_leader_and_no_version_twice() {
-    let primary = Server::start().await.unwrap();
+async fn an_asynchronous_failover_that_lost_the_grant_makes_no_second_leader_and_no_version_twice(
+    make: Make,
+) {
+    let primary = Machine::start(make).await;
     let mut rig = Rig::on(&primary).await;
     let one = rig.participant("one");
     assert_eq!(rig.next_term(&[&one]).await, 1);
-    let standby = primary.standby().await.unwrap();
-    primary.caught_up(&standby).await.unwrap();
-    one.drain();
-    one.ended().await;
-    primary.caught_up(&standby).await.unwrap();
-    standby.lag_for_ever().await.unwrap();
+    let standby = primary.standby().await;
+    drain(one).await;
+    primary.caught_up(&standby).await;
+    standby.lag_for_ever().await;
     // The next version is granted, and lost.
     let two = rig.participant("two");
     assert!(!is_dated(rig.next_term(&[&two]).await));
-    primary.stop(Stop::Immediate).await.unwrap();
-    standby.promote().await.unwrap();
+    primary.crash().await;
+    standby.promote().await;
     rig.lead_to(&standby);
     // The row is free there, and a fresh participant would take it at once under that version.
     let fresh = rig.participant("fresh");
@@ -207,49 +207,55 @@ async fn an_asynchronous_failover_that_lost_the_grant_makes_no_second_leader_and
     assert_eq!(identity, record.identity);
 }
 
-#[tokio::test]
-async fn two_standbys_promoted_in_turn_and_a_fail_back_never_grant_a_version_twice() {
-    let first = Server::start().await.unwrap();
+async fn two_standbys_promoted_in_turn_and_a_fail_back_never_grant_a_version_twice(make: Make) {
+    let first = Machine::start(make).await;
     let mut rig = Rig::on(&first).await;
     let one = rig.participant("one");
     assert_eq!(rig.next_term(&[&one]).await, 1);
-    let (second, third) = (first.standby().await.unwrap(), first.standby().await.unwrap());
-    for standby in [&second, &third] {
-        first.caught_up(standby).await.unwrap();
-        standby.lag_for_ever().await.unwrap();
-    }
+    let (second, third) = tokio::join!(first.standby(), first.standby());
+    second.lag_for_ever().await;
+    third.lag_for_ever().await;
     drop(one);
     // Each knows nothing of what was granted on the other.
-    first.stop(Stop::Immediate).await.unwrap();
+    first.crash().await;
     for server in [&second, &third] {
-        server.promote().await.unwrap();
+        server.promote().await;
         rig.lead_to(server);
         let fresh = rig.participant("fresh");
         assert!(is_dated(rig.next_term(&[&fresh]).await));
-        server.stop(Stop::Immediate).await.unwrap();
+        server.crash().await;
     }
-    first.start_again().await.unwrap();
+    first.start_again().await;
     rig.lead_to(&first);
     let fresh = rig.participant("fresh");
     assert!(is_dated(rig.next_term(&[&fresh]).await));
 }
 
-#[tokio::test]
-async fn a_volume_snapshot_that_is_put_back_never_grants_a_version_twice() {
-    let server = Server::start().await.unwrap();
+async fn a_volume_snapshot_that_is_put_back_never_grants_a_version_twice(make: Make) {
+    let server = Machine::start(make).await;
     let mut rig = Rig::on(&server).await;
     let one = rig.participant("one");
     assert_eq!(rig.next_term(&[&one]).await, 1);
-    one.drain();
-    one.ended().await;
-    server.stop(Stop::Fast).await.unwrap();
-    server.snapshot().unwrap();
+    drain(one).await;
+    server.stop().await;
+    server.snapshot();
     for _ in 0..2 {
-        server.start_again().await.unwrap();
+        server.start_again().await;
         let fresh = rig.participant("fresh");
         assert!(is_dated(rig.next_term(&[&fresh]).await));
-        server.stop(Stop::Immediate).await.unwrap();
+        server.crash().await;
         drop(fresh);
-        server.restore().unwrap();
+        server.restore();
     }
+}
+
+on_servers! {
+    [POSTGRES, MYSQL] =>
+        a_first_installation_begins_at_1_and_dropped_tables_that_are_made_anew_with_a_date,
+        release_deletion_and_truncation_never_repeat_a_version,
+        a_restarted_server_lets_its_holder_go_on_and_makes_others_wait,
+        two_standbys_promoted_in_turn_and_a_fail_back_never_grant_a_version_twice;
+    [POSTGRES, MYSQL, MARIADB] =>
+        an_asynchronous_failover_that_lost_the_grant_makes_no_second_leader_and_no_version_twice,
+        a_volume_snapshot_that_is_put_back_never_grants_a_version_twice;
 }

@@ -1,19 +1,24 @@
 //! Tests on real servers, in one binary.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod agent_beside;
 mod agent_health;
 mod agent_run;
 mod agent_run_signals;
 mod agent_support;
+mod bad_input;
 mod changed_ttl;
 mod cli_basics;
 mod cli_install;
 mod clock_steps;
 mod failover;
+mod faults;
+mod foreign_program;
 mod holder_stress;
 mod led;
+mod refusals;
+mod servers;
 mod store_contract;
 mod store_life;
 mod store_migrations;

@@ -251,6 +251,11 @@ macro_rules! behaviours {
             $(#[tokio::test] async fn $name() { super::$name(&Bench::postgres().await).await; })*
             $(#[tokio::test] async fn $notified() { super::$notified(&Bench::postgres().await).await; })*
         }
+        mod postgres_18 {
+            use super::Bench;
+            $(#[tokio::test] async fn $name() { super::$name(&Bench::postgres_18().await).await; })*
+            $(#[tokio::test] async fn $notified() { super::$notified(&Bench::postgres_18().await).await; })*
+        }
         mod mariadb_10_11 {
             use super::{Bench, Kind};
             $(#[tokio::test] async fn $name() { super::$name(&Bench::mysql(Kind::MariaDb10_11).await).await; })*

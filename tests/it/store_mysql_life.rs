@@ -116,7 +116,7 @@ async fn each_start_of_a_server_is_a_life_of_its_own(kind: Kind) {
                 // The identity has whole seconds.
                 let uptime = "SHOW GLOBAL STATUS LIKE 'Uptime'";
                 wait::until_true(SOON, "a second", async || {
-                    server.sql(uptime).await.unwrap() >= "Uptime\t1".to_owned()
+                    server.sql(uptime).await.unwrap().as_str() >= "Uptime\t1"
                 })
                 .await
                 .unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use component_lease::store::{self, Hint, Outcome, Source, Store};
 use component_lease_testkit::postgres::{self, Database, Server};
 use component_lease_testkit::wait;
+use sqlx::{Connection, Executor, PgConnection};
 use tokio::time::timeout;
 
 use crate::stores::{SOON, held, migrated_database, retryable, row, says, take, taking, term};
@@ -190,6 +191,49 @@ async fn the_wait_for_a_row_lock_is_bounded_on_the_server() {
     assert_eq!(connections(&database, "bounded").await, 1, "a refusal does not cost the connection");
     locked.release().await;
     assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
+}
+
+/// Both, because a session at another isolation level would fail there instead of going on.
+#[tokio::test]
+async fn a_call_that_waited_for_a_lock_writes_the_time_after_the_wait_whatever_the_defaults_of_sessions() {
+    for server in [postgres::shared().await.unwrap(), postgres::shared_newest().await.unwrap()] {
+        let database = migrated_database(server).await;
+        let name = &database.name;
+        let defaults = format!(
+            "ALTER DATABASE {name} SET default_transaction_isolation = serializable;
+             ALTER DATABASE {name} SET timezone = 'Asia/Kolkata'"
+        );
+        database.psql(&defaults).await.unwrap();
+        let (store, looker) = (open(&database, "waiting"), open(&database, "looking"));
+        let a = held(&*store, "c", "a").await;
+        let mut other = PgConnection::connect(&database.url).await.unwrap();
+        for what in ["renewal", "take"] {
+            other.execute("BEGIN").await.unwrap();
+            other.execute("UPDATE component_lease SET ttl = ttl").await.unwrap();
+            let (store, a, seen) = (store.clone(), a.clone(), row(&*looker, "c").await);
+            let waiting = tokio::spawn(async move {
+                match what {
+                    "renewal" => store.renew(&a).await,
+                    _ => taking(&*store, &take(&term("c", "b", 2), seen.as_ref())).await,
+                }
+            });
+            let locked = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waiting' AND wait_event_type = 'Lock'";
+            wait::until_true(SOON, "a wait", async || database.psql(locked).await.unwrap() == "1")
+                .await
+                .unwrap();
+            // The wait is long enough to be told from the resolution of the clock.
+            let now = async || looker.look_all().await.unwrap().database_now;
+            let began = now().await;
+            wait::until_true(SOON, "half a second to pass", async || now().await >= began + 500)
+                .await
+                .unwrap();
+            other.execute("COMMIT").await.unwrap();
+            assert_eq!(waiting.await.unwrap().unwrap(), Outcome::Applied, "{what}");
+            let written = row(&*looker, "c").await.unwrap();
+            assert!(written.renew_time >= began + 500, "{what}: from before the wait: {written:?}");
+            assert!(what == "renewal" || written.lease_time >= began + 500, "{written:?}");
+        }
+    }
 }
 
 #[tokio::test]

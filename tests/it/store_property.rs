@@ -74,7 +74,7 @@ async fn make(
                     Expected::Row { version, renew_time: row.as_ref().map_or(0, |row| row.renew_time) - 1 }
                 }
             };
-            Some(taking(&*store, &take).await.unwrap())
+            Some(taking(store, &take).await.unwrap())
         }
         Call::Renew { holder, version_step } => {
             Some(store.renew(&term(name, holder, version + version_step)).await.unwrap())

@@ -35,7 +35,15 @@ impl Bench {
     }
 
     pub(crate) async fn postgres() -> Self {
-        let database = migrated_database(postgres::shared().await.unwrap()).await;
+        Self::postgres_on(postgres::shared().await.unwrap()).await
+    }
+
+    pub(crate) async fn postgres_18() -> Self {
+        Self::postgres_on(postgres::shared_newest().await.unwrap()).await
+    }
+
+    async fn postgres_on(server: &Server) -> Self {
+        let database = migrated_database(server).await;
         let source = Source::url(&database.url);
         let store = store::open(source.clone(), "contract").unwrap();
         Self { store, source: Some(source), _file: None, _database: Some(Box::new(database)) }
@@ -129,7 +137,7 @@ pub(crate) async fn row(store: &dyn Store, name: &str) -> Option<LeaseRow> {
 /// The first term of a component, taken on a missing row.
 pub(crate) async fn held(store: &dyn Store, name: &str, holder: &str) -> TermKey {
     let term = term(name, holder, 1);
-    assert_eq!(taking(&*store, &take(&term, None)).await.unwrap(), Outcome::Applied);
+    assert_eq!(taking(store, &take(&term, None)).await.unwrap(), Outcome::Applied);
     term
 }
 

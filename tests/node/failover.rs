@@ -1,5 +1,5 @@
-//! Leaders that end in every way there is, under the eyes of a client and of recorders of the row
-//! and of the label.
+//! Leaders that end in every way there is while two controllers act at once, under the eyes of a
+//! client and of recorders of the row and of the label.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,22 @@ use component_lease_testkit::stage::store::{PORT, Store};
 use component_lease_testkit::stage::{Stage, TTL};
 use component_lease_testkit::wait;
 
+use crate::both::Both;
+
 const PATIENCE: Duration = Duration::from_secs(30);
-/// From the end of a killed leader to the first answer of the next. How long it takes on a quiet
-/// machine is for `make bench` to say; here it must not take another ttl.
-const EXPIRY: Duration = Duration::from_secs(TTL.unsigned_abs() + 4);
-/// From the release to the first answer of the next: shorter than any expiry.
-const RELEASE: Duration = Duration::from_secs(TTL.unsigned_abs() - 2);
+// `make bench` has the distributions on a quiet machine, where a release takes 0.2 s to 0.3 s. Here
+// two controllers write, one call to the API server after the other, and other tests may be running:
+// on a machine with five to seven times more to do than it has processors, half of the releases took
+// 1.2 s and one 2.6 s, one expiry 6.1 s, no label by hand stayed for 0.2 s.
+
+/// From the release to the first answer of the next, for half of the releases.
+const RELEASE: Duration = Duration::from_secs(2);
+/// The same for each of them: sooner than after an expiry even so.
+const SLOWEST_RELEASE: Duration = Duration::from_secs(TTL.unsigned_abs() - 1);
+/// From the end of a killed leader to the first answer of the next.
+const EXPIRY: Duration = Duration::from_secs(TTL.unsigned_abs() + 3);
+/// How long a label by hand may stay beside the leader's.
+const FOREIGN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blow {
@@ -55,7 +65,8 @@ impl<'a> Scene<'a> {
         Ok(scene)
     }
 
-    async fn strike(&self, blow: Blow) -> Result<()> {
+    /// How long it took from each release to the next leader's first answer.
+    async fn strike(&self, blow: Blow) -> Result<Vec<Duration>> {
         let before = self.rows.now().context("the row has not been seen")?;
         let leader = before.pod().context("nobody leads")?;
         if blow == Blow::Container {
@@ -82,31 +93,35 @@ impl<'a> Scene<'a> {
         .await?;
         let handovers = self.handovers(begun);
         ensure!(!handovers.is_empty(), "no change of the leader was recorded after {blow:?}");
-        for handover in &handovers {
-            // In a restart a leader may be replaced before it has answered anybody.
-            if handover.answer.is_some() || handover.version == last {
-                check(blow, begun, handover)?;
-            }
-        }
-        Ok(())
+        // In a restart a leader may be replaced before it has answered anybody.
+        let answered = handovers.iter().filter(|one| one.answer.is_some() || one.version == last);
+        let releases = answered.map(|handover| check(blow, begun, handover)).collect::<Result<Vec<_>>>()?;
+        Ok(releases.into_iter().flatten().collect())
     }
 
     fn handovers(&self, since: Instant) -> Vec<Handover> {
         judge::handovers(since, &self.client.answers(), &self.rows.changes(), &self.label.changes())
     }
 
-    /// What must hold over the whole of it.
-    fn judge(&self) -> Result<()> {
-        self.label.judge(OURS, Duration::from_secs(4))?;
-        let foreign = self.label.duplicates().iter().filter(|duplicate| duplicate.made_by != OURS).count();
-        ensure!(foreign >= 3, "{foreign} labels by hand were seen beside the leader's");
+    /// What must hold over the whole of it, if the recorder saw all of it.
+    fn judge(&self, changes: usize, by_hand: usize) -> Result<()> {
+        let labels = self.label.changes();
+        let ours = labels.iter().filter(|change| change.labelled && change.by == OURS).count();
+        ensure!(ours >= changes, "{ours} labels of ours were seen in {changes} changes: {labels:?}");
+        self.label.judge(OURS, FOREIGN)?;
+        let duplicates = self.label.duplicates();
+        let foreign: Vec<_> = duplicates.iter().filter(|duplicate| duplicate.made_by != OURS).collect();
+        ensure!(foreign.len() >= by_hand, "{foreign:?} of {by_hand} labels by hand were seen");
+        let longest = foreign.iter().filter_map(|duplicate| duplicate.lasted).max();
+        println!("{} labels by hand, the longest for {longest:.2?}", foreign.len());
         let verdict = judge::judge(&self.client.answers(), &self.rows.changes(), &self.label.duplicates());
         ensure!(verdict.is_clean() && verdict.answered > 0, "{verdict:#?}");
         Ok(())
     }
 }
 
-fn check(blow: Blow, begun: Instant, handover: &Handover) -> Result<()> {
+/// Answers how long it took, if it was a release.
+fn check(blow: Blow, begun: Instant, handover: &Handover) -> Result<Option<Duration>> {
     let answer = handover.answer.with_context(|| format!("nobody answered after {blow:?}: {handover:?}"))?;
     let (since, limit) = match (blow, handover.released) {
         (Blow::Container, released) => {
@@ -115,40 +130,57 @@ fn check(blow: Blow, begun: Instant, handover: &Handover) -> Result<()> {
         }
         // The kubelet may or may not give the processes of a pod that is gone time to release.
         (Blow::ForceDelete, None) => (begun, EXPIRY),
-        (_, Some(released)) => (released, RELEASE),
+        (_, Some(released)) => (released, SLOWEST_RELEASE),
         (_, None) => anyhow::bail!("{blow:?} must end in a release: {handover:?}"),
     };
     let took = answer.saturating_duration_since(since);
     println!("{blow:?}: version {} answered after {took:.2?}", handover.version);
     ensure!(took <= limit, "{blow:?} took {took:?}, more than {limit:?}: {handover:?}");
-    Ok(())
+    Ok(handover.released.map(|_| took))
 }
 
-/// Six changes at least, of which three by expiry: with both databases twelve and six.
-const BLOWS: [Blow; 8] = [
+/// Ten changes at least, of which five by expiry.
+const TEN: [Blow; 10] = [
     Blow::Container,
     Blow::Program,
     Blow::Container,
     Blow::Terminate,
+    Blow::Container,
     Blow::Delete,
     Blow::Container,
     Blow::ForceDelete,
+    Blow::Container,
     Blow::Restart,
 ];
 
-async fn survive(node: &Node, store: Store) -> Result<()> {
+/// One of each kind.
+const SIX: [Blow; 6] =
+    [Blow::Container, Blow::Program, Blow::Terminate, Blow::Delete, Blow::ForceDelete, Blow::Restart];
+
+async fn survive(node: &Node, store: Store, blows: &[Blow]) -> Result<()> {
     let stage = Stage::prepare(node, "failover", "component-lease", store).await?;
     let played = async {
         stage.make_tables().await?;
-        stage.install(&[]).await?;
+        let mut both = Both::install(&stage).await?;
         stage.deploy().await?;
         let scene = Scene::open(&stage).await?;
-        for blow in BLOWS {
-            scene.strike(blow).await?;
+        both.begin().await?;
+        let mut releases = Vec::new();
+        for blow in blows {
+            releases.extend(scene.strike(*blow).await?);
         }
-        let expiries = scene.handovers_without_release();
-        ensure!(expiries >= 3, "{expiries} changes by expiry");
-        scene.judge()
+        releases.sort();
+        let median = releases[releases.len() / 2];
+        println!("{} releases, half of them within {median:.2?}", releases.len());
+        ensure!(median <= RELEASE, "half of the releases took longer than {RELEASE:?}: {releases:?}");
+        let handovers = scene.all_handovers();
+        let expiries = handovers.iter().filter(|handover| handover.released.is_none()).count();
+        println!("{} changes of the leader, {expiries} by expiry", handovers.len());
+        ensure!(handovers.len() >= blows.len(), "{handovers:?}");
+        let killed = blows.iter().filter(|blow| **blow == Blow::Container).count();
+        ensure!(expiries >= killed, "{expiries} changes by expiry: {handovers:?}");
+        both.have_acted(handovers.len()).await?;
+        scene.judge(blows.len(), killed)
     };
     let result = played.await;
     if result.is_err() {
@@ -158,17 +190,16 @@ async fn survive(node: &Node, store: Store) -> Result<()> {
 }
 
 impl Scene<'_> {
-    fn handovers_without_release(&self) -> usize {
+    fn all_handovers(&self) -> Vec<Handover> {
         let changes = self.rows.changes();
-        let Some(first) = changes.first() else { return 0 };
-        self.handovers(first.seen).iter().filter(|handover| handover.released.is_none()).count()
+        changes.first().map_or_else(Vec::new, |first| self.handovers(first.seen))
     }
 }
 
 #[tokio::test]
 async fn every_leader_is_replaced_in_time_and_none_answers_out_of_turn_on_sqlite() -> Result<()> {
     let node = crate::node().await?;
-    survive(&node, Store::sqlite(&node)?).await
+    survive(&node, Store::sqlite(&node)?, &TEN).await
 }
 
 #[tokio::test]
@@ -177,5 +208,5 @@ async fn every_leader_is_replaced_in_time_and_none_answers_out_of_turn_on_postgr
     let store = Store::postgres().await?;
     let Store::Postgres { server, .. } = &store else { unreachable!("it was just made") };
     node.expose(([127, 0, 0, 1], server.port()).into(), PORT)?;
-    survive(&node, store).await
+    survive(&node, store, &SIX).await
 }

@@ -4,8 +4,9 @@
 //!
 //! Each test brings up a node of its own (8 s); they wait for each other. Needs Linux and root.
 
-#![allow(clippy::disallowed_methods, reason = "tests look at the machine's own clock")]
+#![expect(clippy::disallowed_methods, reason = "tests look at the machine's own clock")]
 
+mod both;
 mod failover;
 mod install;
 

@@ -12,13 +12,16 @@
 //! nobody edits the labels that `spec.selector` reads.
 
 mod api;
+mod controller;
+mod step;
 mod world;
 
 use std::collections::HashSet;
 
 use component_lease::domain::observed::OnStoreUnreachable;
 
-use world::{Broken, Call, Sight, Step, World};
+use step::{Broken, Call, Sight, Step};
+use world::World;
 
 /// How likely each kind of step is in one run. Drawn anew for each: runs in which one thing hardly
 /// ever happens, and another all the time, reach what an even mixture never does.

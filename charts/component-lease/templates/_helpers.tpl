@@ -65,17 +65,17 @@ k.startsWith('componentlease.io/')
 {{- define "component-lease.validate" -}}
 {{- $v := .Values }}
 {{- if eq $v.store "" }}
-{{- fail "\n\nstore is not set. There is no default store:\n  store=postgres  with database.existingSecret.name, a Secret whose key \"url\" is postgres://user@host:5432/db\n  store=sqlite    for one machine only, see sqlite.* in values.yaml\n" }}
+{{- fail "\n\nstore is not set. There is no default store:\n  store=postgres  with database.existingSecret.name, a Secret whose key \"url\" is postgres://user@host:5432/db\n  store=mysql     likewise with mysql://user@host:3306/db, also for MariaDB\n  store=sqlite    for one machine only, see sqlite.* in values.yaml\n" }}
 {{- end }}
-{{- if eq $v.store "postgres" }}
+{{- if or (eq $v.store "postgres") (eq $v.store "mysql") }}
 {{- if not $v.database.existingSecret.name }}
-{{- fail "\n\nstore=postgres needs database.existingSecret.name, a Secret in this namespace whose key holds the URL:\n  kubectl create secret generic component-lease-db --from-literal=url='postgres://user@host:5432/db'\n" }}
+{{- fail (printf "\n\nstore=%s needs database.existingSecret.name, a Secret in this namespace whose key holds the URL:\n  kubectl create secret generic component-lease-db --from-literal=url='%s://user@host:%d/db'\n" $v.store $v.store (ternary 3306 5432 (eq $v.store "mysql"))) }}
 {{- end }}
 {{- if and $v.database.tls.secret $v.database.tls.configMap }}
 {{- fail "database.tls.secret and database.tls.configMap are mounted in the same place: set one of them" }}
 {{- end }}
 {{- if or $v.sqlite.existingClaim $v.sqlite.nodeName $v.sqlite.acknowledgeSingleNode }}
-{{- fail "sqlite.* is set but store is postgres: remove one of them" }}
+{{- fail (printf "sqlite.* is set but store is %s: remove one of them" $v.store) }}
 {{- end }}
 {{- end }}
 {{- if eq $v.store "sqlite" }}
@@ -83,7 +83,7 @@ k.startsWith('componentlease.io/')
 {{- fail "database.* is set but store is sqlite: remove one of them" }}
 {{- end }}
 {{- if not $v.sqlite.acknowledgeSingleNode }}
-{{- fail "\n\nstore=sqlite is for one machine: every participant has to run on the node of the volume, and nothing is elected while that node is down.\nSet sqlite.acknowledgeSingleNode=true if that is what you want, or use store=postgres.\n" }}
+{{- fail "\n\nstore=sqlite is for one machine: every participant has to run on the node of the volume, and nothing is elected while that node is down.\nSet sqlite.acknowledgeSingleNode=true if that is what you want, or use store=postgres or store=mysql.\n" }}
 {{- end }}
 {{- if not $v.sqlite.existingClaim }}
 {{- fail "store=sqlite needs sqlite.existingClaim, a PersistentVolumeClaim in this namespace that the participants mount too" }}

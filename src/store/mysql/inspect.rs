@@ -266,23 +266,25 @@ fn unsafe_ways(found: &Found) -> Vec<String> {
             ways.push(format!("ENGINE = {engine} (of the table {table}): a crash of the server may lose leases that were granted; ALTER TABLE {table} ENGINE = InnoDB"));
         }
     }
-    let mut setting = |applies: bool, name: &str, wanted: &str, harm: &str| {
+    let mut setting = |applies: bool, name: &str, wanted: &str, harm: &str, how: Option<&str>| {
         let value = found.fact(name);
         if applies && !value.eq_ignore_ascii_case(wanted) {
-            ways.push(format!(
-                "{name} = {value}: {harm}; SET GLOBAL {name} = {wanted}, and in the server's configuration"
-            ));
+            let set = format!("SET GLOBAL {name} = {wanted}");
+            let how = how.unwrap_or(&set);
+            ways.push(format!("{name} = {value}: {harm}; {how}, and in the server's configuration"));
         }
     };
     let loses = "a crash of the server's machine loses leases that were granted";
-    setting(true, "innodb_flush_log_at_trx_commit", "1", loses);
-    setting(found.on("log_bin"), "sync_binlog", "1", loses);
+    setting(true, "innodb_flush_log_at_trx_commit", "1", loses, None);
+    setting(found.on("log_bin"), "sync_binlog", "1", loses, None);
     let group = !found.fact("group_replication_group_name").is_empty();
     let two = "two members may grant the same lease";
-    setting(group, "group_replication_single_primary_mode", "ON", two);
+    // The variable cannot be set while the group runs.
+    let switch = "SELECT group_replication_switch_to_single_primary_mode()";
+    setting(group, "group_replication_single_primary_mode", "ON", two, Some(switch));
     let stale = "a new primary may answer before it has applied what the old one granted";
     if found.fact("group_replication_consistency").eq_ignore_ascii_case("EVENTUAL") {
-        setting(group, "group_replication_consistency", "BEFORE_ON_PRIMARY_FAILOVER", stale);
+        setting(group, "group_replication_consistency", "BEFORE_ON_PRIMARY_FAILOVER", stale, None);
     }
     ways
 }

@@ -42,12 +42,14 @@ impl ControlPlane {
     /// When the log cannot be read.
     pub fn writes_since(&self, mark: u64) -> Result<Vec<Write>> {
         let mut file = std::fs::File::open(self.directory().join("log/audit.log"))?;
-        file.seek(SeekFrom::Start(mark))?;
+        file.seek(SeekFrom::Start(mark.saturating_sub(1)))?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        // The last line may be half written; it belongs to whoever asks later.
-        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
-        complete.lines().map(parse).collect()
+        // The last line may be half written, and so may the one have been that the mark is in. The one
+        // belongs to whoever asks later, the other to whoever asked before.
+        let begin = if mark == 0 { Some(0) } else { text.find('\n').map(|end| end + 1) };
+        let complete = begin.zip(text.rfind('\n')).and_then(|(begin, end)| text.get(begin..end));
+        complete.unwrap_or_default().lines().map(parse).collect()
     }
 }
 

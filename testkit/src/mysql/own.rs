@@ -224,6 +224,14 @@ impl Own {
         self.child.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 
+    /// Keeps a copy of the files of a server that has ended, or puts it back.
+    pub fn copy_files(&self, from: &str, to: &str) -> Result<()> {
+        if self.child().is_some() {
+            bail!("the files of a running server cannot be copied");
+        }
+        self.scratch.copy(from, to)
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.scratch.join("log")).unwrap_or_default()
     }

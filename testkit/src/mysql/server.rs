@@ -212,6 +212,22 @@ impl Server {
         }
     }
 
+    /// Keeps a copy of the files of this server, as a volume snapshot does. It must be stopped.
+    ///
+    /// # Errors
+    /// When it runs.
+    pub fn snapshot(&self) -> Result<()> {
+        self.own.copy_files("data", "snapshot")
+    }
+
+    /// Puts the copy back. The server must be stopped.
+    ///
+    /// # Errors
+    /// When it runs.
+    pub fn restore(&self) -> Result<()> {
+        self.own.copy_files("snapshot", "data")
+    }
+
     /// Freezes the server with all its sessions: what a client sends is taken by the kernel and
     /// never answered.
     ///

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::programs;
+use super::programs::Home;
 use super::server::Builder;
 use crate::account::{Account, unprivileged};
 use crate::clock::ServerClock;
@@ -18,7 +18,7 @@ use crate::scratch::Scratch;
 /// What there is of a server that we started.
 #[derive(Debug)]
 pub struct Own {
-    programs: PathBuf,
+    pub home: Home,
     account: Option<Account>,
     // Declared before the directory, so that it ends first (see `Drop`).
     child: Mutex<Option<Child>>,
@@ -28,8 +28,8 @@ pub struct Own {
 
 impl Own {
     /// A directory with a new server's files.
-    pub fn new(password: &str, wanted: &Builder) -> Result<Self> {
-        let mut own = Self::empty()?;
+    pub fn new(home: Home, password: &str, wanted: &Builder) -> Result<Self> {
+        let mut own = Self::empty(home)?;
         own.initialise(password, wanted)?;
         if wanted.clock {
             own.clock = Some(ServerClock::new(own.scratch.path())?);
@@ -37,15 +37,15 @@ impl Own {
         Ok(own)
     }
 
-    fn empty() -> Result<Self> {
-        let (programs, account) = (programs::folder()?, unprivileged(&["postgres", "nobody"])?);
+    fn empty(home: Home) -> Result<Self> {
+        let account = unprivileged(&["postgres", "nobody"])?;
         let scratch = Scratch::new("postgres")?;
-        Ok(Self { programs, account, child: Mutex::new(None), scratch, clock: None })
+        Ok(Self { home, account, child: Mutex::new(None), scratch, clock: None })
     }
 
     /// A directory with a copy of a running server's files, set up to follow it.
-    pub fn standby(primary_url: &str) -> Result<Self> {
-        let own = Self::empty()?;
+    pub fn standby(home: Home, primary_url: &str) -> Result<Self> {
+        let own = Self::empty(home)?;
         if let Some(account) = &own.account {
             chown(own.scratch.path(), Some(account.user), Some(account.group))?;
         }
@@ -66,17 +66,7 @@ impl Own {
         if self.child().is_some() {
             bail!("the files of a running server cannot be copied");
         }
-        let to = self.scratch.join(to);
-        if to.exists() {
-            std::fs::remove_dir_all(&to)?;
-        }
-        let mut command = Command::new("cp");
-        let done =
-            command.arg("-a").arg(self.scratch.join(from)).arg(&to).output().context("cannot run cp")?;
-        if !done.status.success() {
-            bail!("cp: {}", String::from_utf8_lossy(&done.stderr));
-        }
-        Ok(())
+        self.scratch.copy(from, to)
     }
 
     /// Makes a standby a primary.
@@ -143,14 +133,11 @@ impl Own {
     /// A program of PostgreSQL's, as the account that may run it, in a process group of its
     /// own: Ctrl-C is for the test, which then ends its servers in order.
     fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(self.programs.join(name));
+        let mut command = self.home.command(name, self.account.as_ref(), self.scratch.path());
         command.current_dir(self.scratch.path()).stdin(Stdio::null()).process_group(0);
         // What would send it elsewhere than the arguments say.
         for name in ["PGDATA", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGSERVICE", "PGOPTIONS"] {
             command.env_remove(name);
-        }
-        if let Some(account) = &self.account {
-            command.uid(account.user).gid(account.group);
         }
         command
     }

@@ -1,11 +1,41 @@
 //! Where PostgreSQL's programs are.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::account::Account;
+use crate::trees::Programs;
+
+/// The programs of one PostgreSQL.
+#[derive(Debug, Clone)]
+pub struct Home {
+    programs: Programs,
+    folder: PathBuf,
+}
+
+impl Home {
+    /// What is installed here, or what `TEST_POSTGRES_BIN` names.
+    pub fn installed() -> Result<Self> {
+        Ok(Self { programs: Programs::Installed, folder: folder()? })
+    }
+
+    /// PostgreSQL 18: installed here, or as a tree.
+    pub async fn eighteen() -> Result<Self> {
+        let folder = PathBuf::from("/usr/lib/postgresql/18/bin");
+        let server = folder.join("postgres").display().to_string();
+        Ok(Self { programs: Programs::find("postgres-18", &server, " 18.").await?, folder })
+    }
+
+    /// A program as this account, which sees `scratch`.
+    pub fn command(&self, name: &str, account: Option<&Account>, scratch: &Path) -> Command {
+        self.programs.command(&self.folder.join(name).display().to_string(), account, scratch)
+    }
+}
+
 /// The folder that holds `initdb`, `postgres` and `psql`.
-pub fn folder() -> Result<PathBuf> {
+fn folder() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("TEST_POSTGRES_BIN").filter(|v| !v.is_empty()) {
         let folder = PathBuf::from(folder);
         if !has_server(&folder) {

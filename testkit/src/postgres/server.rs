@@ -8,6 +8,7 @@ use rustix::process::Signal;
 
 use super::database::{self, Database, percent_encode};
 use super::own::Own;
+use super::programs::Home;
 use crate::wait;
 
 const START: Duration = Duration::from_secs(60);
@@ -27,9 +28,17 @@ pub struct Builder {
     pub(super) settings: Vec<(String, String)>,
     pub(super) tls: bool,
     pub(super) clock: bool,
+    newest: bool,
 }
 
 impl Builder {
+    /// PostgreSQL 18, whatever is installed here: the newest when this was written.
+    #[must_use]
+    pub fn newest(mut self) -> Self {
+        self.newest = true;
+        self
+    }
+
     /// One line of `postgresql.conf`, in PostgreSQL's own syntax for values.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
@@ -58,7 +67,8 @@ impl Builder {
     /// When a program is missing or the server does not come up; its log is in the message.
     pub async fn start(self) -> Result<Server> {
         let password: String = std::iter::repeat_with(fastrand::alphanumeric).take(20).collect();
-        let own = Some(Own::new(&password, &self)?);
+        let home = if self.newest { Home::eighteen().await? } else { Home::installed()? };
+        let own = Some(Own::new(home, &password, &self)?);
         let (host, user, url) = ("127.0.0.1".to_owned(), "postgres".to_owned(), String::new());
         let mut server = Server { own, host, port: 0, user, password, url };
         // Somebody else may take the port between our asking and the server's binding it.
@@ -189,8 +199,7 @@ impl Server {
     /// # Errors
     /// When this server is not ours, or the standby does not come up.
     pub async fn standby(&self) -> Result<Self> {
-        self.own()?;
-        let own = Some(Own::standby(&self.url)?);
+        let own = Some(Own::standby(self.own()?.home.clone(), &self.url)?);
         let (host, user, password) = (self.host.clone(), self.user.clone(), self.password.clone());
         let mut standby = Self { own, host, port: free_port()?, user, password, url: String::new() };
         standby.start_again().await?;

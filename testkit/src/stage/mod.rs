@@ -224,12 +224,11 @@ impl<'n> Stage<'n> {
 
     /// Prints what there is, for somebody who looks at a failed test.
     pub async fn print(&self) {
-        let controller = format!("deployment/{}", self.release.deployment());
         for arguments in [
             &["get", "all,endpointslices", "-o", "wide", "--show-labels"][..],
             &["get", "componentleases", "-o", "yaml"],
             &["get", "events", "--sort-by=.lastTimestamp"],
-            &["logs", &controller, "--tail=40"],
+            &["logs", "-l", "app.kubernetes.io/name=component-lease", "--tail=40", "--prefix"],
             &["logs", "-l", SELECTOR, "-c", CONTAINER, "--tail=20", "--prefix"],
         ] {
             let printed = self.kubectl(arguments).await.unwrap_or_else(|error| format!("{error:#}"));

@@ -27,6 +27,7 @@ pub fn config(site: &Site, identity: &str) -> Config {
     Config {
         namespaces: vec![site.name().to_owned()],
         poll_interval: Duration::from_secs(1),
+        max_ttl: 30,
         allowed_label_prefixes: Vec::new(),
         election: None,
         identity: identity.to_owned(),

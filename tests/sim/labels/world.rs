@@ -1,126 +1,27 @@
 //! Two controllers, one API server, one row, and everything that can happen between them. One
 //! [`Step`] is one API call, one look, or one deed of somebody else.
 
-use std::rc::Rc;
-use std::time::Duration;
+use component_lease::domain::LeaseRow;
+use component_lease::domain::observed::{Memory, OnStoreUnreachable};
+use component_lease::domain::pod::Pod;
 
-use component_lease::domain::decide::{Decision, Plan, PodChange, decide};
-use component_lease::domain::observed::{
-    Claim, Desired, LabelScheme, Memory, Observed, OnStoreUnreachable, RowSight, ServiceSight, StoreSight,
-};
-use component_lease::domain::pod::{Pod, Requirement, Selector};
-use component_lease::domain::report::{Outcome, report};
-use component_lease::domain::{ComponentName, LeaseRow};
-
-use super::api::{Answer, Api, KEY, Patch, STAMP, hash, leads};
-
-/// A rule that is broken on purpose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Broken {
-    /// Patches carry no resource version.
-    NoGuard,
-    /// The leader is labelled before the others are stripped.
-    LabelFirst,
-    /// A strip that failed does not keep another pod from being labelled.
-    StripUnconfirmed,
-    /// Nothing but labels is written.
-    NoStamps,
-    /// A stamp whose outcome is unknown does not keep a pod from being labelled.
-    StampUnconfirmed,
-    /// A row that is older than a stamp is acted upon.
-    NoLookAgain,
-    /// A row that was looked at again counts as confirmed for pods that were seen later, too.
-    ConfirmedForLater,
-    /// With the database down, a row that is older than a stamp is acted upon.
-    BehindWhileDown,
-    /// Before the row was seen, the status is believed.
-    StatusAsRow,
-    /// After a conflict one pod is read anew, and the others are as old as they were.
-    RereadOnePod,
-    /// What a patch answered is laid over a view in which the others are as old as they were.
-    OwnAnswersOverlaid,
-    /// The view may show a pod and miss an older one.
-    CacheOutOfOrder,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Call {
-    Answered,
-    /// Sent and given up: it may arrive later, or never.
-    Lost,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
-    Take(usize),
-    Release,
-    /// A foreign holder raises the version with its renewal.
-    Renew,
-    Create,
-    Delete(usize),
-    ForeignLabel(usize),
-    /// The watch of this controller's cache delivers this many entries.
-    Watch(usize, usize),
-    Poll(usize),
-    ReadStatus(usize),
-    Decide(usize, Sight),
-    Confirm(usize),
-    Send(usize, usize, Call),
-    WriteStatus(usize),
-    Crash(usize),
-    Arrive(usize),
-}
-
-/// How the row looks to a controller, beside its age.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sight {
-    Held,
-    Expired,
-    /// The database does not answer this controller.
-    Down,
-    /// This controller has just begun and has not reached the database.
-    Never,
-}
-
-#[derive(Debug, Clone)]
-enum Job {
-    Idle,
-    /// Told to look at the row again, for a decision on this view.
-    Confirming(Vec<Pod>, usize),
-    Applying {
-        phases: Vec<Vec<Patch>>,
-        observed: Rc<Observed>,
-        plan: Rc<Plan>,
-    },
-    Reporting(Box<Memory>),
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Controller {
-    pods_at: usize,
-    row_at: usize,
-    status_at: usize,
-    job: Job,
-    confirmed: bool,
-    /// Pods that are newer than the cache, where a rule is broken.
-    newer: Vec<Pod>,
-    /// Only with [`Broken::CacheOutOfOrder`].
-    missed: Vec<String>,
-}
+use super::api::{Api, KEY, Patch, hash, leads};
+use super::controller::{Controller, Job, desired, number};
+use super::step::{Broken, Call, Sight, Step};
 
 #[derive(Debug, Clone)]
 pub(super) struct World {
     pub(super) api: Api,
     pub(super) rows: Vec<Option<LeaseRow>>,
-    statuses: Vec<Memory>,
+    pub(super) statuses: Vec<Memory>,
     pub(super) controllers: Vec<Controller>,
     pub(super) limbo: Vec<Patch>,
     pub(super) foreign: bool,
-    policy: OnStoreUnreachable,
-    broken: Option<Broken>,
+    pub(super) policy: OnStoreUnreachable,
+    pub(super) broken: Option<Broken>,
     /// Without it every decision is made as if nothing had been remembered.
     pub(super) statuses_written: bool,
-    clock: i64,
+    pub(super) clock: i64,
 }
 
 impl World {
@@ -134,15 +35,7 @@ impl World {
         for name in pods {
             api.create(name, 0);
         }
-        let controller = Controller {
-            pods_at: api.now(),
-            row_at: 0,
-            status_at: 0,
-            job: Job::Idle,
-            confirmed: false,
-            newer: vec![],
-            missed: vec![],
-        };
+        let controller = Controller::new(api.now());
         Self {
             api,
             rows: vec![None],
@@ -157,7 +50,7 @@ impl World {
         }
     }
 
-    fn breaks(&self, broken: Broken) -> bool {
+    pub(super) fn breaks(&self, broken: Broken) -> bool {
         self.broken == Some(broken)
     }
 
@@ -301,165 +194,6 @@ impl World {
         self.api.pods()[i].pod.uid.clone()
     }
 
-    /// The pods as this controller's cache has them: one entry of the history, however old.
-    fn view(&self, c: usize) -> Vec<Pod> {
-        let controller = &self.controllers[c];
-        let mut pods: Vec<Pod> =
-            self.api.history[controller.pods_at].pods.iter().map(|stored| stored.pod.clone()).collect();
-        pods.retain(|pod| !controller.missed.contains(&pod.uid));
-        for newer in &controller.newer {
-            let older = pods.iter_mut().find(|pod| pod.uid == newer.uid && number(pod) < number(newer));
-            if let Some(pod) = older {
-                *pod = newer.clone();
-            }
-        }
-        pods
-    }
-
-    fn miss_the_newest(&mut self, c: usize) {
-        let holder = self.row().map(|row| row.holder.clone()).unwrap_or_default();
-        let entry = &self.api.history[self.controllers[c].pods_at];
-        let others = entry.pods.iter().filter(|stored| !holder.starts_with(&stored.pod.name));
-        let unmarked = others.filter(|stored| stored.pod.resource_version == "0");
-        self.controllers[c].missed = unmarked.map(|stored| stored.pod.uid.clone()).take(1).collect();
-    }
-
-    fn observed(&self, c: usize, pods: Vec<Pod>, sight: Sight, confirmed: bool) -> Observed {
-        let controller = &self.controllers[c];
-        let memory = self.statuses[controller.status_at].clone();
-        let row = self.rows[controller.row_at].clone();
-        let now = Duration::from_secs(100);
-        let since = Duration::from_secs(if sight == Sight::Expired { 10 } else { 95 });
-        let mut o = Observed {
-            desired: desired(self.policy),
-            memory,
-            claim: Claim::First,
-            store: StoreSight::Answers,
-            row: RowSight::Seen { row, since },
-            row_confirmed: confirmed || self.breaks(Broken::NoLookAgain),
-            pods: Ok(pods),
-            service: ServiceSight::NotAsked,
-            now,
-        };
-        if matches!(sight, Sight::Down | Sight::Never) {
-            o.store = StoreSight::Unreachable("down".into());
-        }
-        if sight == Sight::Down && self.breaks(Broken::BehindWhileDown) {
-            o.row_confirmed = true;
-        }
-        if sight == Sight::Never {
-            o.row = RowSight::Never { since };
-            if self.breaks(Broken::StatusAsRow)
-                && let Some(holder) = o.memory.holder.clone()
-            {
-                let version = o.memory.version;
-                let row = LeaseRow { holder, lease_time: self.clock, renew_time: 0, version, ttl: 10 };
-                (o.row, o.row_confirmed) = (RowSight::Seen { row: Some(row), since }, true);
-            }
-        }
-        o
-    }
-
-    fn decide(&mut self, c: usize, pods: Vec<Pod>, at: usize, sight: Sight, confirmed: bool) {
-        let o = self.observed(c, pods.clone(), sight, confirmed);
-        match decide(&o) {
-            Decision::Conflict(_) => unreachable!("every resource here is the first"),
-            Decision::LookAgain => self.controllers[c].job = Job::Confirming(pods, at),
-            Decision::Act(plan) => {
-                let phases = self.phases(&plan, at);
-                self.controllers[c].job =
-                    Job::Applying { phases, observed: Rc::new(o), plan: Rc::new(*plan) };
-                self.advance(c);
-            }
-        }
-    }
-
-    /// What is sent at once, then what is sent when all of that was confirmed, and so on.
-    fn phases(&self, plan: &Plan, view: usize) -> Vec<Vec<Patch>> {
-        let patches = |changes: &[PodChange]| -> Vec<Patch> {
-            changes.iter().map(|change| Patch::new(change.clone(), view)).collect()
-        };
-        let label: Vec<PodChange> = plan.label.iter().cloned().collect();
-        let mut phases = [patches(&plan.strip), patches(&plan.stamp), patches(&label)].to_vec();
-        if self.breaks(Broken::LabelFirst) {
-            phases.rotate_right(1);
-        }
-        if self.breaks(Broken::NoStamps) {
-            phases[1].clear();
-            for patch in phases.iter_mut().flatten() {
-                let mut change = (*patch.change).clone();
-                change.annotations.remove(STAMP);
-                *patch = Patch::new(change, view);
-            }
-        }
-        phases
-    }
-
-    /// To the next phase that has anything to send, and to the report when none has.
-    fn advance(&mut self, c: usize) {
-        let Job::Applying { phases, observed, plan } = &mut self.controllers[c].job else { return };
-        while phases.first().is_some_and(Vec::is_empty) {
-            phases.remove(0);
-        }
-        if phases.is_empty() {
-            let status = report(observed, plan, &Outcome::default());
-            let memory = Memory {
-                phase: Some(status.phase),
-                holder: status.holder,
-                holder_pod: status.holder_pod,
-                version: status.version,
-                floor: status.floor,
-                transitions: status.transitions,
-                applied: status.applied,
-            };
-            self.controllers[c].job = if memory == observed.memory || !self.statuses_written {
-                Job::Idle
-            } else {
-                Job::Reporting(Box::new(memory))
-            };
-        }
-    }
-
-    fn send(&mut self, c: usize, i: usize, call: Call) -> Result<(), String> {
-        let Job::Applying { phases, .. } = &mut self.controllers[c].job else { return Ok(()) };
-        // The phases that are left tell which one this is: the label is always alone at the end.
-        let left = phases.len();
-        let patch = phases[0].remove(i);
-        let strips = left == 3;
-        let ignored = if strips { Broken::StripUnconfirmed } else { Broken::StampUnconfirmed };
-        let goes_on = match call {
-            Call::Answered => {
-                let answer = self.api.patch(&patch, !self.breaks(Broken::NoGuard))?;
-                let overlaid = match answer {
-                    Answer::Done => self.breaks(Broken::OwnAnswersOverlaid),
-                    Answer::Conflict => self.breaks(Broken::RereadOnePod),
-                    Answer::Gone => false,
-                };
-                if overlaid {
-                    let current = self.api.pods().iter().find(|s| s.pod.uid == patch.change.uid);
-                    let current = current.map(|stored| stored.pod.clone());
-                    let newer = &mut self.controllers[c].newer;
-                    newer.retain(|pod| pod.uid != patch.change.uid);
-                    newer.extend(current);
-                }
-                answer != Answer::Conflict || (strips && self.breaks(Broken::StripUnconfirmed))
-            }
-            Call::Lost => {
-                self.limbo.push(patch);
-                self.breaks(ignored)
-            }
-        };
-        if goes_on {
-            self.advance(c);
-        } else if let Job::Applying { mut phases, .. } =
-            std::mem::replace(&mut self.controllers[c].job, Job::Idle)
-        {
-            // The rest of this phase was sent at the same time.
-            self.limbo.append(&mut phases[0]);
-        }
-        Ok(())
-    }
-
     /// Equal for worlds that have the same future, as long as nobody else writes labels.
     pub(super) fn fingerprint(&self) -> u64 {
         let oldest = self.controllers.iter().map(|c| c.pods_at).min().unwrap_or(0);
@@ -496,7 +230,7 @@ impl World {
         let held = self.row().filter(|row| !row.is_free());
         let leader = held.and_then(|row| {
             let pods: Vec<Pod> = self.api.pods().iter().map(|stored| stored.pod.clone()).collect();
-            component_lease::domain::holder::pod_of(row, &pods, &desired(self.policy).selector)
+            component_lease::domain::holder::pod_of(row, &pods, &desired(self.policy).selector, None)
                 .ok()
                 .map(|pod| pod.uid.clone())
         });
@@ -515,43 +249,5 @@ impl World {
             }
         }
         Ok(())
-    }
-}
-
-impl Controller {
-    fn fingerprint(&self, oldest: usize) -> u64 {
-        let versions = |pods: &[Pod]| -> Vec<(String, String)> {
-            pods.iter().map(|pod| (pod.uid.clone(), pod.resource_version.clone())).collect()
-        };
-        let job = match &self.job {
-            Job::Idle => 0,
-            Job::Confirming(pods, _) => hash(&(1, versions(pods))),
-            Job::Applying { phases, .. } => {
-                let hashes = |phase: &Vec<Patch>| phase.iter().map(|patch| patch.hash).collect();
-                hash(&phases.iter().map(hashes).collect::<Vec<Vec<u64>>>())
-            }
-            Job::Reporting(_) => 2,
-        };
-        let views = (self.pods_at - oldest, self.row_at, versions(&self.newer), &self.missed);
-        hash(&(views, self.confirmed, job))
-    }
-}
-
-fn number(pod: &Pod) -> u32 {
-    pod.resource_version.parse().expect("ours are numbers")
-}
-
-fn desired(policy: OnStoreUnreachable) -> Desired {
-    Desired {
-        namespace: "shop".into(),
-        name: "web".into(),
-        uid: "lease".into(),
-        generation: 1,
-        component: ComponentName::new("web").expect("a name"),
-        ttl: 10,
-        selector: Selector::new(vec![Requirement::In("app".into(), vec!["web".into()])]).expect("not empty"),
-        labels: LabelScheme { key: KEY.into(), leader: "leader".into(), standby: "standby".into() },
-        on_store_unreachable: policy,
-        service: None,
     }
 }

@@ -32,7 +32,7 @@ COMMENT ON COLUMN component_lease.ttl IS
 
 -- Wakes whoever listens when the holder changes, whichever program changed it. A renewal does not
 -- set holder_id, so it fires nothing and notifies nobody.
-CREATE FUNCTION component_lease_notify() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION component_lease_notify() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_catalog.pg_notify('component_lease', NEW.component_name);
     RETURN NULL;

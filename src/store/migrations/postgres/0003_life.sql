@@ -21,7 +21,7 @@ COMMENT ON COLUMN component_lease_history.ttl IS 'Seconds that the term lasted w
 
 -- The statement that takes decided on a snapshot; this looks at what is there when it writes. So a row
 -- that was inserted and deleted in between lets no lower version follow a higher one.
-CREATE FUNCTION component_lease_history_rises() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION component_lease_history_rises() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM component_lease_history
                WHERE component_name = NEW.component_name AND version >= NEW.version) THEN

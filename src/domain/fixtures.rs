@@ -1,0 +1,140 @@
+//! What the tests of the controller's rules look at: lease `web`, its pods and its row.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::conditions::Phase;
+use super::decide::{Decision, Plan, PodChange, decide};
+use super::name::ComponentName;
+use super::observed::{
+    Claim, Desired, HolderPod, LabelScheme, Memory, Observed, OnStoreUnreachable, RowSight, ServiceSight,
+    StoreSight,
+};
+use super::pod::{Pod, Requirement, Selector};
+use super::record::LeaseRow;
+
+pub(super) const S: fn(u64) -> Duration = Duration::from_secs;
+pub(super) const KEY: &str = "componentlease.io/web";
+pub(super) const VERSION: &str = "componentlease.io/web-version";
+pub(super) const LABEL: &str = "componentlease.io/web-label";
+
+pub(super) fn strings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+/// A candidate; its uid is the name eight times over, so that no two begin alike.
+pub(super) fn pod(name: &str) -> Pod {
+    Pod {
+        name: name.into(),
+        uid: format!("{}-uid", name.repeat(8)),
+        resource_version: format!("rv-{name}"),
+        labels: strings(&[("app", "web")]),
+        started: Some(1),
+        container_ids: vec![format!("containerd://{name}")],
+        ..Pod::default()
+    }
+}
+
+impl Pod {
+    pub(super) fn label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    pub(super) fn stamp(mut self, version: i64) -> Self {
+        self.annotations.insert(VERSION.into(), version.to_string());
+        self
+    }
+
+    pub(super) fn marked(self, value: &str, version: i64) -> Self {
+        self.label(KEY, value).stamp(version)
+    }
+}
+
+pub(super) fn row(holder: &str, version: i64) -> LeaseRow {
+    LeaseRow { holder: holder.into(), lease_time: 50_000, renew_time: 60_000, version, ttl: 10 }
+}
+
+/// Our own format: the pod's name, the beginning of its uid, a random end.
+pub(super) fn held_by(name: &str, version: i64) -> LeaseRow {
+    row(&format!("{name}_{}_0badcafe", &pod(name).uid[..8]), version)
+}
+
+pub(super) fn scheme(key: &str, leader: &str) -> LabelScheme {
+    LabelScheme { key: key.into(), leader: leader.into(), standby: "standby".into() }
+}
+
+/// Lease `web` at 100 s: its row is unchanged since 95 s and lasts for 10 s; nothing was applied before.
+pub(super) fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
+    Observed {
+        desired: Desired {
+            namespace: "shop".into(),
+            name: "web".into(),
+            uid: "lease-uid".into(),
+            generation: 3,
+            component: ComponentName::new("web-row").unwrap(),
+            ttl: 10,
+            selector: Selector::new(vec![Requirement::In("app".into(), vec!["web".into()])]).unwrap(),
+            labels: scheme(KEY, "leader"),
+            holder_pattern: None,
+            on_store_unreachable: OnStoreUnreachable::Keep,
+            service: None,
+        },
+        memory: Memory::default(),
+        claim: Claim::First,
+        store: StoreSight::Answers,
+        row: RowSight::Seen { row: Some(row), since: S(95) },
+        row_confirmed: false,
+        longest_ttl: Some(30),
+        pods: Ok(pods),
+        service: ServiceSight::NotAsked,
+        now: S(100),
+    }
+}
+
+/// The memory that a status leaves when `name` leads `version`.
+pub(super) fn remembers(name: &str, version: i64) -> Memory {
+    let pod = pod(name);
+    Memory {
+        phase: Some(Phase::Held),
+        holder: Some(held_by(name, version).holder),
+        holder_pod: Some(HolderPod {
+            name: pod.name,
+            uid: pod.uid,
+            node: None,
+            container_ids: pod.container_ids,
+        }),
+        version,
+        floor: version,
+        transitions: 4,
+        applied: Some(scheme(KEY, "leader")),
+    }
+}
+
+pub(super) fn plan(o: &Observed) -> Plan {
+    match decide(o) {
+        Decision::Act(plan) => *plan,
+        other => panic!("expected a plan, got {other:?}"),
+    }
+}
+
+pub(super) fn names(changes: &[PodChange]) -> Vec<&str> {
+    changes.iter().map(|change| change.name.as_str()).collect()
+}
+
+pub(super) fn labelled(plan: &Plan) -> Option<&str> {
+    plan.label.as_ref().map(|change| change.name.as_str())
+}
+
+pub(super) fn touches_no_pod(plan: &Plan) -> bool {
+    plan.strip.is_empty() && plan.stamp.is_empty() && plan.label.is_none()
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what a patch carries for a key that is set")]
+pub(super) fn some(value: &str) -> Option<String> {
+    Some(value.to_owned())
+}
+
+pub(super) fn down() -> StoreSight {
+    StoreSight::Unreachable("no route".into())
+}

@@ -1,0 +1,349 @@
+//! What the status says of each situation, down to the sentence that tells what to do.
+
+use super::super::decide::{Decision, decide};
+use super::super::fixtures::*;
+use super::super::observed::{Claim, DesiredService, Memory};
+use super::super::pod::Pod;
+use super::super::record::LeaseRow;
+use super::*;
+
+/// The status of this view when everything that was planned has been done.
+fn said(o: &Observed) -> Status {
+    report(o, &plan(o), &Outcome::default())
+}
+
+/// A condition as people see it: its status, its reason, its message.
+fn of(status: &Status, kind: ConditionType) -> (Truth, Reason, String) {
+    let found: Vec<_> = status.conditions.iter().filter(|condition| condition.kind == kind).collect();
+    assert_eq!(found.len(), 1, "{kind} in {:?}", status.conditions);
+    (found[0].status, found[0].reason, found[0].message.clone())
+}
+
+fn short(status: &Status, kind: ConditionType) -> (Truth, Reason) {
+    let (truth, reason, _) = of(status, kind);
+    (truth, reason)
+}
+
+/// Three candidates; `b` leads version 7, is labelled, and the last status says so.
+fn led() -> Observed {
+    let pods =
+        vec![pod("a").marked("standby", 7), pod("b").marked("leader", 7), pod("c").marked("standby", 7)];
+    Observed { memory: remembers("b", 7), ..observed(held_by("b", 7), pods) }
+}
+
+fn served(managed: bool, sight: ServiceSight) -> Observed {
+    let mut o = led();
+    o.desired.service = Some(DesiredService { name: "web-svc".into(), managed, ports: vec![] });
+    o.service = sight;
+    o
+}
+
+fn selecting(ours: bool, pairs: &[(&str, &str)]) -> ServiceSight {
+    ServiceSight::Exists { ours, selector: strings(pairs), ports: vec![], resource_version: "5".into() }
+}
+
+#[test]
+fn when_all_is_well_every_condition_is_true_and_the_row_is_told_as_it_is() {
+    let row = LeaseRow { lease_time: 51_000, renew_time: 58_000, ttl: 12, ..held_by("b", 7) };
+    let o = Observed { row: RowSight::Seen { row: Some(row.clone()), since: S(95) }, ..led() };
+    let status = said(&o);
+    let kinds: Vec<_> = status.conditions.iter().map(|c| (c.kind, c.status)).collect();
+    assert_eq!(
+        kinds,
+        [
+            (ConditionType::Ready, Truth::True),
+            (ConditionType::LeaderElected, Truth::True),
+            (ConditionType::HolderAccepted, Truth::True),
+            (ConditionType::Routed, Truth::True),
+            (ConditionType::StoreReachable, Truth::True),
+        ],
+        "and nothing is said of a regression that there is not"
+    );
+    assert_eq!((status.phase, status.holder, status.version), (Phase::Held, Some(row.holder), 7));
+    assert_eq!((status.lease_time, status.renew_time, status.ttl), (Some(51_000), Some(58_000), Some(12)));
+    assert_eq!((status.candidates, status.floor, status.transitions), (3, 7, 4));
+    assert_eq!(status.observed_generation, 3);
+    assert_eq!(status.holder_pod.map(|pod| pod.name).as_deref(), Some("b"));
+    assert_eq!(status.applied, Some(o.desired.labels));
+}
+
+#[test]
+fn a_new_term_is_counted_once_and_raises_the_floor() {
+    let o = Observed { memory: remembers("a", 6), ..led() };
+    let status = said(&o);
+    assert_eq!((status.transitions, status.floor), (5, 7));
+    let memory = Memory {
+        phase: Some(status.phase),
+        holder: status.holder.clone(),
+        holder_pod: status.holder_pod.clone(),
+        version: status.version,
+        floor: status.floor,
+        transitions: status.transitions,
+        applied: status.applied.clone(),
+    };
+    let again = said(&Observed { memory, ..o });
+    assert_eq!(again, status, "a status that is read back is not written again");
+}
+
+#[test]
+fn a_released_and_an_expired_lease_are_told_apart() {
+    let released = said(&Observed { memory: remembers("b", 7), ..observed(row("", 7), vec![pod("b")]) });
+    assert_eq!((released.phase, released.holder.as_deref()), (Phase::Vacant, None));
+    let (truth, reason, message) = of(&released, ConditionType::LeaderElected);
+    assert_eq!((truth, reason), (Truth::False, Reason::Vacant));
+    assert!(message.contains("released"), "{message}");
+    assert_eq!(short(&released, ConditionType::Ready), (Truth::False, Reason::Vacant));
+
+    let expired = said(&Observed { now: S(106), ..led() });
+    assert_eq!((expired.phase, expired.holder.clone()), (Phase::Expired, Some(held_by("b", 7).holder)));
+    let (truth, reason, message) = of(&expired, ConditionType::LeaderElected);
+    assert_eq!((truth, reason), (Truth::False, Reason::Expired));
+    assert!(message.contains("b_bbbbbbbb_0badcafe stopped renewing version 7"), "{message}");
+    assert_eq!(short(&expired, ConditionType::HolderAccepted), (Truth::False, Reason::NoLeader));
+    assert_eq!(expired.holder_pod, None);
+}
+
+#[test]
+fn a_component_that_nobody_ever_took_says_so_and_has_no_row_to_tell() {
+    let o = observed(row("", 0), vec![pod("a"), pod("c")]);
+    let status = said(&Observed { row: RowSight::Seen { row: None, since: S(95) }, ..o });
+    let (_, _, message) = of(&status, ConditionType::LeaderElected);
+    assert!(message.contains("has ever taken"), "{message}");
+    assert_eq!((status.phase, status.version, status.candidates), (Phase::Vacant, 0, 2));
+    assert_eq!((status.ttl, status.lease_time, status.renew_time), (None, None, None));
+}
+
+#[test]
+fn before_the_row_was_seen_nothing_that_was_known_is_forgotten() {
+    let never = Observed { row: RowSight::Never { since: S(95) }, ..led() };
+    for (store, reason, says) in [
+        (StoreSight::Answers, Reason::NotYetKnown, "has not been seen yet"),
+        (down(), Reason::StoreUnreachable, "has not answered since the controller started"),
+    ] {
+        let status = said(&Observed { store, ..never.clone() });
+        assert_eq!((status.phase, status.version, status.floor), (Phase::Unknown, 7, 7));
+        assert_eq!(status.holder, Some(held_by("b", 7).holder));
+        assert_eq!(status.holder_pod.as_ref().map(|pod| pod.name.as_str()), Some("b"));
+        for kind in [ConditionType::LeaderElected, ConditionType::HolderAccepted, ConditionType::Routed] {
+            let (truth, why, message) = of(&status, kind);
+            assert_eq!((truth, why), (Truth::Unknown, reason), "{kind}");
+            assert!(message.contains(says), "{kind}: {message}");
+        }
+    }
+}
+
+#[test]
+fn with_the_database_down_and_labels_kept_it_is_unknown_and_not_untrue_whether_all_is_well() {
+    let mut o = Observed { store: down(), now: S(999), ..led() };
+    let kept = said(&o);
+    assert_eq!(kept.phase, Phase::Unknown);
+    assert_eq!(short(&kept, ConditionType::StoreReachable), (Truth::False, Reason::StoreUnreachable));
+    let (_, _, message) = of(&kept, ConditionType::StoreReachable);
+    assert_eq!(message, "no route", "what the database said, word by word");
+    assert_eq!(short(&kept, ConditionType::LeaderElected), (Truth::Unknown, Reason::StoreUnreachable));
+    assert_eq!(short(&kept, ConditionType::Routed), (Truth::True, Reason::LabelApplied));
+    assert_eq!(short(&kept, ConditionType::Ready), (Truth::Unknown, Reason::StoreUnreachable));
+    let (_, _, message) = of(&kept, ConditionType::Ready);
+    assert!(message.contains("held version 7 when the database last answered"), "{message}");
+
+    o.desired.on_store_unreachable = OnStoreUnreachable::Remove;
+    let removed = said(&o);
+    assert_eq!(removed.phase, Phase::Expired);
+    assert_eq!(short(&removed, ConditionType::Ready), (Truth::False, Reason::Expired));
+}
+
+#[test]
+fn a_database_that_cannot_be_used_is_told_from_one_that_is_away() {
+    let wrong = StoreSight::Misconfigured("table too narrow; widen it".into());
+    let status = said(&Observed { store: wrong, ..led() });
+    let (truth, reason, message) = of(&status, ConditionType::StoreReachable);
+    assert_eq!((truth, reason), (Truth::False, Reason::StoreMisconfigured));
+    assert_eq!(message, "table too narrow; widen it");
+    assert_eq!(short(&status, ConditionType::Ready), (Truth::Unknown, Reason::StoreMisconfigured));
+    assert_eq!(status.phase, Phase::Held, "its lease has not run out");
+}
+
+#[test]
+fn a_version_below_the_floor_is_said_as_long_as_it_is_below_and_the_floor_stays() {
+    let mut o = Observed { row_confirmed: true, ..led() };
+    o.memory.floor = 70;
+    let status = said(&o);
+    let (truth, reason, message) = of(&status, ConditionType::VersionRegressed);
+    assert_eq!((truth, reason), (Truth::True, Reason::VersionBelowFloor));
+    assert!(message.contains("version 7, but 70 has been seen"), "{message}");
+    assert_eq!((status.version, status.floor), (7, 70));
+    assert_eq!(short(&status, ConditionType::Ready).0, Truth::True, "it is said beside, and routes on");
+
+    o.memory.floor = 7;
+    assert!(
+        said(&o).conditions.iter().all(|c| c.kind != ConditionType::VersionRegressed),
+        "equal is no less"
+    );
+    o.memory.floor = 70;
+    o.row = RowSight::Never { since: S(95) };
+    assert!(
+        said(&o).conditions.iter().all(|c| c.kind != ConditionType::VersionRegressed),
+        "of a row that was not seen nothing can be said"
+    );
+}
+
+#[test]
+fn a_ttl_above_what_the_database_allows_is_said_with_both_numbers_and_routes_on() {
+    let mut o = led();
+    o.desired.ttl = 60;
+    let status = said(&o);
+    let (truth, reason, message) = of(&status, ConditionType::TtlLimited);
+    assert_eq!((truth, reason), (Truth::True, Reason::AboveMaxTtl));
+    assert!(message.contains("spec.ttlSeconds is 60") && message.contains("longer than 30 s"), "{message}");
+    assert_eq!(short(&status, ConditionType::Ready).0, Truth::True);
+    for (ttl, longest) in [(30, Some(30)), (60, None)] {
+        o.desired.ttl = ttl;
+        o.longest_ttl = longest;
+        assert!(said(&o).conditions.iter().all(|c| c.kind != ConditionType::TtlLimited), "{ttl} {longest:?}");
+    }
+}
+
+#[test]
+fn a_version_written_by_hand_does_not_make_every_later_one_look_regressed() {
+    let huge = i64::MAX - 1;
+    let o = observed(held_by("b", huge), vec![pod("b").marked("leader", huge)]);
+    let status = said(&o);
+    assert_eq!((status.version, status.floor), (huge, 1 << 53));
+}
+
+#[test]
+fn a_holder_that_is_no_pod_of_ours_is_rejected_by_name_and_ready_repeats_it() {
+    let o = Observed { row: RowSight::Seen { row: Some(held_by("stranger", 8)), since: S(95) }, ..led() };
+    let status = said(&o);
+    let (truth, reason, message) = of(&status, ConditionType::HolderAccepted);
+    assert_eq!((truth, reason), (Truth::False, Reason::HolderRejected));
+    assert!(message.contains("stranger_") && message.contains("names no pod of this namespace"), "{message}");
+    assert_eq!(of(&status, ConditionType::Ready), (truth, reason, message));
+    assert_eq!(short(&status, ConditionType::Routed), (Truth::False, Reason::HolderRejected));
+    assert_eq!(short(&status, ConditionType::LeaderElected).0, Truth::True, "it leads all the same");
+    assert_eq!(status.holder_pod, None);
+}
+
+#[test]
+fn of_what_keeps_a_pod_from_being_routed_to_the_most_dangerous_is_said() {
+    let mut o = served(false, ServiceSight::Missing);
+    o.pods.as_mut().unwrap().push(pod("d").marked("leader", 7));
+    let plan = plan(&o);
+    assert_eq!(plan.foreign, ["d"]);
+    let mut outcome = Outcome {
+        strip_failed: vec!["pod d: forbidden".into(), "pod e: timed out".into()],
+        stamp_failed: vec!["pod c: timed out".into()],
+        label_failed: Some("pod b: forbidden".into()),
+        ..Outcome::default()
+    };
+    let routed = |outcome: &Outcome| of(&report(&o, &plan, outcome), ConditionType::Routed);
+    assert_eq!(
+        routed(&outcome),
+        (Truth::False, Reason::StripFailed, "pod d: forbidden; pod e: timed out".into())
+    );
+    outcome.strip_failed.clear();
+    assert_eq!(routed(&outcome), (Truth::False, Reason::LabelFailed, "pod b: forbidden".into()));
+    outcome.label_failed = None;
+    let (truth, reason, message) = routed(&outcome);
+    assert_eq!((truth, reason), (Truth::False, Reason::ForeignLabel), "a stamp that failed stops nobody");
+    assert!(message.contains("somebody else put the leader label on d"), "{message}");
+}
+
+#[test]
+fn whatever_failed_is_tried_again_and_told_in_one_line() {
+    assert_eq!(Outcome::default().failed(), None);
+    assert_eq!(Outcome { conflict: true, ..Outcome::default() }.failed(), None, "that is decided anew");
+    let all = Outcome {
+        strip_failed: vec!["a".into(), "b".into()],
+        stamp_failed: vec!["c".into()],
+        label_failed: Some("d".into()),
+        service_failed: Some("e".into()),
+        conflict: false,
+    };
+    assert_eq!(all.failed().as_deref(), Some("a; b; c; d; e"));
+    let stamp = Outcome { stamp_failed: vec!["c".into()], ..Outcome::default() };
+    assert_eq!(stamp.failed().as_deref(), Some("c"));
+}
+
+#[test]
+fn a_service_that_would_reach_the_wrong_pods_is_said_with_what_to_change() {
+    for (managed, sight, reason, says) in [
+        (false, ServiceSight::Missing, Reason::ServiceMissing, "Service web-svc does not exist; create it"),
+        (
+            false,
+            selecting(false, &[("app", "web")]),
+            Reason::ServiceSelectorMismatch,
+            "does not select componentlease.io/web=leader",
+        ),
+        (
+            false,
+            selecting(false, &[(KEY, "standby")]),
+            Reason::ServiceSelectorMismatch,
+            "add that to its selector",
+        ),
+        (true, selecting(false, &[(KEY, "leader")]), Reason::ServiceNotOurs, "it is left alone. Delete it"),
+    ] {
+        let status = said(&served(managed, sight));
+        let (truth, why, message) = of(&status, ConditionType::Routed);
+        assert_eq!((truth, why), (Truth::False, reason), "{message}");
+        assert!(message.contains(says), "{message}");
+        assert_eq!(short(&status, ConditionType::Ready), (Truth::False, reason));
+    }
+    let blind = said(&served(false, ServiceSight::Unknown("may not list services".into())));
+    let unknown = (Truth::Unknown, Reason::Forbidden, "may not list services".to_owned());
+    assert_eq!(of(&blind, ConditionType::Routed), unknown);
+    for (managed, sight) in [
+        (false, selecting(false, &[(KEY, "leader"), ("tier", "front")])),
+        (true, ServiceSight::Missing),
+        (true, selecting(true, &[("app", "old")])),
+    ] {
+        let status = said(&served(managed, sight));
+        assert_eq!(short(&status, ConditionType::Routed), (Truth::True, Reason::LabelApplied));
+    }
+    let o = served(true, ServiceSight::Missing);
+    let failed = Outcome { service_failed: Some("quota exceeded".into()), ..Outcome::default() };
+    let status = report(&o, &plan(&o), &failed);
+    let told = (Truth::False, Reason::ServiceFailed, "quota exceeded".to_owned());
+    assert_eq!(of(&status, ConditionType::Routed), told);
+}
+
+#[test]
+fn pods_that_cannot_be_listed_leave_the_election_known_and_the_routing_unknown() {
+    let status = said(&Observed { pods: Err("may not list pods; apply rbac.yaml".into()), ..led() });
+    assert_eq!(short(&status, ConditionType::LeaderElected), (Truth::True, Reason::Held));
+    assert_eq!(short(&status, ConditionType::HolderAccepted), (Truth::Unknown, Reason::Forbidden));
+    let (truth, reason, message) = of(&status, ConditionType::Routed);
+    assert_eq!((truth, reason), (Truth::Unknown, Reason::Forbidden));
+    assert_eq!(message, "may not list pods; apply rbac.yaml");
+    assert_eq!(status.holder_pod.map(|pod| pod.name).as_deref(), Some("b"), "as it was recorded");
+}
+
+#[test]
+fn a_selector_that_matches_no_pod_is_said_whether_or_not_somebody_leads() {
+    let finished = || Pod { finished: true, ..pod("a") };
+    for row in [held_by("b", 7), row("", 7)] {
+        let status = said(&observed(row, vec![finished()]));
+        let (truth, reason, message) = of(&status, ConditionType::Routed);
+        assert_eq!((truth, reason), (Truth::False, Reason::NoCandidates));
+        assert!(message.contains("spec.selector matches no running pod"), "{message}");
+        assert_eq!(status.candidates, 0);
+    }
+}
+
+#[test]
+fn a_resource_that_came_second_touches_nothing_and_keeps_what_it_had_applied() {
+    let mut o = Observed { claim: Claim::Taken("shop/first was first".into()), ..led() };
+    o.memory.applied = Some(scheme("componentlease.io/old", "first"));
+    o.memory.floor = 41;
+    assert!(matches!(decide(&o), Decision::Conflict(by) if by == "shop/first was first"));
+    let status = report_conflict(&o, "shop/first was first");
+    assert_eq!((status.phase, status.holder.as_deref(), status.version), (Phase::Conflict, None, 0));
+    assert_eq!((status.floor, status.transitions, status.candidates), (41, 4, 0));
+    assert_eq!(status.applied, o.memory.applied, "so that it can be taken off the pods one day");
+    let first = (Truth::False, Reason::Conflict, "shop/first was first".to_owned());
+    assert_eq!(of(&status, ConditionType::Ready), first);
+    for kind in [ConditionType::LeaderElected, ConditionType::HolderAccepted, ConditionType::Routed] {
+        assert_eq!(short(&status, kind), (Truth::Unknown, Reason::Conflict));
+    }
+    assert_eq!(short(&status, ConditionType::StoreReachable).0, Truth::True, "the database is all right");
+}

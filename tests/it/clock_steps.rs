@@ -170,7 +170,9 @@ async fn nothing_hangs_on_the_clock_of(server: Server) {
 
     let watch = Watch::start();
     let steady: Vec<_> = (0..3).map(|_| participant(server.source(server.port()), "steady")).collect();
-    steady.iter().for_each(|participant| watch.add(participant));
+    for participant in &steady {
+        watch.add(participant);
+    }
     let leader = async || steady.iter().any(|participant| participant.is_leader());
     wait::until_true(SOON, "a leader", leader).await.unwrap();
     let pair = async |what: &str, turn| Pair::new(&server, &watch, format!("{what}-{turn}")).await;

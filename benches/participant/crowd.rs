@@ -107,7 +107,7 @@ struct Mortal {
 impl Mortal {
     async fn pass(&self) {
         if self.silent.load(Ordering::Relaxed) {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

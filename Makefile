@@ -71,7 +71,7 @@ demo: ## three replicas on a real Kubernetes, their leader killed in four ways (
 	@hack/demo.sh $(DB)
 
 .PHONY: bench
-bench: ## how long a failover takes, as distributions
+bench: ## what a participant costs, how long a failover takes, as distributions
 	@hack/bench.sh
 
 .PHONY: clean-servers

@@ -1,19 +1,23 @@
 #!/bin/bash
 # Figures, not pass or fail. WHAT names the sections, DB the databases, of the environment or make:
-#   make bench WHAT="failover release stock participant" DB="sqlite postgres"      (the default: all)
+#   make bench WHAT="failover release stock participant crowd kill handover" DB="sqlite postgres"   (the default: all)
 #     failover      leader's container killed: to the first answer of the next, on a real node
 #     release       leader asked to end: the same
 #     stock         release with the EndpointSlice batch period of stock Kubernetes
 #     participant   what is_leader() costs, and a renewal's round trip
+#     crowd         200 participants on one row whose holder falls silent: grants, attempts
+#     kill          leading process killed: to the next leader, 200 times
+#     handover      leader asked to step down: to the next leader, with LISTEN and without
+# RUNS=10 measures the last three that often, PARTICIPANTS=20 makes a smaller crowd.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-read -ra what <<<"${WHAT:-failover release stock participant}"
+read -ra what <<<"${WHAT:-failover release stock participant crowd kill handover}"
 read -ra databases <<<"${DB:-sqlite postgres}"
-sections=() participant=
+sections=() plain=()
 for section in "${what[@]}"; do case $section in
-  participant) participant=1 ;;
+  participant | crowd | kill | handover) plain+=("$section") ;;
   failover | release | stock) sections+=("$section") ;;
-  *) sed -n '3,7p' "$0" >&2; exit 2 ;;
+  *) sed -n '3,11p' "$0" >&2; exit 2 ;;
 esac; done
 join() { local IFS=,; echo "$*"; }
 if ((${#sections[@]})); then
@@ -21,4 +25,7 @@ if ((${#sections[@]})); then
   { read -r image; read -r program; read -r driver; } <<<"$built"
   "$driver" "$image" "$program" "$(join "${databases[@]}")" "$(join "${sections[@]}")"
 fi
-[[ -z $participant ]] || cargo bench --locked --quiet --bench participant
+if ((${#plain[@]})); then
+  hack/prerequisites.sh build postgres mysql >&2
+  cargo bench --locked --quiet --bench participant -- "${plain[@]}"
+fi

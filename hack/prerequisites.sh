@@ -23,7 +23,7 @@ check_build() {
   runs cargo --version || lacks "cargo does not run here: install rustup, then the toolchain of rust-toolchain.toml (rustup toolchain install)"
   runs cargo fmt --version && runs cargo clippy --version || lacks "rustfmt and clippy (rustup component add rustfmt clippy)"
   runs make --version || lacks "make" make
-  runs cc --version || lacks "a C compiler that runs (SQLite is compiled from source)" gcc libc6-dev
+  runs cc --version || lacks "a C compiler that runs (SQLite is compiled from source, and what moves the clocks of tested servers)" gcc libc6-dev
 }
 check_postgres() {
   [[ -z ${TEST_POSTGRES_BIN:-}${TEST_POSTGRES_URL:-} ]] || return 0

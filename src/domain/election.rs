@@ -19,11 +19,8 @@ use super::life::{Generation, Life, MAX_TTL_DEFAULT_SECONDS, NewEpoch, Quarantin
 use super::model::{Expected, Take, TermKey};
 use super::name::{ComponentName, HolderId};
 use super::record::LeaseRow;
+pub use super::sight::{Past, Sight};
 use super::timing::{Moment, Timing, TimingError};
-
-/// How long after a renewal is due a follower looks for it, at most: what its sight lags by is added
-/// to the time without a leader.
-const SIGHT_LAG: Duration = Duration::from_millis(200);
 
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,36 +120,6 @@ pub enum Standing<'a> {
     /// Leads until the term's deadline; whoever asks later than that must not be told so.
     Leading(&'a Term),
     Stopping(&'a Term, StopReason),
-}
-
-/// The last row that was seen, and since when it is unchanged on this machine's boot clock.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Sight {
-    pub row: Option<LeaseRow>,
-    pub past: Past,
-    pub since: Moment,
-}
-
-/// What the history tells of a component.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Past {
-    /// It never had a term.
-    #[default]
-    NeverLived,
-    /// The highest version that was ever granted.
-    Lived(i64),
-    /// There is no history.
-    Unknown,
-}
-
-impl Past {
-    #[must_use]
-    pub fn highest(self) -> i64 {
-        match self {
-            Self::Lived(version) => version,
-            Self::NeverLived | Self::Unknown => 0,
-        }
-    }
 }
 
 /// What one look brought.
@@ -390,45 +357,25 @@ impl Election {
             None if self.own.ttl_seconds() > longest => self.own.for_ttl(longest),
             None => Ok(self.own),
         };
-        self.saw(at, row, past);
+        self.saw(at, row, past, database_now);
         if let Phase::Following { .. } = self.phase {
             let next_look = self.next_look_after(at, database_now, jitter);
             self.phase = Phase::Following { next_look, fresh: true };
         }
     }
 
-    fn saw(&mut self, at: Moment, row: Option<LeaseRow>, past: Past) {
+    fn saw(&mut self, at: Moment, row: Option<LeaseRow>, past: Past, database_now: i64) {
         let version = row.as_ref().map_or(0, |row| row.version);
         self.highest_version = self.highest_version.max(version).max(past.highest());
-        match &self.sight {
-            // A row that went and came back unseen leaves a trace in the history.
-            Some(sight) if sight.row == row && (row.is_some() || sight.past == past) => {}
-            _ => self.sight = Some(Sight { row, past, since: at }),
-        }
+        let sight = Sight::after(self.sight.take(), at, row, past, database_now);
+        self.sight = Some(sight);
     }
 
-    /// Just after the holder's next renewal is due, so that sight lags little; the database's clock
-    /// serves as a hint only, and T/3 is the most that is waited for it.
+    /// When the holder's next renewal can be seen, and when the row can be taken, whichever is first.
     fn next_look_after(&self, at: Moment, database_now: i64, jitter: f64) -> Moment {
         let third = self.timing().renew_interval();
         let Some(sight) = &self.sight else { return at + third };
-        let wait = match &sight.row {
-            Some(row) if !row.is_free() => {
-                let ttl = row.judged_ttl();
-                let age = database_now.saturating_sub(row.renew_time).max(0).unsigned_abs();
-                let age = Duration::from_millis(age);
-                let soon = (ttl / 60).min(SIGHT_LAG);
-                if age < ttl / 3 {
-                    (ttl / 3 - age + soon).min(ttl / 3)
-                } else if age < ttl / 3 * 2 {
-                    // Overdue but perhaps only late: the sooner a late renewal is seen, the less sight lags.
-                    ((age - ttl / 3) / 4).clamp(soon, ttl / 20)
-                } else {
-                    ttl / 3
-                }
-            }
-            _ => third,
-        };
+        let wait = sight.look_again_in(at, database_now, third);
         let opens = self.takeable_from(sight).max(self.quarantine.until(at).unwrap_or_default());
         let spread = self.timing().seize_spread(jitter);
         if opens > at { (at + wait).min(opens + spread) } else { at + wait }

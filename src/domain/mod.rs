@@ -37,6 +37,7 @@ pub mod observed;
 pub mod pod;
 pub mod record;
 pub mod report;
+pub mod sight;
 pub mod timing;
 
 pub use election::{Action, Election, Ineligible, Standing, StopReason};

@@ -13,6 +13,7 @@
 
 mod account;
 mod certificate;
+mod clock;
 pub mod control_plane;
 pub mod figures;
 pub mod image;

@@ -95,6 +95,32 @@ async fn a_row_that_is_not_renewed_is_nobodys_after_its_ttl_and_not_before() -> 
 }
 
 #[tokio::test]
+async fn a_changed_ttl_is_passed_on_at_once_and_the_status_shows_the_one_in_force_until_the_next_term()
+-> Result<()> {
+    let (site, _controller) = led_site("ttl").await?;
+    let change = r#"{"spec": {"ttlSeconds": 20}}"#;
+    site.kubectl(&["patch", "clease", "discovery", "--type=merge", "-p", change]).await?;
+    wait::until(SOON, "the new ttl to reach the participants", async || {
+        Ok((site.rows.intended_ttl("discovery").await? == Some(20)).then_some(()))
+    })
+    .await?;
+    site.rows.renew("discovery").await?;
+    let observed = |generation| {
+        site.wait_for_lease("discovery", "the change to be observed", move |lease| {
+            lease.metadata.generation == Some(generation)
+                && status(lease).observed_generation == Some(generation)
+        })
+    };
+    let s = status(&observed(2).await?);
+    assert_eq!((s.version, s.ttl_seconds), (Some(1), Some(LONG.into())), "the term goes on as it began");
+    site.rows.take("discovery", &site.holder("d-1").await?, 20).await?;
+    let lease =
+        site.wait_for_lease("discovery", "the next term", |lease| status(lease).version == Some(2)).await?;
+    assert_eq!(status(&lease).ttl_seconds, Some(20));
+    Ok(())
+}
+
+#[tokio::test]
 async fn kubectl_shows_waits_and_explains_as_people_expect() -> Result<()> {
     let (site, _controller) = led_site("kubectl").await?;
     site.kubectl(&["wait", "--for=condition=Ready", "clease/discovery", "--timeout=10s"]).await?;

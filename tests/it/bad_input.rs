@@ -5,12 +5,12 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use component_lease::store::{self, Source, StandingIntent};
+use component_lease::store::{self, Install, Source, StandingIntent};
 use component_lease_testkit::postgres;
 use rustix::process::Signal;
 
 use crate::agent_support::{Rig, Running, free_address, output, program, until};
-use crate::stores::{component, migrated_database, row};
+use crate::stores::{component, row};
 
 /// `agent` on component `discovery`.
 fn agent(flags: &[&str], log: &Path) -> Running {
@@ -91,7 +91,9 @@ fn with_wrong_password(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_is_said_and_printed_by_no_command_at_any_log_level() {
     let server = postgres::shared().await.unwrap();
-    let database = migrated_database(server).await;
+    let database = server.fresh_database().await.unwrap();
+    let first = Install { first: true, ..Install::default() };
+    store::install(&Source::url(&database.url), first).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let good = agent(&["--name", "good", "--database-url", &database.url], &path("good.log"));
@@ -132,7 +134,8 @@ async fn a_wrong_password_is_said_and_printed_by_no_command_at_any_log_level() {
 async fn a_holder_too_long_for_somebody_elses_table_waits_while_another_leads() {
     let database = postgres::shared().await.unwrap().fresh_database().await.unwrap();
     database
-        .psql("CREATE TABLE component_lease (component_name VARCHAR(64) PRIMARY KEY, holder_id VARCHAR(128), lease_time BIGINT, renew_time BIGINT, version INT, ttl INT)")
+        .psql("CREATE TABLE component_lease (component_name VARCHAR(64) PRIMARY KEY, holder_id VARCHAR(128), lease_time BIGINT, renew_time BIGINT, version INT, ttl INT);
+               INSERT INTO component_lease VALUES ('discovery', '', 0, 0, 0, 5)")
         .await
         .unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -142,7 +145,8 @@ async fn a_holder_too_long_for_somebody_elses_table_waits_while_another_leads() 
     let flags = ["--pod-uid", "8b7e12c0-0000", "--database-url", &database.url, "--name"];
     let too_long = agent(&[&flags[..], &[&long]].concat(), &path("long.log"));
     logs(&too_long, &["component_lease.holder_id", "129 characters", "holds 128"]);
-    assert_eq!(database.psql("SELECT count(*) FROM component_lease").await.unwrap(), "0", "nothing is cut");
+    let free = "SELECT count(*) FROM component_lease WHERE holder_id = '' AND version = 0";
+    assert_eq!(database.psql(free).await.unwrap(), "1", "nothing is cut");
 
     let fits = agent(&[&flags[..], &[&long[1..]]].concat(), &path("fits.log"));
     assert_eq!(fits.leads().version(), 1);
@@ -173,7 +177,8 @@ fn a_missing_folder_of_a_sqlite_file_is_named_made_by_nobody_and_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("data");
     let url = format!("sqlite://{}", missing.join("lease.db").display());
-    let agent = agent(&["--migrate", "--database-url", &url], &folder.path().join("agent.log"));
+    let agent =
+        agent(&["--migrate", "--first-install", "--database-url", &url], &folder.path().join("agent.log"));
     logs(&agent, &["the folder", missing.to_str().unwrap(), "does not exist"]);
     assert!(!missing.exists());
     std::fs::create_dir(&missing).unwrap();

@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 use super::Kind;
 use super::server::{ADMIN, Builder};
 use crate::account::{Account, unprivileged};
+use crate::clock::ServerClock;
 use crate::scratch::Scratch;
 use crate::trees::Programs;
 
@@ -26,19 +27,21 @@ pub struct Own {
     // Declared before the directory, so that it ends first (see `Drop`).
     child: Mutex<Option<Child>>,
     pub scratch: Scratch,
+    pub clock: Option<ServerClock>,
 }
 
 impl Own {
     /// A directory with a new server's files.
     pub async fn new(password: &str, wanted: &Builder) -> Result<Self> {
         let (program, version) = wanted.kind.program();
-        let own = Self {
+        let mut own = Self {
             kind: wanted.kind,
             programs: Programs::find(wanted.kind.tree(), program, version).await?,
             account: unprivileged(&["mysql", "nobody"])?,
             options: wanted.options.clone(),
             child: Mutex::new(None),
             scratch: Scratch::new("mysql")?,
+            clock: None,
         };
         if let Some(account) = &own.account {
             chown(own.scratch.path(), Some(account.user), Some(account.group))?;
@@ -48,6 +51,9 @@ impl Own {
         if wanted.tls {
             crate::certificate::make(own.scratch.path())?;
             own.give("server.key")?;
+        }
+        if wanted.clock {
+            own.clock = Some(ServerClock::new(own.scratch.path())?);
         }
         Ok(own)
     }
@@ -165,6 +171,7 @@ impl Own {
                 "--require-secure-transport=ON".to_owned(),
             ]);
         }
+        command.envs(self.clock.iter().flat_map(ServerClock::variables));
         let log = std::fs::File::create(self.scratch.join("log"))?;
         let started =
             command.stdout(log.try_clone()?).stderr(log).spawn().context("cannot run the server")?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
 
 use super::Kind;
@@ -31,6 +31,7 @@ pub struct Builder {
     pub(super) kind: Kind,
     pub(super) options: Vec<String>,
     pub(super) tls: bool,
+    pub(super) clock: bool,
 }
 
 impl Builder {
@@ -46,6 +47,13 @@ impl Builder {
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
+        self
+    }
+
+    /// With a wall clock that [`Server::set_clock`] moves.
+    #[must_use]
+    pub fn clock(mut self) -> Self {
+        self.clock = true;
         self
     }
 
@@ -99,7 +107,7 @@ impl Server {
 
     #[must_use]
     pub fn builder(kind: Kind) -> Builder {
-        Builder { kind, options: Vec::new(), tls: false }
+        Builder { kind, options: Vec::new(), tls: false, clock: false }
     }
 
     #[must_use]
@@ -235,6 +243,14 @@ impl Server {
     /// When it does not run.
     pub fn thaw_all(&self) -> Result<()> {
         self.own.signal(Signal::CONT)
+    }
+
+    /// From now on the server's wall clock is this many seconds ahead of this machine's.
+    ///
+    /// # Errors
+    /// When it was not made with [`Builder::clock`].
+    pub fn set_clock(&self, ahead: i64) -> Result<()> {
+        self.own.clock.as_ref().context("this server's clock is the machine's")?.set(ahead)
     }
 }
 

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::programs::Home;
 use super::server::Builder;
 use crate::account::{Account, unprivileged};
+use crate::clock::ServerClock;
 use crate::scratch::Scratch;
 
 /// What there is of a server that we started.
@@ -22,21 +23,29 @@ pub struct Own {
     // Declared before the directory, so that it ends first (see `Drop`).
     child: Mutex<Option<Child>>,
     pub scratch: Scratch,
+    pub clock: Option<ServerClock>,
 }
 
 impl Own {
     /// A directory with a new server's files.
     pub fn new(home: Home, password: &str, wanted: &Builder) -> Result<Self> {
-        let account = unprivileged(&["postgres", "nobody"])?;
-        let own = Self { home, account, child: Mutex::new(None), scratch: Scratch::new("postgres")? };
+        let mut own = Self::empty(home)?;
         own.initialise(password, wanted)?;
+        if wanted.clock {
+            own.clock = Some(ServerClock::new(own.scratch.path())?);
+        }
         Ok(own)
+    }
+
+    fn empty(home: Home) -> Result<Self> {
+        let account = unprivileged(&["postgres", "nobody"])?;
+        let scratch = Scratch::new("postgres")?;
+        Ok(Self { home, account, child: Mutex::new(None), scratch, clock: None })
     }
 
     /// A directory with a copy of a running server's files, set up to follow it.
     pub fn standby(home: Home, primary_url: &str) -> Result<Self> {
-        let account = unprivileged(&["postgres", "nobody"])?;
-        let own = Self { home, account, child: Mutex::new(None), scratch: Scratch::new("postgres")? };
+        let own = Self::empty(home)?;
         if let Some(account) = &own.account {
             chown(own.scratch.path(), Some(account.user), Some(account.group))?;
         }
@@ -78,6 +87,7 @@ impl Own {
         let log = std::fs::File::create(self.scratch.join("log"))?;
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).args(["-p", &port.to_string()]);
+        command.envs(self.clock.iter().flat_map(ServerClock::variables));
         *child = Some(command.stdout(log.try_clone()?).stderr(log).spawn().context("cannot run postgres")?);
         Ok(())
     }

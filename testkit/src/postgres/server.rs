@@ -27,6 +27,7 @@ pub enum Stop {
 pub struct Builder {
     pub(super) settings: Vec<(String, String)>,
     pub(super) tls: bool,
+    pub(super) clock: bool,
     newest: bool,
 }
 
@@ -50,6 +51,13 @@ impl Builder {
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
+        self
+    }
+
+    /// With a wall clock that [`Server::set_clock`] moves.
+    #[must_use]
+    pub fn clock(mut self) -> Self {
+        self.clock = true;
         self
     }
 
@@ -322,6 +330,14 @@ impl Server {
     pub fn thaw_all(&self) -> Result<()> {
         self.own()?.signal_sessions(Signal::CONT)?;
         self.own()?.signal(Signal::CONT)
+    }
+
+    /// From now on the server's wall clock is this many seconds ahead of this machine's.
+    ///
+    /// # Errors
+    /// When it was not made with [`Builder::clock`].
+    pub fn set_clock(&self, ahead: i64) -> Result<()> {
+        self.own()?.clock.as_ref().context("this server's clock is the machine's")?.set(ahead)
     }
 
     fn own(&self) -> Result<&Own> {

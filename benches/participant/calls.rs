@@ -1,27 +1,23 @@
-//! What asking costs, and what a renewal costs: `make bench WHAT=participant`. Figures, not pass or fail.
+//! What asking costs, and what a renewal costs.
 
-#![allow(clippy::disallowed_methods, reason = "a benchmark measures by the machine's own clock")]
-
-use std::error::Error;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use component_lease::domain::{ComponentName, Expected, Generation, HolderId, Take, TermKey};
+use component_lease::domain::{ComponentName, Expected, HolderId, Take, TermKey};
 use component_lease::participant::Participant;
-use component_lease::store::{self, Outcome, Source, Store};
-use component_lease_testkit::figures::{Distribution, machine};
+use component_lease::store::{Outcome, Source, Store};
+use component_lease_testkit::figures::Distribution;
+use component_lease_testkit::mysql::{self, Kind};
 use component_lease_testkit::postgres::Server;
+
+use crate::{Failure, open};
 
 const ASKS: u32 = 100_000;
 const SAMPLES: usize = 100;
 const RENEWALS: usize = 1_000;
 
-type Failure = Box<dyn Error + Send + Sync>;
-
-#[tokio::main]
-async fn main() -> Result<(), Failure> {
-    println!("The participant in a program of its own.\n{}", machine());
+pub(crate) async fn measure() -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let sqlite = Source::url(format!("sqlite:{}", folder.path().join("lease.db").display()));
     let server = Server::builder().tls().start().await.map_err(|error| format!("{error:#}"))?;
@@ -32,12 +28,17 @@ async fn main() -> Result<(), Failure> {
     asking(open(&sqlite).await?).await?;
     println!("\nOne renewal, a call of the store; ms   {}", Distribution::heads());
     renewing("SQLite (synchronous=FULL)", open(&sqlite).await?.as_ref()).await?;
-    renewing("PostgreSQL over TLS on loopback", open(&postgres).await?.as_ref()).await
-}
-
-async fn open(source: &Source) -> Result<Arc<dyn Store>, Failure> {
-    store::install(source, store::Install { first: true, ..store::Install::default() }).await?;
-    Ok(store::open(source.clone(), "component-lease bench")?)
+    renewing("PostgreSQL over TLS on loopback", open(&postgres).await?.as_ref()).await?;
+    for kind in [Kind::MariaDb11_8, Kind::MySql9] {
+        let server =
+            mysql::Server::builder(kind).tls().start().await.map_err(|error| format!("{error:#}"))?;
+        let database = server.fresh_database().await.map_err(|error| format!("{error:#}"))?;
+        let authority = server.authority().ok_or("a server with TLS has an authority")?;
+        let url = format!("{}?ssl-mode=VERIFY_IDENTITY&ssl-ca={}", database.url, authority.display());
+        let what = format!("{kind} over TLS on loopback");
+        renewing(&what, open(&Source::url(url)).await?.as_ref()).await?;
+    }
+    Ok(())
 }
 
 async fn asking(store: Arc<dyn Store>) -> Result<(), Failure> {
@@ -66,8 +67,8 @@ async fn asking(store: Arc<dyn Store>) -> Result<(), Failure> {
 async fn renewing(what: &str, store: &dyn Store) -> Result<(), Failure> {
     let component = ComponentName::new("renewing")?;
     let term = TermKey { component, holder: HolderId::compose("bench", "1", 1)?, version: 1 };
-    let expected = Expected::of(None);
-    let take = Take { term: term.clone(), ttl: 30, expected, generation: Generation::default() };
+    let (expected, generation) = (Expected::of(None), store.look(&term.component).await?.life.generation());
+    let take = Take { term: term.clone(), ttl: 30, expected, generation };
     if store.take(&take).await? != Outcome::Applied {
         return Err("somebody else holds the row".into());
     }

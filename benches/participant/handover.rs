@@ -1,0 +1,94 @@
+//! A leader that is asked to step down: it releases, and the other one of two leads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use component_lease::domain::election::Looked;
+use component_lease::domain::{ComponentName, Take, TermKey};
+use component_lease::participant::Participant;
+use component_lease::store::{self, Hints, Outcome, Snapshot, Source, StandingIntent, Store, StoreError};
+use component_lease_testkit::figures::Distribution;
+
+use crate::{Failure, TTL, now, number, participant, postgres, sees};
+
+pub(crate) async fn measure() -> Result<(), Failure> {
+    let (_server, source) = postgres().await?;
+    println!("\nAsked to step down, to the next leader, PostgreSQL, ttl {TTL} s; ms");
+    println!("  {:<36}{}", "", Distribution::heads());
+    let open = |source: &Source| store::open(source.clone(), "component-lease bench");
+    let (one, two) = (open(&source)?, open(&source)?);
+    between("with LISTEN", "listening", one, two, number("RUNS", 200)?).await?;
+    let (one, two) = (Arc::new(Deaf(open(&source)?)), Arc::new(Deaf(open(&source)?)));
+    between("without (found by polling)", "deaf", one, two, number("RUNS", 50)?).await
+}
+
+async fn between(
+    what: &str,
+    component: &str,
+    one: Arc<dyn Store>,
+    two: Arc<dyn Store>,
+    runs: usize,
+) -> Result<(), Failure> {
+    let mut leader = participant(one, component)?.start()?;
+    let version = version_of(&leader).await?;
+    let mut other = participant(two, component)?.start()?;
+    sees(&other, version).await?;
+    let mut took = Vec::new();
+    for _ in 0..runs {
+        // At any moment between two looks.
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(100..200))).await;
+        let asked = now();
+        leader.step_down();
+        let version = version_of(&other).await?;
+        took.push((now() - asked).as_secs_f64() * 1e3);
+        (leader, other) = (other, leader);
+        sees(&other, version).await?;
+    }
+    println!("  {what:<36}{}", Distribution::of(took));
+    Ok(())
+}
+
+/// Of the term that it begins, without work that would have to be stopped.
+async fn version_of(participant: &Participant) -> Result<i64, Failure> {
+    let leadership = participant.lead().await.ok_or("a participant has ended")?;
+    Ok(leadership.version())
+}
+
+/// A store whose notifications do not arrive.
+#[derive(Debug)]
+struct Deaf(Arc<dyn Store>);
+
+#[async_trait]
+impl Store for Deaf {
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+    async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
+        self.0.look(component).await
+    }
+    async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
+        self.0.take(take).await
+    }
+    async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
+        self.0.renew(term).await
+    }
+    async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
+        self.0.release(term).await
+    }
+    async fn look_all(&self) -> Result<Snapshot, StoreError> {
+        self.0.look_all().await
+    }
+    async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
+        self.0.set_intent(component, intent).await
+    }
+    async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
+        self.0.clear_intent(component).await
+    }
+    fn hints(&self) -> Hints {
+        Hints::none()
+    }
+    fn limit_lock_wait(&self, limit: Duration) {
+        self.0.limit_lock_wait(limit);
+    }
+}

@@ -1,0 +1,98 @@
+//! What a participant costs, and how soon another one leads, without Kubernetes: `make bench` with the
+//! sections below as WHAT. Figures, not pass or fail.
+//!
+//! ```text
+//! participant   what is_leader() costs, and a renewal's round trip
+//! crowd         200 participants on one row whose holder falls silent
+//! kill          the leader's process killed: to the next leader
+//! handover      the leader asked to step down: to the next leader, with LISTEN and without
+//! ```
+
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures by the machine's own clock")]
+
+mod calls;
+mod crowd;
+mod handover;
+mod kill;
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use component_lease::clock::{Clock, SystemClock};
+use component_lease::domain::ComponentName;
+use component_lease::participant::{Builder, Participant};
+use component_lease::store::{self, Source, Store};
+use component_lease_testkit::figures::machine;
+use component_lease_testkit::postgres::Server;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+const SECTIONS: [&str; 4] = ["participant", "crowd", "kill", "handover"];
+/// Seconds, where nothing else is said.
+const TTL: u32 = 5;
+const TERM: Duration = Duration::from_secs(5);
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    // What cargo itself says to a benchmark begins with a dash.
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    if let [role, component] = words.as_slice()
+        && role == kill::HOLDER
+    {
+        return kill::hold(component).await;
+    }
+    if let Some(unknown) = words.iter().find(|word| !SECTIONS.contains(&word.as_str())) {
+        return Err(format!("there is no section {unknown:?}; there are {}", SECTIONS.join(", ")).into());
+    }
+    println!("The participant in a program of its own.\n{}", machine());
+    for section in SECTIONS.iter().filter(|section| words.is_empty() || words.iter().any(|w| w == *section)) {
+        match *section {
+            "participant" => calls::measure().await,
+            "crowd" => crowd::measure().await,
+            "kill" => kill::measure().await,
+            _ => handover::measure().await,
+        }?;
+    }
+    Ok(())
+}
+
+fn now() -> Duration {
+    SystemClock.boot()
+}
+
+/// A number of the environment: RUNS is how often something is measured.
+fn number(name: &str, default: usize) -> Result<usize, Failure> {
+    match std::env::var(name) {
+        Ok(text) if !text.is_empty() => {
+            Ok(text.parse().map_err(|_| format!("{name}={text} is no number"))?)
+        }
+        _ => Ok(default),
+    }
+}
+
+async fn open(source: &Source) -> Result<Arc<dyn Store>, Failure> {
+    store::install(source, store::Install { first: true, ..store::Install::default() }).await?;
+    Ok(store::open(source.clone(), "component-lease bench")?)
+}
+
+/// A PostgreSQL server with the tables, for many participants.
+async fn postgres() -> Result<(Server, Source), Failure> {
+    let server = Server::builder().setting("max_connections", "600").start().await;
+    let server = server.map_err(|error| format!("{error:#}"))?;
+    let source = Source::url(server.superuser_url());
+    open(&source).await?;
+    Ok((server, source))
+}
+
+fn participant(store: Arc<dyn Store>, component: &str) -> Result<Builder, Failure> {
+    Ok(Participant::builder(store, ComponentName::new(component)?).ttl(TTL))
+}
+
+/// Waits until this participant has seen that somebody holds the row under this version.
+async fn sees(participant: &Participant, version: i64) -> Result<(), Failure> {
+    let mut view = participant.watch();
+    view.wait_for(|view| view.row.as_ref().is_some_and(|row| !row.is_free() && row.version == version))
+        .await?;
+    Ok(())
+}

@@ -7,6 +7,8 @@ use std::time::Duration;
 use component_lease_testkit::{mysql, postgres, wait};
 use sqlx::{Connection, Executor, MySqlConnection, PgConnection};
 
+use crate::store_mysql::SEE_NEW_TRANSACTIONS;
+
 /// Which server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Make {
@@ -226,12 +228,14 @@ impl Machine {
     /// How many statements wait for a row's lock.
     pub(crate) async fn waiting_for_locks(&self) -> usize {
         let sql = match self {
-            Self::Postgres(_) => "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
-            Self::MySql(_) => {
-                "SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'"
+            Self::Postgres(_) => {
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'".to_owned()
             }
+            Self::MySql(_) => format!(
+                "{SEE_NEW_TRANSACTIONS} SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'"
+            ),
         };
-        self.sql(sql).await.parse().unwrap()
+        self.sql(&sql).await.parse().unwrap()
     }
 
     /// From now on (until 0), what begins a term takes so many seconds more, or what renews one.

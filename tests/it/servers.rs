@@ -13,6 +13,7 @@ use crate::store_mysql::SEE_NEW_TRANSACTIONS;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Make {
     Postgres,
+    Postgres18,
     MySql(mysql::Kind),
 }
 
@@ -29,6 +30,7 @@ impl Machine {
     pub(crate) async fn start(make: Make) -> Self {
         match make {
             Make::Postgres => Self::Postgres(postgres::Server::start().await.unwrap()),
+            Make::Postgres18 => Self::Postgres(postgres::Server::builder().newest().start().await.unwrap()),
             Make::MySql(kind) => {
                 let server = mysql::Server::builder(kind).replicated().start().await.unwrap();
                 server.sql(&format!("CREATE DATABASE {NAME}")).await.unwrap();
@@ -267,6 +269,7 @@ impl Machine {
 }
 
 pub(crate) const POSTGRES: Make = Make::Postgres;
+pub(crate) const POSTGRES_18: Make = Make::Postgres18;
 pub(crate) const MARIADB: Make = Make::MySql(mysql::Kind::MariaDb11_8);
 pub(crate) const MYSQL: Make = Make::MySql(mysql::Kind::MySql9);
 
@@ -274,6 +277,7 @@ impl fmt::Display for Make {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Postgres => f.write_str("PostgreSQL"),
+            Self::Postgres18 => f.write_str("PostgreSQL 18"),
             Self::MySql(kind) => kind.fmt(f),
         }
     }

@@ -82,6 +82,7 @@ fn the_end_of_a_quarantine_is_said_also_by_a_follower_that_woke_up_in_order_to_l
     let mut e = election();
     let unsettled = || life("a", "a", 28, false);
     look(&mut e, S(100), row("other", 7, 1), Past::Lived(7), unsettled());
+    assert!(matches!(e.next(S(100)), Action::Wait(_)));
     // Nothing is decided on the sight of before; it must not count as said.
     assert_eq!(e.next(S(131)), Action::Look);
     look(&mut e, S(131), row("other", 7, 2), Past::Lived(7), unsettled());

@@ -255,7 +255,8 @@ on_servers! {
         release_deletion_and_truncation_never_repeat_a_version,
         a_restarted_server_lets_its_holder_go_on_and_makes_others_wait,
         two_standbys_promoted_in_turn_and_a_fail_back_never_grant_a_version_twice;
+    [POSTGRES, POSTGRES_18, MYSQL, MARIADB] =>
+        an_asynchronous_failover_that_lost_the_grant_makes_no_second_leader_and_no_version_twice;
     [POSTGRES, MYSQL, MARIADB] =>
-        an_asynchronous_failover_that_lost_the_grant_makes_no_second_leader_and_no_version_twice,
         a_volume_snapshot_that_is_put_back_never_grants_a_version_twice;
 }

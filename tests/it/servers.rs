@@ -7,10 +7,13 @@ use std::time::Duration;
 use component_lease_testkit::{mysql, postgres, wait};
 use sqlx::{Connection, Executor, MySqlConnection, PgConnection};
 
+use crate::store_mysql::SEE_NEW_TRANSACTIONS;
+
 /// Which server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Make {
     Postgres,
+    Postgres18,
     MySql(mysql::Kind),
 }
 
@@ -27,6 +30,7 @@ impl Machine {
     pub(crate) async fn start(make: Make) -> Self {
         match make {
             Make::Postgres => Self::Postgres(postgres::Server::start().await.unwrap()),
+            Make::Postgres18 => Self::Postgres(postgres::Server::builder().newest().start().await.unwrap()),
             Make::MySql(kind) => {
                 let server = mysql::Server::builder(kind).replicated().start().await.unwrap();
                 server.sql(&format!("CREATE DATABASE {NAME}")).await.unwrap();
@@ -226,12 +230,14 @@ impl Machine {
     /// How many statements wait for a row's lock.
     pub(crate) async fn waiting_for_locks(&self) -> usize {
         let sql = match self {
-            Self::Postgres(_) => "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
-            Self::MySql(_) => {
-                "SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'"
+            Self::Postgres(_) => {
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'".to_owned()
             }
+            Self::MySql(_) => format!(
+                "{SEE_NEW_TRANSACTIONS} SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'"
+            ),
         };
-        self.sql(sql).await.parse().unwrap()
+        self.sql(&sql).await.parse().unwrap()
     }
 
     /// From now on (until 0), what begins a term takes so many seconds more, or what renews one.
@@ -263,6 +269,7 @@ impl Machine {
 }
 
 pub(crate) const POSTGRES: Make = Make::Postgres;
+pub(crate) const POSTGRES_18: Make = Make::Postgres18;
 pub(crate) const MARIADB: Make = Make::MySql(mysql::Kind::MariaDb11_8);
 pub(crate) const MYSQL: Make = Make::MySql(mysql::Kind::MySql9);
 
@@ -270,6 +277,7 @@ impl fmt::Display for Make {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Postgres => f.write_str("PostgreSQL"),
+            Self::Postgres18 => f.write_str("PostgreSQL 18"),
             Self::MySql(kind) => kind.fmt(f),
         }
     }

@@ -166,10 +166,14 @@ async fn a_renewal_that_waited_for_a_lock_writes_the_time_after_the_wait(kind: K
     }
 }
 
+/// What to send before a look at `INNODB_TRX`: whoever looks again within 0.1 s is shown the same again,
+/// for as long as he goes on.
+pub(crate) const SEE_NEW_TRANSACTIONS: &str = "DO SLEEP(0.15);";
+
 /// Until a session of this database waits for a row's lock.
-async fn wait_for_a_lock(server: &Server, database: &Database) {
+pub(crate) async fn wait_for_a_lock(server: &Server, database: &Database) {
     let sql = format!(
-        "SELECT COUNT(*) FROM information_schema.INNODB_TRX AS t
+        "{SEE_NEW_TRANSACTIONS} SELECT COUNT(*) FROM information_schema.INNODB_TRX AS t
          JOIN information_schema.PROCESSLIST AS p ON p.ID = t.trx_mysql_thread_id
          WHERE t.trx_state = 'LOCK WAIT' AND p.DB = '{}'",
         database.name

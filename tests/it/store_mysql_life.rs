@@ -8,7 +8,7 @@ use component_lease_testkit::wait;
 use sqlx::Executor;
 use tokio::time::timeout;
 
-use crate::store_mysql::{on_each_kind, open, other, server};
+use crate::store_mysql::{on_each_kind, open, other, server, wait_for_a_lock};
 use crate::stores::{SOON, component, held, migrated_mysql, misconfigured, row, says, take, term};
 
 async fn life(store: &dyn Store) -> Life {
@@ -69,15 +69,7 @@ async fn a_take_decides_on_what_is_there_after_its_waits(kind: Kind) {
             Take { generation: generation.clone(), ..take(&term("c", "b", 2), seen.as_ref()) },
         );
         let taking = tokio::spawn(async move { store.take(&take).await });
-        let waiting = format!(
-            "SELECT COUNT(*) FROM information_schema.INNODB_TRX AS t
-             JOIN information_schema.PROCESSLIST AS p ON p.ID = t.trx_mysql_thread_id
-             WHERE t.trx_state = 'LOCK WAIT' AND p.DB = '{}'",
-            database.name
-        );
-        wait::until_true(SOON, "the take to wait", async || database.sql(&waiting).await.unwrap() != "0")
-            .await
-            .unwrap();
+        wait_for_a_lock(server(kind).await, &database).await;
         theirs.execute(sqlx::raw_sql(change)).await.unwrap();
         theirs.execute("COMMIT").await.unwrap();
         let outcome = timeout(SOON, taking).await.unwrap().unwrap();

@@ -14,6 +14,7 @@ mod apply;
 mod claims;
 pub mod command;
 mod election;
+mod ended;
 mod error;
 mod metrics;
 mod observe;

@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 
 use super::apply::{apply, copy_floor};
 use super::claims::claim;
+use super::ended::{self, Release};
 use super::error::Error;
 use super::metrics::Metrics;
 use super::observe::{Lease, Scope};
@@ -182,6 +183,13 @@ async fn reconcile_valid(
             // Never after a look; and if it were, the next pass begins with a newer one.
             Decision::LookAgain => {}
             Decision::Act(plan) => {
+                let release = ended::release(lease, &observed, &plan, context).await;
+                if release == Release::Over {
+                    if !context.rows.look_again().await {
+                        return Err(Error::Stale);
+                    }
+                    continue;
+                }
                 let outcome = apply(&context.client, scope, lease, &plan).await;
                 if outcome.conflict {
                     continue;
@@ -206,7 +214,8 @@ async fn reconcile_valid(
                 let next = plan.next.filter(|_| observed.store != StoreSight::Answers);
                 let next = next.map(|at| at.saturating_sub(context.clock.boot()));
                 let retry = (!intended).then_some(INTENT_RETRY);
-                let wait = next.into_iter().chain(retry).min();
+                let release = (release == Release::TryAgain).then_some(ended::RETRY);
+                let wait = next.into_iter().chain(retry).chain(release).min();
                 return Ok(wait.map_or_else(Action::await_change, |wait| {
                     Action::requeue(wait.max(Duration::from_millis(5)))
                 }));

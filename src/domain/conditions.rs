@@ -108,6 +108,7 @@ words! {
         LeaderElected,
         LeaseExpired,
         LeaseReleased,
+        HolderEnded,
         HolderRejected,
         ForeignLabelRemoved,
         Conflict,

@@ -2,7 +2,7 @@
 
 use super::super::conditions::Phase;
 use super::super::observed::{Desired, LabelScheme, Memory};
-use super::super::pod::{Requirement, Selector};
+use super::super::pod::{Container, Incarnation, Requirement, Selector};
 use super::*;
 
 const S: fn(u64) -> Duration = Duration::from_secs;
@@ -14,6 +14,10 @@ fn strings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
 }
 
+fn running(id: &str) -> Container {
+    Container { now: Incarnation::Running { id: Some(id.into()) }, before: None }
+}
+
 /// A candidate; its uid is the name eight times over, so that no two begin alike.
 fn pod(name: &str) -> Pod {
     Pod {
@@ -22,7 +26,7 @@ fn pod(name: &str) -> Pod {
         resource_version: format!("rv-{name}"),
         labels: strings(&[("app", "web")]),
         started: Some(1),
-        container_ids: vec![format!("containerd://{name}")],
+        containers: vec![running(&format!("containerd://{name}"))],
         ..Pod::default()
     }
 }
@@ -89,10 +93,10 @@ fn remembers(name: &str, version: i64) -> Memory {
         phase: Some(Phase::Held),
         holder: Some(held_by(name, version).holder),
         holder_pod: Some(HolderPod {
+            container_ids: pod.container_ids(),
             name: pod.name,
             uid: pod.uid,
             node: None,
-            container_ids: pod.container_ids,
         }),
         version,
         floor: version,
@@ -524,8 +528,30 @@ fn with_the_pods_unlisted_nothing_is_planned_and_what_was_recorded_of_the_leader
 }
 
 #[test]
+fn the_leaders_containers_are_recorded_once_all_of_them_have_begun() {
+    let waiting = Pod {
+        containers: vec![running("containerd://a"), Container::default()],
+        ..pod("a").marked("leader", 7)
+    };
+    let mut o = observed(held_by("a", 7), vec![waiting]);
+    o.memory = remembers("a", 7);
+    o.memory.holder_pod.as_mut().unwrap().container_ids.clear();
+    assert!(holder_pod(&o, &plan(&o)).unwrap().container_ids.is_empty());
+    o.pods.as_mut().unwrap()[0].containers[1] = running("containerd://b");
+    assert_eq!(holder_pod(&o, &plan(&o)).unwrap().container_ids, ["containerd://a", "containerd://b"]);
+}
+
+#[test]
+fn a_leader_pod_that_has_finished_is_not_forgotten_within_the_term() {
+    let finished = Pod { finished: true, ..pod("a").marked("leader", 7) };
+    let o = Observed { memory: remembers("a", 7), ..observed(held_by("a", 7), vec![finished]) };
+    let plan = plan(&o);
+    assert_eq!((names(&plan.strip), holder_pod(&o, &plan)), (vec!["a"], o.memory.holder_pod.clone()));
+}
+
+#[test]
 fn the_leaders_containers_are_those_of_the_moment_at_which_it_was_labelled() {
-    let restarted = Pod { container_ids: vec!["containerd://second".into()], ..pod("a").marked("leader", 7) };
+    let restarted = Pod { containers: vec![running("containerd://second")], ..pod("a").marked("leader", 7) };
     let same_term = Observed { memory: remembers("a", 7), ..observed(held_by("a", 7), vec![restarted]) };
     assert_eq!(holder_pod(&same_term, &plan(&same_term)).unwrap().container_ids, ["containerd://a"]);
     let next_term =

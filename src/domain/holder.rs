@@ -1,7 +1,7 @@
 //! Which pod is the holder? A database user must not be able to steer a Service, so a holder is
 //! only believed to be a pod that the resource already counts among its candidates.
 
-use super::name::OwnFormat;
+use super::name::{OwnFormat, POD_UID_PART};
 use super::pod::{Pod, Selector};
 use super::record::LeaseRow;
 
@@ -29,18 +29,15 @@ pub enum Rejection {
 /// What may follow a pod's name in a foreign holder id.
 const SEPARATORS: [char; 7] = ['_', ':', '/', '@', '#', '.', '-'];
 
-/// What our own format carries of a pod's UID.
-const UID_PART: usize = 8;
-
 /// A pod's clock and the database's may differ by this much (ms) when a foreign holder is judged.
-const CLOCK_TOLERANCE: i64 = 5_000;
+pub(super) const CLOCK_TOLERANCE: i64 = 5_000;
 
 /// The pod that the row's holder is, among the pods of the resource's namespace.
 pub fn pod_of<'p>(row: &LeaseRow, pods: &'p [Pod], selector: &Selector) -> Result<&'p Pod, Rejection> {
     let holder = || row.holder.clone();
     // A program that was not told its pod's UID writes a process id, which is never that long: it
     // says no more than a foreign one.
-    let own = OwnFormat::parse(&row.holder).filter(|own| own.origin.len() == UID_PART);
+    let own = OwnFormat::parse(&row.holder).filter(|own| own.origin.len() == POD_UID_PART);
     let pod = match own.and_then(|own| pods.iter().find(|pod| pod.name == own.name)) {
         Some(pod) => pod,
         None => foreign(row, pods)?,

@@ -21,11 +21,12 @@
 //!
 //! Where to read on: [`election`] is one participant's life as a state machine, [`model`] is what a
 //! row allows, [`life`] is what happens when the database changes under us, [`timing`] relates the durations, [`decide`] turns what the controller
-//! observed into a plan for labels, and [`report`] says in a status what became of it.
+//! observed into a plan for labels, [`ended`] tells when a holder need not be waited for, and [`report`] says in a status what became of it.
 
 pub mod conditions;
 pub mod decide;
 pub mod election;
+pub mod ended;
 pub mod holder;
 pub mod life;
 pub mod model;

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "deadlines of tests are measured by the machine's own clocks")]
 #![allow(unreachable_pub, reason = "a test target has no outside")]
 
+mod ended;
 mod following;
 mod limits;
 mod recorded;

@@ -48,7 +48,8 @@ GRANT SELECT, INSERT ON component_lease_history TO my_participant;
 GRANT SELECT ON component_lease_intent TO my_participant;
 GRANT SELECT ON component_lease_schema TO my_participant;
 -- the controller
-GRANT SELECT ON component_lease TO my_controller;
+GRANT SELECT, UPDATE (holder_id, renew_time) ON component_lease TO my_controller;
+GRANT SELECT ON component_lease_history TO my_controller;
 GRANT SELECT ON component_lease_schema TO my_controller;
 GRANT SELECT, INSERT, UPDATE ON component_lease_intent TO my_controller;
 GRANT SELECT, INSERT, UPDATE ON component_lease_store TO my_controller;

@@ -79,6 +79,12 @@ impl Rows {
         Ok(self.inner.look_all().await?.life.generation().epoch)
     }
 
+    /// Whose the component is; empty when it is nobody's.
+    pub async fn holder_of(&self, component: &str) -> Result<String> {
+        let row = self.inner.look(&ComponentName::new(component)?).await?.row;
+        Ok(row.map(|row| row.holder).unwrap_or_default())
+    }
+
     /// How often all rows were asked for.
     pub fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)

@@ -28,6 +28,7 @@ pub mod decide;
 pub mod election;
 pub mod ended;
 pub mod holder;
+pub mod instance;
 pub mod life;
 pub mod model;
 pub mod name;
@@ -38,6 +39,7 @@ pub mod report;
 pub mod timing;
 
 pub use election::{Action, Election, Ineligible, Standing, StopReason};
+pub use instance::{Instance, SeenInstance, Whereabouts};
 pub use life::{Generation, Life, NewEpoch, Record};
 pub use model::{Expected, Take, TermKey};
 pub use name::{ComponentName, HolderId, NameError};

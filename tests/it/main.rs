@@ -11,6 +11,7 @@ mod cli_basics;
 mod cli_install;
 mod failover;
 mod store_contract;
+mod store_instances;
 mod store_life;
 mod store_migrations;
 mod store_mysql;

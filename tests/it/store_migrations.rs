@@ -24,7 +24,8 @@ async fn at_once(source: &Source) -> usize {
     for report in &reports {
         assert_eq!((report.version, report.foreign_lease_table), (3, false));
         assert!(
-            report.applied.is_empty() || report.applied == ["0001_lease", "0002_intent", "0003_life"],
+            report.applied.is_empty()
+                || report.applied == ["0001_lease", "0002_intent", "0003_life", "0004_instance"],
             "{report}"
         );
     }
@@ -95,11 +96,11 @@ async fn a_migration_that_stopped_half_way_goes_on_in_mysql() {
         for (undone, applied) in [
             (
                 "DELETE FROM component_lease_schema WHERE version > 0",
-                &["0001_lease", "0002_intent", "0003_life"][..],
+                &["0001_lease", "0002_intent", "0003_life", "0004_instance"][..],
             ),
             (
                 "DELETE FROM component_lease_schema WHERE version > 1; DROP TABLE component_lease_intent",
-                &["0002_intent", "0003_life"],
+                &["0002_intent", "0003_life", "0004_instance"],
             ),
         ] {
             database.sql(undone).await.unwrap();
@@ -120,7 +121,7 @@ async fn somebody_elses_table_in_postgres_is_not_altered() {
                     FROM pg_attribute WHERE attrelid = 'component_lease'::regclass AND attnum > 0";
     let before = database.psql(describe).await.unwrap();
     let source = Source::url(&database.url);
-    for applied in [&["0002_intent", "0003_life"][..], &[]] {
+    for applied in [&["0002_intent", "0003_life", "0004_instance"][..], &[]] {
         let report = store::migrate(&source).await.unwrap();
         assert_eq!((report.applied.as_slice(), report.foreign_lease_table), (applied, true));
         says(&report.to_string(), &["made by somebody else and stays as it is", "polling"]);
@@ -136,7 +137,7 @@ async fn somebody_elses_table_in_sqlite_is_not_altered() {
     let mut other = SqliteConnection::connect_with(&options).await.unwrap();
     other.execute(FOREIGN).await.unwrap();
     let report = store::migrate(&file.source()).await.unwrap();
-    let companions = &["0002_intent", "0003_life"][..];
+    let companions = &["0002_intent", "0003_life", "0004_instance"][..];
     assert_eq!((report.applied.as_slice(), report.foreign_lease_table), (companions, true));
     let sql: String = other
         .fetch_one("SELECT sql FROM sqlite_schema WHERE name = 'component_lease'")
@@ -201,7 +202,7 @@ async fn an_upgrade_from_version_2_keeps_the_versions_knows_them_as_history_and_
     assert_eq!(before.row.unwrap().version, 41);
     let first = Install { first: true, ..Install::default() };
     let report = store::install(&source, first).await.unwrap();
-    assert_eq!((report.applied.as_slice(), report.waits), (&["0003_life"][..], Some(30)));
+    assert_eq!((report.applied.as_slice(), report.waits), (&["0003_life", "0004_instance"][..], Some(30)));
     let store = store::open(source, "test").unwrap();
     let after = store.look(&component("c")).await.unwrap();
     assert_eq!((after.past, after.life.base(), after.life.is_settled()), (Past::Lived(41), 0, false));

@@ -22,7 +22,7 @@ const RELEASE: Duration = Duration::from_secs(TTL.unsigned_abs() - 2);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blow {
-    /// SIGKILL to the first process of the container: nobody releases.
+    /// SIGKILL to the first process of the container.
     Container,
     /// SIGKILL to the program; its supervisor releases.
     Program,
@@ -109,10 +109,8 @@ impl<'a> Scene<'a> {
 fn check(blow: Blow, begun: Instant, handover: &Handover) -> Result<()> {
     let answer = handover.answer.with_context(|| format!("nobody answered after {blow:?}: {handover:?}"))?;
     let (since, limit) = match (blow, handover.released) {
-        (Blow::Container, released) => {
-            ensure!(released.is_none(), "a killed container cannot release: {handover:?}");
-            (begun, EXPIRY)
-        }
+        // It cannot release. The controller may, once the kubelet has told it of the end.
+        (Blow::Container, _) => (begun, EXPIRY),
         // The kubelet may or may not give the processes of a pod that is gone time to release.
         (Blow::ForceDelete, None) => (begun, EXPIRY),
         (_, Some(released)) => (released, RELEASE),
@@ -124,7 +122,7 @@ fn check(blow: Blow, begun: Instant, handover: &Handover) -> Result<()> {
     Ok(())
 }
 
-/// Six changes at least, of which three by expiry: with both databases twelve and six.
+/// Three leaders that cannot say goodbye, and five that can.
 const BLOWS: [Blow; 8] = [
     Blow::Container,
     Blow::Program,
@@ -146,8 +144,6 @@ async fn survive(node: &Node, store: Store) -> Result<()> {
         for blow in BLOWS {
             scene.strike(blow).await?;
         }
-        let expiries = scene.handovers_without_release();
-        ensure!(expiries >= 3, "{expiries} changes by expiry");
         scene.judge()
     };
     let result = played.await;
@@ -155,14 +151,6 @@ async fn survive(node: &Node, store: Store) -> Result<()> {
         stage.print().await;
     }
     result
-}
-
-impl Scene<'_> {
-    fn handovers_without_release(&self) -> usize {
-        let changes = self.rows.changes();
-        let Some(first) = changes.first() else { return 0 };
-        self.handovers(first.seen).iter().filter(|handover| handover.released.is_none()).count()
-    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests look at the machine's own clock")]
 
+mod ended;
 mod failover;
 mod install;
 

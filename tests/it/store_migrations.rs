@@ -22,7 +22,7 @@ async fn at_once(source: &Source) -> usize {
     }
     let reports = runs.join_all().await;
     for report in &reports {
-        assert_eq!((report.version, report.foreign_lease_table), (3, false));
+        assert_eq!((report.version, report.foreign_lease_table), (4, false));
         assert!(
             report.applied.is_empty()
                 || report.applied == ["0001_lease", "0002_intent", "0003_life", "0004_instance"],
@@ -66,14 +66,14 @@ async fn every_column_of_ours_in_postgres_has_a_comment() {
     let bare = database
         .psql(
             "SELECT c.relname || '.' || a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-             WHERE c.relname LIKE 'component_lease%' AND c.relkind = 'r' AND a.attnum > 0
+             WHERE c.relname LIKE 'component\\_%' AND c.relkind = 'r' AND a.attnum > 0
                AND col_description(c.oid, a.attnum) IS NULL",
         )
         .await
         .unwrap();
     assert_eq!(bare, "");
-    let columns = "SELECT count(*) FROM information_schema.columns WHERE table_name LIKE 'component_lease%'";
-    assert_eq!(database.psql(columns).await.unwrap(), "22");
+    let columns = "SELECT count(*) FROM information_schema.columns WHERE table_name LIKE 'component\\_%'";
+    assert_eq!(database.psql(columns).await.unwrap(), "37");
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn every_column_of_ours_in_mysql_has_a_comment() {
         let columns = "FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE()";
         let bare = format!("SELECT CONCAT(TABLE_NAME, '.', COLUMN_NAME) {columns} AND COLUMN_COMMENT = ''");
         assert_eq!(database.sql(&bare).await.unwrap(), "", "{kind}");
-        assert_eq!(database.sql(&format!("SELECT COUNT(*) {columns}")).await.unwrap(), "22", "{kind}");
+        assert_eq!(database.sql(&format!("SELECT COUNT(*) {columns}")).await.unwrap(), "37", "{kind}");
     }
 }
 
@@ -183,7 +183,7 @@ async fn whoever_may_not_create_tables_is_told_so() {
 /// What schema version 2 left behind, with a lease in it.
 async fn of_version_2(database: &postgres::Database) {
     let downgrade = "
-        DROP TABLE component_lease_history, component_lease_store;
+        DROP TABLE component_lease_history, component_lease_store, component_instance;
         DROP FUNCTION component_lease_history_rises;
         DELETE FROM component_lease_schema WHERE version > 2;
         INSERT INTO component_lease VALUES ('c', 'somebody', 1, 1, 41, 5)";

@@ -51,7 +51,7 @@ pub(super) async fn release(
             return Release::TryAgain;
         }
     };
-    if let Err(doubt) = has_ended(&observed.memory, row, &fresh) {
+    if let Err(doubt) = has_ended(&observed.memory, row, observed.told(&row.holder), &fresh) {
         debug!(object, pod, %doubt, "the leader may live");
         return Release::NotNow;
     }

@@ -16,6 +16,7 @@ pub mod command;
 mod election;
 mod ended;
 mod error;
+mod instances;
 mod metrics;
 mod observe;
 mod reconcile;
@@ -348,6 +349,7 @@ async fn lead(
 }
 
 async fn sweep(context: Arc<Context>, shared: Arc<Shared>) -> &'static str {
+    let mut pruned = None;
     loop {
         let _ = tokio::time::timeout(SWEEP_AGAIN, shared.sweep.notified()).await;
         if !context.acts() {
@@ -355,6 +357,7 @@ async fn sweep(context: Arc<Context>, shared: Arc<Shared>) -> &'static str {
         }
         let gone = std::mem::take(&mut *lock(&shared.gone));
         sweep::intents(&context, &gone).await;
+        pruned = instances::prune(&context, pruned).await;
         for scope in context.scopes.iter().filter(|scope| scope.filled()) {
             context.metrics.swept();
             sweep::sweep(&context.client, scope, &context.allowed_prefixes).await;

@@ -243,10 +243,14 @@ fn observe(
 ) -> Observed {
     let (store, row, now) = context.rows.sight(desired.component.as_str());
     let memory = api::memory(lease, before);
+    let instances = context.rows.instances(desired.component.as_str());
     let holder = match &row {
         RowSight::Seen { row: Some(row), .. } => row.holder.as_str(),
         _ => "",
     };
+    // Also a pod that it says it runs in may be no candidate, which is to be said.
+    let told = instances.iter().rev().find(|seen| seen.holder == holder);
+    let holder = told.and_then(|seen| seen.whereabouts.pod.as_deref()).unwrap_or(holder);
     let mut pods = scope.pods_of(desired, memory.applied.as_ref(), holder);
     let marks = Marks::of(&desired.name);
     for pod in pods.iter_mut().flatten() {
@@ -258,6 +262,7 @@ fn observe(
         store,
         row,
         row_confirmed: false,
+        instances,
         service: scope.service_of(desired),
         pods,
         now,
@@ -342,6 +347,7 @@ async fn report_invalid(lease: &ComponentLease, why: &str, context: &Context) ->
         floor: memory.floor,
         transitions: memory.transitions,
         candidates: before.as_ref().and_then(|status| status.candidates).unwrap_or(0),
+        instances: Vec::new(),
         applied: memory.applied.clone(),
         conditions: vec![
             Condition::new(ConditionType::Ready, false, Reason::InvalidSpec, why),

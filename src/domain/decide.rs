@@ -178,7 +178,8 @@ pub fn decide(o: &Observed) -> Decision {
 
     let leader = match &lead {
         Lead::Held(row, _) | Lead::LastKnown(row) if o.pods.is_ok() => {
-            Some(pod_of(row, pods, &o.desired.selector).cloned())
+            let (namespace, told) = (&o.desired.namespace, o.told(&row.holder));
+            Some(pod_of(row, pods, &o.desired.selector, namespace, told).cloned())
         }
         _ => None,
     };

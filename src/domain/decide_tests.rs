@@ -81,6 +81,7 @@ fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
         row: RowSight::Seen { row: Some(row), since: S(95) },
         row_confirmed: false,
         pods: Ok(pods),
+        instances: Vec::new(),
         service: ServiceSight::NotAsked,
         now: S(100),
     }

@@ -1,7 +1,7 @@
 //! Has the holder ended? A pod whose containers have all ended cannot lead, so its term need not be
 //! waited for. What proves it, and nothing less:
 //!
-//! * the holder carries our random end and this pod's UID: a restarted process is another holder;
+//! * the holder carries our random end, and this pod's UID or has told it: a restarted process is another holder;
 //! * **each** container that ran when the leader was labelled is reported as ended, by its id. One of
 //!   two proves nothing, as a program may outlive its agent; the pod's phase alone proves nothing; a
 //!   pod that is gone proves nothing, as its node may be out of reach and its containers alive;
@@ -11,6 +11,7 @@
 
 use super::decide::Lead;
 use super::holder::CLOCK_TOLERANCE;
+use super::instance::Whereabouts;
 use super::model::TermKey;
 use super::name::{HolderId, OwnFormat, POD_UID_PART};
 use super::observed::{HolderPod, Memory, Observed, StoreSight};
@@ -39,21 +40,32 @@ pub enum Doubt {
 }
 
 /// The pod as it was recorded, if this is the term that it was recorded for and the holder is that pod.
-fn recorded<'m>(memory: &'m Memory, row: &LeaseRow) -> Result<&'m HolderPod, Doubt> {
+fn recorded<'m>(
+    memory: &'m Memory,
+    row: &LeaseRow,
+    told: Option<&Whereabouts>,
+) -> Result<&'m HolderPod, Doubt> {
     let same_term = memory.holder.as_deref() == Some(row.holder.as_str()) && memory.version == row.version;
     let known = memory.holder_pod.as_ref().filter(|known| same_term && !known.container_ids.is_empty());
     let known = known.ok_or(Doubt::NothingRecorded)?;
     let own = OwnFormat::parse(&row.holder).ok_or(Doubt::NotOurs)?;
+    let named = own.name == known.name;
     let made_there = own.origin.len() == POD_UID_PART && known.uid.starts_with(own.origin);
-    if own.name == known.name && made_there { Ok(known) } else { Err(Doubt::NotOurs) }
+    let told = told.is_some_and(|at| at.pod_uid.as_deref() == Some(known.uid.as_str()));
+    if named && made_there || told { Ok(known) } else { Err(Doubt::NotOurs) }
 }
 
 /// Whether this look at the pod proves that nothing of the holder is left.
 ///
 /// # Errors
 /// The first [`Doubt`].
-pub fn has_ended(memory: &Memory, row: &LeaseRow, pod: &Pod) -> Result<(), Doubt> {
-    let known = recorded(memory, row)?;
+pub fn has_ended(
+    memory: &Memory,
+    row: &LeaseRow,
+    told: Option<&Whereabouts>,
+    pod: &Pod,
+) -> Result<(), Doubt> {
+    let known = recorded(memory, row, told)?;
     if pod.uid != known.uid || pod.name != known.name {
         return Err(Doubt::OtherPod);
     }
@@ -89,9 +101,10 @@ pub fn suspected(o: &Observed, lead: &Lead) -> Option<(TermKey, String)> {
     if o.store != StoreSight::Answers {
         return None;
     }
-    let known = recorded(&o.memory, row).ok()?;
+    let told = o.told(&row.holder);
+    let known = recorded(&o.memory, row, told).ok()?;
     let pod = o.pods.as_ref().ok()?.iter().find(|pod| pod.uid == known.uid)?;
-    has_ended(&o.memory, row, pod).ok()?;
+    has_ended(&o.memory, row, told, pod).ok()?;
     let holder = HolderId::new(row.holder.clone()).ok()?;
     let term = TermKey { component: o.desired.component.clone(), holder, version: row.version };
     Some((term, known.name.clone()))

@@ -51,7 +51,7 @@ fn remembers(ids: &[&str]) -> Memory {
 }
 
 fn judge(ids: &[&str], containers: Vec<Container>) -> Result<(), Doubt> {
-    has_ended(&remembers(ids), &row(), &pod(containers))
+    has_ended(&remembers(ids), &row(), None, &pod(containers))
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn an_end_that_the_kubelet_guessed_is_none() {
 #[test]
 fn a_pod_that_has_finished_without_telling_of_its_containers_proves_nothing() {
     let lost = Pod { finished: true, ..pod(vec![]) };
-    assert_eq!(has_ended(&remembers(&["a"]), &row(), &lost), Err(Doubt::MayRun("a".into())));
+    assert_eq!(has_ended(&remembers(&["a"]), &row(), None, &lost), Err(Doubt::MayRun("a".into())));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_container_that_ended_before_the_term_was_not_the_leaders() {
 #[test]
 fn another_pod_of_the_same_name_tells_nothing_of_this_one() {
     let other = Pod { uid: "8b7e12c0-another".into(), ..pod(vec![over("a")]) };
-    assert_eq!(has_ended(&remembers(&["a"]), &row(), &other), Err(Doubt::OtherPod));
+    assert_eq!(has_ended(&remembers(&["a"]), &row(), None, &other), Err(Doubt::OtherPod));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn only_what_was_recorded_for_this_very_term_counts() {
         Memory { holder_pod: None, ..known },
         remembers(&[]),
     ] {
-        assert_eq!(has_ended(&memory, &row(), &pod), Err(Doubt::NothingRecorded), "{memory:?}");
+        assert_eq!(has_ended(&memory, &row(), None, &pod), Err(Doubt::NothingRecorded), "{memory:?}");
     }
 }
 
@@ -138,6 +138,19 @@ fn a_holder_without_our_random_end_or_this_pods_uid_may_be_somebody_elses() {
     for holder in ["d-0", "d-0:8080", "d-0_8b7e12c0", "d-0_4711_1f0c9a3d", "d-1_8b7e12c0_1f0c9a3d"] {
         let row = LeaseRow { holder: holder.into(), ..row() };
         let memory = Memory { holder: Some(holder.into()), ..remembers(&["a"]) };
-        assert_eq!(has_ended(&memory, &row, &pod(vec![over("a")])), Err(Doubt::NotOurs), "{holder}");
+        assert_eq!(has_ended(&memory, &row, None, &pod(vec![over("a")])), Err(Doubt::NotOurs), "{holder}");
     }
+}
+
+#[test]
+fn a_holder_of_another_name_that_has_told_its_pod_is_that_pod_if_it_has_our_random_end() {
+    let at = |uid: &str| Whereabouts { pod_uid: Some(uid.to_owned()), ..Whereabouts::default() };
+    let judge = |holder: &str, told: &Whereabouts| {
+        let row = LeaseRow { holder: holder.into(), ..row() };
+        let memory = Memory { holder: Some(holder.into()), ..remembers(&["a"]) };
+        has_ended(&memory, &row, Some(told), &pod(vec![over("a")]))
+    };
+    assert_eq!(judge("berlin_4711_1f0c9a3d", &at(UID)), Ok(()));
+    assert_eq!(judge("berlin_4711_1f0c9a3d", &at("another")), Err(Doubt::NotOurs));
+    assert_eq!(judge("berlin", &at(UID)), Err(Doubt::NotOurs));
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::conditions::{Condition, Phase};
+use super::instance::{SeenInstance, Whereabouts};
 use super::name::ComponentName;
 use super::pod::{Pod, Selector};
 use super::record::LeaseRow;
@@ -133,8 +134,19 @@ pub struct Observed {
     /// version. Good for one decision: pods that are seen later may know of a version later still.
     pub row_confirmed: bool,
     pub pods: Pods,
+    /// Those that compete for this component and are alive, as of the last look that asked for them.
+    pub instances: Vec<SeenInstance>,
     pub service: ServiceSight,
     pub now: Moment,
+}
+
+impl Observed {
+    /// Where this holder says it runs.
+    #[must_use]
+    pub fn told(&self, holder: &str) -> Option<&Whereabouts> {
+        let life = self.instances.iter().rev().find(|seen| seen.holder == holder);
+        life.map(|seen| &seen.whereabouts)
+    }
 }
 
 /// What the status is to say.
@@ -153,6 +165,8 @@ pub struct Status {
     pub floor: i64,
     pub transitions: i64,
     pub candidates: i64,
+    /// The longest-lived first, a bounded number of them.
+    pub instances: Vec<SeenInstance>,
     pub applied: Option<LabelScheme>,
     pub conditions: Vec<Condition>,
 }

@@ -6,6 +6,7 @@
 
 mod ended;
 mod following;
+mod instances;
 mod limits;
 mod recorded;
 mod resilience;

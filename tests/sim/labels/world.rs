@@ -338,6 +338,7 @@ impl World {
             row: RowSight::Seen { row, since },
             row_confirmed: confirmed || self.breaks(Broken::NoLookAgain),
             pods: Ok(pods),
+            instances: Vec::new(),
             service: ServiceSight::NotAsked,
             now,
         };
@@ -496,9 +497,18 @@ impl World {
         let held = self.row().filter(|row| !row.is_free());
         let leader = held.and_then(|row| {
             let pods: Vec<Pod> = self.api.pods().iter().map(|stored| stored.pod.clone()).collect();
-            component_lease::domain::holder::pod_of(row, &pods, &desired(self.policy).selector)
-                .ok()
-                .map(|pod| pod.uid.clone())
+            {
+                let desired = desired(self.policy);
+                component_lease::domain::holder::pod_of(
+                    row,
+                    &pods,
+                    &desired.selector,
+                    &desired.namespace,
+                    None,
+                )
+            }
+            .ok()
+            .map(|pod| pod.uid.clone())
         });
         let entries = self.api.now();
         for stored in self.api.pods() {

@@ -298,10 +298,12 @@ impl Election {
                 let (next_look, fresh) = (*next_look, *fresh);
                 // A look decides once, and only at once: whoever waited looks again.
                 self.phase = Phase::Following { next_look, fresh: false };
-                match self.decide(now) {
-                    Some(action) if fresh => action,
-                    _ if now >= next_look => Action::Look,
-                    _ => Action::Wait(next_look),
+                // Not even asked else: what is to be settled is said once, and must not be said to nobody.
+                let action = if fresh { self.decide(now) } else { None };
+                match action {
+                    Some(action) => action,
+                    None if now >= next_look => Action::Look,
+                    None => Action::Wait(next_look),
                 }
             }
         }

@@ -10,7 +10,7 @@ use component_lease_testkit::wait;
 
 use crate::stores::{Bench, SOON, component};
 
-fn says(name: &str, holder: &str) -> Instance {
+pub(crate) fn instance(name: &str, holder: &str) -> Instance {
     let given = |text: &str| Some(text.to_owned());
     Instance {
         component: component(name),
@@ -37,11 +37,11 @@ async fn alive(store: &dyn Store) -> Vec<SeenInstance> {
 }
 
 async fn a_start_is_written_down_with_all_that_is_known_of_it(bench: &Bench) {
-    let id = bench.store.beat(&says("c", "a"), None).await.unwrap().unwrap();
+    let id = bench.store.beat(&instance("c", "a"), None).await.unwrap().unwrap();
     let snapshot = bench.store.look_all_with_instances().await.unwrap();
     let seen = snapshot.instances.unwrap().remove(0);
     assert!(seen.start_time == seen.heartbeat && seen.heartbeat <= snapshot.database_now, "{seen:?}");
-    let expected = SeenInstance::begin(id, &says("c", "a"), seen.start_time);
+    let expected = SeenInstance::begin(id, &instance("c", "a"), seen.start_time);
     assert_eq!(seen, expected);
     assert_eq!((snapshot.rows.len(), snapshot.intents.len()), (0, 0), "an instance is no row");
 }
@@ -52,7 +52,7 @@ async fn what_is_not_known_is_left_out(bench: &Bench) {
         program_version: None,
         healthy: false,
         leads: Some(i64::MAX),
-        ..says("c", "a")
+        ..instance("c", "a")
     };
     bench.store.beat(&poor, None).await.unwrap();
     let seen = alive(&*bench.store).await.remove(0);
@@ -60,9 +60,9 @@ async fn what_is_not_known_is_left_out(bench: &Bench) {
 }
 
 async fn a_heartbeat_moves_the_row_and_says_what_is_now(bench: &Bench) {
-    let id = bench.store.beat(&says("c", "a"), None).await.unwrap();
+    let id = bench.store.beat(&instance("c", "a"), None).await.unwrap();
     let before = alive(&*bench.store).await.remove(0);
-    let leading = Instance { leads: Some(41), healthy: false, lasts: 90, ..says("c", "a") };
+    let leading = Instance { leads: Some(41), healthy: false, lasts: 90, ..instance("c", "a") };
     wait::until_true(SOON, "a later heartbeat", async || {
         assert_eq!(bench.store.beat(&leading, id).await.unwrap(), id, "it is the same life");
         alive(&*bench.store).await[0].heartbeat > before.heartbeat
@@ -76,13 +76,13 @@ async fn a_heartbeat_moves_the_row_and_says_what_is_now(bench: &Bench) {
 }
 
 async fn a_heartbeat_that_is_out_of_date_stays_and_a_new_row_begins(bench: &Bench) {
-    let short = Instance { lasts: 1, ..says("c", "a") };
+    let short = Instance { lasts: 1, ..instance("c", "a") };
     let first = bench.store.beat(&short, None).await.unwrap();
     let old = alive(&*bench.store).await.remove(0);
     wait::until_true(SOON, "the heartbeat to be out of date", async || alive(&*bench.store).await.is_empty())
         .await
         .unwrap();
-    let second = bench.store.beat(&says("c", "a"), first).await.unwrap();
+    let second = bench.store.beat(&instance("c", "a"), first).await.unwrap();
     assert!(second > first, "ids rise with the beginning of lives: {first:?}, {second:?}");
     let alive = alive(&*bench.store).await;
     assert_eq!(alive.iter().map(|seen| Some(seen.id)).collect::<Vec<_>>(), [second]);
@@ -90,17 +90,17 @@ async fn a_heartbeat_that_is_out_of_date_stays_and_a_new_row_begins(bench: &Benc
 }
 
 async fn nobody_moves_somebody_elses_heartbeat(bench: &Bench) {
-    let a = bench.store.beat(&says("c", "a"), None).await.unwrap();
-    let b = bench.store.beat(&says("c", "b"), a).await.unwrap();
-    let other = bench.store.beat(&says("other", "a"), a).await.unwrap();
+    let a = bench.store.beat(&instance("c", "a"), None).await.unwrap();
+    let b = bench.store.beat(&instance("c", "b"), a).await.unwrap();
+    let other = bench.store.beat(&instance("other", "a"), a).await.unwrap();
     assert!(b > a && other > b, "{a:?} {b:?} {other:?}");
-    let gone = bench.store.beat(&says("c", "a"), Some(i64::MAX)).await.unwrap();
+    let gone = bench.store.beat(&instance("c", "a"), Some(i64::MAX)).await.unwrap();
     assert!(gone > other && gone < Some(i64::MAX), "a row that is gone is made anew");
 }
 
 async fn rows_and_instances_come_in_one_look_and_a_plain_look_has_none(bench: &Bench) {
     crate::stores::held(&*bench.store, "c", "a").await;
-    let id = bench.store.beat(&says("never-led", "b"), None).await.unwrap();
+    let id = bench.store.beat(&instance("never-led", "b"), None).await.unwrap();
     let snapshot = bench.store.look_all_with_instances().await.unwrap();
     let plain = bench.store.look_all().await.unwrap();
     assert_eq!(snapshot.rows, plain.rows);
@@ -110,7 +110,7 @@ async fn rows_and_instances_come_in_one_look_and_a_plain_look_has_none(bench: &B
 }
 
 async fn instances_that_ended_long_ago_can_be_pruned_and_the_others_stay(bench: &Bench) {
-    bench.store.beat(&says("c", "a"), None).await.unwrap();
+    bench.store.beat(&instance("c", "a"), None).await.unwrap();
     let hour = Duration::from_secs(3600);
     assert_eq!(bench.store.prune_instances(hour).await.unwrap(), 0);
     let begun = SystemClock.boot();
@@ -119,7 +119,7 @@ async fn instances_that_ended_long_ago_can_be_pruned_and_the_others_stay(bench: 
     })
     .await
     .unwrap();
-    let id = bench.store.beat(&says("c", "b"), None).await.unwrap();
+    let id = bench.store.beat(&instance("c", "b"), None).await.unwrap();
     assert_eq!(bench.store.prune_instances(Duration::from_millis(30)).await.unwrap(), 1);
     assert_eq!(alive(&*bench.store).await.iter().map(|seen| Some(seen.id)).collect::<Vec<_>>(), [id]);
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use super::health::{Probe, Target};
 use crate::domain::life::MAX_TTL_DEFAULT_SECONDS;
 use crate::domain::timing::{TTL_MAX_SECONDS, TTL_MIN_SECONDS};
-use crate::domain::{ComponentName, HolderId, Timing};
+use crate::domain::{ComponentName, HolderId, Timing, Whereabouts};
 use crate::process::Failure;
 use crate::process::args::{listen_address, positive_seconds, seconds};
 
@@ -24,6 +24,9 @@ pub struct ParticipantArgs {
     /// Uid of this pod; its first 8 characters become part of the holder id [default: the process id]
     #[arg(long, env = "POD_UID", value_name = "UID")]
     pub pod_uid: Option<String>,
+    /// Which version of the program this is, for people who look at component_instance
+    #[arg(long, env = "COMPONENT_LEASE_PROGRAM_VERSION", value_name = "VERSION")]
+    pub program_version: Option<String>,
     /// Seconds that a term lasts without renewal, 5 to 3600; a ComponentLease resource overrides it
     #[arg(long, env = "COMPONENT_LEASE_TTL", default_value_t = 30, value_name = "SECONDS")]
     pub ttl: u32,
@@ -71,6 +74,8 @@ pub struct Config {
     /// First and second part of the holder id, where they are not left to the library.
     pub name: Option<String>,
     pub pod_uid: Option<String>,
+    pub whereabouts: Whereabouts,
+    pub program_version: Option<String>,
     pub timing: Timing,
     pub cooldown: Duration,
     /// Seconds; the longest ttl that any lease of the database may have.
@@ -83,7 +88,8 @@ impl ParticipantArgs {
     /// Checks what can be checked without the database. `pod_name` is what a participant is called
     /// that was given no name.
     pub fn check(self, pod_name: Option<String>) -> Result<Config, Failure> {
-        let Self { component, name, pod_uid, ttl, stop_grace, cooldown, listen, health } = self;
+        let Self { component, name, pod_uid, program_version, ttl, stop_grace, cooldown, listen, health } =
+            self;
         let config = |error: &dyn std::error::Error| Failure::config(error.to_string());
         let component = ComponentName::new(component).map_err(|e| config(&e))?;
         if !(TTL_MIN_SECONDS..=TTL_MAX_SECONDS).contains(&ttl) {
@@ -106,7 +112,12 @@ impl ParticipantArgs {
         Ok(Config {
             component,
             name,
+            whereabouts: Whereabouts {
+                pod_uid: pod_uid.clone(),
+                ..Whereabouts::from_variables(|name| std::env::var(name).ok())
+            },
             pod_uid,
+            program_version: given(program_version),
             timing,
             cooldown: cooldown.unwrap_or(whole),
             max_ttl: MAX_TTL_DEFAULT_SECONDS,

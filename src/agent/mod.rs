@@ -175,6 +175,10 @@ fn builder(config: &Config, store: Arc<dyn Store>) -> Builder {
     if let Some(uid) = &config.pod_uid {
         builder = builder.origin(uid);
     }
+    builder = builder.whereabouts(config.whereabouts.clone());
+    if let Some(version) = &config.program_version {
+        builder = builder.program_version(version);
+    }
     builder
 }
 

@@ -3,7 +3,7 @@
 use kube::ResourceExt as _;
 
 use super::v1alpha1::{
-    AppliedLabels, ComponentLease, ComponentLeaseSpec, ComponentLeaseStatus, HolderPodStatus,
+    AppliedLabels, ComponentLease, ComponentLeaseSpec, ComponentLeaseStatus, HolderPodStatus, InstanceStatus,
     OnStoreUnreachable, PortProtocol, RoutedService, Routing, SelectorOperator, StatusCondition,
 };
 use crate::domain::conditions::{ConditionType, Phase};
@@ -14,7 +14,7 @@ use crate::domain::observed::{
 };
 use crate::domain::pod::{PREFIX, Requirement, Selector, default_label_key};
 use crate::domain::timing::{TTL_MAX_SECONDS, TTL_MIN_SECONDS};
-use crate::domain::{ComponentName, HolderPattern, NameError};
+use crate::domain::{ComponentName, HolderPattern, NameError, SeenInstance};
 
 /// Annotation with the second copy of the floor.
 pub const FLOOR_ANNOTATION: &str = "componentlease.io/version-floor";
@@ -196,6 +196,7 @@ pub fn status(
         version_floor: Some(wanted.floor),
         transitions: Some(wanted.transitions),
         candidates: Some(wanted.candidates),
+        instances: wanted.instances.iter().map(instance).collect(),
         applied: wanted.applied.as_ref().map(|applied| AppliedLabels {
             label_key: applied.key.clone(),
             leader_value: applied.leader.clone(),
@@ -204,6 +205,19 @@ pub fn status(
         conditions: conditions.collect(),
     };
     (without_times(&new) != without_times(before)).then_some(new)
+}
+
+fn instance(seen: &SeenInstance) -> InstanceStatus {
+    // Anybody's table may hold more than the schema lets through, and a status that is refused says nothing.
+    let short = |text: &Option<String>| text.as_ref().map(|text| text.chars().take(253).collect());
+    InstanceStatus {
+        instance: seen.holder.chars().take(1024).collect(),
+        pod: short(&seen.whereabouts.pod),
+        node_name: short(&seen.whereabouts.node),
+        program_version: short(&seen.program_version),
+        start_time: rfc3339(seen.start_time),
+        healthy: seen.healthy,
+    }
 }
 
 fn without_times(status: &ComponentLeaseStatus) -> ComponentLeaseStatus {

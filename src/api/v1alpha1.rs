@@ -297,6 +297,12 @@ pub struct ComponentLeaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidates: Option<i64>,
 
+    /// The participants that are alive, as they tell of themselves in component_instance: the longest-lived
+    /// first, 20 at most. Heartbeats are not mirrored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub instances: Vec<InstanceStatus>,
+
     /// What was last put on pods, so that a changed spec strips the old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<AppliedLabels>,
@@ -325,6 +331,33 @@ pub struct HolderPodStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 256)))]
     pub container_ids: Vec<String>,
+}
+
+/// A participant that is alive.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceStatus {
+    /// The participant, as the row names it when it leads.
+    #[schemars(length(max = 1024))]
+    pub instance: String,
+    /// Its pod, as it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub pod: Option<String>,
+    /// The node that it runs on, as it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub node_name: Option<String>,
+    /// Which version of its program it is, as it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub program_version: Option<String>,
+    /// Since when it lives without interruption, by the database's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), extend("format" = "date-time"))]
+    pub start_time: Option<String>,
+    /// Whether it would lead, as far as its health goes.
+    pub healthy: bool,
 }
 
 /// What was last put on pods.

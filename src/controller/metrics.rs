@@ -19,6 +19,7 @@ pub(super) struct Metrics {
     looks: Family<OutcomeLabel, Counter>,
     status_writes: Counter,
     sweeps: Counter,
+    releases: Family<OutcomeLabel, Counter>,
 }
 
 impl Metrics {
@@ -34,6 +35,11 @@ impl Metrics {
             self.looks.clone(),
         );
         registry.register("controller_status_writes", "Statuses written", self.status_writes.clone());
+        registry.register(
+            "controller_releases",
+            "Releases for holders whose containers had ended, by outcome: released, lost, failed",
+            self.releases.clone(),
+        );
         registry.register("controller_sweeps", "Sweeps for pods of deleted resources", self.sweeps.clone());
     }
 
@@ -48,6 +54,10 @@ impl Metrics {
 
     pub(super) fn status_written(&self) {
         self.status_writes.inc();
+    }
+
+    pub(super) fn released(&self, outcome: &'static str) {
+        self.releases.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     pub(super) fn swept(&self) {

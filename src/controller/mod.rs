@@ -14,7 +14,9 @@ mod apply;
 mod claims;
 pub mod command;
 mod election;
+mod ended;
 mod error;
+mod instances;
 mod metrics;
 mod observe;
 mod reconcile;
@@ -358,12 +360,14 @@ async fn lead(
 async fn sweep(context: Arc<Context>, shared: Arc<Shared>) -> &'static str {
     // Components that no resource claims any more.
     let mut gone = BTreeSet::new();
+    let mut pruned = None;
     loop {
         let _ = tokio::time::timeout(SWEEP_AGAIN, shared.sweep.notified()).await;
         if !context.acts() {
             continue;
         }
         gone.append(&mut *lock(&shared.gone));
+        pruned = instances::prune(&context, pruned).await;
         for scope in context.scopes.iter().filter(|scope| scope.filled()) {
             context.metrics.swept();
             // Who was deleted while nobody watched is known by the marks that are left. They tell the

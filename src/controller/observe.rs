@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
-use k8s_openapi::api::core::v1::{Pod as KubePod, Service};
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStatus, Pod as KubePod, Service,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -22,7 +24,7 @@ use tracing::{info, warn};
 
 use crate::api::ComponentLease;
 use crate::domain::observed::{Desired, LabelScheme, Pods, ServicePort, ServiceSight};
-use crate::domain::pod::{Marks, Pod};
+use crate::domain::pod::{Container, End, Incarnation, Marks, Pod};
 
 const LEASES: &str = "componentleases";
 const PODS: &str = "pods";
@@ -359,7 +361,10 @@ fn newer_than(pod: &KubePod, other: &KubePod) -> bool {
 pub(super) fn pod(pod: &KubePod) -> Pod {
     let status = pod.status.as_ref();
     let ips = status.and_then(|status| status.pod_ips.as_ref());
-    let containers = status.and_then(|status| status.container_statuses.as_ref());
+    // An agent may be a container of any kind.
+    let containers = status.into_iter().flat_map(|status| {
+        [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses]
+    });
     Pod {
         name: pod.name_any(),
         uid: pod.uid().unwrap_or_default(),
@@ -370,8 +375,30 @@ pub(super) fn pod(pod: &KubePod) -> Pod {
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         finished: matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed")),
         started: status.and_then(|status| status.start_time.as_ref()).map(|at| at.0.as_millisecond()),
-        container_ids: containers.into_iter().flatten().filter_map(|c| c.container_id.clone()).collect(),
+        containers: containers.flatten().flatten().map(container).collect(),
     }
+}
+
+/// What a kubelet writes when it had to guess.
+const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
+
+fn container(status: &ContainerStatus) -> Container {
+    let ended = |end: &ContainerStateTerminated| Incarnation::Ended {
+        id: end.container_id.clone(),
+        end: End {
+            at: end.finished_at.as_ref().map(|at| at.0.as_millisecond()),
+            guessed: end.reason.as_deref() == Some(STATUS_UNKNOWN),
+        },
+    };
+    let before = status.last_state.as_ref().and_then(|state| state.terminated.as_ref()).map(ended);
+    let now = match &status.state {
+        Some(ContainerState { terminated: Some(end), .. }) => ended(end),
+        Some(ContainerState { running: Some(_), .. }) => {
+            Incarnation::Running { id: status.container_id.clone() }
+        }
+        _ => Incarnation::Waiting,
+    };
+    Container { now, before }
 }
 
 /// What a failed watch means for people.

@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 
 use super::apply::{apply, copy_floor};
 use super::claims::claim;
+use super::ended::{self, Release};
 use super::error::Error;
 use super::metrics::Metrics;
 use super::observe::{Lease, Scope};
@@ -181,6 +182,13 @@ async fn reconcile_valid(
             // Never after a look; and if it were, the next pass begins with a newer one.
             Decision::LookAgain => {}
             Decision::Act(plan) => {
+                let release = ended::release(lease, &observed, &plan, context).await;
+                if release == Release::Over {
+                    if !context.rows.look_again().await {
+                        return Err(Error::Stale);
+                    }
+                    continue;
+                }
                 let outcome = apply(&context.client, scope, lease, &plan).await;
                 if outcome.conflict {
                     continue;
@@ -205,7 +213,8 @@ async fn reconcile_valid(
                 let next = plan.next.filter(|_| observed.store != StoreSight::Answers);
                 let next = next.map(|at| at.saturating_sub(context.clock.boot()));
                 let retry = (!intended).then_some(INTENT_RETRY);
-                let wait = next.into_iter().chain(retry).min();
+                let release = (release == Release::TryAgain).then_some(ended::RETRY);
+                let wait = next.into_iter().chain(retry).chain(release).min();
                 return Ok(wait.map_or_else(Action::await_change, |wait| {
                     Action::requeue(wait.max(Duration::from_millis(5)))
                 }));
@@ -250,10 +259,14 @@ fn observe(
             "the prefix of the label that the resource used before is no longer allowed, so it stays on the pods; remove it by hand, or allow the prefix again"
         );
     }
+    let instances = context.rows.instances(desired.component.as_str());
     let holder = match &row {
         RowSight::Seen { row: Some(row), .. } => row.holder.as_str(),
         _ => "",
     };
+    // Also a pod that it says it runs in may be no candidate, which is to be said.
+    let told = instances.iter().rev().find(|seen| seen.holder == holder);
+    let holder = told.and_then(|seen| seen.whereabouts.pod.as_deref()).unwrap_or(holder);
     let mut pods = scope.pods_of(desired, memory.applied.as_ref(), holder);
     let marks = Marks::of(&desired.name);
     for pod in pods.iter_mut().flatten() {
@@ -266,6 +279,7 @@ fn observe(
         row,
         row_confirmed: false,
         longest_ttl: context.rows.longest_ttl(),
+        instances,
         service: scope.service_of(desired),
         pods,
         now,
@@ -350,6 +364,7 @@ async fn report_invalid(lease: &ComponentLease, why: &str, context: &Context) ->
         floor: memory.floor,
         transitions: memory.transitions,
         candidates: before.as_ref().and_then(|status| status.candidates).unwrap_or(0),
+        instances: Vec::new(),
         applied: memory.applied.clone(),
         conditions: vec![
             Condition::new(ConditionType::Ready, false, Reason::InvalidSpec, why),

@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
+use super::instances::Instances;
 use super::metrics::Metrics;
 use crate::clock::Clock;
 use crate::domain::life::Quarantine;
 use crate::domain::observed::{RowSight, StoreSight};
-use crate::domain::{ComponentName, LeaseRow, Life, Moment, NewEpoch};
+use crate::domain::{ComponentName, LeaseRow, Life, Moment, NewEpoch, SeenInstance};
 use crate::store::{Outcome, Snapshot, StandingIntent, Store, StoreError};
 
 /// A look is given up after this.
@@ -60,6 +61,7 @@ struct State {
     rows: Option<BTreeMap<String, Seen>>,
     intents: BTreeMap<String, StandingIntent>,
     quarantine: Quarantine,
+    instances: Instances,
     last_look: Moment,
     /// When the last look that succeeded was sent.
     answered: Moment,
@@ -73,6 +75,7 @@ impl State {
             rows: None,
             intents: BTreeMap::new(),
             quarantine: Quarantine::new(max_ttl),
+            instances: Instances::default(),
             last_look: Moment::ZERO,
             answered: Moment::ZERO,
             failure: None,
@@ -142,6 +145,11 @@ impl Rows {
             }
             _ => (StoreSight::Answers, row, state.answered),
         }
+    }
+
+    /// Who competes for the component and is alive.
+    pub(super) fn instances(&self, component: &str) -> Vec<SeenInstance> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).instances.of(component)
     }
 
     /// Whether the database, as far as it is known, lacks this intent.
@@ -283,7 +291,12 @@ impl Rows {
 
     async fn look(&self, metrics: &Metrics) -> Option<Changed> {
         let asked = self.clock.boot();
-        let answer = tokio::time::timeout(LOOK_TIMEOUT, self.store.look_all()).await;
+        let with_instances = {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            state.instances.due(asked)
+        };
+        let call = if with_instances { self.store.look_all_with_instances() } else { self.store.look_all() };
+        let answer = tokio::time::timeout(LOOK_TIMEOUT, call).await;
         let answer = answer.unwrap_or_else(|_| {
             Err(StoreError::Retryable(format!(
                 "{} did not answer within {LOOK_TIMEOUT:?}",
@@ -293,17 +306,22 @@ impl Rows {
         metrics.looked(answer.as_ref().err());
         let changed = match answer {
             Ok(snapshot) => {
-                let changed = self.saw(snapshot, asked);
+                let changed = self.saw(snapshot, asked, with_instances);
                 self.looks.send_replace(asked);
                 changed
             }
-            Err(error) => self.failed(error),
+            Err(error) => {
+                if with_instances {
+                    self.state.write().unwrap_or_else(PoisonError::into_inner).instances.failed(asked);
+                }
+                self.failed(error)
+            }
         };
         self.state.write().unwrap_or_else(PoisonError::into_inner).last_look = self.clock.boot();
         changed
     }
 
-    fn saw(&self, snapshot: Snapshot, asked: Moment) -> Option<Changed> {
+    fn saw(&self, snapshot: Snapshot, asked: Moment, with_instances: bool) -> Option<Changed> {
         let now = self.clock.boot();
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let first = state.rows.is_none();
@@ -311,8 +329,11 @@ impl Rows {
         if first || failure.is_some() {
             info!(store = self.store.describe(), rows = snapshot.rows.len(), "the database answers");
         }
-        let mut before = state.rows.take().unwrap_or_default();
         let mut components = Vec::new();
+        if with_instances {
+            state.instances.saw(asked, snapshot.instances, &mut components);
+        }
+        let mut before = state.rows.take().unwrap_or_default();
         let mut rows = BTreeMap::new();
         for (component, mut row) in snapshot.rows {
             cut(&mut row.holder);
@@ -327,6 +348,11 @@ impl Rows {
                 old => {
                     if old.is_none_or(|old| means_something(&old, &row)) {
                         components.push(component.clone());
+                        if state.instances.lacks(&component, &row.holder) && !with_instances {
+                            // Who that is may be known to the table only.
+                            state.instances.want();
+                            self.look_now.notify_one();
+                        }
                     }
                     Seen { row, since: now, given_up: false }
                 }

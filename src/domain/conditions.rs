@@ -112,6 +112,7 @@ words! {
         LeaderElected,
         LeaseExpired,
         LeaseReleased,
+        HolderEnded,
         HolderRejected,
         ForeignLabelRemoved,
         Conflict,

@@ -14,7 +14,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::conditions::EventReason;
+use super::ended::suspected;
 use super::holder::{Rejection, pod_of};
+use super::model::TermKey;
 use super::name::OwnFormat;
 use super::observed::{
     Claim, DesiredService, HolderPod, Observed, OnStoreUnreachable, RowSight, ServiceSight, StoreSight,
@@ -87,6 +89,8 @@ pub struct Plan {
     /// A new term began since the status was written.
     pub transition: bool,
     pub candidates: usize,
+    /// The term of a holder that seems to have ended, and its pod's name: a fresh look can prove it.
+    pub ended: Option<(TermKey, String)>,
     pub strip: Vec<PodChange>,
     pub stamp: Vec<PodChange>,
     pub label: Option<PodChange>,
@@ -174,7 +178,9 @@ pub fn decide(o: &Observed) -> Decision {
 
     let leader = match &lead {
         Lead::Held(row, _) | Lead::LastKnown(row) if o.pods.is_ok() => {
-            Some(pod_of(row, pods, &o.desired.selector, o.desired.holder_pattern.as_ref()).cloned())
+            let (namespace, told) = (&o.desired.namespace, o.told(&row.holder));
+            let pattern = o.desired.holder_pattern.as_ref();
+            Some(pod_of(row, pods, &o.desired.selector, namespace, told, pattern).cloned())
         }
         _ => None,
     };
@@ -190,6 +196,7 @@ pub fn decide(o: &Observed) -> Decision {
 
     let mut plan = Plan {
         candidates: pods.iter().filter(|pod| is_candidate(o, pod)).count(),
+        ended: suspected(o, &lead),
         strip: Vec::new(),
         stamp: Vec::new(),
         label: None,
@@ -399,16 +406,25 @@ pub fn holder_pod(o: &Observed, plan: &Plan) -> Option<HolderPod> {
     match (&plan.lead, &plan.leader) {
         (Lead::Unknown, _) => o.memory.holder_pod.clone(),
         (_, Some(Ok(pod))) => {
-            let known = o.memory.holder_pod.as_ref().filter(|known| known.uid == pod.uid && !plan.transition);
+            // Not all of them may have been known then; what is recorded is complete.
+            let known =
+                o.memory.holder_pod.as_ref().filter(|known| {
+                    known.uid == pod.uid && !plan.transition && !known.container_ids.is_empty()
+                });
             Some(known.cloned().unwrap_or_else(|| HolderPod {
                 name: pod.name.clone(),
                 uid: pod.uid.clone(),
                 node: pod.node.clone(),
-                container_ids: pod.container_ids.clone(),
+                container_ids: pod.container_ids(),
             }))
         }
-        // The pods cannot be listed just now: what was recorded when it was labelled stays.
-        (Lead::Held(..) | Lead::LastKnown(_), None) if !plan.transition => o.memory.holder_pod.clone(),
+        // The pods cannot be listed just now, or the pod has finished: what was recorded when it was
+        // labelled stays.
+        (Lead::Held(..) | Lead::LastKnown(_), None | Some(Err(Rejection::Finished { .. })))
+            if !plan.transition =>
+        {
+            o.memory.holder_pod.clone()
+        }
         _ => None,
     }
 }

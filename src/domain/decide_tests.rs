@@ -2,6 +2,7 @@
 
 use super::super::fixtures::*;
 use super::super::observed::Memory;
+use super::super::pod::Container;
 use super::*;
 
 #[test]
@@ -182,8 +183,30 @@ fn a_term_is_counted_when_the_holder_or_its_version_changes_and_only_then() {
 }
 
 #[test]
+fn the_leaders_containers_are_recorded_once_all_of_them_have_begun() {
+    let waiting = Pod {
+        containers: vec![running("containerd://a"), Container::default()],
+        ..pod("a").marked("leader", 7)
+    };
+    let mut o = observed(held_by("a", 7), vec![waiting]);
+    o.memory = remembers("a", 7);
+    o.memory.holder_pod.as_mut().unwrap().container_ids.clear();
+    assert!(holder_pod(&o, &plan(&o)).unwrap().container_ids.is_empty());
+    o.pods.as_mut().unwrap()[0].containers[1] = running("containerd://b");
+    assert_eq!(holder_pod(&o, &plan(&o)).unwrap().container_ids, ["containerd://a", "containerd://b"]);
+}
+
+#[test]
+fn a_leader_pod_that_has_finished_is_not_forgotten_within_the_term() {
+    let finished = Pod { finished: true, ..pod("a").marked("leader", 7) };
+    let o = Observed { memory: remembers("a", 7), ..observed(held_by("a", 7), vec![finished]) };
+    let plan = plan(&o);
+    assert_eq!((names(&plan.strip), holder_pod(&o, &plan)), (vec!["a"], o.memory.holder_pod.clone()));
+}
+
+#[test]
 fn the_leaders_containers_are_those_of_the_moment_at_which_it_was_labelled() {
-    let restarted = Pod { container_ids: vec!["containerd://second".into()], ..pod("a").marked("leader", 7) };
+    let restarted = Pod { containers: vec![running("containerd://second")], ..pod("a").marked("leader", 7) };
     let same_term = Observed { memory: remembers("a", 7), ..observed(held_by("a", 7), vec![restarted]) };
     assert_eq!(holder_pod(&same_term, &plan(&same_term)).unwrap().container_ids, ["containerd://a"]);
     let next_term =

@@ -62,6 +62,19 @@ fn a_held_row_that_was_watched_before_the_change_is_not_seized_right_after_it() 
 }
 
 #[test]
+fn whoever_wakes_between_two_looks_still_says_that_the_quarantine_is_over() {
+    let mut e = election();
+    let unsettled = || life("a", "a", 28, false);
+    look(&mut e, S(100), row("other", 41, 1), Past::Lived(41), unsettled());
+    look(&mut e, S(129), row("other", 41, 2), Past::Lived(41), unsettled());
+    for woken in 129..132 {
+        assert!(!matches!(e.next(S(woken)), Action::Settle(_)), "only a fresh look decides");
+    }
+    look(&mut e, S(132), row("other", 41, 3), Past::Lived(41), unsettled());
+    assert!(matches!(e.next(S(132)), Action::Settle(_)));
+}
+
+#[test]
 fn at_the_end_of_the_quarantine_it_is_said_for_the_others_and_then_taken() {
     let mut e = election();
     let unsettled = || life("a", "a", 28, false);

@@ -10,7 +10,7 @@ use super::observed::{
     Claim, Desired, HolderPod, LabelScheme, Memory, Observed, OnStoreUnreachable, RowSight, ServiceSight,
     StoreSight,
 };
-use super::pod::{Pod, Requirement, Selector};
+use super::pod::{Container, Incarnation, Pod, Requirement, Selector};
 use super::record::LeaseRow;
 
 pub(super) const S: fn(u64) -> Duration = Duration::from_secs;
@@ -22,6 +22,10 @@ pub(super) fn strings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
 }
 
+pub(super) fn running(id: &str) -> Container {
+    Container { now: Incarnation::Running { id: Some(id.into()) }, before: None }
+}
+
 /// A candidate; its uid is the name eight times over, so that no two begin alike.
 pub(super) fn pod(name: &str) -> Pod {
     Pod {
@@ -30,7 +34,7 @@ pub(super) fn pod(name: &str) -> Pod {
         resource_version: format!("rv-{name}"),
         labels: strings(&[("app", "web")]),
         started: Some(1),
-        container_ids: vec![format!("containerd://{name}")],
+        containers: vec![running(&format!("containerd://{name}"))],
         ..Pod::default()
     }
 }
@@ -87,6 +91,7 @@ pub(super) fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
         row_confirmed: false,
         longest_ttl: Some(30),
         pods: Ok(pods),
+        instances: Vec::new(),
         service: ServiceSight::NotAsked,
         now: S(100),
     }
@@ -99,10 +104,10 @@ pub(super) fn remembers(name: &str, version: i64) -> Memory {
         phase: Some(Phase::Held),
         holder: Some(held_by(name, version).holder),
         holder_pod: Some(HolderPod {
+            container_ids: pod.container_ids(),
             name: pod.name,
             uid: pod.uid,
             node: None,
-            container_ids: pod.container_ids,
         }),
         version,
         floor: version,

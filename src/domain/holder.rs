@@ -2,7 +2,8 @@
 //! only believed to be a pod that the resource already counts among its candidates.
 
 use super::holder_pattern::HolderPattern;
-use super::name::OwnFormat;
+use super::instance::Whereabouts;
+use super::name::{OwnFormat, POD_UID_PART};
 use super::pod::{Pod, Selector};
 use super::record::LeaseRow;
 
@@ -32,27 +33,27 @@ pub enum Rejection {
 /// What may follow a pod's name in a foreign holder id.
 const SEPARATORS: [char; 7] = ['_', ':', '/', '@', '#', '.', '-'];
 
-/// What our own format carries of a pod's UID.
-const UID_PART: usize = 8;
-
 /// A pod's clock and the database's may differ by this much (ms) when a foreign holder is judged.
-const CLOCK_TOLERANCE: i64 = 5_000;
+pub(super) const CLOCK_TOLERANCE: i64 = 5_000;
 
-/// The pod that the row's holder is, among the pods of the resource's namespace. The pattern is for
-/// what is not of our own format.
+/// The pod that the row's holder is, among the pods of the resource's namespace: the one that it says it
+/// runs in (`told`), else by its name. The pattern is for names that are not of our own format.
 pub fn pod_of<'p>(
     row: &LeaseRow,
     pods: &'p [Pod],
     selector: &Selector,
+    namespace: &str,
+    told: Option<&Whereabouts>,
     pattern: Option<&HolderPattern>,
 ) -> Result<&'p Pod, Rejection> {
     let holder = || row.holder.clone();
     // A program that was not told its pod's UID writes a process id, which is never that long: it
     // says no more than a foreign one.
-    let own = OwnFormat::parse(&row.holder).filter(|own| own.origin.len() == UID_PART);
-    let pod = match own.and_then(|own| pods.iter().find(|pod| pod.name == own.name)) {
-        Some(pod) => pod,
-        None => foreign(row, pods, pattern)?,
+    let own = OwnFormat::parse(&row.holder).filter(|own| own.origin.len() == POD_UID_PART);
+    let pod = match (told.and_then(whole), own.and_then(|own| pods.iter().find(|pod| pod.name == own.name))) {
+        (Some(told), _) => by_instance(row, pods, namespace, &told)?,
+        (None, Some(pod)) => pod,
+        (None, None) => foreign(row, pods, pattern)?,
     };
     if let Some(own) = own.filter(|own| !pod.uid.starts_with(own.origin)) {
         return Err(Rejection::OtherUid {
@@ -67,6 +68,34 @@ pub fn pod_of<'p>(
     }
     if pod.finished {
         return Err(Rejection::Finished { holder: holder(), pod: pod.name.clone() });
+    }
+    Ok(pod)
+}
+
+/// Where a participant runs, if it says all of it.
+struct Told<'w> {
+    namespace: &'w str,
+    pod: &'w str,
+    uid: &'w str,
+}
+
+fn whole(told: &Whereabouts) -> Option<Told<'_>> {
+    let (namespace, pod) = (told.namespace.as_deref()?, told.pod.as_deref()?);
+    Some(Told { namespace, pod, uid: told.pod_uid.as_deref()? })
+}
+
+fn by_instance<'p>(
+    row: &LeaseRow,
+    pods: &'p [Pod],
+    namespace: &str,
+    told: &Told<'_>,
+) -> Result<&'p Pod, Rejection> {
+    let holder = || row.holder.clone();
+    let named = pods.iter().find(|pod| told.namespace == namespace && pod.name == told.pod);
+    let pod = named.ok_or_else(|| Rejection::NoSuchPod { holder: holder() })?;
+    if pod.uid != told.uid {
+        let (expected, uid) = (told.uid.to_owned(), pod.uid.clone());
+        return Err(Rejection::OtherUid { holder: holder(), pod: pod.name.clone(), expected, uid });
     }
     Ok(pod)
 }
@@ -167,7 +196,7 @@ mod tests {
     fn judge(holder: &str, pods: &[Pod]) -> Result<String, Rejection> {
         let row =
             LeaseRow { holder: holder.into(), lease_time: 2_000, renew_time: 2_000, version: 1, ttl: 30 };
-        pod_of(&row, pods, &selector(), None).map(|pod| pod.name.clone())
+        pod_of(&row, pods, &selector(), "shop", None, None).map(|pod| pod.name.clone())
     }
 
     #[test]
@@ -177,7 +206,7 @@ mod tests {
         let judge = |holder: &str, pods: &[Pod]| {
             let row =
                 LeaseRow { holder: holder.into(), lease_time: 2_000, renew_time: 2_000, version: 1, ttl: 30 };
-            pod_of(&row, pods, &selector(), Some(&pattern)).map(|pod| pod.name.clone())
+            pod_of(&row, pods, &selector(), "shop", None, Some(&pattern)).map(|pod| pod.name.clone())
         };
         assert_eq!(judge("worker@d-2/7", &pods).unwrap(), "d-2");
         assert!(matches!(judge("worker@d-3/7", &pods), Err(Rejection::NoSuchPod { .. })));
@@ -242,7 +271,7 @@ mod tests {
         let pending = Pod { started: None, ..pod("d-1") };
         assert!(matches!(judge("d-1", &[pending]), Err(Rejection::StartedLater { .. })));
         let row = LeaseRow { holder: "d-1".into(), lease_time: i64::MAX, renew_time: 1, version: 1, ttl: 30 };
-        assert!(pod_of(&row, &[pod("d-1")], &selector(), None).is_ok());
+        assert!(pod_of(&row, &[pod("d-1")], &selector(), "shop", None, None).is_ok());
     }
 
     #[test]
@@ -265,6 +294,61 @@ mod tests {
         assert_eq!(judge("web-1", &pods).unwrap(), "web-1");
         assert_eq!(judge("web-1:80", &pods).unwrap(), "web-1");
         assert!(matches!(judge("web-1-7", &pods), Err(Rejection::Ambiguous { .. })));
+    }
+
+    fn told(namespace: &str, name: &str, uid: &str) -> Whereabouts {
+        let given = |text: &str| Some(text.to_owned());
+        Whereabouts {
+            namespace: given(namespace),
+            pod: given(name),
+            pod_uid: given(uid),
+            ..Whereabouts::default()
+        }
+    }
+
+    fn judge_told(holder: &str, pods: &[Pod], told: &Whereabouts) -> Result<String, Rejection> {
+        let row =
+            LeaseRow { holder: holder.into(), lease_time: 2_000, renew_time: 2_000, version: 1, ttl: 30 };
+        pod_of(&row, pods, &selector(), "shop", Some(told), None).map(|pod| pod.name.clone())
+    }
+
+    #[test]
+    fn a_participant_that_says_where_it_runs_may_be_called_anything() {
+        let (pods, uid) = ([pod("d-1"), pod("d-2")], pod("d-2").uid);
+        let here = told("shop", "d-2", &uid);
+        assert_eq!(judge_told("berlin_8b7e12c0_1f0c9a3d", &pods, &here).unwrap(), "d-2");
+        // Its own word counts before what its name looks like.
+        assert_eq!(judge_told("d-1:8080", &pods, &here).unwrap(), "d-2");
+        let late = Pod { started: None, ..pod("d-2") };
+        assert_eq!(judge_told("berlin_4711_1f0c9a3d", &[late], &here).unwrap(), "d-2");
+    }
+
+    #[test]
+    fn a_participant_in_another_namespace_or_pod_of_that_name_is_no_pod_of_this_one() {
+        let (pods, uid) = ([pod("d-1")], pod("d-1").uid);
+        let rejected = |at: &Whereabouts| judge_told("d-1_8b7e12c0_1f0c9a3d", &pods, at).unwrap_err();
+        assert!(matches!(rejected(&told("elsewhere", "d-1", &uid)), Rejection::NoSuchPod { .. }));
+        assert!(matches!(rejected(&told("shop", "d-9", &uid)), Rejection::NoSuchPod { .. }));
+        assert!(matches!(rejected(&told("shop", "d-1", "another")), Rejection::OtherUid { .. }));
+        // Two statements of one participant must agree.
+        let liar = judge_told("d-1_deadbeef_1f0c9a3d", &pods, &told("shop", "d-1", &uid));
+        assert!(matches!(liar, Err(Rejection::OtherUid { .. })));
+    }
+
+    #[test]
+    fn a_participant_that_says_only_half_of_where_it_runs_is_found_by_its_name() {
+        let half = Whereabouts { pod_uid: None, ..told("shop", "d-2", "") };
+        assert_eq!(judge_told("d-1_8b7e12c0_1f0c9a3d", &[pod("d-1"), pod("d-2")], &half).unwrap(), "d-1");
+    }
+
+    #[test]
+    fn a_pod_that_it_says_it_runs_in_must_be_a_candidate_like_any_other() {
+        let outside = Pod { labels: [].into(), ..pod("d-1") };
+        let here = told("shop", "d-1", &outside.uid);
+        assert!(matches!(
+            judge_told("berlin_8b7e12c0_1f0c9a3d", &[outside], &here),
+            Err(Rejection::OutsideSelector { .. })
+        ));
     }
 
     #[test]

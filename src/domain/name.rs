@@ -9,6 +9,9 @@ pub const COMPONENT_NAME_MAX: usize = 253;
 /// Characters that `component_lease.holder_id` holds in our own tables.
 pub const HOLDER_ID_MAX: usize = 255;
 
+/// What our own format of a holder id carries of a pod's UID.
+pub const POD_UID_PART: usize = 8;
+
 /// Why a text is no component name or holder id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -79,7 +82,7 @@ impl HolderId {
     /// [`NameError`] when `name` or `origin` make an id that is no holder id.
     pub fn compose(name: &str, origin: &str, random: u32) -> Result<Self, NameError> {
         check("participant name", name, HOLDER_ID_MAX)?;
-        let origin: String = origin.chars().take(8).collect();
+        let origin: String = origin.chars().take(POD_UID_PART).collect();
         check("participant origin", &origin, HOLDER_ID_MAX)?;
         Self::new(format!("{name}_{origin}_{random:08x}"))
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::conditions::{Condition, Phase};
 use super::holder_pattern::HolderPattern;
+use super::instance::{SeenInstance, Whereabouts};
 use super::name::ComponentName;
 use super::pod::{Pod, Selector};
 use super::record::LeaseRow;
@@ -138,8 +139,19 @@ pub struct Observed {
     /// Seconds; no lease of the database may have a longer ttl. `None` where nothing says so.
     pub longest_ttl: Option<u32>,
     pub pods: Pods,
+    /// Those that compete for this component and are alive, as of the last look that asked for them.
+    pub instances: Vec<SeenInstance>,
     pub service: ServiceSight,
     pub now: Moment,
+}
+
+impl Observed {
+    /// Where this holder says it runs.
+    #[must_use]
+    pub fn told(&self, holder: &str) -> Option<&Whereabouts> {
+        let life = self.instances.iter().rev().find(|seen| seen.holder == holder);
+        life.map(|seen| &seen.whereabouts)
+    }
 }
 
 /// What the status is to say.
@@ -158,6 +170,8 @@ pub struct Status {
     pub floor: i64,
     pub transitions: i64,
     pub candidates: i64,
+    /// The longest-lived first, a bounded number of them.
+    pub instances: Vec<SeenInstance>,
     pub applied: Option<LabelScheme>,
     pub conditions: Vec<Condition>,
 }

@@ -20,7 +20,64 @@ pub struct Pod {
     pub finished: bool,
     /// When the kubelet accepted it: ms since 1970 UTC.
     pub started: Option<i64>,
-    pub container_ids: Vec<String>,
+    /// Of all kinds, in no particular order.
+    pub containers: Vec<Container>,
+}
+
+/// One container as the kubelet last reported it. A restart makes another one in its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Container {
+    pub now: Incarnation,
+    /// The one before the last restart.
+    pub before: Option<Incarnation>,
+}
+
+/// One life of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Incarnation {
+    /// It has not begun yet, or not again.
+    #[default]
+    Waiting,
+    Running {
+        id: Option<String>,
+    },
+    Ended {
+        id: Option<String>,
+        end: End,
+    },
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct End {
+    /// The node's clock, ms since 1970 UTC.
+    pub at: Option<i64>,
+    /// The kubelet had lost sight of it.
+    pub guessed: bool,
+}
+
+impl Incarnation {
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::Waiting => None,
+            Self::Running { id } | Self::Ended { id, .. } => id.as_deref(),
+        }
+    }
+
+    #[must_use]
+    pub fn end(&self) -> Option<&End> {
+        match self {
+            Self::Ended { end, .. } => Some(end),
+            Self::Waiting | Self::Running { .. } => None,
+        }
+    }
+}
+
+impl Container {
+    pub fn incarnations(&self) -> impl Iterator<Item = &Incarnation> {
+        std::iter::once(&self.now).chain(&self.before)
+    }
 }
 
 /// Which pods are candidates. Never empty: an empty selector would mean every pod of a namespace.
@@ -124,6 +181,16 @@ impl Pod {
         if self.annotations.get(&marks.label).is_some_and(|key| !allowed(key)) {
             self.annotations.remove(&marks.label);
         }
+    }
+
+    /// The ids of the containers that run; none of them while one has yet to begin, since its id is
+    /// not known yet.
+    #[must_use]
+    pub fn container_ids(&self) -> Vec<String> {
+        let left = self.containers.iter().filter(|container| container.now.end().is_none());
+        left.map(|container| container.now.id().map(ToOwned::to_owned))
+            .collect::<Option<_>>()
+            .unwrap_or_default()
     }
 
     #[must_use]

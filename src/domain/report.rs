@@ -9,6 +9,9 @@ use super::observed::{Observed, OnStoreUnreachable, RowSight, ServiceSight, Stat
 /// make every later one look regressed for good.
 const FLOOR_MAX: i64 = 1 << 53;
 
+/// A status is read by people and stored whole with every change.
+pub const INSTANCES_SHOWN: usize = 20;
+
 /// What became of a plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -93,6 +96,7 @@ pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
         floor: o.memory.floor.max(plan.version.min(FLOOR_MAX)),
         transitions: o.memory.transitions + i64::from(plan.transition),
         candidates: i64::try_from(plan.candidates).unwrap_or(i64::MAX),
+        instances: o.instances.iter().take(INSTANCES_SHOWN).cloned().collect(),
         applied: Some(o.desired.labels.clone()),
         conditions,
     }
@@ -114,6 +118,7 @@ pub fn report_conflict(o: &Observed, by: &str) -> Status {
         floor: o.memory.floor,
         transitions: o.memory.transitions,
         candidates: 0,
+        instances: Vec::new(),
         applied: o.memory.applied.clone(),
         conditions: vec![
             condition(ConditionType::Ready, Truth::False),

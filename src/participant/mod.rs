@@ -22,6 +22,7 @@
 //! reading) or, for the version and the time that is left, [`Participant::guard`].
 
 mod guard;
+mod presence;
 mod runner;
 mod watchdog;
 
@@ -39,11 +40,12 @@ use crate::clock::{Clock, SystemClock};
 use crate::domain::life::MAX_TTL_DEFAULT_SECONDS;
 use crate::domain::timing::TTL_DEFAULT_SECONDS;
 use crate::domain::{
-    ComponentName, Election, HolderId, Ineligible, LeaseRow, Moment, NameError, StopReason, Timing,
-    TimingError,
+    ComponentName, Election, HolderId, Ineligible, Instance, LeaseRow, Moment, NameError, StopReason, Timing,
+    TimingError, Whereabouts,
 };
 use crate::store::Store;
 use guard::TermCell;
+use presence::Presence;
 use runner::{Command, Runner, Shared};
 use watchdog::OnOverrun;
 
@@ -147,6 +149,8 @@ pub struct Builder {
     stop_grace: Option<Duration>,
     cooldown: Option<Duration>,
     max_ttl: Option<u32>,
+    whereabouts: Whereabouts,
+    program_version: Option<String>,
     clock: Arc<dyn Clock>,
     on_overrun: OnOverrun,
 }
@@ -197,6 +201,20 @@ impl Builder {
         self
     }
 
+    /// Where this participant runs, for people and for the controller: see [`Whereabouts::from_variables`].
+    #[must_use]
+    pub fn whereabouts(mut self, whereabouts: Whereabouts) -> Self {
+        self.whereabouts = whereabouts;
+        self
+    }
+
+    /// Which version of the program this is, for people.
+    #[must_use]
+    pub fn program_version(mut self, version: impl Into<String>) -> Self {
+        self.program_version = Some(version.into());
+        self
+    }
+
     /// For tests and simulations.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -215,8 +233,20 @@ impl Builder {
     /// Begins to compete.
     pub fn start(self) -> Result<Participant, BuildError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        let Self { store, component, name, origin, ttl, stop_grace, cooldown, max_ttl, clock, on_overrun } =
-            self;
+        let Self {
+            store,
+            component,
+            name,
+            origin,
+            ttl,
+            stop_grace,
+            cooldown,
+            max_ttl,
+            whereabouts,
+            program_version,
+            clock,
+            on_overrun,
+        } = self;
         let me = HolderId::compose(&name, &origin, fastrand::u32(..))?;
         let ttl_time = Duration::from_secs(u64::from(ttl));
         let timing = match stop_grace {
@@ -233,6 +263,15 @@ impl Builder {
         let watchdog = watchdog::spawn(&shared, on_overrun).map_err(BuildError::Watchdog)?;
         // Just made: nobody else can have set it.
         let _ = shared.watchdog.set(watchdog);
+        let presence = Presence::new(Instance {
+            component: component.clone(),
+            holder: me.clone(),
+            lasts: ttl,
+            whereabouts,
+            program_version,
+            healthy: true,
+            leads: None,
+        });
         let (commands, inbox) = mpsc::unbounded_channel();
         let (view, seen) = watch::channel(View::default());
         let runner = Runner {
@@ -240,6 +279,7 @@ impl Builder {
             store,
             shared: Arc::clone(&shared),
             election: Election::new(component, me.clone(), timing, cooldown).with_max_ttl(max_ttl),
+            presence,
             commands: inbox,
             view,
             problem: None,
@@ -290,6 +330,8 @@ impl Participant {
             stop_grace: None,
             cooldown: None,
             max_ttl: None,
+            whereabouts: Whereabouts::default(),
+            program_version: None,
             clock: Arc::new(SystemClock),
             on_overrun: Box::new(watchdog::abort_process),
         }

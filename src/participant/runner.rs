@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::guard::{Guard, TermCell};
+use super::presence::Presence;
 use super::{Counters, View};
 use crate::clock::Clock;
 use crate::domain::election::{Looked, Term};
@@ -82,6 +83,7 @@ pub(super) struct Runner {
     pub(super) store: Arc<dyn Store>,
     pub(super) shared: Arc<Shared>,
     pub(super) election: Election,
+    pub(super) presence: Presence,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
     pub(super) view: watch::Sender<View>,
     pub(super) hints: Hints,
@@ -277,6 +279,9 @@ impl Runner {
     }
 
     async fn wait(&mut self, until: Moment) {
+        if self.give_sign_of_life(until).await {
+            return;
+        }
         let limit = until.saturating_sub(self.now()).min(LONGEST_SLEEP);
         let following = matches!(self.election.standing(), Standing::Following);
         tokio::select! {
@@ -286,6 +291,35 @@ impl Runner {
             }
             command = self.commands.recv(), if !self.handle_gone => self.heard(command),
         }
+    }
+
+    /// False when there was none to give.
+    async fn give_sign_of_life(&mut self, until: Moment) -> bool {
+        let (now, timing) = (self.now(), self.election.timing());
+        let leads = match self.election.standing() {
+            Standing::Leading(term) => Some(term.key.version),
+            Standing::Stopping(..) | Standing::Following => None,
+        };
+        let healthy = !matches!(self.election.ineligible(now), Some(Ineligible::Unhealthy));
+        // Whoever has not heard from the database has better things to do.
+        let due = if self.problem.is_none() {
+            self.presence.due(now, until, &timing, (healthy, leads))
+        } else {
+            None
+        };
+        let Some((says, row, limit)) = due else { return false };
+        let answer = {
+            let call = attempt(limit, self.store.beat(&says, row));
+            tokio::select! {
+                answer = call => Some(answer),
+                command = self.commands.recv(), if !self.handle_gone => {
+                    self.heard(command);
+                    None
+                }
+            }
+        };
+        self.presence.said(self.now(), &timing, answer);
+        true
     }
 
     async fn await_work(&mut self) {

@@ -269,3 +269,127 @@ async fn a_take_that_is_won_while_draining_is_released_at_once() {
     let row = store.look(&Rig::component()).await.unwrap().row.unwrap();
     assert!(row.is_free() && row.version == 1, "taken, then given back: {row:?}");
 }
+
+impl Rig {
+    async fn instances(&self) -> Vec<crate::domain::SeenInstance> {
+        self.store.look_all_with_instances().await.unwrap().instances.unwrap()
+    }
+
+    /// Waits until an instance is as wanted.
+    async fn sees(&self, wanted: impl Fn(&crate::domain::SeenInstance) -> bool) {
+        let seen = async {
+            while !self.instances().await.iter().any(&wanted) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let limit = Duration::from_secs(60);
+        assert!(
+            tokio::time::timeout(limit, seen).await.is_ok(),
+            "not within {limit:?}: {:?}",
+            self.instances().await
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_start_is_written_down_with_where_it_is_whether_it_is_well_and_what_it_leads() {
+    let rig = Rig::new();
+    let place = Whereabouts { pod: Some("d-0".into()), ..Whereabouts::default() };
+    let first = rig.builder("first").whereabouts(place.clone()).program_version("1.2").start().unwrap();
+    let leadership = first.lead().await.unwrap();
+    rig.sees(|seen| seen.leads == Some(1) && seen.whereabouts == place).await;
+    let second = rig.start("second");
+    rig.sees(|seen| seen.holder == second.holder().as_str() && seen.leads.is_none() && seen.healthy).await;
+    second.set_healthy(false);
+    rig.sees(|seen| seen.holder == second.holder().as_str() && !seen.healthy).await;
+    first.step_down();
+    leadership.lost().await;
+    drop(leadership);
+    rig.sees(|seen| seen.holder == first.holder().as_str() && seen.leads.is_none()).await;
+    let all = rig.instances().await;
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert_eq!(all[0].program_version.as_deref(), Some("1.2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_slept_through_its_heartbeats_begins_another_life() {
+    let rig = Rig::new();
+    let first = rig.start("first");
+    rig.sees(|seen| seen.id == 1).await;
+    rig.clock.suspend(Duration::from_secs(100));
+    rig.sees(|seen| seen.id == 2 && seen.holder == first.holder().as_str()).await;
+    assert_eq!(rig.instances().await.len(), 1, "the first life is over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_dies_is_not_alive_for_long() {
+    let rig = Rig::new();
+    let first = rig.start("first");
+    rig.sees(|seen| seen.id == 1).await;
+    first.drain();
+    first.ended().await;
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert_eq!(rig.instances().await, []);
+}
+
+/// Answers everything but signs of life.
+#[derive(Debug)]
+struct NoSigns(Arc<MemoryStore>, bool);
+
+#[async_trait::async_trait]
+impl Store for NoSigns {
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+    async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
+        self.0.look(component).await
+    }
+    async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
+        self.0.take(take).await
+    }
+    async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
+        self.0.renew(term).await
+    }
+    async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
+        self.0.release(term).await
+    }
+    async fn look_all(&self) -> Result<Snapshot, StoreError> {
+        self.0.look_all().await
+    }
+    async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
+        self.0.set_intent(component, intent).await
+    }
+    async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
+        self.0.clear_intent(component).await
+    }
+    async fn beat(&self, _: &Instance, _: Option<i64>) -> Result<Option<i64>, StoreError> {
+        if self.1 {
+            std::future::pending::<()>().await;
+        }
+        Err(StoreError::Misconfigured("permission denied".into()))
+    }
+    fn hints(&self) -> Hints {
+        self.0.hints()
+    }
+    fn limit_lock_wait(&self, _: Duration) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn signs_of_life_that_fail_or_hang_end_no_term_and_delay_no_renewal() {
+    for hangs in [false, true] {
+        let rig = Rig::new();
+        let store = Arc::new(NoSigns(rig.store.clone(), hangs));
+        let first = Participant::builder(store, Rig::component())
+            .ttl(10)
+            .clock(rig.clock.clone())
+            .on_overrun(|_| {})
+            .start()
+            .unwrap();
+        let leadership = first.lead().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert!(leadership.guard().is_valid() && first.is_leader(), "hangs: {hangs}");
+        let renewals = first.counters().renewals.load(Ordering::Relaxed);
+        assert!(renewals >= 29, "{renewals} renewals in ten ttls; hangs: {hangs}");
+        assert!(first.watch().borrow().problem.is_none(), "it is no problem of the election");
+    }
+}

@@ -13,7 +13,9 @@ use super::{Hint, Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::clock::Clock;
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::{self, MAX_TTL_DEFAULT_SECONDS, STEP};
-use crate::domain::{ComponentName, Generation, LeaseRow, Life, NewEpoch, Record, Take, TermKey, model};
+use crate::domain::{
+    ComponentName, Generation, Instance, LeaseRow, Life, NewEpoch, Record, SeenInstance, Take, TermKey, model,
+};
 
 /// A store within this process.
 pub struct MemoryStore {
@@ -32,6 +34,8 @@ pub struct MemoryTables {
     /// Highest version by component.
     history: BTreeMap<String, i64>,
     record: Option<Record>,
+    instances: BTreeMap<i64, SeenInstance>,
+    last_instance: i64,
 }
 
 impl MemoryStore {
@@ -170,7 +174,36 @@ impl Store for MemoryStore {
             intents: tables.intents.clone(),
             database_now: self.clock.wall_ms(),
             life: self.life(&tables),
+            instances: None,
         })
+    }
+
+    async fn look_all_with_instances(&self) -> Result<Snapshot, StoreError> {
+        let snapshot = self.look_all().await?;
+        let tables = self.tables();
+        let alive = tables.instances.values().filter(|seen| !seen.is_over(snapshot.database_now));
+        Ok(Snapshot { instances: Some(alive.cloned().collect()), ..snapshot })
+    }
+
+    async fn beat(&self, says: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {
+        let (mut tables, now) = (self.tables(), self.clock.wall_ms());
+        let known = id.and_then(|id| tables.instances.get(&id));
+        let seen = known.and_then(|seen| seen.beat(says, now)).unwrap_or_else(|| {
+            tables.last_instance += 1;
+            SeenInstance::begin(tables.last_instance, says, now)
+        });
+        let id = seen.id;
+        tables.instances.insert(id, seen);
+        Ok(Some(id))
+    }
+
+    async fn prune_instances(&self, older_than: Duration) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let since =
+            self.clock.wall_ms().saturating_sub(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
+        let before = tables.instances.len();
+        tables.instances.retain(|_, seen| seen.heartbeat >= since);
+        Ok((before - tables.instances.len()) as u64)
     }
 
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {

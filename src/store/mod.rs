@@ -48,7 +48,9 @@ pub use memory::{MemoryStore, MemoryTables};
 pub use migration::MigrationReport;
 
 use crate::domain::election::Looked;
-use crate::domain::{ComponentName, Generation, LeaseRow, Life, NewEpoch, Take, TermKey};
+use crate::domain::{
+    ComponentName, Generation, Instance, LeaseRow, Life, NewEpoch, SeenInstance, Take, TermKey,
+};
 
 /// How a compare-and-set ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +76,8 @@ pub struct Snapshot {
     /// The database's clock, ms since 1970 UTC.
     pub database_now: i64,
     pub life: Life,
+    /// Those that are alive; `None` where they were not asked for, or the database keeps none.
+    pub instances: Option<Vec<SeenInstance>>,
 }
 
 /// One database with the table `component_lease`.
@@ -98,6 +102,22 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// All rows and intents, in one query.
     async fn look_all(&self) -> Result<Snapshot, StoreError>;
+
+    /// The same with the instances that are alive, still in one query.
+    async fn look_all_with_instances(&self) -> Result<Snapshot, StoreError> {
+        self.look_all().await
+    }
+
+    /// A participant's sign of life: moves the heartbeat of its row `id`, and begins a new row where there
+    /// is none or its heartbeat is out of date. The row's id; `None` where the database keeps none.
+    async fn beat(&self, _: &Instance, _id: Option<i64>) -> Result<Option<i64>, StoreError> {
+        Ok(None)
+    }
+
+    /// Deletes instances whose last sign of life is older than this (the controller's call); how many.
+    async fn prune_instances(&self, _older_than: Duration) -> Result<u64, StoreError> {
+        Ok(0)
+    }
 
     /// Writes the standing intent of a component (the controller's call).
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError>;

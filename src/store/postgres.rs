@@ -27,7 +27,10 @@ use super::slot::{Held, Slot};
 use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::DATE_MAX;
-use crate::domain::{ComponentName, Expected, Generation, LeaseRow, Life, NewEpoch, Record, Take, TermKey};
+use crate::domain::{
+    ComponentName, Expected, Generation, Instance, LeaseRow, Life, NewEpoch, Record, SeenInstance, Take,
+    TermKey, Whereabouts,
+};
 
 /// A PostgreSQL database.
 pub(super) struct PostgresStore {
@@ -180,6 +183,55 @@ impl Store for PostgresStore {
         self.finish(held, snapshot)
     }
 
+    async fn look_all_with_instances(&self) -> Result<Snapshot, StoreError> {
+        let mut held = self.session().await?;
+        if !held.session.table.instances {
+            held.put_back();
+            return self.look_all().await;
+        }
+        let step = held.session.table.step();
+        let answer = held.session.connection.fetch_all(sqlx::query(sql::LOOK_ALL_WITH_INSTANCES)).await;
+        let snapshot = answer.and_then(|rows| snapshot(&rows, step));
+        self.finish(held, snapshot)
+    }
+
+    async fn beat(&self, says: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {
+        let mut held = self.session().await?;
+        if !held.session.table.instances {
+            held.put_back();
+            return Ok(None);
+        }
+        let Whereabouts { namespace, pod, pod_uid, container, node, address } = &says.whereabouts;
+        let query = sqlx::query(sql::BEAT)
+            .bind(id)
+            .bind(says.component.as_str())
+            .bind(says.holder.as_str())
+            .bind(i32::try_from(says.lasts).unwrap_or(i32::MAX))
+            .bind(namespace)
+            .bind(pod)
+            .bind(pod_uid)
+            .bind(container)
+            .bind(node)
+            .bind(address)
+            .bind(&says.program_version)
+            .bind(says.healthy)
+            .bind(says.leads);
+        let answer = held.session.connection.fetch_one(query).await.and_then(|row| row.try_get(0));
+        self.finish(held, answer).map(Some)
+    }
+
+    async fn prune_instances(&self, older_than: Duration) -> Result<u64, StoreError> {
+        let mut held = self.session().await?;
+        if !held.session.table.instances {
+            held.put_back();
+            return Ok(0);
+        }
+        let query =
+            sqlx::query(sql::PRUNE_INSTANCES).bind(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(|done| done.rows_affected())
+    }
+
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
         let mut held = self.session().await?;
         held.session.table.has_intent(&self.place)?;
@@ -279,9 +331,38 @@ fn standing_ttl(row: &PgRow) -> Result<Option<u32>, sqlx::Error> {
     Ok(row.try_get::<Option<i32>, _>(7)?.and_then(|ttl| u32::try_from(ttl).ok()))
 }
 
+fn seen_instance(row: &PgRow, component: String) -> Result<SeenInstance, sqlx::Error> {
+    Ok(SeenInstance {
+        id: row.try_get(14)?,
+        component,
+        holder: row.try_get(15)?,
+        start_time: row.try_get(16)?,
+        heartbeat: row.try_get(17)?,
+        lasts: row.try_get::<i32, _>(18)?.into(),
+        whereabouts: Whereabouts {
+            namespace: row.try_get(19)?,
+            pod: row.try_get(20)?,
+            pod_uid: row.try_get(21)?,
+            container: row.try_get(22)?,
+            node: row.try_get(23)?,
+            address: row.try_get(24)?,
+        },
+        program_version: row.try_get(25)?,
+        healthy: row.try_get(26)?,
+        leads: row.try_get(27)?,
+    })
+}
+
 fn snapshot(rows: &[PgRow], step: i64) -> Result<Snapshot, sqlx::Error> {
     let mut out = Snapshot::default();
     for row in rows {
+        if row.len() > 14 {
+            let instances = out.instances.get_or_insert_default();
+            if row.try_get::<Option<i64>, _>(14)?.is_some() {
+                instances.push(seen_instance(row, row.try_get(13)?)?);
+                continue;
+            }
+        }
         out.database_now = row.try_get(0)?;
         out.life = life(row, step)?;
         // No name: there is neither row nor intent, only the clock.

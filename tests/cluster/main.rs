@@ -5,8 +5,10 @@
 #![expect(unreachable_pub, reason = "a test target has no outside")]
 
 mod bad_input;
+mod ended;
 mod following;
 mod foreign;
+mod instances;
 mod limits;
 mod recorded;
 mod resilience;

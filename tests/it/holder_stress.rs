@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use component_lease::agent::{self, Config};
 use component_lease::clock::{Clock, SystemClock};
-use component_lease::domain::{StopReason, Timing};
+use component_lease::domain::{StopReason, Timing, Whereabouts};
 use component_lease::participant::{Builder, Participant};
 use component_lease::store::{self, Source, Store};
 use rustix::process::Signal;
@@ -122,6 +122,8 @@ fn supervises_with_its_thread_blocked(folder: &Path) {
         component: component("discovery"),
         name: None,
         pod_uid: None,
+        whereabouts: Whereabouts::default(),
+        program_version: None,
         timing: Timing::with_default_grace(5).unwrap(),
         cooldown: TTL,
         max_ttl: 30,

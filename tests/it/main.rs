@@ -20,6 +20,7 @@ mod led;
 mod refusals;
 mod servers;
 mod store_contract;
+mod store_instances;
 mod store_life;
 mod store_migrations;
 mod store_mysql;

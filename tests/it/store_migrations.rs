@@ -22,9 +22,10 @@ async fn at_once(source: &Source) -> usize {
     }
     let reports = runs.join_all().await;
     for report in &reports {
-        assert_eq!((report.version, report.foreign_lease_table), (3, false));
+        assert_eq!((report.version, report.foreign_lease_table), (4, false));
         assert!(
-            report.applied.is_empty() || report.applied == ["0001_lease", "0002_intent", "0003_life"],
+            report.applied.is_empty()
+                || report.applied == ["0001_lease", "0002_intent", "0003_life", "0004_instance"],
             "{report}"
         );
     }
@@ -65,14 +66,14 @@ async fn every_column_of_ours_in_postgres_has_a_comment() {
     let bare = database
         .psql(
             "SELECT c.relname || '.' || a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-             WHERE c.relname LIKE 'component_lease%' AND c.relkind = 'r' AND a.attnum > 0
+             WHERE c.relname LIKE 'component\\_%' AND c.relkind = 'r' AND a.attnum > 0
                AND col_description(c.oid, a.attnum) IS NULL",
         )
         .await
         .unwrap();
     assert_eq!(bare, "");
-    let columns = "SELECT count(*) FROM information_schema.columns WHERE table_name LIKE 'component_lease%'";
-    assert_eq!(database.psql(columns).await.unwrap(), "22");
+    let columns = "SELECT count(*) FROM information_schema.columns WHERE table_name LIKE 'component\\_%'";
+    assert_eq!(database.psql(columns).await.unwrap(), "37");
 }
 
 #[tokio::test]
@@ -82,7 +83,7 @@ async fn every_column_of_ours_in_mysql_has_a_comment() {
         let columns = "FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE()";
         let bare = format!("SELECT CONCAT(TABLE_NAME, '.', COLUMN_NAME) {columns} AND COLUMN_COMMENT = ''");
         assert_eq!(database.sql(&bare).await.unwrap(), "", "{kind}");
-        assert_eq!(database.sql(&format!("SELECT COUNT(*) {columns}")).await.unwrap(), "22", "{kind}");
+        assert_eq!(database.sql(&format!("SELECT COUNT(*) {columns}")).await.unwrap(), "37", "{kind}");
     }
 }
 
@@ -95,11 +96,11 @@ async fn a_migration_that_stopped_half_way_goes_on_in_mysql() {
         for (undone, applied) in [
             (
                 "DELETE FROM component_lease_schema WHERE version > 0",
-                &["0001_lease", "0002_intent", "0003_life"][..],
+                &["0001_lease", "0002_intent", "0003_life", "0004_instance"][..],
             ),
             (
                 "DELETE FROM component_lease_schema WHERE version > 1; DROP TABLE component_lease_intent",
-                &["0002_intent", "0003_life"],
+                &["0002_intent", "0003_life", "0004_instance"],
             ),
         ] {
             database.sql(undone).await.unwrap();
@@ -120,7 +121,7 @@ async fn somebody_elses_table_in_postgres_is_not_altered() {
                     FROM pg_attribute WHERE attrelid = 'component_lease'::regclass AND attnum > 0";
     let before = database.psql(describe).await.unwrap();
     let source = Source::url(&database.url);
-    for applied in [&["0002_intent", "0003_life"][..], &[]] {
+    for applied in [&["0002_intent", "0003_life", "0004_instance"][..], &[]] {
         let report = store::migrate(&source).await.unwrap();
         assert_eq!((report.applied.as_slice(), report.foreign_lease_table), (applied, true));
         says(&report.to_string(), &["made by somebody else and stays as it is", "polling"]);
@@ -136,7 +137,7 @@ async fn somebody_elses_table_in_sqlite_is_not_altered() {
     let mut other = SqliteConnection::connect_with(&options).await.unwrap();
     other.execute(FOREIGN).await.unwrap();
     let report = store::migrate(&file.source()).await.unwrap();
-    let companions = &["0002_intent", "0003_life"][..];
+    let companions = &["0002_intent", "0003_life", "0004_instance"][..];
     assert_eq!((report.applied.as_slice(), report.foreign_lease_table), (companions, true));
     let sql: String = other
         .fetch_one("SELECT sql FROM sqlite_schema WHERE name = 'component_lease'")
@@ -182,7 +183,7 @@ async fn whoever_may_not_create_tables_is_told_so() {
 /// What schema version 2 left behind, with a lease in it.
 async fn of_version_2(database: &postgres::Database) {
     let downgrade = "
-        DROP TABLE component_lease_history, component_lease_store;
+        DROP TABLE component_lease_history, component_lease_store, component_instance;
         DROP FUNCTION component_lease_history_rises;
         DELETE FROM component_lease_schema WHERE version > 2;
         INSERT INTO component_lease VALUES ('c', 'somebody', 1, 1, 41, 5)";
@@ -201,7 +202,7 @@ async fn an_upgrade_from_version_2_keeps_the_versions_knows_them_as_history_and_
     assert_eq!(before.row.unwrap().version, 41);
     let first = Install { first: true, ..Install::default() };
     let report = store::install(&source, first).await.unwrap();
-    assert_eq!((report.applied.as_slice(), report.waits), (&["0003_life"][..], Some(30)));
+    assert_eq!((report.applied.as_slice(), report.waits), (&["0003_life", "0004_instance"][..], Some(30)));
     let store = store::open(source, "test").unwrap();
     let after = store.look(&component("c")).await.unwrap();
     assert_eq!((after.past, after.life.base(), after.life.is_settled()), (Past::Lived(41), 0, false));

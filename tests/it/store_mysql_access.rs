@@ -1,12 +1,15 @@
 //! Who gets into MySQL and MariaDB, and who may do what there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use component_lease::domain::Take;
 use component_lease::store::{self, Outcome, Source, Store, StoreError};
 use component_lease_testkit::mysql::{Database, Kind, Server};
 
+use crate::store_instances::instance;
 use crate::store_mysql::{on_each_kind, open, server};
-use crate::stores::{component, held, migrated_mysql, misconfigured, retryable, says};
+use crate::stores::{component, held, migrated_mysql, misconfigured, retryable, says, take, term};
 
 /// A user without any privilege, dropped by hand at the end (a failed test leaves it to its server's end).
 struct User<'a> {
@@ -56,6 +59,9 @@ async fn a_participant_needs_exactly_the_grants_that_migrate_prints(kind: Kind) 
     assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
     assert_eq!(store.release(&a).await.unwrap(), Outcome::Applied);
     store.look(&a.component).await.unwrap();
+    let id = store.beat(&instance("c", "a"), None).await.unwrap();
+    assert!(id.is_some() && store.beat(&instance("c", "a"), id).await.unwrap() == id);
+    says(&misconfigured(store.prune_instances(Duration::ZERO).await), &["denied"]);
     let why = misconfigured(store.set_intent(&a.component, store::StandingIntent { ttl: 5 }).await);
     says(&why, &["denied", "component_lease_intent", "GRANT SELECT, INSERT, UPDATE ON"]);
     drop(store);
@@ -65,15 +71,25 @@ async fn a_participant_needs_exactly_the_grants_that_migrate_prints(kind: Kind) 
 async fn the_controller_needs_exactly_the_grants_that_migrate_prints(kind: Kind) {
     let server = server(kind).await;
     let database = migrated_mysql(server).await;
-    let a = held(&*open(&database), "c", "a").await;
+    let participant = open(&database);
+    let a = held(&*participant, "c", "a").await;
     let user = User::create(server, &database, "controller").await;
     user.grant("my_controller").await;
     let store = user.store();
-    assert_eq!(store.look_all().await.unwrap().rows.len(), 1);
+    participant.beat(&instance("c", "a"), None).await.unwrap();
+    let all = store.look_all_with_instances().await.unwrap();
+    assert_eq!(all.instances.unwrap().len(), 1);
+    assert_eq!(store.prune_instances(Duration::from_secs(3600)).await.unwrap(), 0);
+    assert_eq!(all.rows.len(), 1);
+    assert!(all.life.record().is_some(), "it knows of epochs");
     store.set_intent(&a.component, store::StandingIntent { ttl: 5 }).await.unwrap();
     store.clear_intent(&a.component).await.unwrap();
-    // It never writes a lease.
-    says(&misconfigured(store.renew(&a).await), &["denied"]);
+    // It may end a term, and neither begin one nor change a version.
+    assert_eq!(store.release(&a).await.unwrap(), Outcome::Applied);
+    let seen = participant.look(&a.component).await.unwrap();
+    let take = take(&term("c", "controller", 2), seen.row.as_ref());
+    let take = Take { generation: seen.life.generation(), ..take };
+    says(&misconfigured(store.take(&take).await), &["denied"]);
     drop(store);
     user.drop().await;
 }

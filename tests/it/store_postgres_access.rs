@@ -1,10 +1,14 @@
 //! Getting in: passwords, TLS, grants, and what is said when one of them is wrong.
 
+use std::time::Duration;
+
+use component_lease::domain::Take;
 use component_lease::store::{self, Outcome, Source, Store, StoreError};
 use component_lease_testkit::postgres::{self, Database, Server};
 
+use crate::store_instances::instance;
 use crate::store_postgres::{migrated, open};
-use crate::stores::{component, held, misconfigured, retryable, says};
+use crate::stores::{component, held, misconfigured, retryable, says, take, term};
 
 /// A role without any privilege, dropped at the end.
 struct Role<'a> {
@@ -45,7 +49,7 @@ async fn a_participant_needs_exactly_the_grants_that_migrate_prints() {
     let role = Role::create(&database, "participant").await;
     let store = role.store().await;
     let grant = format!(
-        "GRANT SELECT, INSERT, UPDATE ON component_lease, component_lease_store TO \"{}\"",
+        "GRANT SELECT, INSERT, UPDATE ON component_lease, component_lease_store, component_instance TO \"{}\"",
         role.name
     );
     says(&misconfigured(store.look(&component("c")).await), &["permission denied", &grant]);
@@ -54,6 +58,9 @@ async fn a_participant_needs_exactly_the_grants_that_migrate_prints() {
     assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
     assert_eq!(store.release(&a).await.unwrap(), Outcome::Applied);
     store.look(&a.component).await.unwrap();
+    let id = store.beat(&instance("c", "a"), None).await.unwrap();
+    assert!(id.is_some() && store.beat(&instance("c", "a"), id).await.unwrap() == id);
+    says(&misconfigured(store.prune_instances(Duration::ZERO).await), &["permission denied"]);
     misconfigured(store.set_intent(&a.component, store::StandingIntent { ttl: 5 }).await);
     for may_not in ["DELETE", "TRUNCATE", "TRIGGER"] {
         let asked = format!("SELECT has_table_privilege('{}', 'component_lease', '{may_not}')", role.name);
@@ -71,11 +78,23 @@ async fn the_controller_needs_exactly_the_grants_that_migrate_prints() {
     let role = Role::create(&database, "controller").await;
     role.grant("my_controller").await;
     let store = role.store().await;
-    assert_eq!(store.look_all().await.unwrap().rows.len(), 1);
+    participant.beat(&instance("c", "a"), None).await.unwrap();
+    let all = store.look_all_with_instances().await.unwrap();
+    assert_eq!(all.instances.unwrap().len(), 1);
+    assert_eq!(store.prune_instances(Duration::from_secs(3600)).await.unwrap(), 0);
+    assert_eq!(all.rows.len(), 1);
+    assert!(all.life.record().is_some(), "it knows of epochs");
     store.set_intent(&a.component, store::StandingIntent { ttl: 5 }).await.unwrap();
     store.clear_intent(&a.component).await.unwrap();
-    // It never writes a lease.
-    says(&misconfigured(store.renew(&a).await), &["permission denied"]);
+    // It may end a term, and neither begin one nor change a version.
+    assert_eq!(store.release(&a).await.unwrap(), Outcome::Applied);
+    let seen = participant.look(&a.component).await.unwrap();
+    let take = take(&term("c", "controller", 2), seen.row.as_ref());
+    let take = Take { generation: seen.life.generation(), ..take };
+    says(&misconfigured(store.take(&take).await), &["permission denied"]);
+    let column =
+        format!("SELECT has_column_privilege('{}', 'component_lease', 'version', 'UPDATE')", role.name);
+    assert_eq!(database.psql(&column).await.unwrap(), "f");
     drop(store);
     role.drop().await;
 }

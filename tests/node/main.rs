@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at the machine's own clock")]
 
 mod both;
+mod ended;
 mod failover;
 mod install;
 

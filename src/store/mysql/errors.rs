@@ -118,6 +118,6 @@ fn by_state(state: &str, says: String) -> StoreError {
 
 fn grants(database: &str, user: &str) -> String {
     format!(
-        "as an administrator run, in the database {database}, what `component-lease migrate` prints: for a participant GRANT SELECT, INSERT, UPDATE ON component_lease TO '{user}'@'%'; the same on component_lease_store; SELECT, INSERT on component_lease_history; SELECT on component_lease_intent and component_lease_schema. (For the controller: SELECT on component_lease and component_lease_schema; SELECT, INSERT, UPDATE on component_lease_intent and component_lease_store)"
+        "as an administrator run, in the database {database}, what `component-lease migrate` prints: for a participant GRANT SELECT, INSERT, UPDATE ON component_lease TO '{user}'@'%'; the same on component_lease_store and component_instance; SELECT, INSERT on component_lease_history; SELECT on component_lease_intent and component_lease_schema. (For the controller: SELECT, UPDATE (holder_id, renew_time) on component_lease; SELECT on component_lease_history and component_lease_schema; SELECT, INSERT, UPDATE on component_lease_intent and component_lease_store; SELECT, DELETE on component_instance)"
     )
 }

@@ -25,6 +25,8 @@ pub(super) struct Table {
     holder_unicode: bool,
     version_max: i64,
     pub(super) companions: Companions,
+    /// Whether participants are written down, as far as this user may see.
+    pub(super) instances: bool,
     /// As this kind of server understands them.
     pub(super) statements: &'static Statements,
 }
@@ -57,6 +59,8 @@ SELECT 'table', TABLE_NAME, COALESCE(ENGINE, TABLE_TYPE) FROM information_schema
 WHERE TABLE_SCHEMA = DATABASE()
   AND TABLE_NAME IN ('component_lease', 'component_lease_intent', 'component_lease_schema',
                      'component_lease_history', 'component_lease_store');
+SELECT 'instances', 'pod_uid' FROM information_schema.COLUMNS
+WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_instance' AND COLUMN_NAME = 'pod_uid';
 SELECT 'column', COLUMN_NAME, DATA_TYPE, CAST(CHARACTER_MAXIMUM_LENGTH AS CHAR), CHARACTER_SET_NAME,
        COLUMN_TYPE, CAST(NUMERIC_SCALE AS CHAR)
 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease';
@@ -81,6 +85,7 @@ struct Found {
     tables: BTreeMap<String, String>,
     columns: BTreeMap<String, Column>,
     keys: Vec<String>,
+    keeps_instances: bool,
 }
 
 impl Found {
@@ -98,6 +103,7 @@ impl Found {
                 "fact" => drop(found.facts.insert(name, must(row, 2)?)),
                 "table" => drop(found.tables.insert(name, must(row, 2)?)),
                 "key" => found.keys.push(name),
+                "instances" => found.keeps_instances = true,
                 "column" => {
                     let column = Column {
                         kind: must(row, 2)?.to_ascii_lowercase(),
@@ -243,6 +249,7 @@ fn table(found: &Found, place: &Place) -> Result<Table, StoreError> {
         holder_unicode: unicode(holder),
         version_max: version_max(version),
         companions: found.companions(),
+        instances: found.companions() == Companions::All && found.keeps_instances,
         statements: if found.is_mariadb() { MARIADB } else { MYSQL },
     })
 }

@@ -35,6 +35,12 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/mysql/0003_life.sql"),
         lease_table: false,
     },
+    Migration {
+        version: 4,
+        name: "0004_instance",
+        sql: include_str!("../migrations/mysql/0004_instance.sql"),
+        lease_table: false,
+    },
 ];
 
 /// The step with which the first record is written.
@@ -44,14 +50,17 @@ const GRANTS: &str = "\
 -- a participant (agent, run, or a program with the library)
 GRANT SELECT, INSERT, UPDATE ON component_lease TO my_participant;
 GRANT SELECT, INSERT, UPDATE ON component_lease_store TO my_participant;
+GRANT SELECT, INSERT, UPDATE ON component_instance TO my_participant;
 GRANT SELECT, INSERT ON component_lease_history TO my_participant;
 GRANT SELECT ON component_lease_intent TO my_participant;
 GRANT SELECT ON component_lease_schema TO my_participant;
 -- the controller
-GRANT SELECT ON component_lease TO my_controller;
+GRANT SELECT, UPDATE (holder_id, renew_time) ON component_lease TO my_controller;
+GRANT SELECT ON component_lease_history TO my_controller;
 GRANT SELECT ON component_lease_schema TO my_controller;
 GRANT SELECT, INSERT, UPDATE ON component_lease_intent TO my_controller;
 GRANT SELECT, INSERT, UPDATE ON component_lease_store TO my_controller;
+GRANT SELECT, DELETE ON component_instance TO my_controller;
 ";
 
 pub(super) const VERSION: &str =

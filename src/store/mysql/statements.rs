@@ -123,6 +123,9 @@ macro_rules! epoch_max {
 /// blanks would not count.
 macro_rules! look_all {
     ($record:expr, $joins:literal) => {
+        look_all!($record, $joins, "", "")
+    };
+    ($record:expr, $joins:literal, $more:expr, $behind:expr) => {
         concat!(
             "SELECT ",
             now!(),
@@ -132,6 +135,7 @@ macro_rules! look_all {
             $record,
             ", ",
             name!(),
+            $more,
             "
             FROM (SELECT 1) AS always",
             $joins,
@@ -142,9 +146,45 @@ macro_rules! look_all {
             now!(),
             ", 0, '' COLLATE utf8mb4_bin, 0, 0, 0, 0, CAST(i.ttl AS SIGNED), ",
             $record,
-            ", i.component_name COLLATE utf8mb4_bin
+            ", i.component_name COLLATE utf8mb4_bin",
+            $more,
+            "
             FROM component_lease_intent AS i",
-            $joins
+            $joins,
+            $behind
+        )
+    };
+}
+
+/// In the place of an instance where a row or an intent is.
+macro_rules! no_instance {
+    () => {
+        ", CAST(NULL AS SIGNED), CAST(NULL AS CHAR) COLLATE utf8mb4_bin,
+         CAST(NULL AS SIGNED), CAST(NULL AS SIGNED), CAST(NULL AS SIGNED), CAST(NULL AS CHAR) COLLATE utf8mb4_bin,
+         CAST(NULL AS CHAR) COLLATE utf8mb4_bin, CAST(NULL AS CHAR) COLLATE utf8mb4_bin,
+         CAST(NULL AS CHAR) COLLATE utf8mb4_bin, CAST(NULL AS CHAR) COLLATE utf8mb4_bin,
+         CAST(NULL AS CHAR) COLLATE utf8mb4_bin, CAST(NULL AS CHAR) COLLATE utf8mb4_bin,
+         CAST(NULL AS SIGNED), CAST(NULL AS SIGNED)"
+    };
+}
+
+/// Those that are alive. Whoever may write the table could fill it.
+macro_rules! instances {
+    () => {
+        concat!(
+            "
+            UNION ALL
+            SELECT NULL, 0, '' COLLATE utf8mb4_bin, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL,
+                   c.component_name COLLATE utf8mb4_bin, c.id, c.instance COLLATE utf8mb4_bin, c.start_time,
+                   c.heartbeat, CAST(c.heartbeat_ttl AS SIGNED), c.namespace COLLATE utf8mb4_bin,
+                   c.pod COLLATE utf8mb4_bin, c.pod_uid COLLATE utf8mb4_bin, c.container COLLATE utf8mb4_bin,
+                   c.node COLLATE utf8mb4_bin, c.address COLLATE utf8mb4_bin,
+                   c.program_version COLLATE utf8mb4_bin, CAST(c.healthy AS SIGNED), c.leads
+            FROM (SELECT * FROM component_instance
+                  WHERE heartbeat + heartbeat_ttl * 1000 >= ",
+            now!(),
+            "
+                  ORDER BY id DESC LIMIT 20000) AS c"
         )
     };
 }
@@ -155,6 +195,7 @@ pub(super) struct Statements {
     /// `?` three times the component: history, lease, intent.
     pub look: &'static str,
     pub look_all: &'static str,
+    pub look_all_with_instances: &'static str,
     /// `?`: the latest date that counts, the lower bound, what was seen (two), whether also of the
     /// recorded server. The rule is `domain::life::begin`.
     pub begin_epoch: &'static str,
@@ -181,6 +222,13 @@ macro_rules! statements {
                 record!($identity),
                 "
                 LEFT JOIN component_lease_store AS s ON s.id = 1"
+            ),
+            look_all_with_instances: look_all!(
+                record!($identity),
+                "
+                LEFT JOIN component_lease_store AS s ON s.id = 1",
+                no_instance!(),
+                instances!()
             ),
             begin_epoch: concat!(
                 "UPDATE component_lease_store AS s
@@ -230,6 +278,29 @@ pub(super) const LOOK_WITHOUT_LIFE: &str = look!(
     "
     LEFT JOIN component_lease_intent AS i ON i.component_name = ?"
 );
+
+/// `?`: how long a heartbeat lasts, what the participant says of itself (two), the row, component, holder.
+pub(super) const MOVE_HEARTBEAT: &str = concat!(
+    "UPDATE component_instance
+     SET heartbeat_ttl = ?, healthy = ?, leads = ?, heartbeat = ",
+    now!(),
+    "
+     WHERE id = ? AND component_name = ? AND instance = ? AND heartbeat + heartbeat_ttl * 1000 >= ",
+    now!()
+);
+
+/// `?`: component, holder, how long a heartbeat lasts, what it says of itself (two), where and what it is (seven).
+pub(super) const BEGIN_INSTANCE: &str = concat!(
+    "INSERT INTO component_instance (component_name, instance, heartbeat_ttl, healthy, leads, namespace, pod, pod_uid,
+                                     container, node, address, program_version, start_time, heartbeat)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ",
+    now!(),
+    ", start_time)"
+);
+
+/// `?` is in ms.
+pub(super) const PRUNE_INSTANCES: &str =
+    concat!("DELETE FROM component_instance WHERE heartbeat < ", now!(), " - ?");
 
 pub(super) const LOOK_BARE: &str = look!("CAST(NULL AS SIGNED)", no_record!(), "CAST(NULL AS SIGNED)", "");
 

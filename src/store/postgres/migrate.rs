@@ -35,19 +35,29 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/postgres/0003_life.sql"),
         lease_table: false,
     },
+    Migration {
+        version: INSTANCES,
+        name: "0004_instance",
+        sql: include_str!("../migrations/postgres/0004_instance.sql"),
+        lease_table: false,
+    },
 ];
 
 /// The step after which the first record is written.
 const LIFE: i64 = 3;
+/// A table of this name may be somebody else's: then it stays as it is, and is not used.
+const INSTANCES: i64 = 4;
 
 const GRANTS: &str = "\
 -- a participant (agent, run, or a program with the library)
-GRANT SELECT, INSERT, UPDATE ON component_lease, component_lease_store TO my_participant;
+GRANT SELECT, INSERT, UPDATE ON component_lease, component_lease_store, component_instance TO my_participant;
 GRANT SELECT, INSERT ON component_lease_history TO my_participant;
 GRANT SELECT ON component_lease_intent, component_lease_schema TO my_participant;
 -- the controller
-GRANT SELECT ON component_lease, component_lease_schema TO my_controller;
+GRANT SELECT, UPDATE (holder_id, renew_time) ON component_lease TO my_controller;
+GRANT SELECT ON component_lease_history, component_lease_schema TO my_controller;
 GRANT SELECT, INSERT, UPDATE ON component_lease_intent, component_lease_store TO my_controller;
+GRANT SELECT, DELETE ON component_instance TO my_controller;
 ";
 
 pub(super) const VERSION: &str = "SELECT coalesce(max(version), 0)::bigint FROM component_lease_schema";
@@ -118,11 +128,12 @@ async fn run(
     let mut transaction = connection.begin().await.map_err(failed)?;
     transaction.execute(LOCK).await.map_err(failed)?;
     let there = transaction
-        .fetch_one("SELECT to_regclass('component_lease') IS NOT NULL, to_regclass('component_lease_schema') IS NOT NULL")
+        .fetch_one("SELECT to_regclass('component_lease') IS NOT NULL, to_regclass('component_lease_schema') IS NOT NULL, to_regclass('component_instance') IS NOT NULL")
         .await
         .map_err(failed)?;
     let (lease, schema): (bool, bool) =
         (there.try_get(0).map_err(failed)?, there.try_get(1).map_err(failed)?);
+    let instances: bool = there.try_get(2).map_err(failed)?;
     let (before, foreign) = if schema {
         let row = transaction
             .fetch_one("SELECT coalesce(max(version), 0)::bigint, coalesce(bool_or(foreign_lease_table), false) FROM component_lease_schema")
@@ -143,7 +154,7 @@ async fn run(
         waits: None,
     };
     for step in MIGRATIONS.iter().filter(|step| step.version > before) {
-        if !(foreign && step.lease_table) {
+        if !(foreign && step.lease_table || step.version == INSTANCES && instances) {
             transaction.execute(sqlx::raw_sql(step.sql)).await.map_err(failed)?;
             report.applied.push(step.name);
         }

@@ -189,15 +189,62 @@ UPDATE component_lease
 SET holder_id = '', renew_time = 0
 WHERE component_name = $1 AND holder_id = $2 AND version = $3::bigint";
 
-pub(super) const LOOK_ALL: &str = look_all!(
-    "i.ttl",
-    record!(),
-    "coalesce(l.component_name, i.component_name)",
-    r#"
+macro_rules! look_all_with_life {
+    () => {
+        look_all!(
+            "i.ttl",
+            record!(),
+            "coalesce(l.component_name, i.component_name)",
+            r#"
     LEFT JOIN component_lease_store AS s ON s.id = 1
     LEFT JOIN (component_lease AS l
                FULL JOIN component_lease_intent AS i ON i.component_name = l.component_name COLLATE "C") ON true"#
+        )
+    };
+}
+
+pub(super) const LOOK_ALL: &str = look_all_with_life!();
+
+/// Behind the rows the instances that are alive. Whoever may write the table could fill it.
+pub(super) const LOOK_ALL_WITH_INSTANCES: &str = concat!(
+    "SELECT b.*, NULL::bigint, NULL::text, NULL::bigint, NULL::bigint, NULL::integer, NULL::text, NULL::text, NULL::text,
+            NULL::text, NULL::text, NULL::text, NULL::text, NULL::boolean, NULL::bigint
+     FROM (",
+    look_all_with_life!(),
+    ") AS b
+     UNION ALL
+     SELECT NULL, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.component_name,
+            c.id, c.instance, c.start_time, c.heartbeat, c.heartbeat_ttl, c.namespace, c.pod, c.pod_uid,
+            c.container, c.node, c.address, c.program_version, c.healthy, c.leads
+     FROM (SELECT * FROM component_instance
+           WHERE heartbeat + heartbeat_ttl * 1000::bigint >= (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+           ORDER BY id DESC LIMIT 20000) AS c"
 );
+
+/// `$1` the row, if there is one; `$2` to `$4` component, holder, how long a heartbeat lasts; `$5` to `$11` where
+/// and what it is; `$12` and `$13` what it says of itself now.
+pub(super) const BEAT: &str = "
+WITH moved AS (
+    UPDATE component_instance
+    SET heartbeat = (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+        heartbeat_ttl = $4::integer, healthy = $12::boolean, leads = $13::bigint
+    WHERE id = $1::bigint AND component_name = $2::text AND instance = $3::text
+      AND heartbeat + heartbeat_ttl * 1000::bigint >= (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+    RETURNING id
+), made AS (
+    INSERT INTO component_instance (component_name, instance, start_time, heartbeat, heartbeat_ttl, namespace, pod,
+                                    pod_uid, container, node, address, program_version, healthy, leads)
+    SELECT $2::text, $3::text, t.ms, t.ms, $4::integer, $5::text, $6::text, $7::text, $8::text, $9::text,
+           $10::text, $11::text, $12::boolean, $13::bigint
+    FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms) AS t
+    WHERE NOT EXISTS (SELECT FROM moved)
+    RETURNING id
+)
+SELECT id FROM moved UNION ALL SELECT id FROM made";
+
+pub(super) const PRUNE_INSTANCES: &str = "
+DELETE FROM component_instance
+WHERE heartbeat < (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1::bigint";
 
 pub(super) const LOOK_ALL_WITHOUT_LIFE: &str = look_all!(
     "i.ttl",

@@ -21,6 +21,8 @@ pub(super) struct Table {
     holder_max: Option<usize>,
     version_max: i64,
     pub(super) companions: Companions,
+    /// Whether participants are written down, and this user may at least read it.
+    pub(super) instances: bool,
 }
 
 /// Which tables there are beside `component_lease`.
@@ -72,13 +74,15 @@ WITH facts AS MATERIALIZED (
            to_regclass('component_lease_intent') IS NOT NULL AS has_intent,
            to_regclass('component_lease_history') IS NOT NULL
              AND to_regclass('component_lease_store') IS NOT NULL AS has_life,
+           EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('component_instance') AND attname = 'pod_uid')
+             AND coalesce(has_table_privilege(to_regclass('component_instance'), 'SELECT'), false) AS has_instances,
            to_regclass('component_lease_schema') IS NOT NULL AS has_schema,
            (SELECT string_agg(quote_ident(n.nspname), ', ')
             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
             WHERE c.relname = 'component_lease' AND c.relkind IN ('r', 'p')) AS schemas
 )
 SELECT f.server_version, f.standby, f.read_only, f.no_fsync, f.no_synchronous_commit, f.search_path,
-       f.lease IS NOT NULL AS has_lease, f.has_intent, f.has_life, f.has_schema, f.schemas,
+       f.lease IS NOT NULL AS has_lease, f.has_intent, f.has_life, f.has_instances, f.has_schema, f.schemas,
        (SELECT string_agg(u.relname, ', ') FROM pg_class AS u
         WHERE u.relpersistence <> 'p' AND u.oid IN (f.lease, to_regclass('component_lease_history'),
                                                     to_regclass('component_lease_store'))) AS unlogged,
@@ -149,7 +153,8 @@ pub(super) async fn inspect(
         (true, false) => Companions::Intent,
         (true, true) => Companions::All,
     };
-    let table = table(&rows, companions, yes("has_key")?, place)?;
+    let mut table = table(&rows, companions, yes("has_key")?, place)?;
+    table.instances = companions == Companions::All && yes("has_instances")?;
     let unlogged: Option<String> = facts.try_get("unlogged").map_err(failed)?;
     let user = place.user.replace('"', "\"\"");
     let unsafe_ways = [
@@ -241,7 +246,7 @@ fn table(rows: &[PgRow], companions: Companions, has_key: bool, place: &Place) -
             "{place}: the table component_lease has no primary key on component_name, so two participants could both insert a row: ALTER TABLE component_lease ADD PRIMARY KEY (component_name)"
         )));
     }
-    Ok(Table { component_max, holder_max, version_max, companions })
+    Ok(Table { component_max, holder_max, version_max, companions, instances: false })
 }
 
 impl Table {

@@ -37,6 +37,8 @@ pub(super) struct Session {
     /// The limit that this connection was told, ms; 0 for none.
     pub(super) lock_limit: u64,
     pub(super) companions: Companions,
+    /// Whether participants are written down.
+    pub(super) instances: bool,
     file: FileId,
 }
 
@@ -120,13 +122,14 @@ impl Place {
         let file = self.check_file()?;
         let failed = |error| classify(error, self);
         let connection = self.options().connect().await.map_err(failed)?;
-        let mut session = Session { connection, lock_limit, companions: Companions::None, file };
+        let mut session =
+            Session { connection, lock_limit, companions: Companions::None, instances: false, file };
         // Replaced while it was opened: then nobody knows which of the two this is.
         if !session.is_of(self) {
             return Err(StoreError::Retryable(format!("{self}: the file was replaced just now")));
         }
         session.limit_lock_wait(lock_limit).await.map_err(failed)?;
-        session.companions = inspect(&mut session.connection, self).await?;
+        (session.companions, session.instances) = inspect(&mut session.connection, self).await?;
         Ok(session)
     }
 
@@ -244,6 +247,7 @@ SELECT EXISTS (SELECT 1 FROM pragma_table_info('component_lease')) AS has_lease,
        EXISTS (SELECT 1 FROM pragma_table_info('component_lease_intent')) AS has_intent,
        EXISTS (SELECT 1 FROM pragma_table_info('component_lease_history'))
          AND EXISTS (SELECT 1 FROM pragma_table_info('component_lease_store')) AS has_life,
+       EXISTS (SELECT 1 FROM pragma_table_info('component_instance') WHERE name = 'pod_uid') AS has_instances,
        EXISTS (SELECT 1 FROM pragma_table_info('component_lease_schema')) AS has_schema,
        (SELECT group_concat(needed.name, ', ')
         FROM (SELECT 'component_name' AS name UNION ALL SELECT 'holder_id' UNION ALL SELECT 'lease_time'
@@ -255,8 +259,8 @@ SELECT EXISTS (SELECT 1 FROM pragma_table_info('component_lease')) AS has_lease,
           AND 1 = (SELECT count(*) FROM pragma_index_info(i.name))) AS key_collation,
        (SELECT journal_mode FROM pragma_journal_mode) AS journal_mode";
 
-/// Which companion tables are there.
-async fn inspect(connection: &mut SqliteConnection, place: &Place) -> Result<Companions, StoreError> {
+/// Which companion tables are there, and whether that of the instances is.
+async fn inspect(connection: &mut SqliteConnection, place: &Place) -> Result<(Companions, bool), StoreError> {
     let failed = |error| classify(error, place);
     let wrong = |what: String| StoreError::Misconfigured(format!("{place}: {what}"));
     let facts = connection.fetch_one(sqlx::query(INSPECT).persistent(false)).await.map_err(failed)?;
@@ -316,7 +320,7 @@ async fn inspect(connection: &mut SqliteConnection, place: &Place) -> Result<Com
             }
         }
     }
-    Ok(companions)
+    Ok((companions, companions == Companions::All && yes("has_instances")?))
 }
 
 #[cfg(test)]

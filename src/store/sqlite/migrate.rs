@@ -35,6 +35,12 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/sqlite/0003_life.sql"),
         lease_table: false,
     },
+    Migration {
+        version: 4,
+        name: "0004_instance",
+        sql: include_str!("../migrations/sqlite/0004_instance.sql"),
+        lease_table: false,
+    },
 ];
 
 /// The step after which the first record is written.

@@ -203,16 +203,64 @@ UPDATE component_lease
 SET holder_id = '', renew_time = 0
 WHERE component_name = ?1 AND holder_id = ?2 AND version = ?3";
 
-pub(super) const LOOK_ALL: &str = look_all!(
-    "i.ttl",
-    record!("?1"),
-    "coalesce(l.component_name, i.component_name)",
-    "
+macro_rules! look_all_with_life {
+    () => {
+        look_all!(
+            "i.ttl",
+            record!("?1"),
+            "coalesce(l.component_name, i.component_name)",
+            "
     LEFT JOIN component_lease_store AS s ON s.id = 1
     LEFT JOIN (SELECT component_name FROM component_lease UNION SELECT component_name FROM component_lease_intent) AS n
     LEFT JOIN component_lease AS l ON l.component_name = n.component_name
     LEFT JOIN component_lease_intent AS i ON i.component_name = n.component_name"
+        )
+    };
+}
+
+pub(super) const LOOK_ALL: &str = look_all_with_life!();
+
+/// Behind the rows the instances that are alive. Whoever may write the table could fill it.
+pub(super) const LOOK_ALL_WITH_INSTANCES: &str = concat!(
+    "SELECT b.*, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+     FROM (",
+    look_all_with_life!(),
+    ") AS b
+     UNION ALL
+     SELECT NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.component_name,
+            c.id, c.instance, c.start_time, c.heartbeat, c.heartbeat_ttl, c.namespace, c.pod, c.pod_uid,
+            c.container, c.node, c.address, c.program_version, c.healthy, c.leads
+     FROM (SELECT * FROM component_instance
+           WHERE heartbeat + heartbeat_ttl * 1000 >= ",
+    now!(),
+    "
+           ORDER BY id DESC LIMIT 20000) AS c"
 );
+
+/// `?1` the row, `?2` to `?4` component, holder, how long a heartbeat lasts; `?5` and `?6` what it says of itself.
+pub(super) const MOVE_HEARTBEAT: &str = concat!(
+    "UPDATE component_instance
+     SET heartbeat = ",
+    now!(),
+    ", heartbeat_ttl = ?4, healthy = ?5, leads = ?6
+     WHERE id = ?1 AND component_name = ?2 AND instance = ?3
+       AND heartbeat + heartbeat_ttl * 1000 >= ",
+    now!()
+);
+
+/// `?1` to `?5` as above from the component on, `?6` to `?12` where and what it is.
+pub(super) const BEGIN_INSTANCE: &str = concat!(
+    "INSERT INTO component_instance (component_name, instance, start_time, heartbeat, heartbeat_ttl, healthy, leads,
+                                     namespace, pod, pod_uid, container, node, address, program_version)
+     SELECT ?1, ?2, t.ms, t.ms, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
+     FROM (SELECT ",
+    now!(),
+    " AS ms) AS t"
+);
+
+/// `?1` is in ms.
+pub(super) const PRUNE_INSTANCES: &str =
+    concat!("DELETE FROM component_instance WHERE heartbeat < ", now!(), " - ?1");
 
 pub(super) const LOOK_ALL_WITHOUT_LIFE: &str = look_all!(
     "i.ttl",

@@ -28,6 +28,20 @@ impl Stage<'_> {
         self.signal_first(pod, Signal::KILL).await
     }
 
+    /// SIGSTOP to every process of the pod's container: nobody releases, and nobody can tell that it ended.
+    ///
+    /// # Errors
+    /// When there is no such container.
+    pub async fn freeze_container(&self, pod: &str) -> Result<Instant> {
+        let processes = self.processes(pod).await?;
+        if processes.is_empty() {
+            bail!("pod {pod} has no running container {CONTAINER}");
+        }
+        let at = Instant::now();
+        processes.iter().try_for_each(|process| kill_process(process.pid, Signal::STOP))?;
+        Ok(at)
+    }
+
     /// SIGTERM to the first process of the pod's container: it stops its work, releases and ends.
     ///
     /// # Errors

@@ -11,7 +11,9 @@ use anyhow::{Result, ensure};
 use async_trait::async_trait;
 use component_lease::clock::SystemClock;
 use component_lease::domain::election::Looked;
-use component_lease::domain::{ComponentName, Expected, Generation, HolderId, NewEpoch, Take, TermKey};
+use component_lease::domain::{
+    ComponentName, Expected, Generation, HolderId, Instance, NewEpoch, Take, TermKey,
+};
 use component_lease::store::{
     Hints, MemoryStore, MemoryTables, Outcome, Snapshot, StandingIntent, Store, StoreError,
 };
@@ -77,6 +79,12 @@ impl Rows {
     /// The epoch that is recorded.
     pub async fn epoch(&self) -> Result<i64> {
         Ok(self.inner.look_all().await?.life.generation().epoch)
+    }
+
+    /// Whose the component is; empty when it is nobody's.
+    pub async fn holder_of(&self, component: &str) -> Result<String> {
+        let row = self.inner.look(&ComponentName::new(component)?).await?.row;
+        Ok(row.map(|row| row.holder).unwrap_or_default())
     }
 
     /// How often all rows were asked for.
@@ -181,6 +189,22 @@ impl Store for Rows {
         self.asked.fetch_add(1, Ordering::Relaxed);
         self.mood().await?;
         self.inner.look_all().await
+    }
+
+    async fn look_all_with_instances(&self) -> Result<Snapshot, StoreError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.mood().await?;
+        self.inner.look_all_with_instances().await
+    }
+
+    async fn beat(&self, instance: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {
+        self.mood().await?;
+        self.inner.beat(instance, id).await
+    }
+
+    async fn prune_instances(&self, older_than: Duration) -> Result<u64, StoreError> {
+        self.mood().await?;
+        self.inner.prune_instances(older_than).await
     }
 
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {

@@ -112,6 +112,7 @@ impl World {
             row_confirmed: confirmed || self.breaks(Broken::NoLookAgain),
             pods: Ok(pods),
             longest_ttl: None,
+            instances: Vec::new(),
             service: ServiceSight::NotAsked,
             now,
         };

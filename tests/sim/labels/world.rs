@@ -230,7 +230,9 @@ impl World {
         let held = self.row().filter(|row| !row.is_free());
         let leader = held.and_then(|row| {
             let pods: Vec<Pod> = self.api.pods().iter().map(|stored| stored.pod.clone()).collect();
-            component_lease::domain::holder::pod_of(row, &pods, &desired(self.policy).selector, None)
+            let desired = desired(self.policy);
+            let (selector, namespace) = (&desired.selector, &desired.namespace);
+            component_lease::domain::holder::pod_of(row, &pods, selector, namespace, None, None)
                 .ok()
                 .map(|pod| pod.uid.clone())
         });

@@ -1,0 +1,90 @@
+//! Releases the term of a holder that has ended, so that nobody waits for its ttl. What proves the
+//! end is in [`crate::domain::ended`]; here is the fresh look, and the only write of the controller to
+//! `component_lease`.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod as KubePod;
+use kube::{Api, ResourceExt as _};
+use tracing::{debug, warn};
+
+use super::error::text;
+use super::observe;
+use super::reconcile::Context;
+use super::report::record;
+use crate::api::ComponentLease;
+use crate::domain::TermKey;
+use crate::domain::conditions::EventReason;
+use crate::domain::decide::{Event, Plan};
+use crate::domain::ended::has_ended;
+use crate::domain::observed::Observed;
+use crate::store::{Outcome, StoreError};
+
+/// How long after a failure it is tried again.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Release {
+    /// The holder may live.
+    NotNow,
+    /// That term is over: look at the row again.
+    Over,
+    TryAgain,
+}
+
+pub(super) async fn release(
+    lease: &ComponentLease,
+    observed: &Observed,
+    plan: &Plan,
+    context: &Context,
+) -> Release {
+    let (Some((term, pod)), Some(row)) = (&plan.ended, plan.lead.row()) else { return Release::NotNow };
+    let object = format!("{}/{}", lease.namespace().unwrap_or_default(), lease.name_any());
+    let pods: Api<KubePod> = Api::namespaced(context.client.clone(), &lease.namespace().unwrap_or_default());
+    let fresh = match pods.get_opt(pod).await {
+        // It only disappeared, which proves nothing.
+        Ok(None) => return Release::NotNow,
+        Ok(Some(fresh)) => observe::pod(&fresh),
+        Err(error) => {
+            warn!(object, pod, error = text(&error), "whether the leader has ended could not be asked");
+            return Release::TryAgain;
+        }
+    };
+    if let Err(doubt) = has_ended(&observed.memory, row, observed.told(&row.holder), &fresh) {
+        debug!(object, pod, %doubt, "the leader may live");
+        return Release::NotNow;
+    }
+    released(lease, term, pod, context).await
+}
+
+async fn released(lease: &ComponentLease, term: &TermKey, pod: &str, context: &Context) -> Release {
+    let TermKey { component, holder, version } = term;
+    let answer = tokio::time::timeout(TIMEOUT, context.rows.store().release(term)).await;
+    let why = match answer {
+        Ok(Ok(Outcome::Applied)) => {
+            context.metrics.released("released");
+            let note = format!(
+                "every container of pod {pod} has ended that ran when it led: version {version} of {component} was released for {holder}"
+            );
+            let event = Event { reason: EventReason::HolderEnded, warning: true, note };
+            record(&context.announcer, lease, &[event]).await;
+            return Release::Over;
+        }
+        Ok(Ok(Outcome::Lost)) => {
+            context.metrics.released("lost");
+            return Release::Over;
+        }
+        // A table of somebody else, or rights of an earlier release: the ttl does it then.
+        Ok(Err(error @ (StoreError::Misconfigured(_) | StoreError::Bug(_)))) => {
+            context.metrics.released("failed");
+            warn!(%component, %holder, %error, "the leader has ended, but its lease could not be released; it will expire");
+            return Release::NotNow;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer in time".to_owned(),
+    };
+    context.metrics.released("failed");
+    warn!(%component, %holder, error = why, "the leader has ended, but its lease could not be released; trying again");
+    Release::TryAgain
+}

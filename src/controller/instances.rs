@@ -1,0 +1,148 @@
+//! The participants as they tell of themselves. They come with a look at all rows, but not with each: what
+//! changes there concerns people, and a holder's pod, which is known long before it leads.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::reconcile::Context;
+use crate::domain::{Moment, SeenInstance};
+
+/// So often they are asked for.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// Start-up records are kept for so long after the last sign of life.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+const PRUNED_EVERY: Duration = Duration::from_secs(3600);
+const PRUNE_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Default)]
+pub(super) struct Instances {
+    /// By component, by id.
+    alive: BTreeMap<String, Vec<SeenInstance>>,
+    /// `None` until they have been asked for.
+    asked: Option<Moment>,
+    wanted: bool,
+}
+
+impl Instances {
+    pub(super) fn due(&self, now: Moment) -> bool {
+        self.wanted || self.asked.is_none_or(|asked| now >= asked + INTERVAL)
+    }
+
+    /// With the next look.
+    pub(super) fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Whether nothing is known of this holder.
+    pub(super) fn lacks(&self, component: &str, holder: &str) -> bool {
+        let known = self.alive.get(component).is_some_and(|all| all.iter().any(|seen| seen.holder == holder));
+        !holder.is_empty() && !known
+    }
+
+    pub(super) fn of(&self, component: &str) -> Vec<SeenInstance> {
+        self.alive.get(component).cloned().unwrap_or_default()
+    }
+
+    /// A look that asked for them failed: the next one does without.
+    pub(super) fn failed(&mut self, asked: Moment) {
+        (self.asked, self.wanted) = (Some(asked), false);
+    }
+
+    /// What a look showed that asked for them; the components of which something but a time has changed.
+    pub(super) fn saw(
+        &mut self,
+        asked: Moment,
+        alive: Option<Vec<SeenInstance>>,
+        components: &mut Vec<String>,
+    ) {
+        (self.asked, self.wanted) = (Some(asked), false);
+        let mut now: BTreeMap<String, Vec<SeenInstance>> = BTreeMap::new();
+        for seen in alive.into_iter().flatten() {
+            now.entry(seen.component.clone()).or_default().push(seen);
+        }
+        for all in now.values_mut() {
+            all.sort_by_key(|seen| seen.id);
+        }
+        let all =
+            self.alive.keys().chain(now.keys().filter(|component| !self.alive.contains_key(*component)));
+        let changed = all.filter(|component| !same(self.alive.get(*component), now.get(*component)));
+        components.extend(changed.cloned());
+        self.alive = now;
+    }
+}
+
+fn same(before: Option<&Vec<SeenInstance>>, now: Option<&Vec<SeenInstance>>) -> bool {
+    let shown = |seen: &SeenInstance| SeenInstance { heartbeat: 0, lasts: 0, leads: None, ..seen.clone() };
+    match (before, now) {
+        (Some(before), Some(now)) => before.iter().map(shown).eq(now.iter().map(shown)),
+        (before, now) => before.is_none() && now.is_none(),
+    }
+}
+
+/// Deletes old start-up records now and then: participants have no right to. Returns when that was last tried.
+pub(super) async fn prune(context: &Context, last: Option<Moment>) -> Option<Moment> {
+    let now = context.clock.boot();
+    if last.is_some_and(|last| now < last + PRUNED_EVERY) {
+        return last;
+    }
+    match tokio::time::timeout(PRUNE_TIMEOUT, context.rows.store().prune_instances(KEPT)).await {
+        Ok(Ok(0)) => {}
+        Ok(Ok(rows)) => info!(rows, "deleted old rows of component_instance"),
+        Ok(Err(error)) => {
+            warn!(%error, "old rows of component_instance could not be deleted; trying again in an hour");
+        }
+        Err(_) => {
+            warn!("old rows of component_instance could not be deleted in time; trying again in an hour");
+        }
+    }
+    Some(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ComponentName, HolderId, Instance, Whereabouts};
+
+    fn seen(id: i64, component: &str, holder: &str) -> SeenInstance {
+        let says = Instance {
+            component: ComponentName::new(component).unwrap(),
+            holder: HolderId::new(holder).unwrap(),
+            lasts: 90,
+            whereabouts: Whereabouts::default(),
+            program_version: None,
+            healthy: true,
+            leads: None,
+        };
+        SeenInstance::begin(id, &says, 1_000)
+    }
+
+    fn changed(instances: &mut Instances, alive: Vec<SeenInstance>) -> Vec<String> {
+        let mut components = Vec::new();
+        instances.saw(Moment::ZERO, Some(alive), &mut components);
+        components
+    }
+
+    #[test]
+    fn heartbeats_alone_concern_nobody_and_lives_that_begin_or_end_do() {
+        let mut all = Instances::default();
+        assert_eq!(changed(&mut all, vec![seen(2, "b", "x"), seen(1, "a", "y")]), ["a", "b"]);
+        let beaten = SeenInstance { heartbeat: 2_000, leads: Some(4), ..seen(2, "b", "x") };
+        assert!(changed(&mut all, vec![seen(1, "a", "y"), beaten.clone()]).is_empty());
+        assert_eq!(changed(&mut all, vec![beaten.clone()]), ["a"]);
+        assert_eq!(changed(&mut all, vec![SeenInstance { healthy: false, ..beaten }]), ["b"]);
+        assert_eq!(changed(&mut all, vec![seen(3, "b", "x")]), ["b"]);
+    }
+
+    #[test]
+    fn they_are_asked_for_now_and_then_or_when_a_holder_is_not_known() {
+        let mut all = Instances::default();
+        assert!(all.due(Moment::ZERO));
+        changed(&mut all, vec![seen(1, "a", "y")]);
+        assert!(!all.due(Duration::from_secs(9)) && all.due(Duration::from_secs(10)));
+        assert!(all.lacks("a", "z") && !all.lacks("a", "y") && !all.lacks("a", ""));
+        all.want();
+        assert!(all.due(Duration::from_secs(1)));
+    }
+}

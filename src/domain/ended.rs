@@ -1,0 +1,115 @@
+//! Has the holder ended? A pod whose containers have all ended cannot lead, so its term need not be
+//! waited for. What proves it, and nothing less:
+//!
+//! * the holder carries our random end, and this pod's UID or has told it: a restarted process is another holder;
+//! * **each** container that ran when the leader was labelled is reported as ended, by its id. One of
+//!   two proves nothing, as a program may outlive its agent; the pod's phase alone proves nothing; a
+//!   pod that is gone proves nothing, as its node may be out of reach and its containers alive;
+//! * whatever runs now took the place of one of those;
+//! * they ended well after the term began. What a kubelet reports lags behind: the containers that
+//!   were seen at the labelling may have been the ones *before* those that lead.
+
+use super::decide::Lead;
+use super::holder::CLOCK_TOLERANCE;
+use super::instance::Whereabouts;
+use super::model::TermKey;
+use super::name::{HolderId, OwnFormat, POD_UID_PART};
+use super::observed::{HolderPod, Memory, Observed, StoreSight};
+use super::pod::{Container, Incarnation, Pod};
+use super::record::LeaseRow;
+
+/// Why it is not certain that nothing of the holder is left.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    #[error(
+        "the holder was not made by this pod in our own format: a restarted process could go by its name"
+    )]
+    NotOurs,
+    #[error("the pod's containers were not recorded for this very term")]
+    NothingRecorded,
+    #[error("it is another pod of the same name")]
+    OtherPod,
+    #[error("container {0} is not reported as ended")]
+    MayRun(String),
+    #[error("the kubelet does not know how container {0} ended")]
+    Guessed(String),
+    #[error("container {0} ended before the term began, or too shortly after: another one may lead")]
+    Earlier(String),
+    #[error("a container runs that was not there when the leader was labelled, {0}")]
+    NewContainer(String),
+}
+
+/// The pod as it was recorded, if this is the term that it was recorded for and the holder is that pod.
+fn recorded<'m>(
+    memory: &'m Memory,
+    row: &LeaseRow,
+    told: Option<&Whereabouts>,
+) -> Result<&'m HolderPod, Doubt> {
+    let same_term = memory.holder.as_deref() == Some(row.holder.as_str()) && memory.version == row.version;
+    let known = memory.holder_pod.as_ref().filter(|known| same_term && !known.container_ids.is_empty());
+    let known = known.ok_or(Doubt::NothingRecorded)?;
+    let own = OwnFormat::parse(&row.holder).ok_or(Doubt::NotOurs)?;
+    let named = own.name == known.name;
+    let made_there = own.origin.len() == POD_UID_PART && known.uid.starts_with(own.origin);
+    let told = told.is_some_and(|at| at.pod_uid.as_deref() == Some(known.uid.as_str()));
+    if named && made_there || told { Ok(known) } else { Err(Doubt::NotOurs) }
+}
+
+/// Whether this look at the pod proves that nothing of the holder is left.
+///
+/// # Errors
+/// The first [`Doubt`].
+pub fn has_ended(
+    memory: &Memory,
+    row: &LeaseRow,
+    told: Option<&Whereabouts>,
+    pod: &Pod,
+) -> Result<(), Doubt> {
+    let known = recorded(memory, row, told)?;
+    if pod.uid != known.uid || pod.name != known.name {
+        return Err(Doubt::OtherPod);
+    }
+    for id in &known.container_ids {
+        let incarnations = pod.containers.iter().flat_map(Container::incarnations);
+        let Some(ended) = incarnations.filter(|one| one.id() == Some(id)).find_map(Incarnation::end) else {
+            return Err(Doubt::MayRun(id.clone()));
+        };
+        if ended.guessed {
+            return Err(Doubt::Guessed(id.clone()));
+        }
+        if ended.at.is_none_or(|at| at <= row.lease_time.saturating_add(CLOCK_TOLERANCE)) {
+            return Err(Doubt::Earlier(id.clone()));
+        }
+    }
+    let replaces = |before: Option<&Incarnation>| {
+        before.and_then(Incarnation::id).is_some_and(|id| known.container_ids.iter().any(|known| known == id))
+    };
+    let stranger = pod.containers.iter().find(|container| {
+        matches!(container.now, Incarnation::Running { .. }) && !replaces(container.before.as_ref())
+    });
+    match stranger {
+        Some(container) => Err(Doubt::NewContainer(container.now.id().unwrap_or("without an id").to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// The term and its pod, if what was observed suggests that the holder has ended: worth a fresh look,
+/// which alone can prove it.
+#[must_use]
+pub fn suspected(o: &Observed, lead: &Lead) -> Option<(TermKey, String)> {
+    let Lead::Held(row, _) = lead else { return None };
+    if o.store != StoreSight::Answers {
+        return None;
+    }
+    let told = o.told(&row.holder);
+    let known = recorded(&o.memory, row, told).ok()?;
+    let pod = o.pods.as_ref().ok()?.iter().find(|pod| pod.uid == known.uid)?;
+    has_ended(&o.memory, row, told, pod).ok()?;
+    let holder = HolderId::new(row.holder.clone()).ok()?;
+    let term = TermKey { component: o.desired.component.clone(), holder, version: row.version };
+    Some((term, known.name.clone()))
+}
+
+#[cfg(test)]
+#[path = "ended_tests.rs"]
+mod tests;

@@ -1,0 +1,156 @@
+//! Each thing that must be there for a proof, by what happens without it.
+
+use super::super::pod::End;
+use super::*;
+
+const UID: &str = "8b7e12c0-1111-4222-8333-444455556666";
+const TAKEN: i64 = 1_000_000;
+/// Well after the take.
+const LATER: i64 = TAKEN + 60_000;
+
+fn running(id: &str) -> Container {
+    Container { now: Incarnation::Running { id: Some(id.into()) }, before: None }
+}
+
+fn ended(id: &str) -> Incarnation {
+    Incarnation::Ended { id: Some(id.into()), end: End { at: Some(LATER), guessed: false } }
+}
+
+/// Ended, and nothing in its place.
+fn over(id: &str) -> Container {
+    Container { now: ended(id), before: None }
+}
+
+/// Ended and begun again.
+fn restarted(id: &str, again: &str) -> Container {
+    Container { before: Some(ended(id)), ..running(again) }
+}
+
+fn pod(containers: Vec<Container>) -> Pod {
+    Pod { name: "d-0".into(), uid: UID.into(), containers, ..Pod::default() }
+}
+
+fn row() -> LeaseRow {
+    let holder = "d-0_8b7e12c0_1f0c9a3d".to_owned();
+    LeaseRow { holder, lease_time: TAKEN, renew_time: TAKEN, version: 7, ttl: 30 }
+}
+
+/// What was recorded when the containers with these ids ran.
+fn remembers(ids: &[&str]) -> Memory {
+    Memory {
+        holder: Some(row().holder),
+        holder_pod: Some(HolderPod {
+            name: "d-0".into(),
+            uid: UID.into(),
+            node: None,
+            container_ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+        }),
+        version: 7,
+        ..Memory::default()
+    }
+}
+
+fn judge(ids: &[&str], containers: Vec<Container>) -> Result<(), Doubt> {
+    has_ended(&remembers(ids), &row(), None, &pod(containers))
+}
+
+#[test]
+fn a_pod_of_which_every_recorded_container_has_ended_is_no_leader_any_more() {
+    for containers in [
+        vec![over("a")],
+        vec![restarted("a", "a2")],
+        // Between its end and its next beginning.
+        vec![Container { now: Incarnation::Waiting, before: Some(ended("a")) }],
+        // What had ended by then was not recorded, and what never began cannot lead.
+        vec![over("a"), over("init"), Container::default()],
+    ] {
+        assert_eq!(judge(&["a"], containers.clone()), Ok(()), "{containers:?}");
+    }
+    assert_eq!(judge(&["a", "b"], vec![over("a"), restarted("b", "b2")]), Ok(()));
+}
+
+#[test]
+fn one_ended_container_of_two_proves_nothing() {
+    for containers in
+        [vec![over("a"), running("b")], vec![restarted("a", "a2"), running("b")], vec![over("a")]]
+    {
+        assert_eq!(judge(&["a", "b"], containers), Err(Doubt::MayRun("b".into())));
+    }
+}
+
+#[test]
+fn a_container_that_has_restarted_twice_is_not_reported_any_more() {
+    assert_eq!(judge(&["a"], vec![restarted("a2", "a3")]), Err(Doubt::MayRun("a".into())));
+}
+
+#[test]
+fn an_end_that_the_kubelet_guessed_is_none() {
+    let guess = Incarnation::Ended { id: Some("a".into()), end: End { at: Some(LATER), guessed: true } };
+    let guessed = Container { now: guess, before: None };
+    assert_eq!(judge(&["a"], vec![guessed]), Err(Doubt::Guessed("a".into())));
+}
+
+#[test]
+fn a_pod_that_has_finished_without_telling_of_its_containers_proves_nothing() {
+    let lost = Pod { finished: true, ..pod(vec![]) };
+    assert_eq!(has_ended(&remembers(&["a"]), &row(), None, &lost), Err(Doubt::MayRun("a".into())));
+}
+
+#[test]
+fn a_container_that_came_later_may_be_a_part_of_the_leader() {
+    let debugger = judge(&["a"], vec![over("a"), running("debugger")]);
+    assert_eq!(debugger, Err(Doubt::NewContainer("debugger".into())));
+    let nameless = Container { now: Incarnation::Running { id: None }, before: None };
+    assert!(matches!(judge(&["a"], vec![over("a"), nameless]), Err(Doubt::NewContainer(_))));
+}
+
+#[test]
+fn a_container_that_ended_before_the_term_was_not_the_leaders() {
+    for at in [None, Some(TAKEN - 1), Some(TAKEN), Some(TAKEN + CLOCK_TOLERANCE)] {
+        let early = Incarnation::Ended { id: Some("a".into()), end: End { at, guessed: false } };
+        let stale = Container { before: Some(early), ..running("a2") };
+        assert_eq!(judge(&["a"], vec![stale]), Err(Doubt::Earlier("a".into())), "{at:?}");
+    }
+}
+
+#[test]
+fn another_pod_of_the_same_name_tells_nothing_of_this_one() {
+    let other = Pod { uid: "8b7e12c0-another".into(), ..pod(vec![over("a")]) };
+    assert_eq!(has_ended(&remembers(&["a"]), &row(), None, &other), Err(Doubt::OtherPod));
+}
+
+#[test]
+fn only_what_was_recorded_for_this_very_term_counts() {
+    let pod = pod(vec![over("a")]);
+    let known = remembers(&["a"]);
+    for memory in [
+        Memory { version: 6, ..known.clone() },
+        Memory { holder: Some("d-0_8b7e12c0_00000000".into()), ..known.clone() },
+        Memory { holder_pod: None, ..known },
+        remembers(&[]),
+    ] {
+        assert_eq!(has_ended(&memory, &row(), None, &pod), Err(Doubt::NothingRecorded), "{memory:?}");
+    }
+}
+
+#[test]
+fn a_holder_without_our_random_end_or_this_pods_uid_may_be_somebody_elses() {
+    for holder in ["d-0", "d-0:8080", "d-0_8b7e12c0", "d-0_4711_1f0c9a3d", "d-1_8b7e12c0_1f0c9a3d"] {
+        let row = LeaseRow { holder: holder.into(), ..row() };
+        let memory = Memory { holder: Some(holder.into()), ..remembers(&["a"]) };
+        assert_eq!(has_ended(&memory, &row, None, &pod(vec![over("a")])), Err(Doubt::NotOurs), "{holder}");
+    }
+}
+
+#[test]
+fn a_holder_of_another_name_that_has_told_its_pod_is_that_pod_if_it_has_our_random_end() {
+    let at = |uid: &str| Whereabouts { pod_uid: Some(uid.to_owned()), ..Whereabouts::default() };
+    let judge = |holder: &str, told: &Whereabouts| {
+        let row = LeaseRow { holder: holder.into(), ..row() };
+        let memory = Memory { holder: Some(holder.into()), ..remembers(&["a"]) };
+        has_ended(&memory, &row, Some(told), &pod(vec![over("a")]))
+    };
+    assert_eq!(judge("berlin_4711_1f0c9a3d", &at(UID)), Ok(()));
+    assert_eq!(judge("berlin_4711_1f0c9a3d", &at("another")), Err(Doubt::NotOurs));
+    assert_eq!(judge("berlin", &at(UID)), Err(Doubt::NotOurs));
+}

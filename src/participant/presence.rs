@@ -1,0 +1,126 @@
+//! Signs of life in `component_instance`: calls of their own, made while there is nothing else to do, never
+//! at the expense of a renewal, and of no consequence when they fail.
+
+use std::time::Duration;
+
+use tracing::{debug, info};
+
+use crate::domain::instance::rhythm;
+use crate::domain::{Instance, Moment, Timing};
+use crate::store::StoreError;
+
+/// Less time than this before the next thing to do is left alone.
+const LEAST: Duration = Duration::from_millis(20);
+
+pub(super) struct Presence {
+    says: Instance,
+    row: Option<i64>,
+    /// What the row says by now; `None` before the first.
+    said: Option<(bool, Option<i64>)>,
+    due: Moment,
+    trouble: Option<String>,
+}
+
+impl Presence {
+    pub(super) fn new(says: Instance) -> Self {
+        Self { says: says.cut(), row: None, said: None, due: Moment::ZERO, trouble: None }
+    }
+
+    /// What is to be said now, and how long it may take, if it is time for it and there is time for it: half
+    /// of what is left until the next thing to do.
+    pub(super) fn due(
+        &mut self,
+        now: Moment,
+        until: Moment,
+        timing: &Timing,
+        (healthy, leads): (bool, Option<i64>),
+    ) -> Option<(Instance, Option<i64>, Duration)> {
+        let news = self.said.is_none_or(|said| said != (healthy, leads));
+        let limit = timing.attempt_timeout().min(until.saturating_sub(now) / 2);
+        if limit < LEAST || now < self.due && (!news || self.trouble.is_some()) {
+            return None;
+        }
+        self.says.lasts = rhythm(timing).1;
+        (self.says.healthy, self.says.leads) = (healthy, leads);
+        Some((self.says.clone(), self.row, limit))
+    }
+
+    /// `None`: it was given up for something more important.
+    pub(super) fn said(
+        &mut self,
+        now: Moment,
+        timing: &Timing,
+        answer: Option<Result<Option<i64>, StoreError>>,
+    ) {
+        self.due = now + rhythm(timing).0;
+        match answer {
+            Some(Ok(row)) => {
+                if self.row.is_some() && row.is_some() && self.row != row {
+                    info!(component = %self.says.component, "the last sign of life is too long ago: this counts as another life in component_instance");
+                }
+                (self.row, self.trouble) = (row, None);
+                self.said = Some((self.says.healthy, self.says.leads));
+            }
+            Some(Err(error)) => {
+                let text = error.to_string();
+                if self.trouble.as_deref() != Some(text.as_str()) {
+                    info!(component = %self.says.component, error = text, "no sign of life could be given in component_instance; nothing else is disturbed");
+                }
+                self.trouble = Some(text);
+            }
+            None => debug!(component = %self.says.component, "a sign of life was given up"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ComponentName, HolderId, Whereabouts};
+
+    const S: fn(u64) -> Duration = Duration::from_secs;
+
+    fn presence() -> (Presence, Timing) {
+        let says = Instance {
+            component: ComponentName::new("c").unwrap(),
+            holder: HolderId::new("a").unwrap(),
+            lasts: 0,
+            whereabouts: Whereabouts::default(),
+            program_version: None,
+            healthy: true,
+            leads: None,
+        };
+        (Presence::new(says), Timing::with_default_grace(12).unwrap())
+    }
+
+    #[test]
+    fn the_first_sign_is_given_at_once_and_the_next_after_an_interval_or_with_news() {
+        let (mut presence, timing) = presence();
+        let following = (true, None);
+        let (says, row, limit) = presence.due(S(0), S(4), &timing, following).unwrap();
+        assert_eq!((says.lasts, row, limit), (36, None, S(2)));
+        presence.said(S(0), &timing, Some(Ok(Some(7))));
+        assert!(presence.due(S(11), S(15), &timing, following).is_none());
+        let (says, row, _) = presence.due(S(1), S(5), &timing, (true, Some(41))).unwrap();
+        assert_eq!((says.leads, row), (Some(41), Some(7)));
+        assert!(presence.due(S(12), S(16), &timing, following).is_some());
+    }
+
+    #[test]
+    fn a_sign_takes_half_of_what_is_left_at_most_and_waits_where_that_is_too_little() {
+        let (mut presence, timing) = presence();
+        let limit = presence.due(S(0), S(1), &timing, (true, None)).unwrap().2;
+        assert_eq!(limit, Duration::from_millis(500));
+        assert!(presence.due(S(0), Duration::from_millis(30), &timing, (true, None)).is_none());
+        assert!(presence.due(S(1), S(0), &timing, (true, None)).is_none());
+    }
+
+    #[test]
+    fn a_sign_that_failed_is_not_repeated_before_its_time() {
+        let (mut presence, timing) = presence();
+        presence.due(S(0), S(4), &timing, (true, None)).unwrap();
+        presence.said(S(0), &timing, Some(Err(StoreError::Retryable("no".into()))));
+        assert!(presence.due(S(4), S(8), &timing, (true, Some(1))).is_none());
+        assert!(presence.due(S(12), S(16), &timing, (true, Some(1))).is_some());
+    }
+}

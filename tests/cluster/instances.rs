@@ -1,0 +1,106 @@
+//! What participants tell of themselves: in the status, and for finding a holder's pod.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use component_lease::domain::{ComponentName, HolderId, Instance, Whereabouts};
+use component_lease::store::Store as _;
+use component_lease_testkit::wait;
+use kube::ResourceExt as _;
+
+use crate::support::objects::{condition, status};
+use crate::support::{KEY, LONG, SOON, Site, led_site};
+
+/// Instances are asked for every ten seconds.
+const ASKED: Duration = Duration::from_secs(11);
+
+async fn runs_in(site: &Site, pod: &str) -> Result<Whereabouts> {
+    let pod_uid = site.pods().get(pod).await?.uid().context("a pod without UID")?;
+    Ok(Whereabouts {
+        namespace: Some(site.name().to_owned()),
+        pod: Some(pod.to_owned()),
+        pod_uid: Some(pod_uid),
+        node: Some("fake".to_owned()),
+        ..Whereabouts::default()
+    })
+}
+
+fn says(holder: &str, whereabouts: Whereabouts) -> Result<Instance> {
+    Ok(Instance {
+        component: ComponentName::new("discovery")?,
+        holder: HolderId::new(holder)?,
+        lasts: LONG,
+        whereabouts,
+        program_version: Some("1.2.3".to_owned()),
+        healthy: true,
+        leads: None,
+    })
+}
+
+#[tokio::test]
+async fn a_holder_of_any_name_is_the_pod_that_it_says_it_runs_in() -> Result<()> {
+    let (site, _controller) = led_site("told").await?;
+    let berlin = "berlin_4711_1f0c9a3d";
+    site.rows.beat(&says(berlin, runs_in(&site, "d-2").await?)?, None).await?;
+    site.rows.take("discovery", berlin, LONG).await?;
+    site.wait_for_labelled(KEY, "leader", &["d-2"]).await?;
+    site.wait_until_ready("discovery").await?;
+
+    // It must be that very pod of this namespace, whatever the holder is called.
+    let elsewhere = Whereabouts { namespace: Some("elsewhere".to_owned()), ..runs_in(&site, "d-1").await? };
+    let another = Whereabouts { pod_uid: Some("another".to_owned()), ..runs_in(&site, "d-1").await? };
+    for (holder, at, why) in [
+        ("d-1:1", elsewhere, "names no pod of this namespace"),
+        ("d-1:2", another, "was made by another pod of the name d-1"),
+    ] {
+        site.rows.beat(&says(holder, at)?, None).await?;
+        site.rows.take("discovery", holder, LONG).await?;
+        site.wait_for_lease("discovery", &format!("{holder} is rejected"), |lease| {
+            condition(lease, "HolderAccepted").is_some_and(|c| c.status == "False" && c.message.contains(why))
+        })
+        .await?;
+        site.wait_for_labelled(KEY, "leader", &[]).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_status_shows_who_is_alive_since_when_and_how_well_and_heartbeats_write_nothing() -> Result<()> {
+    let (site, _controller) = led_site("alive").await?;
+    let mut ids = Vec::new();
+    for number in 0..25 {
+        let says = says(&format!("d-0_{number}_1f0c9a3d"), runs_in(&site, "d-0").await?)?;
+        ids.push((site.rows.beat(&says, None).await?, says));
+    }
+    let shown = site
+        .wait_for_lease("discovery", "twenty of them are shown", |lease| status(lease).instances.len() == 20)
+        .await?;
+    let first = status(&shown).instances.remove(0);
+    assert_eq!((first.instance.as_str(), first.healthy), ("d-0_0_1f0c9a3d", true));
+    assert_eq!((first.pod.as_deref(), first.node_name.as_deref()), (Some("d-0"), Some("fake")));
+    assert_eq!(first.program_version.as_deref(), Some("1.2.3"));
+    let since: jiff::Timestamp = first.start_time.context("no startTime")?.parse()?;
+    ensure!(since.as_millisecond() > 1_700_000_000_000, "{since}");
+
+    // Heartbeats, and what each believes it leads, for longer than it takes to ask for them again.
+    let version = site.leases().get("discovery").await?.resource_version();
+    let until = std::time::Instant::now() + ASKED;
+    wait::until_true(ASKED * 2, "heartbeats to be seen", async || {
+        for (id, says) in &ids {
+            let leading = Instance { leads: Some(fastrand::i64(1..100)), ..says.clone() };
+            if site.rows.beat(&leading, *id).await.is_err() {
+                return false;
+            }
+        }
+        std::time::Instant::now() > until
+    })
+    .await?;
+    assert_eq!(site.leases().get("discovery").await?.resource_version(), version, "nothing was written");
+
+    let sick = Instance { healthy: false, ..ids[0].1.clone() };
+    site.rows.beat(&sick, ids[0].0).await?;
+    let sick = |lease: &_| status(lease).instances.first().is_some_and(|first| !first.healthy);
+    site.wait_for_lease("discovery", "the first is not well", sick).await?;
+    ensure!(SOON > ASKED, "what is waited for must be able to happen");
+    Ok(())
+}

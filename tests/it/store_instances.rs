@@ -1,0 +1,153 @@
+//! What every store does with the participants that tell of themselves.
+
+use std::time::Duration;
+
+use component_lease::clock::{Clock, SystemClock};
+use component_lease::domain::{HolderId, Instance, SeenInstance, Whereabouts};
+use component_lease::store::Store;
+use component_lease_testkit::mysql::Kind;
+use component_lease_testkit::wait;
+
+use crate::stores::{Bench, SOON, component};
+
+pub(crate) fn instance(name: &str, holder: &str) -> Instance {
+    let given = |text: &str| Some(text.to_owned());
+    Instance {
+        component: component(name),
+        holder: HolderId::new(holder).unwrap(),
+        lasts: 60,
+        whereabouts: Whereabouts {
+            namespace: given("shop"),
+            pod: given("d-0"),
+            pod_uid: given("8b7e12c0-1111-4222-8333-444455556666"),
+            container: given("main"),
+            node: given("node-ü"),
+            address: given("10.0.0.7"),
+        },
+        program_version: given("1.2.3"),
+        healthy: true,
+        leads: None,
+    }
+}
+
+async fn alive(store: &dyn Store) -> Vec<SeenInstance> {
+    let mut all = store.look_all_with_instances().await.unwrap().instances.unwrap();
+    all.sort_by_key(|seen| seen.id);
+    all
+}
+
+async fn a_start_is_written_down_with_all_that_is_known_of_it(bench: &Bench) {
+    let id = bench.store.beat(&instance("c", "a"), None).await.unwrap().unwrap();
+    let snapshot = bench.store.look_all_with_instances().await.unwrap();
+    let seen = snapshot.instances.unwrap().remove(0);
+    assert!(seen.start_time == seen.heartbeat && seen.heartbeat <= snapshot.database_now, "{seen:?}");
+    let expected = SeenInstance::begin(id, &instance("c", "a"), seen.start_time);
+    assert_eq!(seen, expected);
+    assert_eq!((snapshot.rows.len(), snapshot.intents.len()), (0, 0), "an instance is no row");
+}
+
+async fn what_is_not_known_is_left_out(bench: &Bench) {
+    let poor = Instance {
+        whereabouts: Whereabouts::default(),
+        program_version: None,
+        healthy: false,
+        leads: Some(i64::MAX),
+        ..instance("c", "a")
+    };
+    bench.store.beat(&poor, None).await.unwrap();
+    let seen = alive(&*bench.store).await.remove(0);
+    assert_eq!(seen, SeenInstance::begin(seen.id, &poor, seen.start_time));
+}
+
+async fn a_heartbeat_moves_the_row_and_says_what_is_now(bench: &Bench) {
+    let id = bench.store.beat(&instance("c", "a"), None).await.unwrap();
+    let before = alive(&*bench.store).await.remove(0);
+    let leading = Instance { leads: Some(41), healthy: false, lasts: 90, ..instance("c", "a") };
+    wait::until_true(SOON, "a later heartbeat", async || {
+        assert_eq!(bench.store.beat(&leading, id).await.unwrap(), id, "it is the same life");
+        alive(&*bench.store).await[0].heartbeat > before.heartbeat
+    })
+    .await
+    .unwrap();
+    let after = alive(&*bench.store).await;
+    assert_eq!(after.len(), 1);
+    let (heartbeat, lasts) = (after[0].heartbeat, 90);
+    assert_eq!(after[0], SeenInstance { heartbeat, lasts, healthy: false, leads: Some(41), ..before });
+}
+
+async fn a_heartbeat_that_is_out_of_date_stays_and_a_new_row_begins(bench: &Bench) {
+    let short = Instance { lasts: 1, ..instance("c", "a") };
+    let first = bench.store.beat(&short, None).await.unwrap();
+    let old = alive(&*bench.store).await.remove(0);
+    wait::until_true(SOON, "the heartbeat to be out of date", async || alive(&*bench.store).await.is_empty())
+        .await
+        .unwrap();
+    let second = bench.store.beat(&instance("c", "a"), first).await.unwrap();
+    assert!(second > first, "ids rise with the beginning of lives: {first:?}, {second:?}");
+    let alive = alive(&*bench.store).await;
+    assert_eq!(alive.iter().map(|seen| Some(seen.id)).collect::<Vec<_>>(), [second]);
+    assert!(alive[0].start_time > old.heartbeat);
+}
+
+async fn nobody_moves_somebody_elses_heartbeat(bench: &Bench) {
+    let a = bench.store.beat(&instance("c", "a"), None).await.unwrap();
+    let b = bench.store.beat(&instance("c", "b"), a).await.unwrap();
+    let other = bench.store.beat(&instance("other", "a"), a).await.unwrap();
+    assert!(b > a && other > b, "{a:?} {b:?} {other:?}");
+    let gone = bench.store.beat(&instance("c", "a"), Some(i64::MAX)).await.unwrap();
+    assert!(gone > other && gone < Some(i64::MAX), "a row that is gone is made anew");
+}
+
+async fn rows_and_instances_come_in_one_look_and_a_plain_look_has_none(bench: &Bench) {
+    crate::stores::held(&*bench.store, "c", "a").await;
+    let id = bench.store.beat(&instance("never-led", "b"), None).await.unwrap();
+    let snapshot = bench.store.look_all_with_instances().await.unwrap();
+    let plain = bench.store.look_all().await.unwrap();
+    assert_eq!(snapshot.rows, plain.rows);
+    assert_eq!((snapshot.rows.len(), &snapshot.life), (1, &plain.life));
+    assert_eq!(snapshot.instances.unwrap().iter().map(|seen| Some(seen.id)).collect::<Vec<_>>(), [id]);
+    assert_eq!(plain.instances, None);
+}
+
+async fn instances_that_ended_long_ago_can_be_pruned_and_the_others_stay(bench: &Bench) {
+    bench.store.beat(&instance("c", "a"), None).await.unwrap();
+    let hour = Duration::from_secs(3600);
+    assert_eq!(bench.store.prune_instances(hour).await.unwrap(), 0);
+    let begun = SystemClock.boot();
+    wait::until_true(SOON, "some time to pass", async || {
+        SystemClock.boot() > begun + Duration::from_millis(60)
+    })
+    .await
+    .unwrap();
+    let id = bench.store.beat(&instance("c", "b"), None).await.unwrap();
+    assert_eq!(bench.store.prune_instances(Duration::from_millis(30)).await.unwrap(), 1);
+    assert_eq!(alive(&*bench.store).await.iter().map(|seen| Some(seen.id)).collect::<Vec<_>>(), [id]);
+}
+
+macro_rules! behaviours {
+    ($($name:ident),* $(,)?) => {
+        behaviours!(each: memory = Bench::memory(); $($name),*);
+        behaviours!(each: sqlite = Bench::sqlite().await; $($name),*);
+        behaviours!(each: postgres = Bench::postgres().await; $($name),*);
+        behaviours!(each: mariadb_10_11 = Bench::mysql(Kind::MariaDb10_11).await; $($name),*);
+        behaviours!(each: mariadb_11_8 = Bench::mysql(Kind::MariaDb11_8).await; $($name),*);
+        behaviours!(each: mysql_9 = Bench::mysql(Kind::MySql9).await; $($name),*);
+    };
+    (each: $store:ident = $bench:expr; $($name:ident),*) => {
+        mod $store {
+            #[allow(unused_imports, reason = "not every store is of a kind")]
+            use super::{Bench, Kind};
+            $(#[tokio::test] async fn $name() { super::$name(&$bench).await; })*
+        }
+    };
+}
+
+behaviours!(
+    a_start_is_written_down_with_all_that_is_known_of_it,
+    what_is_not_known_is_left_out,
+    a_heartbeat_moves_the_row_and_says_what_is_now,
+    a_heartbeat_that_is_out_of_date_stays_and_a_new_row_begins,
+    nobody_moves_somebody_elses_heartbeat,
+    rows_and_instances_come_in_one_look_and_a_plain_look_has_none,
+    instances_that_ended_long_ago_can_be_pruned_and_the_others_stay,
+);

@@ -41,6 +41,7 @@ impl fmt::Debug for SecretUrl {
 #[group(id = "database", required = true, multiple = true, args = ["database_url", "database_url_file"])]
 pub struct DatabaseArgs {
     /// URL of the database: `postgres://user@host:5432/db?sslmode=verify-full&sslrootcert=/path`,
+    /// `mysql://user@host:3306/db?ssl-mode=VERIFY_IDENTITY&ssl-ca=/path` (or `mariadb://`),
     /// `sqlite:///absolute/path.db` or `sqlite:relative.db`
     #[arg(long, env = "COMPONENT_LEASE_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<SecretUrl>,

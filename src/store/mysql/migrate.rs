@@ -129,7 +129,7 @@ async fn run(
             .map(MySqlDatabaseError::number);
         match number {
             Some(1044 | 1142) => StoreError::Misconfigured(format!(
-                "{place}: the user {} may not create tables; run this as an administrator, or GRANT CREATE, SELECT, INSERT ON `{}`.* TO '{}'@'%'",
+                "{place}: the user {} may not create tables; run this as an administrator, or GRANT CREATE, SELECT, INSERT, UPDATE ON `{}`.* TO '{}'@'%'",
                 place.user, place.database, place.user
             )),
             _ => classify(error, place),

@@ -8,6 +8,7 @@ use super::v1alpha1::{
 };
 use crate::domain::conditions::{ConditionType, Phase};
 use crate::domain::holder_pattern::PatternError;
+use crate::domain::life::FLOOR_MAX;
 use crate::domain::observed::{
     Desired, DesiredService, HolderPod, LabelScheme, Memory, OnStoreUnreachable as Unreachable, ServicePort,
     Status,
@@ -125,6 +126,8 @@ fn desired_service(service: &RoutedService) -> DesiredService {
 #[must_use]
 pub fn memory(lease: &ComponentLease, status: Option<&ComponentLeaseStatus>) -> Memory {
     let copy = lease.annotations().get(FLOOR_ANNOTATION).and_then(|floor| floor.parse().ok()).unwrap_or(0);
+    // Anybody may annotate.
+    let copy = FLOOR_MAX.min(copy);
     let Some(status) = status else { return Memory { floor: copy, ..Memory::default() } };
     Memory {
         phase: status

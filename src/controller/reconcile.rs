@@ -335,6 +335,13 @@ async fn set_intent(desired: &Desired, context: &Context) -> bool {
 async fn raise_epoch(desired: &Desired, floor: i64, context: &Context) -> bool {
     let component = &desired.component;
     let Some(new) = context.rows.epoch_above(component.as_str(), floor) else { return true };
+    // A row that was deleted, or written by somebody else's program: the history still knows, so no
+    // version is granted twice and nothing has to be waited out.
+    match tokio::time::timeout(Duration::from_secs(5), context.rows.store().look(component)).await {
+        Ok(Ok(looked)) if looked.past.highest() >= floor => return true,
+        Ok(Ok(_)) => {}
+        Ok(Err(_)) | Err(_) => return false,
+    }
     warn!(%component, floor, at_least = new.at_least, "the database knows of no version as high as one that was seen: recording a new epoch");
     let begin = context.rows.store().begin_epoch(&new);
     let why = match tokio::time::timeout(Duration::from_secs(5), begin).await {

@@ -154,6 +154,15 @@ pub struct Election {
     unhealthy: bool,
     stays_away: Option<StaysAway>,
     taking: Taking,
+    failed_takes: Option<FailedTakes>,
+}
+
+/// Takes in a row that were all decided on the same sight, and not won.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct FailedTakes {
+    expected: Expected,
+    generation: Generation,
+    count: u32,
 }
 
 /// Whether a take was asked for and has not been answered.
@@ -192,6 +201,7 @@ impl Election {
             unhealthy: false,
             stays_away: None,
             taking: Taking::No,
+            failed_takes: None,
         }
     }
 
@@ -391,9 +401,10 @@ impl Election {
         }
     }
 
-    /// Beginning an epoch or ending a quarantine was answered, or was not: the next look tells.
-    pub fn recorded(&mut self, at: Moment, answered: bool, jitter: f64) {
-        if answered {
+    /// Beginning an epoch or ending a quarantine was done, or was not, whatever the reason: the next
+    /// look tells.
+    pub fn recorded(&mut self, at: Moment, done: bool, jitter: f64) {
+        if done {
             self.released(at);
         } else {
             self.look_failed(at, jitter);
@@ -419,6 +430,7 @@ impl Election {
         let Ok(timing) = self.own.for_ttl(take.ttl) else { return };
         if won == Some(true) && at < timing.deadline(t0) {
             self.stays_away = None;
+            self.failed_takes = None;
             self.phase = Phase::Leading(Term {
                 key: take.term.clone(),
                 timing,
@@ -436,7 +448,27 @@ impl Election {
             }
             return;
         }
-        self.phase = Phase::Following { next_look: at, fresh: false };
+        if declined && won != Some(false) {
+            // It may have been applied, and then was to be given back.
+            let after_version = self.highest_version;
+            self.stays_away = Some(StaysAway { until: at + self.cooldown, after_version });
+        }
+        let next_look = at + self.pause_after(take, timing);
+        self.phase = Phase::Following { next_look, fresh: false };
+    }
+
+    /// Who lost a race looks at once. But what was decided on one sight and fails again and again
+    /// (a full disk, a right that is missing) must not be tried as fast as the database can refuse it.
+    fn pause_after(&mut self, take: &Take, timing: Timing) -> Duration {
+        let before = self.failed_takes.take();
+        let same = before.filter(|b| b.expected == take.expected && b.generation == take.generation);
+        let count = same.map_or(0, |same| same.count) + 1;
+        self.failed_takes =
+            Some(FailedTakes { expected: take.expected.clone(), generation: take.generation.clone(), count });
+        match count {
+            0 | 1 => Duration::ZERO,
+            n => (timing.retry_after(0.5) * 2u32.pow((n - 2).min(8))).min(timing.renew_interval()),
+        }
     }
 
     /// A renewal that began at `t0` was answered at `at`: `Some(false)` means that the term is

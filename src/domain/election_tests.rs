@@ -124,6 +124,42 @@ fn a_lost_race_is_followed_by_a_look() {
 }
 
 #[test]
+fn takes_that_fail_on_the_same_sight_again_and_again_are_tried_ever_more_seldom() {
+    let mut e = election();
+    let (mut now, mut pauses) = (S(100), Vec::new());
+    for _ in 0..8 {
+        look(&mut e, now, Some(row("", 4, 0)));
+        let take = take_of(e.next(now));
+        e.took(now, now, &take, None);
+        let next = match e.next(now) {
+            Action::Look => now,
+            Action::Wait(until) => until,
+            other => panic!("{other:?}"),
+        };
+        pauses.push(next - now);
+        now = next;
+    }
+    assert_eq!(pauses[0], Duration::ZERO, "the first may have been bad luck");
+    assert!(pauses[1..4].is_sorted_by(|a, b| a < b), "{pauses:?}");
+    assert_eq!(pauses[7], e.timing().renew_interval(), "and no more seldom than a follower looks");
+    // What is seen to have changed is tried at once.
+    look(&mut e, now, Some(row("", 40, 0)));
+    let take = take_of(e.next(now));
+    e.took(now, now, &take, Some(false));
+    assert_eq!(e.next(now), Action::Look);
+}
+
+#[test]
+fn stepping_down_during_a_take_without_an_answer_keeps_away_from_the_next() {
+    let mut e = election();
+    look(&mut e, S(100), Some(row("", 4, 0)));
+    let take = take_of(e.next(S(100)));
+    e.step_down();
+    e.took(S(100), S(101), &take, None);
+    assert_eq!(e.ineligible(S(110)), Some(Ineligible::StaysAway { until: S(111) }));
+}
+
+#[test]
 fn a_take_without_an_answer_is_no_leadership_and_its_version_is_not_asked_for_again() {
     let mut e = election();
     look(&mut e, S(100), Some(row("", 4, 0)));

@@ -27,6 +27,9 @@ pub const EPOCH_MAX: i64 = (1 << 53) / STEP - 1;
 /// A database clock may be mad: the date counts up to this one (in the year 2279), and leaves room
 /// for epochs that are counted by one.
 pub const DATE_MAX: i64 = 8_000_000_000;
+/// The highest floor. No version of ours gets there, and one that somebody wrote by hand must neither
+/// make every later one look regressed for good nor use up the epochs.
+pub const FLOOR_MAX: i64 = DATE_MAX * STEP;
 
 /// What the look of a decision and the take that follows from it must agree on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -111,7 +114,10 @@ impl Life {
     #[must_use]
     pub fn epoch_above(&self, floor: i64) -> Option<i64> {
         match self {
-            Self::Recorded { step, .. } if self.base() < floor => Some(floor / step + 2),
+            // Whoever may annotate a resource must not be able to use up the epochs.
+            Self::Recorded { step, record, .. } if self.base() < floor && record.epoch < DATE_MAX => {
+                Some((floor / step + 2).min(DATE_MAX))
+            }
             _ => None,
         }
     }

@@ -172,4 +172,8 @@ fn a_floor_above_the_epoch_asks_for_one_above_it_and_only_then() {
     assert_eq!(life("a", "a", 0, true).epoch_above(41), Some(2));
     assert_eq!(life("a", "a", 0, true).epoch_above(28_000_000_000_007), Some(28_000_002));
     assert_eq!(life("a", "a", 28_000_002, false).epoch_above(28_000_000_000_007), None, "not for ever");
+    // Written by hand: the epochs must not be used up by it.
+    assert_eq!(life("a", "a", 0, true).epoch_above(i64::MAX), Some(DATE_MAX));
+    assert_eq!(life("a", "a", DATE_MAX, true).epoch_above(i64::MAX), None);
+    assert!(life("a", "a", DATE_MAX, true).base() >= FLOOR_MAX);
 }

@@ -3,11 +3,8 @@
 
 use super::conditions::{Condition, ConditionType, Phase, Reason, Truth};
 use super::decide::{Lead, Plan, holder_pod};
+use super::life::FLOOR_MAX;
 use super::observed::{Observed, OnStoreUnreachable, RowSight, ServiceSight, Status, StoreSight};
-
-/// The highest floor: no version of ours ever gets there, and one that somebody wrote by hand must not
-/// make every later one look regressed for good.
-const FLOOR_MAX: i64 = 1 << 53;
 
 /// A status is read by people and stored whole with every change.
 pub const INSTANCES_SHOWN: usize = 20;

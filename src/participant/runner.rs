@@ -275,7 +275,7 @@ impl Runner {
         if let Err(error) = &answer {
             self.problem(Some(error));
         }
-        self.election.recorded(at, answer.is_ok(), fastrand::f64());
+        self.election.recorded(at, answer.is_ok_and(|outcome| outcome == Outcome::Applied), fastrand::f64());
     }
 
     async fn wait(&mut self, until: Moment) {

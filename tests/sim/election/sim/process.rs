@@ -134,7 +134,7 @@ impl Sim {
             Call::Take(take) => election.took(counted_from, at, &take, applied),
             Call::Renew(_) => election.renewed(counted_from, at, applied, jitter),
             Call::Release(_) => election.released(at),
-            Call::BeginEpoch(_) | Call::Settle(_) => election.recorded(at, applied.is_some(), jitter),
+            Call::BeginEpoch(_) | Call::Settle(_) => election.recorded(at, applied == Some(true), jitter),
         }
         self.turn(p)
     }

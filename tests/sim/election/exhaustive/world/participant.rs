@@ -224,7 +224,7 @@ impl World {
             Call::Take(take) => election.took(counted_from, at, &take, applied),
             Call::Renew(_) => election.renewed(counted_from, at, applied, 0.0),
             Call::Release(_) => election.released(at),
-            Call::BeginEpoch(_) | Call::Settle(_) => election.recorded(at, applied.is_some(), 0.0),
+            Call::BeginEpoch(_) | Call::Settle(_) => election.recorded(at, applied == Some(true), 0.0),
         }
         self.turn(p)
     }

@@ -59,7 +59,7 @@ pub struct ComponentLeaseSpec {
 
     /// For programs with their own SQL that write something else into the row than their pod's name,
     /// its name and more behind a separator, or its address: a regular expression for the whole
-    /// holder, whose group "pod" is the pod's name, as in worker@(?P<pod>[-a-z0-9.]+)/[0-9]+. Holders
+    /// holder, whose group "pod" is the pod's name, as in `worker@(?P<pod>[-a-z0-9.]+)/[0-9]+`. Holders
     /// that our own participants write are known in any case.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), regex(pattern = r"\(\?P?<pod>"))]

@@ -180,6 +180,52 @@ async fn whoever_may_not_create_tables_is_told_so() {
     says(&misconfigured(answer), &["may not create tables", &role, "GRANT CREATE ON SCHEMA"]);
 }
 
+/// As docs/databases.md says.
+const MAKE_ANEW: &[&str] = &[
+    "DROP TABLE IF EXISTS component_lease_intent",
+    "DROP TABLE IF EXISTS component_lease_history",
+    "DROP TABLE IF EXISTS component_lease_store",
+    "DROP TABLE IF EXISTS component_instance",
+    "DELETE FROM component_lease_schema WHERE version > 1",
+];
+
+#[tokio::test]
+async fn a_dropped_companion_is_refused_and_made_anew_as_the_docs_say() {
+    for table in ["component_lease_intent", "component_lease_history", "component_lease_store"] {
+        let postgres = migrated_database(postgres::shared().await.unwrap()).await;
+        let mariadb = migrated_mysql(mysql::shared(Kind::MariaDb10_11).await.unwrap()).await;
+        let file = SqliteFile::migrated().await;
+        let options = SqliteConnectOptions::new().filename(file.path());
+        let mut sqlite = SqliteConnection::connect_with(&options).await.unwrap();
+        let sources = [Source::url(&postgres.url), Source::url(&mariadb.url), file.source()];
+        for source in &sources {
+            held(&*store::open(source.clone(), "test").unwrap(), "c", "a").await;
+        }
+        let mut all = async |sql: &str| {
+            postgres.psql(sql).await.unwrap();
+            mariadb.sql(sql).await.unwrap();
+            sqlite.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+        };
+        all(&format!("DROP TABLE {table}")).await;
+        for source in &sources {
+            let store = store::open(source.clone(), "test").unwrap();
+            let pieces = &[table, "schema version 4", "docs/databases.md"];
+            says(&misconfigured(store.look(&component("c")).await), pieces);
+        }
+        for sql in MAKE_ANEW {
+            all(sql).await;
+        }
+        for source in &sources {
+            store::migrate(source).await.unwrap();
+            let store = store::open(source.clone(), "test").unwrap();
+            let looked = store.look(&component("c")).await.unwrap();
+            assert_eq!((looked.past, looked.life.is_settled()), (Past::Lived(1), false));
+            let before = looked.life.record().unwrap().epoch;
+            assert!(store::begin_epoch(&*store).await.unwrap().epoch > before);
+        }
+    }
+}
+
 /// What schema version 2 left behind, with a lease in it.
 async fn of_version_2(database: &postgres::Database) {
     let downgrade = "

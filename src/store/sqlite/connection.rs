@@ -17,6 +17,7 @@ use super::errors::classify;
 use super::{migrate, statements};
 use crate::store::StoreError;
 use crate::store::connect::unsafe_backend;
+use crate::store::migration::not_to_be_seen;
 
 /// How long to wait for the file's lock where nobody limited it.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
@@ -293,6 +294,14 @@ async fn inspect(connection: &mut SqliteConnection, place: &Place) -> Result<(Co
         let version: i64 =
             connection.fetch_one(query).await.and_then(|row| row.try_get(0)).map_err(failed)?;
         migrate::known(version, place)?;
+        for (since, sees, tables) in [
+            (migrate::INTENT, yes("has_intent")?, "component_lease_intent"),
+            (migrate::LIFE, yes("has_life")?, "component_lease_history or component_lease_store"),
+        ] {
+            if version >= since && !sees {
+                return Err(not_to_be_seen(place, version, tables, "this program"));
+            }
+        }
     }
     let companions = match (yes("has_intent")?, yes("has_life")?) {
         (false, _) => Companions::None,

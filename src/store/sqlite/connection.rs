@@ -37,6 +37,8 @@ pub(super) struct Session {
     pub(super) connection: SqliteConnection,
     /// The limit that this connection was told, ms; 0 for none.
     pub(super) lock_limit: u64,
+    /// Since the tables were looked for.
+    pub(super) looks: u32,
     pub(super) companions: Companions,
     /// Whether participants are written down.
     pub(super) instances: bool,
@@ -123,8 +125,14 @@ impl Place {
         let file = self.check_file()?;
         let failed = |error| classify(error, self);
         let connection = self.options().connect().await.map_err(failed)?;
-        let mut session =
-            Session { connection, lock_limit, companions: Companions::None, instances: false, file };
+        let mut session = Session {
+            connection,
+            lock_limit,
+            looks: 0,
+            companions: Companions::None,
+            instances: false,
+            file,
+        };
         // Replaced while it was opened: then nobody knows which of the two this is.
         if !session.is_of(self) {
             return Err(StoreError::Retryable(format!("{self}: the file was replaced just now")));
@@ -208,6 +216,13 @@ impl Session {
     /// another database, and whoever went on with the old one would lead beside its new leader.
     pub(super) fn is_of(&self, place: &Place) -> bool {
         place.file() == Some(self.file)
+    }
+
+    /// For tables that were made since.
+    pub(super) async fn look_again(&mut self, place: &Place) -> Result<(), StoreError> {
+        (self.companions, self.instances) = inspect(&mut self.connection, place).await?;
+        self.looks = 0;
+        Ok(())
     }
 
     pub(super) async fn limit_lock_wait(&mut self, ms: u64) -> Result<(), sqlx::Error> {

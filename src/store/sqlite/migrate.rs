@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, Executor, Row};
 
-use super::connection::{Place, name};
+use super::connection::Place;
 use super::errors::{classify, leaves_connection_in_order};
 use super::statements::FIRST_RECORD;
 use crate::domain::life::DATE_MAX;
@@ -177,7 +177,7 @@ async fn run(
                 .bind(how.max_ttl)
                 .bind(how.first && !leases)
                 .bind(how.first || leases)
-                .bind(name(file))
+                .bind(file.name())
                 .bind(new_uuid());
             transaction.execute(query).await.map_err(failed)?;
             report.waits = (!how.first || leases).then_some(how.max_ttl);

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::StoreError;
+
 /// One step of the schema.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Migration {
@@ -11,6 +13,19 @@ pub(super) struct Migration {
     /// Whether it makes or changes `component_lease` itself. Such steps are left out where the
     /// table was made by somebody else: it is theirs.
     pub lease_table: bool,
+}
+
+/// Says which tables of schema `version` are not to be seen: such a table must not pass for one that
+/// never had companions, which means no history and no quarantine.
+pub(super) fn not_to_be_seen(
+    place: &impl fmt::Display,
+    version: i64,
+    tables: &str,
+    user: &str,
+) -> StoreError {
+    StoreError::Misconfigured(format!(
+        "{place}: schema version {version} has the table {tables}, which {user} does not see: GRANT what `component-lease migrate` prints; or if it was dropped, make it anew (docs/databases.md, Tables)"
+    ))
 }
 
 /// What a run of the migrations did.

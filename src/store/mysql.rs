@@ -24,7 +24,7 @@ use self::statements as sql;
 use super::address::MySqlUrl;
 use super::connect::Source;
 use super::migration::new_uuid;
-use super::slot::{Held, Slot};
+use super::slot::{Held, LOOKS_WITHOUT_COMPANIONS, Slot};
 use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::DATE_MAX;
@@ -66,6 +66,25 @@ impl MySqlStore {
             Some(session) => session,
         };
         Ok(turn.with(session))
+    }
+
+    /// For a look, which precedes each take: whether there are companion tables by now. Where they are
+    /// there and cannot be used, looks are refused; whoever leads goes on renewing what it has.
+    async fn session_to_look(&self) -> Result<Held<'_, Session>, StoreError> {
+        let mut held = self.session().await?;
+        held.session.looks = held.session.looks.saturating_add(1);
+        if held.session.table.companions == Companions::All || held.session.looks <= LOOKS_WITHOUT_COMPANIONS
+        {
+            return Ok(held);
+        }
+        match held.session.look_again(&self.place).await {
+            Ok(()) => Ok(held),
+            Err(error @ StoreError::Misconfigured(_)) => {
+                held.put_back();
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Puts the connection back where the answer leaves it in order.
@@ -118,7 +137,7 @@ impl Store for MySqlStore {
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
-        let mut held = self.session().await?;
+        let mut held = self.session_to_look().await?;
         let (table, name) = (&held.session.table, component.as_str());
         table.fits_component(component, &self.place)?;
         let step = table.step();
@@ -210,7 +229,7 @@ impl Store for MySqlStore {
     }
 
     async fn look_all(&self) -> Result<Snapshot, StoreError> {
-        let mut held = self.session().await?;
+        let mut held = self.session_to_look().await?;
         let (table, step) = (&held.session.table, held.session.table.step());
         let statement = match table.companions {
             Companions::All => table.statements.look_all,

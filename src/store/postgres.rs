@@ -23,7 +23,7 @@ use self::statements as sql;
 use self::table::Companions;
 use super::address::PostgresUrl;
 use super::connect::Source;
-use super::slot::{Held, Slot};
+use super::slot::{Held, LOOKS_WITHOUT_COMPANIONS, Slot};
 use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::DATE_MAX;
@@ -71,6 +71,25 @@ impl PostgresStore {
         Ok(turn.with(session))
     }
 
+    /// For a look, which precedes each take: whether there are companion tables by now. Where they are
+    /// there and cannot be used, looks are refused; whoever leads goes on renewing what it has.
+    async fn session_to_look(&self) -> Result<Held<'_, Session>, StoreError> {
+        let mut held = self.session().await?;
+        held.session.looks = held.session.looks.saturating_add(1);
+        if held.session.table.companions == Companions::All || held.session.looks <= LOOKS_WITHOUT_COMPANIONS
+        {
+            return Ok(held);
+        }
+        match held.session.look_again(&self.place).await {
+            Ok(()) => Ok(held),
+            Err(error @ StoreError::Misconfigured(_)) => {
+                held.put_back();
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Puts the connection back where the answer leaves it in order.
     fn finish<T>(&self, held: Held<'_, Session>, answer: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         match answer {
@@ -101,7 +120,7 @@ impl Store for PostgresStore {
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
-        let mut held = self.session().await?;
+        let mut held = self.session_to_look().await?;
         held.session.table.fits_component(component, &self.place)?;
         let (statement, step) = (held.session.table.companions.look(), held.session.table.step());
         let query = sqlx::query(statement).bind(component.as_str());
@@ -176,7 +195,7 @@ impl Store for PostgresStore {
     }
 
     async fn look_all(&self) -> Result<Snapshot, StoreError> {
-        let mut held = self.session().await?;
+        let mut held = self.session_to_look().await?;
         let (statement, step) = (held.session.table.companions.look_all(), held.session.table.step());
         let answer = held.session.connection.fetch_all(sqlx::query(statement)).await;
         let snapshot = answer.and_then(|rows| snapshot(&rows, step));

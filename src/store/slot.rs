@@ -4,6 +4,10 @@
 
 use tokio::sync::{Mutex, MutexGuard};
 
+/// After how many looks a connection that found no or not all companion tables asks for them again:
+/// `migrate` may have made them since.
+pub(super) const LOOKS_WITHOUT_COMPANIONS: u32 = 20;
+
 /// Room for one connection. Calls of one store queue up for it.
 pub(super) struct Slot<S>(Mutex<Option<S>>);
 

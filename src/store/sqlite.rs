@@ -21,7 +21,7 @@ use self::connection::{Companions, Place, Session};
 pub(super) use self::migrate::migrate;
 use self::statements as sql;
 use super::migration::new_uuid;
-use super::slot::{Held, Slot};
+use super::slot::{Held, LOOKS_WITHOUT_COMPANIONS, Slot};
 use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::{DATE_MAX, STEP};
@@ -61,6 +61,24 @@ impl SqliteStore {
         Ok(turn.with(session))
     }
 
+    /// For a look, which precedes each take: whether there are companion tables by now. Where they are
+    /// there and cannot be used, looks are refused; whoever leads goes on renewing what it has.
+    async fn session_to_look(&self) -> Result<Held<'_, Session>, StoreError> {
+        let mut held = self.session().await?;
+        held.session.looks = held.session.looks.saturating_add(1);
+        if held.session.companions == Companions::All || held.session.looks <= LOOKS_WITHOUT_COMPANIONS {
+            return Ok(held);
+        }
+        match held.session.look_again(&self.place).await {
+            Ok(()) => Ok(held),
+            Err(error @ StoreError::Misconfigured(_)) => {
+                held.put_back();
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Puts the connection back where the answer leaves it in order.
     fn finish<T>(&self, held: Held<'_, Session>, answer: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         match answer {
@@ -91,7 +109,7 @@ impl Store for SqliteStore {
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
-        let mut held = self.session().await?;
+        let mut held = self.session_to_look().await?;
         let query = sqlx::query(held.session.companions.look()).bind(component.as_str());
         let query = match held.session.companions {
             Companions::All => query.bind(held.session.name()),
@@ -183,7 +201,7 @@ impl Store for SqliteStore {
     }
 
     async fn look_all(&self) -> Result<Snapshot, StoreError> {
-        let mut held = self.session().await?;
+        let mut held = self.session_to_look().await?;
         let query = sqlx::query(held.session.companions.look_all());
         let query = match held.session.companions {
             Companions::All => query.bind(held.session.name()),

@@ -139,11 +139,13 @@ async fn an_insertion_looks_at_the_history(bench: Bench) {
 
 /// What only an administrator does, on a real server.
 mod deleted_rows {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
     use component_lease::store::{Source, open};
-    use component_lease_testkit::postgres;
+    use component_lease_testkit::{postgres, wait};
 
     use super::*;
-    use crate::stores::{SqliteFile, migrated_database, misconfigured, says};
+    use crate::stores::{SOON, SqliteFile, migrated_database, misconfigured, says};
 
     #[tokio::test]
     async fn a_row_that_went_and_came_back_lets_no_lower_version_follow_a_higher_one() {
@@ -185,6 +187,44 @@ mod deleted_rows {
         std::fs::rename(&copy, file.path()).unwrap();
         let life = file.store().look(&component("c")).await.unwrap().life;
         assert!(life.is_strange() && life.generation() != before);
+    }
+
+    #[tokio::test]
+    async fn a_sqlite_file_that_is_put_back_from_a_backup_is_another_database_even_with_the_same_inode() {
+        let file = SqliteFile::migrated().await;
+        let backup = file.folder.path().join("backup.db");
+        std::fs::copy(file.path(), &backup).unwrap();
+        let store = file.store();
+        let before = generation(&*store).await;
+        held(&*store, "c", "a").await;
+        // Everybody stops: the last one out takes the log along.
+        drop(store);
+        let log = file.folder.path().join("lease.db-wal");
+        wait::until(SOON, "the file to be closed", async || Ok((!log.exists()).then_some(()))).await.unwrap();
+        let inode = || std::fs::metadata(file.path()).unwrap().ino();
+        let old = inode();
+        std::fs::remove_file(file.path()).unwrap();
+        std::fs::copy(&backup, file.path()).unwrap();
+        let looked = file.store().look(&component("c")).await.unwrap();
+        let now = looked.life.generation();
+        assert!(looked.life.is_strange() && now != before, "inode {old}, then {}: {now:?}", inode());
+        assert_eq!(looked.past, Past::NeverLived, "the backup knows nothing of it");
+    }
+
+    #[tokio::test]
+    async fn a_sqlite_file_is_known_by_inode_birth_and_boot_as_long_as_nobody_puts_another_there() {
+        let file = SqliteFile::migrated().await;
+        let before = generation(&*file.store()).await;
+        let meta = std::fs::metadata(file.path()).unwrap();
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        says(&before.identity, &[&format!("sqlite/{}/", meta.ino()), &format!("/{}/", boot.trim())]);
+        if let Ok(birth) = meta.created() {
+            let birth = birth.duration_since(std::time::UNIX_EPOCH).unwrap();
+            says(&before.identity, &[&format!("/{}.{:09}/", birth.as_secs(), birth.subsec_nanos())]);
+        }
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
+        held(&*file.store(), "c", "a").await;
+        assert_eq!(generation(&*file.store()).await, before);
     }
 
     #[tokio::test]

@@ -180,6 +180,81 @@ async fn whoever_may_not_create_tables_is_told_so() {
     says(&misconfigured(answer), &["may not create tables", &role, "GRANT CREATE ON SCHEMA"]);
 }
 
+#[tokio::test]
+async fn a_connection_from_before_the_migration_finds_the_tables_within_some_looks() {
+    let postgres = postgres::shared().await.unwrap().fresh_database().await.unwrap();
+    postgres.psql(FOREIGN).await.unwrap();
+    let mariadb = mysql::shared(Kind::MariaDb10_11).await.unwrap().fresh_database().await.unwrap();
+    mariadb.sql(FOREIGN).await.unwrap();
+    let mysql = mysql::shared(Kind::MySql9).await.unwrap().fresh_database().await.unwrap();
+    mysql.sql(FOREIGN).await.unwrap();
+    let file = SqliteFile::none_yet();
+    let options = SqliteConnectOptions::new().filename(file.path()).create_if_missing(true);
+    SqliteConnection::connect_with(&options).await.unwrap().execute(FOREIGN).await.unwrap();
+    for url in [&postgres.url, &mariadb.url, &mysql.url, &format!("sqlite:{}", file.path().display())] {
+        let source = Source::url(url);
+        let (store, of_all) =
+            (store::open(source.clone(), "test").unwrap(), store::open(source.clone(), "test").unwrap());
+        assert_eq!(store.look(&component("c")).await.unwrap().life, Life::Unknown);
+        assert_eq!(of_all.look_all().await.unwrap().life, Life::Unknown);
+        store::migrate(&source).await.unwrap();
+        let (mut life, mut life_of_all) = (Life::Unknown, Life::Unknown);
+        for _ in 0..25 {
+            life = store.look(&component("c")).await.unwrap().life;
+            life_of_all = of_all.look_all_with_instances().await.unwrap().life;
+        }
+        assert!(life.record().is_some() && life == life_of_all, "{store:?}: {life:?}, {life_of_all:?}");
+        held(&*store, "c", "a").await;
+        assert_eq!(store.look(&component("c")).await.unwrap().past, Past::Lived(1));
+    }
+}
+
+/// As docs/databases.md says.
+const MAKE_ANEW: &[&str] = &[
+    "DROP TABLE IF EXISTS component_lease_intent",
+    "DROP TABLE IF EXISTS component_lease_history",
+    "DROP TABLE IF EXISTS component_lease_store",
+    "DROP TABLE IF EXISTS component_instance",
+    "DELETE FROM component_lease_schema WHERE version > 1",
+];
+
+#[tokio::test]
+async fn a_dropped_companion_is_refused_and_made_anew_as_the_docs_say() {
+    for table in ["component_lease_intent", "component_lease_history", "component_lease_store"] {
+        let postgres = migrated_database(postgres::shared().await.unwrap()).await;
+        let mariadb = migrated_mysql(mysql::shared(Kind::MariaDb10_11).await.unwrap()).await;
+        let file = SqliteFile::migrated().await;
+        let options = SqliteConnectOptions::new().filename(file.path());
+        let mut sqlite = SqliteConnection::connect_with(&options).await.unwrap();
+        let sources = [Source::url(&postgres.url), Source::url(&mariadb.url), file.source()];
+        for source in &sources {
+            held(&*store::open(source.clone(), "test").unwrap(), "c", "a").await;
+        }
+        let mut all = async |sql: &str| {
+            postgres.psql(sql).await.unwrap();
+            mariadb.sql(sql).await.unwrap();
+            sqlite.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+        };
+        all(&format!("DROP TABLE {table}")).await;
+        for source in &sources {
+            let store = store::open(source.clone(), "test").unwrap();
+            let pieces = &[table, "schema version 4", "docs/databases.md"];
+            says(&misconfigured(store.look(&component("c")).await), pieces);
+        }
+        for sql in MAKE_ANEW {
+            all(sql).await;
+        }
+        for source in &sources {
+            store::migrate(source).await.unwrap();
+            let store = store::open(source.clone(), "test").unwrap();
+            let looked = store.look(&component("c")).await.unwrap();
+            assert_eq!((looked.past, looked.life.is_settled()), (Past::Lived(1), false));
+            let before = looked.life.record().unwrap().epoch;
+            assert!(store::begin_epoch(&*store).await.unwrap().epoch > before);
+        }
+    }
+}
+
 /// What schema version 2 left behind, with a lease in it.
 async fn of_version_2(database: &postgres::Database) {
     let downgrade = "

@@ -94,6 +94,52 @@ async fn the_controller_needs_exactly_the_grants_that_migrate_prints(kind: Kind)
     user.drop().await;
 }
 
+/// The servers do not show it then: it must not pass for a table that never had companions.
+async fn a_missing_grant_is_refused_with_the_tables_name(kind: Kind) {
+    let server = server(kind).await;
+    let database = migrated_mysql(server).await;
+    for example in ["my_participant", "my_controller"] {
+        for table in ["component_lease_history", "component_lease_store", "component_lease_intent"] {
+            let user = User::create(server, &database, &example[3..6]).await;
+            user.grant(example).await;
+            user.store().look(&component("c")).await.unwrap();
+            for revoked in [table, "component_lease_schema"] {
+                let revoke = format!("REVOKE ALL PRIVILEGES ON {revoked} FROM '{}'@'%'", user.name);
+                database.sql(&revoke).await.unwrap();
+                let pieces = &[table, &user.name, "GRANT", "component-lease migrate"];
+                says(&misconfigured(user.store().look(&component("c")).await), pieces);
+                says(&misconfigured(user.store().look_all().await), pieces);
+            }
+            user.drop().await;
+        }
+    }
+}
+
+async fn a_leader_goes_on_while_tables_are_made_that_it_has_no_grants_for_yet(kind: Kind) {
+    let server = server(kind).await;
+    let database = server.fresh_database().await.unwrap();
+    database.sql("CREATE TABLE component_lease (component_name VARCHAR(64) PRIMARY KEY, holder_id VARCHAR(128), lease_time BIGINT, renew_time BIGINT, version BIGINT, ttl INT)").await.unwrap();
+    let user = User::create(server, &database, "early").await;
+    let grant = async |what: &str| {
+        database.sql(&format!("GRANT {what} TO '{}'@'%'", user.name)).await.unwrap();
+    };
+    grant("SELECT, INSERT, UPDATE ON component_lease").await;
+    let store = user.store();
+    let a = held(&*store, "c", "a").await;
+    store::migrate(&Source::url(&database.url)).await.unwrap();
+    grant("SELECT ON component_lease_schema").await;
+    let mut looked = store.look(&a.component).await;
+    for _ in 0..25 {
+        looked = store.look(&a.component).await;
+        assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
+    }
+    says(&misconfigured(looked), &["component_lease_history", &user.name, "GRANT"]);
+    user.grant("my_participant").await;
+    assert!(store.look(&a.component).await.unwrap().life.record().is_some());
+    assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
+    user.drop().await;
+}
+
 async fn whoever_may_not_create_tables_is_told_so_and_what_is_enough(kind: Kind) {
     let server = server(kind).await;
     let database = server.fresh_database().await.unwrap();
@@ -214,6 +260,8 @@ async fn an_authentication_that_we_do_not_speak_is_named(kind: Kind) {
 on_each_kind!(
     a_participant_needs_exactly_the_grants_that_migrate_prints,
     the_controller_needs_exactly_the_grants_that_migrate_prints,
+    a_missing_grant_is_refused_with_the_tables_name,
+    a_leader_goes_on_while_tables_are_made_that_it_has_no_grants_for_yet,
     whoever_may_not_create_tables_is_told_so_and_what_is_enough,
     a_wrong_password_is_refused_with_user_and_host_and_never_printed,
     a_missing_database_and_a_server_that_is_not_there_are_told_apart,

@@ -38,6 +38,8 @@ pub(super) struct Session {
     pub(super) connection: MySqlConnection,
     /// The limit that this connection was told, ms; 0 for none.
     pub(super) lock_limit: u64,
+    /// Since the tables were looked for.
+    pub(super) looks: u32,
     pub(super) table: Table,
 }
 
@@ -67,7 +69,7 @@ impl Place {
         let connecting = async {
             let mut connection = options.connect().await.map_err(|error| classify(error, &place))?;
             let table = inspect::inspect(&mut connection, &set_up(lock_limit), &place).await?;
-            Ok(Session { connection, lock_limit, table })
+            Ok(Session { connection, lock_limit, looks: 0, table })
         };
         match tokio::time::timeout(limit, connecting).await {
             Ok(session) => session,
@@ -145,6 +147,13 @@ fn readable(file: &Path, url: &MySqlUrl) -> Result<(), StoreError> {
 }
 
 impl Session {
+    /// For tables that were made since.
+    pub(super) async fn look_again(&mut self, place: &Place) -> Result<(), StoreError> {
+        self.table = inspect::inspect(&mut self.connection, &set_up(self.lock_limit), place).await?;
+        self.looks = 0;
+        Ok(())
+    }
+
     pub(super) async fn limit_lock_wait(&mut self, ms: u64) -> Result<(), sqlx::Error> {
         self.connection.execute(sqlx::raw_sql(AssertSqlSafe(format!("SET {}", limits(ms))))).await?;
         self.lock_limit = ms;

@@ -14,6 +14,7 @@ use super::statements::{MARIADB, MYSQL, Statements};
 use crate::domain::life::{NARROW_STEP, STEP};
 use crate::domain::{ComponentName, TermKey};
 use crate::store::StoreError;
+use crate::store::migration::not_to_be_seen;
 
 /// What `component_lease` can hold.
 pub(super) struct Table {
@@ -138,6 +139,22 @@ impl Found {
         }
     }
 
+    /// The servers show nobody a table that he has no right on.
+    fn sees_all_of(&self, version: i64, place: &Place) -> Result<(), StoreError> {
+        let hidden: Vec<_> = [
+            (migrate::INTENT, "component_lease_intent"),
+            (migrate::LIFE, "component_lease_history"),
+            (migrate::LIFE, "component_lease_store"),
+        ]
+        .into_iter()
+        .filter_map(|(since, name)| (version >= since && !self.tables.contains_key(name)).then_some(name))
+        .collect();
+        if hidden.is_empty() {
+            return Ok(());
+        }
+        Err(not_to_be_seen(place, version, &hidden.join(" and "), &format!("the user {}", place.user)))
+    }
+
     fn on(&self, name: &str) -> bool {
         matches!(self.fact(name), "ON" | "1")
     }
@@ -164,6 +181,10 @@ pub(super) async fn inspect(
         let version: i64 =
             connection.fetch_one(query).await.and_then(|row| row.try_get(0)).map_err(failed)?;
         migrate::known(version, place)?;
+        found.sees_all_of(version, place)?;
+    } else if found.tables.len() > 1 {
+        // The step is not to be seen either; whoever sees one companion has been granted some of them.
+        found.sees_all_of(migrate::LIFE, place)?;
     }
     let table = table(&found, place)?;
     for says in unsafe_ways(&found) {

@@ -24,7 +24,7 @@ const MIGRATIONS: &[Migration] = &[
         lease_table: true,
     },
     Migration {
-        version: 2,
+        version: INTENT,
         name: "0002_intent",
         sql: include_str!("../migrations/mysql/0002_intent.sql"),
         lease_table: false,
@@ -44,7 +44,8 @@ const MIGRATIONS: &[Migration] = &[
 ];
 
 /// The step with which the first record is written.
-const LIFE: i64 = 3;
+pub(super) const LIFE: i64 = 3;
+pub(super) const INTENT: i64 = 2;
 
 const GRANTS: &str = "\
 -- a participant (agent, run, or a program with the library)

@@ -36,6 +36,8 @@ pub(super) struct Session {
     pub(super) connection: PgConnection,
     /// The limit that this connection was told, ms; 0 for none.
     pub(super) lock_limit: u64,
+    /// Since the tables were looked for.
+    pub(super) looks: u32,
     pub(super) table: Table,
 }
 
@@ -71,7 +73,7 @@ impl Place {
             let mut connection =
                 PgConnection::connect_with(&options).await.map_err(|error| classify(error, &place))?;
             let table = inspect(&mut connection, lock_limit, &place).await?;
-            Ok(Session { connection, lock_limit, table })
+            Ok(Session { connection, lock_limit, looks: 0, table })
         };
         match tokio::time::timeout(limit, connecting).await {
             Ok(session) => session,
@@ -163,6 +165,13 @@ fn readable(file: &Path, url: &PostgresUrl) -> Result<(), StoreError> {
 }
 
 impl Session {
+    /// For tables that were made since.
+    pub(super) async fn look_again(&mut self, place: &Place) -> Result<(), StoreError> {
+        self.table = inspect(&mut self.connection, self.lock_limit, place).await?;
+        self.looks = 0;
+        Ok(())
+    }
+
     pub(super) async fn limit_lock_wait(&mut self, ms: u64) -> Result<(), sqlx::Error> {
         let query = sqlx::query("SELECT set_config('lock_timeout', $1, false)").bind(lock_timeout(ms));
         self.connection.execute(query).await?;

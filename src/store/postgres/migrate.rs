@@ -24,7 +24,7 @@ const MIGRATIONS: &[Migration] = &[
         lease_table: true,
     },
     Migration {
-        version: 2,
+        version: INTENT,
         name: "0002_intent",
         sql: include_str!("../migrations/postgres/0002_intent.sql"),
         lease_table: false,
@@ -44,7 +44,8 @@ const MIGRATIONS: &[Migration] = &[
 ];
 
 /// The step after which the first record is written.
-const LIFE: i64 = 3;
+pub(super) const LIFE: i64 = 3;
+pub(super) const INTENT: i64 = 2;
 /// A table of this name may be somebody else's: then it stays as it is, and is not used.
 const INSTANCES: i64 = 4;
 

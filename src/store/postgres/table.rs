@@ -12,6 +12,7 @@ use super::{migrate, statements};
 use crate::domain::life::{NARROW_STEP, STEP};
 use crate::domain::{ComponentName, TermKey};
 use crate::store::StoreError;
+use crate::store::migration::not_to_be_seen;
 
 /// What `component_lease` can hold.
 #[derive(Debug)]
@@ -147,6 +148,14 @@ pub(super) async fn inspect(
         let version: i64 =
             connection.fetch_one(query).await.and_then(|row| row.try_get(0)).map_err(failed)?;
         migrate::known(version, place)?;
+        for (since, sees, tables) in [
+            (migrate::INTENT, yes("has_intent")?, "component_lease_intent"),
+            (migrate::LIFE, yes("has_life")?, "component_lease_history or component_lease_store"),
+        ] {
+            if version >= since && !sees {
+                return Err(not_to_be_seen(place, version, tables, &format!("the user {}", place.user)));
+            }
+        }
     }
     let companions = match (yes("has_intent")?, yes("has_life")?) {
         (false, _) => Companions::None,

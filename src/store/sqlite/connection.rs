@@ -2,13 +2,12 @@
 //! nothing, then look once at the table, so that what cannot work is said here.
 
 use std::fmt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{Access, access, statfs};
+use rustix::fs::{Access, AtFlags, CWD, StatxFlags, access, major, minor, stat, statfs, statx};
 use rustix::io::Errno;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
@@ -17,6 +16,7 @@ use super::errors::classify;
 use super::{migrate, statements};
 use crate::store::StoreError;
 use crate::store::connect::unsafe_backend;
+use crate::store::migration::not_to_be_seen;
 
 /// How long to wait for the file's lock where nobody limited it.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
@@ -36,10 +36,14 @@ pub(super) struct Session {
     pub(super) connection: SqliteConnection,
     /// The limit that this connection was told, ms; 0 for none.
     pub(super) lock_limit: u64,
+    /// Since the tables were looked for.
+    pub(super) looks: u32,
     pub(super) companions: Companions,
     /// Whether participants are written down.
     pub(super) instances: bool,
     file: FileId,
+    /// The first part of the identity, which is the file's.
+    name: String,
 }
 
 /// Which tables there are beside `component_lease`.
@@ -70,8 +74,48 @@ impl Companions {
     }
 }
 
-/// Device and inode.
-type FileId = (u64, u64);
+/// What tells a file from others on this machine. A number of an inode is given out again, most often at
+/// once: a file that was removed and put back from a backup has it too, but not the time of birth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileId {
+    /// Major and minor.
+    device: (u32, u32),
+    inode: u64,
+    /// Seconds and nanoseconds; `None` where the file system keeps none.
+    birth: Option<(i64, u32)>,
+}
+
+impl FileId {
+    fn of(path: &Path) -> Option<Self> {
+        let wanted = StatxFlags::INO | StatxFlags::BTIME;
+        let Ok(file) = statx(CWD, path, AtFlags::empty(), wanted) else {
+            // Not every sandbox lets this call through.
+            let file = stat(path).ok()?;
+            return Some(Self {
+                device: (major(file.st_dev), minor(file.st_dev)),
+                inode: file.st_ino,
+                birth: None,
+            });
+        };
+        let has_birth = StatxFlags::from_bits_retain(file.stx_mask).contains(StatxFlags::BTIME);
+        Some(Self {
+            device: (file.stx_dev_major, file.stx_dev_minor),
+            inode: file.stx_ino,
+            birth: has_birth.then_some((file.stx_btime.tv_sec, file.stx_btime.tv_nsec)),
+        })
+    }
+
+    /// The first part of the identity. Not the device, which may have another number after a restart of
+    /// the machine. The boot, because a file's inode and birth go back with a snapshot of its volume.
+    pub(super) fn name(self) -> String {
+        let birth = self.birth.map_or_else(String::new, |(s, ns)| format!("{s}.{ns:09}"));
+        let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
+        format!("sqlite/{}/{birth}/{}/", self.inode, boot.trim())
+    }
+}
+
+/// New at each start of the machine, the same in all its containers.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// By the numbers that `statfs` tells. FUSE is not among them: much behind it is local.
 fn network_file_system(magic: i128) -> Option<&'static str> {
@@ -106,7 +150,7 @@ impl Place {
     }
 
     pub(super) fn file(&self) -> Option<FileId> {
-        std::fs::metadata(&self.path).ok().map(|file| (file.dev(), file.ino()))
+        FileId::of(&self.path)
     }
 
     pub(super) fn options(&self) -> SqliteConnectOptions {
@@ -122,8 +166,15 @@ impl Place {
         let file = self.check_file()?;
         let failed = |error| classify(error, self);
         let connection = self.options().connect().await.map_err(failed)?;
-        let mut session =
-            Session { connection, lock_limit, companions: Companions::None, instances: false, file };
+        let mut session = Session {
+            connection,
+            lock_limit,
+            looks: 0,
+            companions: Companions::None,
+            instances: false,
+            file,
+            name: file.name(),
+        };
         // Replaced while it was opened: then nobody knows which of the two this is.
         if !session.is_of(self) {
             return Err(StoreError::Retryable(format!("{self}: the file was replaced just now")));
@@ -144,18 +195,18 @@ impl Place {
                 folder.display()
             )));
         }
-        let file = match std::fs::metadata(&self.path) {
+        match std::fs::metadata(&self.path) {
             Ok(file) if file.is_dir() => return Err(wrong("this is a folder; name a file in it".to_owned())),
-            Ok(file) => file,
+            Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(wrong("the file does not exist; run `component-lease migrate` to create it, or correct the path".to_owned()));
             }
             Err(error) => return Err(wrong(error.to_string())),
-        };
+        }
         self.check_writable(&self.path, "the file")?;
         self.check_writable(folder, "the folder, in which SQLite keeps the -wal and -shm files,")?;
         self.check_file_system(folder)?;
-        Ok((file.dev(), file.ino()))
+        self.file().ok_or_else(|| StoreError::Retryable(format!("{self}: the file was removed just now")))
     }
 
     /// The locks of network file systems do not keep two machines apart, nor does shared memory reach
@@ -197,16 +248,18 @@ impl Place {
     }
 }
 
-/// The first part of the identity of a file.
-pub(super) fn name((_, inode): FileId) -> String {
-    format!("sqlite/{inode}/")
-}
-
 impl Session {
     /// Whether this connection still has the file that the path names: one that was replaced is
     /// another database, and whoever went on with the old one would lead beside its new leader.
     pub(super) fn is_of(&self, place: &Place) -> bool {
         place.file() == Some(self.file)
+    }
+
+    /// For tables that were made since.
+    pub(super) async fn look_again(&mut self, place: &Place) -> Result<(), StoreError> {
+        (self.companions, self.instances) = inspect(&mut self.connection, place).await?;
+        self.looks = 0;
+        Ok(())
     }
 
     pub(super) async fn limit_lock_wait(&mut self, ms: u64) -> Result<(), sqlx::Error> {
@@ -218,9 +271,8 @@ impl Session {
         Ok(())
     }
 
-    /// The first part of the identity: the file. (Its device may have another number after a restart.)
     pub(super) fn name(&self) -> String {
-        name(self.file)
+        self.name.clone()
     }
 
     pub(super) fn has_life(&self, place: &Place) -> Result<(), StoreError> {
@@ -293,6 +345,14 @@ async fn inspect(connection: &mut SqliteConnection, place: &Place) -> Result<(Co
         let version: i64 =
             connection.fetch_one(query).await.and_then(|row| row.try_get(0)).map_err(failed)?;
         migrate::known(version, place)?;
+        for (since, sees, tables) in [
+            (migrate::INTENT, yes("has_intent")?, "component_lease_intent"),
+            (migrate::LIFE, yes("has_life")?, "component_lease_history or component_lease_store"),
+        ] {
+            if version >= since && !sees {
+                return Err(not_to_be_seen(place, version, tables, "this program"));
+            }
+        }
     }
     let companions = match (yes("has_intent")?, yes("has_life")?) {
         (false, _) => Companions::None,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, Executor, Row};
 
-use super::connection::{Place, name};
+use super::connection::Place;
 use super::errors::{classify, leaves_connection_in_order};
 use super::statements::FIRST_RECORD;
 use crate::domain::life::DATE_MAX;
@@ -24,7 +24,7 @@ const MIGRATIONS: &[Migration] = &[
         lease_table: true,
     },
     Migration {
-        version: 2,
+        version: INTENT,
         name: "0002_intent",
         sql: include_str!("../migrations/sqlite/0002_intent.sql"),
         lease_table: false,
@@ -44,7 +44,8 @@ const MIGRATIONS: &[Migration] = &[
 ];
 
 /// The step after which the first record is written.
-const LIFE: i64 = 3;
+pub(super) const LIFE: i64 = 3;
+pub(super) const INTENT: i64 = 2;
 
 pub(super) const VERSION: &str = "SELECT coalesce(max(version), 0) FROM component_lease_schema";
 
@@ -176,7 +177,7 @@ async fn run(
                 .bind(how.max_ttl)
                 .bind(how.first && !leases)
                 .bind(how.first || leases)
-                .bind(name(file))
+                .bind(file.name())
                 .bind(new_uuid());
             transaction.execute(query).await.map_err(failed)?;
             report.waits = (!how.first || leases).then_some(how.max_ttl);

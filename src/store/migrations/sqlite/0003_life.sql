@@ -34,7 +34,8 @@ WHERE version > 0;
 CREATE TABLE component_lease_store (
     -- Always 1.
     id       INTEGER PRIMARY KEY CHECK (id = 1),
-    -- The file that last began an epoch: its inode, and the UUID of this row.
+    -- The file that last began an epoch: its inode and time of birth, the boot of its machine, and the UUID of
+    -- this row.
     identity TEXT    NOT NULL COLLATE BINARY,
     -- Counts the lives of this file, by date (seconds since 2026) from the second one on; versions of
     -- an epoch are above epoch * 1,000,000.

@@ -112,8 +112,10 @@ async fn account(site: &Site) -> Result<Client> {
 async fn our_account_changes_its_own_keys_on_pods_and_nothing_else() -> Result<()> {
     let (site, _controller) = led_site("policy").await?;
     let pods: Api<Pod> = Api::namespaced(account(&site).await?, site.name());
-    let params = PatchParams::default();
-    let patch = async |patch: Value| pods.patch("d-2", &params, &Patch::Strategic(patch)).await;
+    // Dry: what is done before the policy is in force would be no change when it is.
+    let dry = PatchParams { dry_run: true, ..PatchParams::default() };
+    let patch =
+        async |patch: Value, params: &PatchParams| pods.patch("d-2", params, &Patch::Strategic(patch)).await;
     let forbidden = [
         (json!({"spec": {"containers": [{"name": "main", "image": "localhost/evil:1"}]}}), "spec of a pod"),
         (json!({"metadata": {"labels": {"app": "other"}}}), "pod label app"),
@@ -128,13 +130,15 @@ async fn our_account_changes_its_own_keys_on_pods_and_nothing_else() -> Result<(
     for (change, said) in forbidden {
         // The policy is in force some moments after it was made.
         let message = wait::until(SOON, format!("{change} is refused"), async || {
-            Ok(Some(refusal(patch(change.clone()).await)?))
+            Ok(Some(refusal(patch(change.clone(), &dry).await)?))
         })
         .await?;
         ensure!(message.contains(said), "{change}: {message}");
     }
-    patch(json!({"metadata": {"labels": {"componentlease.io/other": "x"}}})).await?;
-    patch(json!({"metadata": {"labels": {"componentlease.io/other": null}}})).await?;
+    for value in [json!("x"), Value::Null] {
+        let change = json!({"metadata": {"labels": {"componentlease.io/other": value}}});
+        patch(change, &PatchParams::default()).await?;
+    }
     ensure!(
         refusal(pods.delete("d-2", &kube::api::DeleteParams::default()).await)?.contains("cannot delete")
     );
@@ -146,7 +150,7 @@ async fn our_account_touches_of_resources_and_services_only_what_it_must() -> Re
     let (site, _controller) = led_site("policy").await?;
     let account = account(&site).await?;
     let leases: Api<component_lease::api::ComponentLease> = Api::namespaced(account.clone(), site.name());
-    let params = PatchParams::default();
+    let params = PatchParams { dry_run: true, ..PatchParams::default() };
     let forbidden = [
         (json!({"spec": {"ttlSeconds": 60}}), "may not change the spec"),
         (json!({"metadata": {"annotations": {"a": "b"}}}), "no annotation of a ComponentLease but"),

@@ -9,7 +9,7 @@ hack/databases.sh || exit 1
 hack/kubernetes/build.sh || exit 1
 log=$(mktemp); trap 'rm -f "$log"' EXIT
 (($#)) || set -- --workspace
-cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$log"
+cargo test --locked --config "target.'cfg(all())'.runner = '$PWD/hack/test-runner.sh'" --no-fail-fast "$@" 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 read -r passed failed ignored < <(awk '
   /^test result: / { gsub(";", ""); for (i = 2; i <= NF; i++) { if ($i == "passed") p += $(i-1); if ($i == "failed") f += $(i-1); if ($i == "ignored") g += $(i-1) } }

@@ -9,6 +9,9 @@ use serde::Serialize;
 use super::name::{ComponentName, HolderId};
 use super::timing::Timing;
 
+/// Signs of life are at least this far apart. On SQLite each commit is a hint to everybody: more of
+/// these than renewals would use up what the controller may look at out of turn.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(15);
 /// A sign of life is given at least this often.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(30);
 /// So many of them may be missed.
@@ -80,7 +83,7 @@ impl Instance {
 /// with each participant that follows it is a write that the database would not have otherwise.
 #[must_use]
 pub fn rhythm(timing: &Timing) -> (Duration, u32) {
-    let interval = timing.ttl().min(LONGEST_INTERVAL);
+    let interval = timing.ttl().clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
     let lasts = (interval * MISSED).as_secs().max(1);
     (interval, u32::try_from(lasts).unwrap_or(u32::MAX))
 }
@@ -173,7 +176,8 @@ mod tests {
     #[test]
     fn signs_of_life_are_rare_and_some_may_be_missed() {
         let rhythm = |ttl| rhythm(&Timing::with_default_grace(ttl).unwrap());
-        assert_eq!(rhythm(5), (Duration::from_secs(5), 15));
+        assert_eq!(rhythm(5), (SHORTEST_INTERVAL, 45));
+        assert_eq!(rhythm(20), (Duration::from_secs(20), 60));
         assert_eq!(rhythm(3600), (LONGEST_INTERVAL, 90));
     }
 

@@ -90,7 +90,7 @@ mod tests {
             healthy: true,
             leads: None,
         };
-        (Presence::new(says), Timing::with_default_grace(12).unwrap())
+        (Presence::new(says), Timing::with_default_grace(18).unwrap())
     }
 
     #[test]
@@ -98,12 +98,12 @@ mod tests {
         let (mut presence, timing) = presence();
         let following = (true, None);
         let (says, row, limit) = presence.due(S(0), S(4), &timing, following).unwrap();
-        assert_eq!((says.lasts, row, limit), (36, None, S(2)));
+        assert_eq!((says.lasts, row, limit), (54, None, S(2)));
         presence.said(S(0), &timing, Some(Ok(Some(7))));
-        assert!(presence.due(S(11), S(15), &timing, following).is_none());
+        assert!(presence.due(S(17), S(21), &timing, following).is_none());
         let (says, row, _) = presence.due(S(1), S(5), &timing, (true, Some(41))).unwrap();
         assert_eq!((says.leads, row), (Some(41), Some(7)));
-        assert!(presence.due(S(12), S(16), &timing, following).is_some());
+        assert!(presence.due(S(18), S(22), &timing, following).is_some());
     }
 
     #[test]
@@ -121,6 +121,6 @@ mod tests {
         presence.due(S(0), S(4), &timing, (true, None)).unwrap();
         presence.said(S(0), &timing, Some(Err(StoreError::Retryable("no".into()))));
         assert!(presence.due(S(4), S(8), &timing, (true, Some(1))).is_none());
-        assert!(presence.due(S(12), S(16), &timing, (true, Some(1))).is_some());
+        assert!(presence.due(S(18), S(22), &timing, (true, Some(1))).is_some());
     }
 }

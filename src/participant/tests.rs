@@ -328,7 +328,7 @@ async fn whoever_dies_is_not_alive_for_long() {
     rig.sees(|seen| seen.id == 1).await;
     first.drain();
     first.ended().await;
-    tokio::time::sleep(Duration::from_secs(31)).await;
+    tokio::time::sleep(Duration::from_secs(46)).await;
     assert_eq!(rig.instances().await, []);
 }
 

@@ -8,7 +8,7 @@
 //! handover      the leader asked to step down: to the next leader, with LISTEN and without
 //! ```
 
-#![allow(clippy::disallowed_methods, reason = "a benchmark measures by the machine's own clock")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures by the machine's own clock")]
 
 mod calls;
 mod crowd;

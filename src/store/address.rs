@@ -113,7 +113,7 @@ fn parse_sqlite(rest: &str) -> Result<PathBuf, StoreError> {
     }
 }
 
-#[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "parsed to be refused by name"))]
+#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "parsed to be refused by name"))]
 impl PostgresUrl {
     fn parse(text: &str) -> Result<Self, StoreError> {
         // The parser's own words are not passed on, nor is a part that it found: in a URL whose

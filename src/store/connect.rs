@@ -157,7 +157,7 @@ pub fn open(source: Source, application: &str) -> Result<Arc<dyn Store>, StoreEr
         DatabaseUrl::Sqlite(path) => {
             Ok(Arc::new(super::sqlite::SqliteStore::new(path, source.unsafe_backend)))
         }
-        #[allow(unreachable_patterns, reason = "reachable when a feature is off")]
+        #[cfg(not(all(feature = "postgres", feature = "mysql", feature = "sqlite")))]
         other => Err(not_built(&other)),
     }
 }
@@ -190,7 +190,7 @@ pub async fn install(source: &Source, how: Install) -> Result<MigrationReport, S
         DatabaseUrl::MySql(url) => super::mysql::migrate(&url, how).await,
         #[cfg(feature = "sqlite")]
         DatabaseUrl::Sqlite(path) => super::sqlite::migrate(&path, how).await,
-        #[allow(unreachable_patterns, reason = "reachable when a feature is off")]
+        #[cfg(not(all(feature = "postgres", feature = "mysql", feature = "sqlite")))]
         other => Err(not_built(&other)),
     }
 }
@@ -202,7 +202,7 @@ fn became(url: &DatabaseUrl) -> StoreError {
     ))
 }
 
-#[allow(dead_code, reason = "used when a feature is off")]
+#[cfg(not(all(feature = "postgres", feature = "mysql", feature = "sqlite")))]
 fn not_built(url: &DatabaseUrl) -> StoreError {
     misconfigured(format!("{url}: this program was built without support for this kind of database"))
 }

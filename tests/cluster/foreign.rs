@@ -1,7 +1,6 @@
 //! A program with its own SQL is shown, routed to and replaced as our own participants are.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use component_lease::store::{Install, Source, install, open};
@@ -57,10 +56,12 @@ async fn a_program_with_its_own_sql_is_shown_and_routed_to_and_its_versions_caus
     let flood = FLOOD.lock().await;
     let account = format!("system:serviceaccount:{}:component-lease", site.name());
     // The Event and the intent of the first term are on their way.
-    wait::until(SOON, "a quiet second", async || {
+    wait::until(SOON, "looks that cause no write", async || {
         let mark = site.plane.audit_mark()?;
         renew(&database, theirs).await?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // Whatever a look brings is written before the one after the next.
+        let asked = site.rows.asked();
+        wait::until_true(SOON, "three looks", async || site.rows.asked() >= asked + 3).await?;
         let writes = site.plane.writes_since(mark)?;
         ensure!(!writes.iter().any(|write| write.user == account), "still writing");
         Ok(Some(()))

@@ -1,7 +1,7 @@
 //! A database that is locked, gone, read-only, full or slow: who leads meanwhile, and that somebody
 //! leads again when it is over. With participants, as a service has them.
 
-#![allow(clippy::disallowed_methods, reason = "tests look at the machine's own clock")]
+#![expect(clippy::disallowed_methods, reason = "tests look at the machine's own clock")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -126,17 +126,15 @@ async fn instances_that_ended_long_ago_can_be_pruned_and_the_others_stay(bench: 
 
 macro_rules! behaviours {
     ($($name:ident),* $(,)?) => {
-        behaviours!(each: memory = Bench::memory(); $($name),*);
-        behaviours!(each: sqlite = Bench::sqlite().await; $($name),*);
-        behaviours!(each: postgres = Bench::postgres().await; $($name),*);
-        behaviours!(each: mariadb_10_11 = Bench::mysql(Kind::MariaDb10_11).await; $($name),*);
-        behaviours!(each: mariadb_11_8 = Bench::mysql(Kind::MariaDb11_8).await; $($name),*);
-        behaviours!(each: mysql_9 = Bench::mysql(Kind::MySql9).await; $($name),*);
+        behaviours!(each: memory = super::Bench::memory(); $($name),*);
+        behaviours!(each: sqlite = super::Bench::sqlite().await; $($name),*);
+        behaviours!(each: postgres = super::Bench::postgres().await; $($name),*);
+        behaviours!(each: mariadb_10_11 = super::Bench::mysql(super::Kind::MariaDb10_11).await; $($name),*);
+        behaviours!(each: mariadb_11_8 = super::Bench::mysql(super::Kind::MariaDb11_8).await; $($name),*);
+        behaviours!(each: mysql_9 = super::Bench::mysql(super::Kind::MySql9).await; $($name),*);
     };
     (each: $store:ident = $bench:expr; $($name:ident),*) => {
         mod $store {
-            #[allow(unused_imports, reason = "not every store is of a kind")]
-            use super::{Bench, Kind};
             $(#[tokio::test] async fn $name() { super::$name(&$bench).await; })*
         }
     };

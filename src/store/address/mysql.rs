@@ -37,7 +37,7 @@ const PARAMETERS: &str = "ssl-mode, ssl-ca, ssl-cert, ssl-key, socket";
 
 const EXAMPLE: &str = "mysql://user:password@host:3306/database";
 
-#[cfg_attr(not(feature = "mysql"), allow(dead_code, reason = "parsed to be refused by name"))]
+#[cfg_attr(not(feature = "mysql"), expect(dead_code, reason = "parsed to be refused by name"))]
 impl MySqlUrl {
     pub(super) fn parse(text: &str) -> Result<Self, StoreError> {
         let product = if text.starts_with("mariadb") { "MariaDB" } else { "MySQL" };

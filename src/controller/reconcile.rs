@@ -340,7 +340,14 @@ async fn raise_epoch(desired: &Desired, floor: i64, context: &Context) -> bool {
     match tokio::time::timeout(Duration::from_secs(5), context.rows.store().look(component)).await {
         Ok(Ok(looked)) if looked.past.highest() >= floor => return true,
         Ok(Ok(_)) => {}
-        Ok(Err(_)) | Err(_) => return false,
+        Ok(Err(error)) => {
+            warn!(%component, %error, "the history could not be asked for the highest version; trying again");
+            return false;
+        }
+        Err(_) => {
+            warn!(%component, "the history was not told in time; trying again");
+            return false;
+        }
     }
     warn!(%component, floor, at_least = new.at_least, "the database knows of no version as high as one that was seen: recording a new epoch");
     let begin = context.rows.store().begin_epoch(&new);

@@ -155,6 +155,11 @@ fn elected(o: &Observed, plan: &Plan) -> Condition {
         Lead::Held(row, _) => {
             c(Truth::True, Reason::Held, format!("{} holds version {}", row.holder, plan.version))
         }
+        Lead::Vacant(None) if o.memory.floor > 0 => c(
+            Truth::False,
+            Reason::Vacant,
+            "the row is gone; a participant inserts it again when every term it may have had is over".into(),
+        ),
         Lead::Vacant(None) => {
             c(Truth::False, Reason::Vacant, "no participant has ever taken this component".into())
         }

@@ -188,6 +188,16 @@ fn a_version_below_the_floor_is_said_as_long_as_it_is_below_and_the_floor_stays(
 }
 
 #[test]
+fn a_row_that_is_gone_is_told_from_one_that_never_was() {
+    let mut o = Observed { row_confirmed: true, ..led() };
+    o.row = RowSight::Seen { row: None, since: S(95) };
+    o.memory.floor = 0;
+    assert!(of(&said(&o), ConditionType::LeaderElected).2.contains("ever taken"));
+    o.memory.floor = 7;
+    assert!(of(&said(&o), ConditionType::LeaderElected).2.contains("the row is gone"));
+}
+
+#[test]
 fn a_ttl_above_what_the_database_allows_is_said_with_both_numbers_and_routes_on() {
     let mut o = led();
     o.desired.ttl = 60;

@@ -176,6 +176,28 @@ async fn a_version_below_the_floor_is_shown_begins_an_epoch_and_the_floor_stays(
 }
 
 #[tokio::test]
+async fn a_deleted_row_disturbs_no_other_component_while_the_history_knows_of_it() -> Result<()> {
+    let (site, controller) = led_site("deleted").await?;
+    let name = component_lease::domain::ComponentName::new("discovery")?;
+    site.rows.take_as(name.clone(), &site.holder("d-1").await?, LONG, 70).await?;
+    site.wait_for_lease("discovery", "floor 70", |l| status(l).version_floor == Some(70)).await?;
+    let epoch = site.rows.epoch().await?;
+    site.rows.delete(&name);
+    let message =
+        site.wait_for_condition("discovery", "VersionRegressed", "True", "VersionBelowFloor").await?;
+    assert!(message.contains("70"), "{message}");
+    // All that a reconcile does is done before the next one begins, which this change brings about.
+    site.change("discovery", json!({"ttlSeconds": 29})).await?;
+    wait::until_true(SOON, "the next reconcile", async || {
+        site.leases().get("discovery").await.is_ok_and(|l| status(&l).observed_generation == Some(2))
+    })
+    .await?;
+    assert_eq!(site.rows.epoch().await?, epoch, "everybody would have to wait");
+    drop(controller);
+    Ok(())
+}
+
+#[tokio::test]
 async fn without_the_right_to_see_pods_it_says_so_waits_and_heals() -> Result<()> {
     let site = Site::new("rights").await?;
     site.make_pods("discovery", &["d-0"]).await?;

@@ -76,6 +76,11 @@ impl Rows {
         self.memory().reload(backup);
     }
 
+    /// What nobody but an administrator by hand does.
+    pub fn delete(&self, component: &ComponentName) {
+        self.memory().delete_row(component);
+    }
+
     /// The epoch that is recorded.
     pub async fn epoch(&self) -> Result<i64> {
         Ok(self.inner.look_all().await?.life.generation().epoch)

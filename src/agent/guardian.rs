@@ -5,14 +5,18 @@
 //! What the program started itself would live on without a lease, and so would everything while
 //! the supervisor is frozen (SIGSTOP, a debugger). The guardian reads from a pipe whose other end
 //! only the supervisor holds: one line per change, `<process group> <abort moment in ms>`; the end
-//! of the pipe is the end of the supervisor.
+//! of the pipe is the end of the supervisor. The first line is written by the program's own process
+//! before it becomes the program: a supervisor that is stopped right after the fork cannot.
 
 use std::io::{self, BufRead, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 use tracing::warn;
 
@@ -34,6 +38,35 @@ pub(super) struct Guardian {
     said: (i32, u128),
 }
 
+/// What the process that becomes the program says to the guardian first.
+#[derive(Debug)]
+pub(super) struct Announcement {
+    pipe: OwnedFd,
+    abort: Moment,
+}
+
+impl Announcement {
+    pub(super) fn on(pipe: OwnedFd, abort: Moment) -> Self {
+        Self { pipe, abort }
+    }
+
+    /// That its group, which it leads, is to be watched. Between fork and exec: allocates nothing, never waits.
+    pub(super) fn say(&self, group: Pid) -> Result<(), Errno> {
+        let mut pipe = [PollFd::new(&self.pipe, PollFlags::OUT)];
+        poll(&mut pipe, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+        if pipe[0].revents() != PollFlags::OUT {
+            // No guardian, as after its start failed: the supervisor finds out by itself.
+            return Ok(());
+        }
+        let mut line = [0; 64];
+        let mut rest = &mut line[..];
+        let fits = writeln!(rest, "{} {}", group.as_raw_nonzero(), self.abort.as_millis());
+        let left = rest.len();
+        fits.map_err(|_| Errno::OVERFLOW)?;
+        rustix::io::write(&self.pipe, &line[..line.len() - left]).map(drop)
+    }
+}
+
 impl Guardian {
     /// Without a guardian the program still runs, and still dies with its supervisor.
     pub(super) async fn start(children: &Children) -> Self {
@@ -49,6 +82,14 @@ impl Guardian {
             }
         };
         Self { pipe, said: (0, 0) }
+    }
+
+    /// For the process that becomes the program; `None` without a guardian.
+    pub(super) fn announcement(&mut self, abort: Moment) -> Option<Announcement> {
+        // Whatever comes next is news, also that there is nothing to guard.
+        self.said = (-1, 0);
+        let pipe = self.pipe.as_ref()?.as_fd().try_clone_to_owned();
+        pipe.map(|pipe| Announcement::on(pipe, abort)).ok()
     }
 
     /// Which group to end, and when at the latest.

@@ -18,6 +18,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -25,7 +26,7 @@ use tracing::{info, warn};
 
 use super::children::{Children, Ended, Started};
 use super::group::Group;
-use super::guardian::Guardian;
+use super::guardian::{Announcement, Guardian};
 use super::health::{Judge, Probe};
 use super::program;
 use super::signals::{Heard, Signals};
@@ -120,9 +121,18 @@ impl Supervisor {
             guardian.dismiss();
             return Ok(self.ending.then_some(0));
         }
-        let Started { pid, ended, .. } = match self.start(&leadership).await {
+        let Started { pid, ended, .. } = match self.start(&leadership, &mut guardian).await {
             Ok(started) => started,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                warn!(
+                    version = leadership.version(),
+                    "the term was over before the program could be started"
+                );
+                guardian.dismiss();
+                return Ok(self.ending.then_some(0));
+            }
             Err(error) => {
+                guardian.dismiss();
                 drop(leadership);
                 self.finish(0).await?;
                 return Err(program::failure(&self.command[0], &error));
@@ -244,7 +254,7 @@ impl Supervisor {
         });
     }
 
-    async fn start(&self, leadership: &Leadership) -> io::Result<Started> {
+    async fn start(&self, leadership: &Leadership, guardian: &mut Guardian) -> io::Result<Started> {
         let mut command = Command::new(&self.command[0]);
         command
             .args(&self.command[1..])
@@ -259,26 +269,49 @@ impl Supervisor {
             // In a group of its own, it would be stopped on its first read from the terminal.
             command.stdin(Stdio::null());
         }
-        die_with_this_process(&mut command);
+        // The clock first: should this process be stopped in between, the deadline must not move.
+        let now = SystemClock.boot();
+        let birth = Birth {
+            parent: rustix::process::getpid(),
+            deadline: now + leadership.guard().valid_for(),
+            announcement: guardian.announcement(leadership.abort_at()),
+        };
+        birth.before_exec_of(&mut command);
         self.children.start(command).await
     }
 }
 
-/// The kernel kills the child when the thread that starts it ends, which is when this process does.
-#[expect(
-    unsafe_code,
-    reason = "between fork and exec the child makes three system calls and allocates nothing"
-)]
-fn die_with_this_process(command: &mut Command) {
-    let parent = rustix::process::getpid();
-    let before_exec = move || {
+/// What the process that becomes the program sees to by itself: this one may be stopped at any moment.
+struct Birth {
+    parent: Pid,
+    /// No program begins after this.
+    deadline: Moment,
+    announcement: Option<Announcement>,
+}
+
+impl Birth {
+    #[expect(
+        unsafe_code,
+        reason = "between fork and exec the child makes a few system calls and allocates nothing"
+    )]
+    fn before_exec_of(self, command: &mut Command) {
+        // SAFETY: the closure is async-signal-safe: raw system calls, no allocation, no lock.
+        unsafe {
+            command.pre_exec(move || self.prepare().map_err(Into::into));
+        }
+    }
+
+    fn prepare(&self) -> Result<(), Errno> {
+        // The kernel kills the child when the thread that starts it ends, which is when its process does.
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         // The parent may have died before the signal was asked for.
-        if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(rustix::io::Errno::SRCH.into()) }
-    };
-    // SAFETY: the closure is async-signal-safe: raw system calls, no allocation, no lock.
-    unsafe {
-        command.pre_exec(before_exec);
+        if rustix::process::getppid() != Some(self.parent) {
+            return Err(Errno::SRCH);
+        }
+        if let Some(announcement) = &self.announcement {
+            announcement.say(rustix::process::getpid())?;
+        }
+        if SystemClock.boot() >= self.deadline { Err(Errno::TIMEDOUT) } else { Ok(()) }
     }
 }
 
@@ -322,10 +355,59 @@ async fn until_sick(probe: Option<Probe>, cooldown: Duration) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+    use std::os::fd::OwnedFd;
+
     use super::*;
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
+    }
+
+    /// Starts a program as a supervisor does; what came of it, and what the guardian was told.
+    fn born(deadline: Moment, guarded: bool) -> (io::Result<std::process::Child>, String) {
+        let (mut heard, pipe) = io::pipe().unwrap();
+        let announcement =
+            guarded.then(|| Announcement::on(OwnedFd::from(pipe.try_clone().unwrap()), ms(14_000)));
+        drop(pipe);
+        let mut command = Command::new("true");
+        command.process_group(0);
+        Birth { parent: rustix::process::getpid(), deadline, announcement }.before_exec_of(&mut command);
+        let started = command.spawn();
+        drop(command);
+        let mut line = String::new();
+        heard.read_to_string(&mut line).unwrap();
+        (started, line)
+    }
+
+    #[test]
+    fn a_program_tells_the_guardian_who_it_is_before_its_first_instruction() {
+        let (started, line) = born(SystemClock.boot() + ms(60_000), true);
+        let mut program = started.unwrap();
+        assert_eq!(line, format!("{} 14000\n", program.id()));
+        assert!(program.wait().unwrap().success());
+        let (started, line) = born(SystemClock.boot() + ms(60_000), false);
+        assert!(
+            started.unwrap().wait().unwrap().success() && line.is_empty(),
+            "without a guardian it runs too"
+        );
+    }
+
+    #[test]
+    fn no_program_begins_after_its_term() {
+        let (started, _) = born(SystemClock.boot(), true);
+        assert_eq!(started.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_guardian_that_is_gone_keeps_no_program_from_starting() {
+        let (heard, pipe) = io::pipe().unwrap();
+        drop(heard);
+        let announcement = Some(Announcement::on(OwnedFd::from(pipe), ms(14_000)));
+        let mut command = Command::new("true");
+        let deadline = SystemClock.boot() + ms(60_000);
+        Birth { parent: rustix::process::getpid(), deadline, announcement }.before_exec_of(&mut command);
+        assert!(command.status().unwrap().success());
     }
 
     #[test]

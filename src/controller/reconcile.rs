@@ -338,7 +338,7 @@ async fn raise_epoch(desired: &Desired, floor: i64, context: &Context) -> bool {
     // A row that was deleted, or written by somebody else's program: the history still knows, so no
     // version is granted twice and nothing has to be waited out.
     match tokio::time::timeout(Duration::from_secs(5), context.rows.store().look(component)).await {
-        Ok(Ok(looked)) if looked.past.highest() >= floor => return true,
+        Ok(Ok(looked)) if looked.past.recorded() >= floor => return true,
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
             warn!(%component, %error, "the history could not be asked for the highest version; trying again");

@@ -25,6 +25,9 @@ use super::record::LeaseRow;
 pub use super::sight::{Past, Sight};
 use super::timing::{Moment, Timing, TimingError};
 
+/// How often a follower looks at least that nobody tells of changes.
+const UNTOLD_LOOK: Duration = Duration::from_secs(1);
+
 /// What a term is made of while it is led.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Term {
@@ -91,6 +94,10 @@ pub struct Election {
     sight: Option<Sight>,
     quarantine: Quarantine,
     highest_version: i64,
+    /// A term of this component was seen, whatever the database says of it now.
+    has_lived: bool,
+    /// A follower looks at least so often, however far what it waits for is.
+    longest_wait: Duration,
     failed_looks: u32,
     draining: bool,
     unhealthy: bool,
@@ -138,6 +145,8 @@ impl Election {
             sight: None,
             quarantine: Quarantine::new(max_ttl),
             highest_version: 0,
+            has_lived: false,
+            longest_wait: Duration::MAX,
             failed_looks: 0,
             draining: false,
             unhealthy: false,
@@ -272,7 +281,7 @@ impl Election {
             term: TermKey { component: self.component.clone(), holder: self.me.clone(), version },
             ttl: timing.ttl_seconds(),
             expected: match &sight.row {
-                None => Expected::Missing { highest: sight.past.highest() },
+                None => Expected::Missing { highest: sight.past.recorded() },
                 row => Expected::of(row.as_ref()),
             },
             generation: life.generation(),
@@ -282,8 +291,9 @@ impl Election {
     /// From when what was seen may be taken if it stays as it is.
     fn takeable_from(&self, sight: &Sight) -> Moment {
         match &sight.row {
-            None if sight.past == Past::NeverLived => Moment::ZERO,
-            // It was deleted, and its holder may go on until its next renewal.
+            None if sight.past == Past::NeverLived && !self.has_lived => Moment::ZERO,
+            // It was deleted, and its holder may go on until its next renewal. Where the history went with
+            // it, I or somebody who led still know.
             None => sight.since + self.quarantine.length(),
             Some(row) if row.is_free() => Moment::ZERO,
             // Unchanged for one ttl on my own clock, and nothing else: the database's clock in this
@@ -319,8 +329,15 @@ impl Election {
     fn saw(&mut self, at: Moment, row: Option<LeaseRow>, past: Past, database_now: i64) {
         let version = row.as_ref().map_or(0, |row| row.version);
         self.highest_version = self.highest_version.max(version).max(past.highest());
+        self.has_lived |= row.is_some() || past != Past::NeverLived;
         let sight = Sight::after(self.sight.take(), at, row, past, database_now);
         self.sight = Some(sight);
+    }
+
+    /// Whether a change of the row will be hinted at ([`Election::hinted`]). Where it will not, a row that is
+    /// given back would be found a third of a ttl later.
+    pub fn set_told(&mut self, is_told: bool) {
+        self.longest_wait = if is_told { Duration::MAX } else { UNTOLD_LOOK };
     }
 
     /// When the holder's next renewal can be seen, and when the row can be taken, whichever is first.
@@ -328,6 +345,8 @@ impl Election {
         let third = self.timing().renew_interval();
         let Some(sight) = &self.sight else { return at + third };
         let wait = sight.look_again_in(at, database_now, third);
+        let wait =
+            if wait < self.longest_wait { wait } else { self.longest_wait.mul_f64(1.0 - jitter / 4.0) };
         let opens = self.takeable_from(sight).max(self.quarantine.until(at).unwrap_or_default());
         let spread = self.timing().seize_spread(jitter);
         if opens > at { (at + wait).min(opens + spread) } else { at + wait }
@@ -373,6 +392,7 @@ impl Election {
         if won == Some(true) && at < timing.deadline(t0) {
             self.stays_away = None;
             self.failed_takes = None;
+            self.has_lived = true;
             self.phase = Phase::Leading(Term {
                 key: take.term.clone(),
                 timing,

@@ -166,6 +166,55 @@ fn a_row_that_came_and_went_unseen_starts_the_watch_again() {
 }
 
 #[test]
+fn a_row_whose_history_is_gone_too_waits_where_a_participant_says_that_it_leads() {
+    let mut e = election();
+    let calm = || life("a", "a", 0, true);
+    look(&mut e, S(100), None, Past::Claimed(41), calm());
+    assert_eq!(takes(&mut e, S(100)), None);
+    // It has stopped saying so: what was known stays known.
+    look(&mut e, S(101), None, Past::NeverLived, calm());
+    assert_eq!(takes(&mut e, S(101)), None);
+    look(&mut e, S(131), None, Past::NeverLived, calm());
+    let take = takes(&mut e, S(131)).unwrap();
+    assert_eq!((take.expected, take.term.version), (Expected::Missing { highest: 0 }, 42));
+}
+
+#[test]
+fn whoever_has_seen_a_term_waits_although_the_database_has_forgotten_all_of_it() {
+    let calm = || life("a", "a", 0, true);
+    let mut e = election();
+    look(&mut e, S(100), row("other", 41, 1), Past::Lived(41), calm());
+    look(&mut e, S(101), None, Past::NeverLived, calm());
+    assert_eq!(takes(&mut e, S(101)), None, "its holder goes on until its next renewal");
+    look(&mut e, S(131), None, Past::NeverLived, calm());
+    assert_eq!(takes(&mut e, S(131)).unwrap().term.version, 42);
+    // Its own term counts as well.
+    let mut e = election();
+    look(&mut e, S(100), None, Past::NeverLived, calm());
+    let take = takes(&mut e, S(100)).unwrap();
+    e.took(S(100), S(100), &take, Some(true));
+    e.renewed(S(104), S(104), Some(false), 0.0);
+    e.work_stopped(S(104));
+    look(&mut e, S(104), None, Past::NeverLived, calm());
+    assert_eq!(takes(&mut e, S(104)), None);
+    // A first insertion whose answer was lost does not: if it was not applied, nobody ever led.
+    let mut e = election();
+    look(&mut e, S(100), None, Past::NeverLived, calm());
+    let take = takes(&mut e, S(100)).unwrap();
+    e.took(S(100), S(102), &take, None);
+    look(&mut e, S(103), None, Past::NeverLived, calm());
+    assert!(takes(&mut e, S(103)).is_some());
+}
+
+#[test]
+fn a_claim_that_no_version_of_ours_can_be_only_says_that_it_lived() {
+    assert_eq!(Past::of(true, None, Some(i64::MAX)), Past::Claimed(0));
+    assert_eq!(Past::of(true, Some(7), Some(41)), Past::Lived(7), "the history knows better");
+    assert_eq!(Past::of(false, None, Some(41)), Past::Unknown);
+    assert_eq!(Past::of(true, None, None), Past::NeverLived);
+}
+
+#[test]
 fn a_missing_row_of_a_bare_table_waits_too() {
     let mut e = election();
     look(&mut e, S(100), None, Past::Unknown, Life::Unknown);

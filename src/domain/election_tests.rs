@@ -353,6 +353,27 @@ fn failed_looks_back_off_to_a_third_of_the_ttl_and_no_further() {
 }
 
 #[test]
+fn a_follower_that_nobody_tells_looks_every_second_and_one_that_is_told_when_something_is_due() {
+    let wait = |told: bool, jitter: f64| {
+        let mut e = election();
+        e.set_told(told);
+        let seen = Looked { row: Some(row("other", 7, 50_000)), database_now: 50_000, ..Looked::default() };
+        e.looked(S(100), seen, jitter);
+        let Action::Wait(until) = e.next(S(100)) else { panic!() };
+        until - S(100)
+    };
+    assert!(wait(true, 0.0) > S(3));
+    assert_eq!((wait(false, 0.0), wait(false, 1.0)), (S(1), Duration::from_millis(750)));
+    // After a failure it backs off all the same.
+    let mut e = election();
+    e.set_told(false);
+    for _ in 0..9 {
+        e.look_failed(S(100), 1.0);
+    }
+    assert!(matches!(e.next(S(100)), Action::Wait(until) if until > S(102)));
+}
+
+#[test]
 fn a_hint_makes_a_follower_look_now_and_a_leader_do_nothing() {
     let mut e = election();
     look(&mut e, S(100), Some(row("other", 7, 1)));

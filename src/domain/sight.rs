@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::life::FLOOR_MAX;
 use super::record::LeaseRow;
 use super::timing::Moment;
 
@@ -19,7 +20,7 @@ pub struct Sight {
     last_look: Moment,
 }
 
-/// What the history tells of a component.
+/// What is known of a component beside its row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Past {
     /// It never had a term.
@@ -27,16 +28,40 @@ pub enum Past {
     NeverLived,
     /// The highest version that was ever granted.
     Lived(i64),
+    /// The history has lost it, but a participant says of itself that it leads this version.
+    Claimed(i64),
     /// There is no history.
     Unknown,
 }
 
 impl Past {
+    /// `claimed` counts where a history is kept (`is_kept`) and knows nothing.
+    #[must_use]
+    pub fn of(is_kept: bool, recorded: Option<i64>, claimed: Option<i64>) -> Self {
+        match (is_kept, recorded, claimed) {
+            (false, ..) => Self::Unknown,
+            (true, Some(version), _) => Self::Lived(version),
+            // No version of ours is beyond that; that it lived is believed all the same.
+            (true, None, Some(version)) => Self::Claimed(if version > FLOOR_MAX { 0 } else { version }),
+            (true, None, None) => Self::NeverLived,
+        }
+    }
+
+    /// Of all that is known, wherever from.
     #[must_use]
     pub fn highest(self) -> i64 {
         match self {
-            Self::Lived(version) => version,
+            Self::Lived(version) | Self::Claimed(version) => version,
             Self::NeverLived | Self::Unknown => 0,
+        }
+    }
+
+    /// What the history itself tells, which an INSERT is bound to.
+    #[must_use]
+    pub fn recorded(self) -> i64 {
+        match self {
+            Self::Lived(version) => version,
+            Self::Claimed(_) | Self::NeverLived | Self::Unknown => 0,
         }
     }
 }

@@ -151,6 +151,7 @@ impl Runner {
                 self.problem(None);
                 self.saw(&looked);
                 let (before, waited) = (self.election.ineligible(at), self.election.quarantine().until(at));
+                self.election.set_told(self.hints.flow());
                 self.election.looked(at, looked, fastrand::f64());
                 self.say_quarantine(at, waited);
                 let component = &self.shared.component;

@@ -1,5 +1,8 @@
 //! Wake-ups from a database. A hint says "look now"; polling stays the truth.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -14,17 +17,25 @@ pub enum Hint {
 
 /// The sending half, for stores.
 #[derive(Debug, Clone)]
-pub struct HintSender(mpsc::Sender<Hint>);
+pub struct HintSender {
+    sender: mpsc::Sender<Hint>,
+    flows: Arc<AtomicBool>,
+}
 
 impl HintSender {
     /// Never waits: when the receiver is that far behind, it will look anyway. False when nobody listens any more.
     pub fn send(&self, hint: Hint) -> bool {
-        !matches!(self.0.try_send(hint), Err(mpsc::error::TrySendError::Closed(_)))
+        !matches!(self.sender.try_send(hint), Err(mpsc::error::TrySendError::Closed(_)))
     }
 
     /// Resolves when nobody listens any more.
     pub async fn closed(&self) {
-        self.0.closed().await;
+        self.sender.closed().await;
+    }
+
+    /// Whether a change that happens now will be told. Before the first call it will not.
+    pub fn set_flowing(&self, flows: bool) {
+        self.flows.store(flows, Ordering::Relaxed);
     }
 }
 
@@ -32,6 +43,7 @@ impl HintSender {
 #[derive(Debug)]
 pub struct Hints {
     receiver: mpsc::Receiver<Hint>,
+    flows: Arc<AtomicBool>,
     every_commit: bool,
     _feeder: Option<AbortOnDropHandle<()>>,
 }
@@ -43,14 +55,20 @@ impl Hints {
         F: Future<Output = ()> + Send + 'static,
     {
         let (sender, receiver) = mpsc::channel(64);
-        let task = tokio::spawn(feeder(HintSender(sender)));
-        Self { receiver, every_commit: false, _feeder: Some(AbortOnDropHandle::new(task)) }
+        let flows = Arc::new(AtomicBool::new(false));
+        let task = tokio::spawn(feeder(HintSender { sender, flows: Arc::clone(&flows) }));
+        Self { receiver, flows, every_commit: false, _feeder: Some(AbortOnDropHandle::new(task)) }
     }
 
     /// For stores that cannot tell.
     #[must_use]
     pub fn none() -> Self {
-        Self { receiver: mpsc::channel(1).1, every_commit: false, _feeder: None }
+        Self {
+            receiver: mpsc::channel(1).1,
+            flows: Arc::new(AtomicBool::new(false)),
+            every_commit: false,
+            _feeder: None,
+        }
     }
 
     /// Says that a hint comes with every commit of anybody else: renewals too, and without fail.
@@ -64,6 +82,13 @@ impl Hints {
     #[must_use]
     pub fn tells_every_commit(&self) -> bool {
         self.every_commit
+    }
+
+    /// Whether a change that happens now will be told, as far as is known. Where it will not, who waits
+    /// for one looks more often.
+    #[must_use]
+    pub fn flow(&self) -> bool {
+        self.flows.load(Ordering::Relaxed)
     }
 
     /// Forgets the hints that have come: a look that follows answers them all.

@@ -142,12 +142,14 @@ impl Store for MemoryStore {
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         let tables = self.tables();
-        let highest = tables.history.get(component.as_str());
+        let highest = tables.history.get(component.as_str()).copied();
+        let of = tables.instances.values().filter(|seen| seen.component == component.as_str());
+        let claimed = of.filter_map(|seen| seen.leads).max();
         Ok(Looked {
             row: tables.rows.get(component.as_str()).cloned(),
             database_now: self.clock.wall_ms(),
             standing_ttl: tables.intents.get(component.as_str()).map(|intent| intent.ttl),
-            past: highest.map_or(Past::NeverLived, |version| Past::Lived(*version)),
+            past: Past::of(true, highest, claimed),
             life: self.life(&tables),
         })
     }
@@ -229,6 +231,7 @@ impl Store for MemoryStore {
     fn hints(&self) -> Hints {
         let mut changed = self.changed.subscribe();
         Hints::fed_by(|hints| async move {
+            hints.set_flowing(true);
             loop {
                 let hint = match changed.recv().await {
                     Ok(component) => Hint::Component(component),

@@ -142,6 +142,9 @@ impl Store for MySqlStore {
         table.fits_component(component, &self.place)?;
         let step = table.step();
         let query = match table.companions {
+            Companions::All if table.instances => {
+                sqlx::query(table.statements.look_with_instances).bind(name).bind(name).bind(name).bind(name)
+            }
             Companions::All => sqlx::query(table.statements.look).bind(name).bind(name).bind(name),
             Companions::Intent => sqlx::query(sql::LOOK_WITHOUT_LIFE).bind(name).bind(name),
             Companions::None => sqlx::query(sql::LOOK_BARE).bind(name),
@@ -149,11 +152,7 @@ impl Store for MySqlStore {
         let answer = held.session.connection.fetch_one(query).await;
         let looked = answer.and_then(|row| {
             let life = life(&row, step)?;
-            let past = match (row.try_get::<Option<i64>, _>(14)?, &life) {
-                (_, Life::Unknown) => Past::Unknown,
-                (None, _) => Past::NeverLived,
-                (Some(version), _) => Past::Lived(version),
-            };
+            let past = Past::of(life != Life::Unknown, row.try_get(14)?, row.try_get(15)?);
             let looked = Looked {
                 row: lease_row(&row)?,
                 database_now: row.try_get(0)?,

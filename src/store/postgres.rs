@@ -122,16 +122,12 @@ impl Store for PostgresStore {
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         let mut held = self.session_to_look().await?;
         held.session.table.fits_component(component, &self.place)?;
-        let (statement, step) = (held.session.table.companions.look(), held.session.table.step());
+        let (statement, step) = (held.session.table.look(), held.session.table.step());
         let query = sqlx::query(statement).bind(component.as_str());
         let answer = held.session.connection.fetch_one(query).await;
         let looked = answer.and_then(|row| {
             let life = life(&row, step)?;
-            let past = match (row.try_get::<Option<i64>, _>(13)?, &life) {
-                (_, Life::Unknown) => Past::Unknown,
-                (None, _) => Past::NeverLived,
-                (Some(version), _) => Past::Lived(version),
-            };
+            let past = Past::of(life != Life::Unknown, row.try_get(13)?, row.try_get(14)?);
             Ok(Looked {
                 row: lease_row(&row)?,
                 database_now: row.try_get(0)?,

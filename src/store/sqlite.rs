@@ -110,7 +110,7 @@ impl Store for SqliteStore {
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         let mut held = self.session_to_look().await?;
-        let query = sqlx::query(held.session.companions.look()).bind(component.as_str());
+        let query = sqlx::query(held.session.look()).bind(component.as_str());
         let query = match held.session.companions {
             Companions::All => query.bind(held.session.name()),
             Companions::None | Companions::Intent => query,
@@ -118,11 +118,7 @@ impl Store for SqliteStore {
         let answer = held.session.connection.fetch_one(query).await;
         let looked = answer.and_then(|row| {
             let life = life(&row)?;
-            let past = match (row.try_get::<Option<i64>, _>(13)?, &life) {
-                (_, Life::Unknown) => Past::Unknown,
-                (None, _) => Past::NeverLived,
-                (Some(version), _) => Past::Lived(version),
-            };
+            let past = Past::of(life != Life::Unknown, row.try_get(13)?, row.try_get(14)?);
             Ok(Looked {
                 row: lease_row(&row)?,
                 database_now: row.try_get(0)?,

@@ -159,6 +159,25 @@ async fn release_deletion_and_truncation_never_repeat_a_version(make: Make) {
     assert!(is_dated(rig.next_term(&[&fresh]).await));
 }
 
+async fn a_row_that_goes_with_its_history_makes_no_second_leader_and_no_version_twice(make: Make) {
+    let server = Machine::start(make).await;
+    let mut rig = Rig::on(&server).await;
+    let one = rig.participant("one");
+    let first = rig.next_term(&[&one]).await;
+    wait::until_true(SOON, "its own line says what it leads", async || {
+        let all = rig.eye.look_all_with_instances().await.unwrap().instances.unwrap();
+        all.iter().any(|seen| seen.leads == Some(first))
+    })
+    .await
+    .unwrap();
+    server.sql("DELETE FROM component_lease_history").await;
+    server.sql("DELETE FROM component_lease").await;
+    // One that has seen nothing of all that, and would begin at 1 at once.
+    let fresh = rig.participant("fresh");
+    assert!(rig.next_term(&[&one, &fresh]).await > first);
+    assert!(rig.looked().await.life.record().is_some_and(|record| record.epoch == 0), "the record stayed");
+}
+
 async fn a_restarted_server_lets_its_holder_go_on_and_makes_others_wait(make: Make) {
     let server = Machine::start(make).await;
     let mut rig = Rig::on(&server).await;
@@ -253,6 +272,7 @@ on_servers! {
     [POSTGRES, MYSQL] =>
         a_first_installation_begins_at_1_and_dropped_tables_that_are_made_anew_with_a_date,
         release_deletion_and_truncation_never_repeat_a_version,
+        a_row_that_goes_with_its_history_makes_no_second_leader_and_no_version_twice,
         a_restarted_server_lets_its_holder_go_on_and_makes_others_wait,
         two_standbys_promoted_in_turn_and_a_fail_back_never_grant_a_version_twice;
     [POSTGRES, POSTGRES_18, MYSQL, MARIADB] =>

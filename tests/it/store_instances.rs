@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use component_lease::clock::{Clock, SystemClock};
+use component_lease::domain::election::Past;
 use component_lease::domain::{HolderId, Instance, SeenInstance, Whereabouts};
 use component_lease::store::Store;
 use component_lease_testkit::mysql::Kind;
@@ -109,6 +110,21 @@ async fn rows_and_instances_come_in_one_look_and_a_plain_look_has_none(bench: &B
     assert_eq!(plain.instances, None);
 }
 
+async fn a_component_that_the_history_does_not_know_has_lived_if_somebody_says_that_it_leads(bench: &Bench) {
+    let past = async |name: &str| bench.store.look(&component(name)).await.unwrap().past;
+    let following = instance("c", "a");
+    let id = bench.store.beat(&following, None).await.unwrap();
+    assert_eq!(past("c").await, Past::NeverLived, "to compete is not to lead");
+    let leading = Instance { leads: Some(41), ..following.clone() };
+    bench.store.beat(&leading, id).await.unwrap();
+    assert_eq!((past("c").await, past("other").await), (Past::Claimed(41), Past::NeverLived));
+    bench.store.beat(&Instance { leads: Some(40), ..instance("c", "b") }, None).await.unwrap();
+    assert_eq!(past("c").await, Past::Claimed(41));
+    // An insertion is bound to the history, and the history then knows.
+    crate::stores::held(&*bench.store, "c", "d").await;
+    assert_eq!(past("c").await, Past::Lived(1));
+}
+
 async fn instances_that_ended_long_ago_can_be_pruned_and_the_others_stay(bench: &Bench) {
     bench.store.beat(&instance("c", "a"), None).await.unwrap();
     let hour = Duration::from_secs(3600);
@@ -147,5 +163,6 @@ behaviours!(
     a_heartbeat_that_is_out_of_date_stays_and_a_new_row_begins,
     nobody_moves_somebody_elses_heartbeat,
     rows_and_instances_come_in_one_look_and_a_plain_look_has_none,
+    a_component_that_the_history_does_not_know_has_lived_if_somebody_says_that_it_leads,
     instances_that_ended_long_ago_can_be_pruned_and_the_others_stay,
 );

@@ -26,6 +26,7 @@ pub(super) async fn listen(place: Place, sender: HintSender) {
             ended = listen_once(&place, &sender, &mut retry) => ended,
             () = sender.closed() => return,
         };
+        sender.set_flowing(false);
         if let Err(error) = ended
             && !said
         {
@@ -60,6 +61,7 @@ async fn listen_once(place: &Place, sender: &HintSender, retry: &mut Duration) -
     };
     let mut listener = within(ANSWER_LIMIT, listening, place).await?;
     *retry = RETRY_FIRST;
+    sender.set_flowing(true);
     // What happened before is not known.
     sender.send(Hint::Any);
     loop {

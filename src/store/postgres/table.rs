@@ -37,14 +37,6 @@ pub(super) enum Companions {
 }
 
 impl Companions {
-    pub(super) fn look(self) -> &'static str {
-        match self {
-            Self::None => statements::LOOK_BARE,
-            Self::Intent => statements::LOOK_WITHOUT_LIFE,
-            Self::All => statements::LOOK,
-        }
-    }
-
     pub(super) fn look_all(self) -> &'static str {
         match self {
             Self::None => statements::LOOK_ALL_BARE,
@@ -259,6 +251,15 @@ fn table(rows: &[PgRow], companions: Companions, has_key: bool, place: &Place) -
 }
 
 impl Table {
+    pub(super) fn look(&self) -> &'static str {
+        match self.companions {
+            Companions::None => statements::LOOK_BARE,
+            Companions::Intent => statements::LOOK_WITHOUT_LIFE,
+            Companions::All if self.instances => statements::LOOK_WITH_INSTANCES,
+            Companions::All => statements::LOOK,
+        }
+    }
+
     pub(super) fn fits_component(&self, component: &ComponentName, place: &Place) -> Result<(), StoreError> {
         fits("component_name", component.as_str(), self.component_max, place)
     }

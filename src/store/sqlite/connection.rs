@@ -57,14 +57,6 @@ pub(super) enum Companions {
 }
 
 impl Companions {
-    pub(super) fn look(self) -> &'static str {
-        match self {
-            Self::None => statements::LOOK_BARE,
-            Self::Intent => statements::LOOK_WITHOUT_LIFE,
-            Self::All => statements::LOOK,
-        }
-    }
-
     pub(super) fn look_all(self) -> &'static str {
         match self {
             Self::None => statements::LOOK_ALL_BARE,
@@ -253,6 +245,15 @@ impl Session {
     /// another database, and whoever went on with the old one would lead beside its new leader.
     pub(super) fn is_of(&self, place: &Place) -> bool {
         place.file() == Some(self.file)
+    }
+
+    pub(super) fn look(&self) -> &'static str {
+        match self.companions {
+            Companions::None => statements::LOOK_BARE,
+            Companions::Intent => statements::LOOK_WITHOUT_LIFE,
+            Companions::All if self.instances => statements::LOOK_WITH_INSTANCES,
+            Companions::All => statements::LOOK,
+        }
     }
 
     /// For tables that were made since.

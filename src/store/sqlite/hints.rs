@@ -20,6 +20,7 @@ pub(super) async fn watch(place: Place, sender: HintSender) {
             ended = watch_once(&place, &sender) => ended,
             () = sender.closed() => return,
         };
+        sender.set_flowing(false);
         if let Err(error) = ended
             && !said
         {
@@ -37,6 +38,7 @@ pub(super) async fn watch(place: Place, sender: HintSender) {
 async fn watch_once(place: &Place, sender: &HintSender) -> Result<(), StoreError> {
     let mut session = place.connect(0).await?;
     let mut seen = data_version(&mut session, place).await?;
+    sender.set_flowing(true);
     // What happened before is not known.
     sender.send(Hint::Any);
     let mut ticks = tokio::time::interval(LOOK_EVERY);

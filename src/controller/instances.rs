@@ -7,7 +7,8 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::reconcile::Context;
-use crate::domain::{Moment, SeenInstance};
+use crate::domain::split_brain::{Belief, Witnesses};
+use crate::domain::{LeaseRow, Moment, SeenInstance};
 
 /// So often they are asked for.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -20,6 +21,9 @@ const PRUNE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Instances {
     /// By component, by id.
     alive: BTreeMap<String, Vec<SeenInstance>>,
+    witnesses: Witnesses,
+    /// By component.
+    disputed: BTreeMap<String, Vec<Belief>>,
     /// `None` until they have been asked for.
     asked: Option<Moment>,
     wanted: bool,
@@ -45,6 +49,10 @@ impl Instances {
         self.alive.get(component).cloned().unwrap_or_default()
     }
 
+    pub(super) fn disputed(&self, component: &str) -> Vec<Belief> {
+        self.disputed.get(component).cloned().unwrap_or_default()
+    }
+
     /// A look that asked for them failed: the next one does without.
     pub(super) fn failed(&mut self, asked: Moment) {
         (self.asked, self.wanted) = (Some(asked), false);
@@ -55,6 +63,7 @@ impl Instances {
         &mut self,
         asked: Moment,
         alive: Option<Vec<SeenInstance>>,
+        rows: &BTreeMap<String, LeaseRow>,
         components: &mut Vec<String>,
     ) {
         (self.asked, self.wanted) = (Some(asked), false);
@@ -70,6 +79,13 @@ impl Instances {
         let changed = all.filter(|component| !same(self.alive.get(*component), now.get(*component)));
         components.extend(changed.cloned());
         self.alive = now;
+        self.witnesses.saw(self.alive.values().flatten(), |component| rows.get(component));
+        let disputed = self.witnesses.proven();
+        let all = self.disputed.keys().chain(disputed.keys());
+        components.extend(
+            all.filter(|component| self.disputed.get(*component) != disputed.get(*component)).cloned(),
+        );
+        self.disputed = disputed;
     }
 }
 
@@ -119,8 +135,16 @@ mod tests {
     }
 
     fn changed(instances: &mut Instances, alive: Vec<SeenInstance>) -> Vec<String> {
+        beside(instances, alive, &BTreeMap::new())
+    }
+
+    fn beside(
+        instances: &mut Instances,
+        alive: Vec<SeenInstance>,
+        rows: &BTreeMap<String, LeaseRow>,
+    ) -> Vec<String> {
         let mut components = Vec::new();
-        instances.saw(Moment::ZERO, Some(alive), &mut components);
+        instances.saw(Moment::ZERO, Some(alive), rows, &mut components);
         components
     }
 
@@ -133,6 +157,24 @@ mod tests {
         assert_eq!(changed(&mut all, vec![beaten.clone()]), ["a"]);
         assert_eq!(changed(&mut all, vec![SeenInstance { healthy: false, ..beaten }]), ["b"]);
         assert_eq!(changed(&mut all, vec![seen(3, "b", "x")]), ["b"]);
+    }
+
+    #[test]
+    fn a_component_is_concerned_when_somebody_is_proven_to_claim_it_and_when_that_ends() {
+        let mut all = Instances::default();
+        let row = LeaseRow { holder: "x".into(), lease_time: 0, renew_time: 1, version: 42, ttl: 5 };
+        let rows = BTreeMap::from([("a".to_owned(), row)]);
+        let claims = |heartbeat, leads| SeenInstance { heartbeat, leads, ..seen(1, "a", "y") };
+        for (heartbeat, leads, concerned, disputed) in [
+            (1, Some(41), vec!["a"], 0),
+            (2, Some(41), vec![], 0),
+            (3, Some(41), vec!["a"], 1),
+            (4, Some(41), vec![], 1),
+            (5, None, vec!["a"], 0),
+        ] {
+            assert_eq!(beside(&mut all, vec![claims(heartbeat, leads)], &rows), concerned, "{heartbeat}");
+            assert_eq!(all.disputed("a").len(), disputed, "{heartbeat}");
+        }
     }
 
     #[test]

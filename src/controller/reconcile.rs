@@ -229,6 +229,7 @@ fn news(before: Option<&ComponentLeaseStatus>, status: &Status) -> Vec<Event> {
     let kinds = [
         (ConditionType::VersionRegressed, EventReason::VersionRegressed),
         (ConditionType::TtlLimited, EventReason::TtlLimited),
+        (ConditionType::SplitBrain, EventReason::SplitBrain),
     ];
     let said = |kind: ConditionType| {
         before.is_some_and(|before| before.conditions.iter().any(|c| c.type_ == kind.as_str()))
@@ -280,6 +281,7 @@ fn observe(
         row_confirmed: false,
         longest_ttl: context.rows.longest_ttl(),
         instances,
+        disputed: context.rows.disputed(desired.component.as_str()),
         service: scope.service_of(desired),
         pods,
         now,

@@ -13,6 +13,7 @@ use super::metrics::Metrics;
 use crate::clock::Clock;
 use crate::domain::life::Quarantine;
 use crate::domain::observed::{RowSight, StoreSight};
+use crate::domain::split_brain::Belief;
 use crate::domain::{ComponentName, LeaseRow, Life, Moment, NewEpoch, SeenInstance};
 use crate::store::{Outcome, Snapshot, StandingIntent, Store, StoreError};
 
@@ -150,6 +151,11 @@ impl Rows {
     /// Who competes for the component and is alive.
     pub(super) fn instances(&self, component: &str) -> Vec<SeenInstance> {
         self.state.read().unwrap_or_else(PoisonError::into_inner).instances.of(component)
+    }
+
+    /// Who goes on saying that it leads the component although the row says otherwise.
+    pub(super) fn disputed(&self, component: &str) -> Vec<Belief> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).instances.disputed(component)
     }
 
     /// Whether the database, as far as it is known, lacks this intent.
@@ -331,7 +337,7 @@ impl Rows {
         }
         let mut components = Vec::new();
         if with_instances {
-            state.instances.saw(asked, snapshot.instances, &mut components);
+            state.instances.saw(asked, snapshot.instances, &snapshot.rows, &mut components);
         }
         let mut before = state.rows.take().unwrap_or_default();
         let mut rows = BTreeMap::new();

@@ -42,6 +42,8 @@ words! {
         VersionRegressed,
         /// Only shown while it is true: terms are shorter than `spec.ttlSeconds` asks for.
         TtlLimited,
+        /// Only shown while it is true: a participant goes on saying that it leads, and the row says otherwise.
+        SplitBrain,
     }
 }
 
@@ -98,6 +100,8 @@ words! {
         VersionBelowFloor,
         /// TtlLimited: no lease of the database may last so long.
         AboveMaxTtl,
+        /// SplitBrain: somebody claims a term that is another's or over.
+        TermDisputed,
     }
 }
 
@@ -119,6 +123,7 @@ words! {
         InvalidSpec,
         VersionRegressed,
         TtlLimited,
+        SplitBrain,
     }
 }
 

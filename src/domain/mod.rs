@@ -40,6 +40,7 @@ pub mod pod;
 pub mod record;
 pub mod report;
 pub mod sight;
+pub mod split_brain;
 pub mod timing;
 
 pub use election::{Action, Election, Ineligible, Standing, StopReason};

@@ -9,6 +9,7 @@ use super::instance::{SeenInstance, Whereabouts};
 use super::name::ComponentName;
 use super::pod::{Pod, Selector};
 use super::record::LeaseRow;
+use super::split_brain::Belief;
 use super::timing::Moment;
 
 /// A resource whose spec was validated.
@@ -141,6 +142,8 @@ pub struct Observed {
     pub pods: Pods,
     /// Those that compete for this component and are alive, as of the last look that asked for them.
     pub instances: Vec<SeenInstance>,
+    /// Those that go on saying that they lead although the row says otherwise.
+    pub disputed: Vec<Belief>,
     pub service: ServiceSight,
     pub now: Moment,
 }

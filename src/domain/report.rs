@@ -5,6 +5,7 @@ use super::conditions::{Condition, ConditionType, Phase, Reason, Truth};
 use super::decide::{Lead, Plan, holder_pod};
 use super::life::FLOOR_MAX;
 use super::observed::{Observed, OnStoreUnreachable, RowSight, ServiceSight, Status, StoreSight};
+use super::record::LeaseRow;
 
 /// A status is read by people and stored whole with every change.
 pub const INSTANCES_SHOWN: usize = 20;
@@ -77,6 +78,7 @@ pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
             ),
         ));
     }
+    conditions.extend(disputed(o, row));
     Status {
         observed_generation: o.desired.generation,
         phase,
@@ -125,6 +127,24 @@ pub fn report_conflict(o: &Observed, by: &str) -> Status {
             reachable(o),
         ],
     }
+}
+
+fn disputed(o: &Observed, row: Option<&LeaseRow>) -> Option<Condition> {
+    let row = row.filter(|row| !o.disputed.is_empty() && !row.is_free())?;
+    let claims = o.disputed.iter().take(INSTANCES_SHOWN);
+    let claims = claims
+        .map(|claim| format!("{} goes on saying that it leads version {}", claim.holder, claim.version));
+    Some(Condition::new(
+        ConditionType::SplitBrain,
+        true,
+        Reason::TermDisputed,
+        format!(
+            "{}, but the row says {} with version {}: end what is not meant to run, and let what it writes to refuse other versions",
+            claims.collect::<Vec<_>>().join(", "),
+            row.holder,
+            row.version
+        ),
+    ))
 }
 
 /// Why nothing can be said about the row.

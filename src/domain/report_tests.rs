@@ -5,6 +5,7 @@ use super::super::fixtures::*;
 use super::super::observed::{Claim, DesiredService, Memory};
 use super::super::pod::Pod;
 use super::super::record::LeaseRow;
+use super::super::split_brain::Belief;
 use super::*;
 
 /// The status of this view when everything that was planned has been done.
@@ -195,6 +196,22 @@ fn a_row_that_is_gone_is_told_from_one_that_never_was() {
     assert!(of(&said(&o), ConditionType::LeaderElected).2.contains("ever taken"));
     o.memory.floor = 7;
     assert!(of(&said(&o), ConditionType::LeaderElected).2.contains("the row is gone"));
+}
+
+#[test]
+fn who_goes_on_claiming_another_term_is_named_beside_the_holder_and_nothing_else_changes() {
+    let mut o = led();
+    let before = said(&o);
+    o.disputed = vec![Belief { holder: "a_1_1f0c9a3d".into(), version: 6 }];
+    let after = said(&o);
+    let (truth, reason, message) = of(&after, ConditionType::SplitBrain);
+    assert_eq!((truth, reason), (Truth::True, Reason::TermDisputed));
+    for named in ["a_1_1f0c9a3d", "version 6", "version 7"] {
+        assert!(message.contains(named), "{message}");
+    }
+    assert!(before.conditions.iter().all(|c| c.kind != ConditionType::SplitBrain));
+    let others = after.conditions.iter().filter(|c| c.kind != ConditionType::SplitBrain);
+    assert!(others.eq(before.conditions.iter()), "it is routed to all the same");
 }
 
 #[test]

@@ -104,3 +104,39 @@ async fn the_status_shows_who_is_alive_since_when_and_how_well_and_heartbeats_wr
     ensure!(SOON > ASKED, "what is waited for must be able to happen");
     Ok(())
 }
+
+#[tokio::test]
+async fn somebody_who_goes_on_claiming_a_lost_term_is_named_until_it_stops() -> Result<()> {
+    let (site, _controller) = led_site("split").await?;
+    let (old, new) = (site.holder("d-0").await?, site.holder("d-1").await?);
+    let lost = site.rows.take("discovery", &old, LONG).await?;
+    let claims = Instance { leads: Some(lost), ..says(&old, runs_in(&site, "d-0").await?)? };
+    let id = site.rows.beat(&claims, None).await?;
+    let version = site.rows.take("discovery", &new, LONG).await?;
+    site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
+    let named = wait::until(ASKED * 5, "SplitBrain", async || {
+        site.rows.beat(&claims, id).await?;
+        let lease = site.leases().get("discovery").await?;
+        let named = condition(&lease, "SplitBrain");
+        Ok(named.map(|c| (c.status.clone(), c.reason.clone(), c.message.clone())))
+    })
+    .await?;
+    assert_eq!((named.0.as_str(), named.1.as_str()), ("True", "TermDisputed"));
+    for part in [
+        format!("{old} goes on saying that it leads version {lost}"),
+        format!("{new} with version {version}"),
+    ] {
+        ensure!(named.2.contains(&part), "{}", named.2);
+    }
+    // Who leads is decided by the row all the same.
+    site.wait_until_ready("discovery").await?;
+    site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
+    wait::until_true(SOON, "an Event for it", async || {
+        site.events("discovery").await.is_ok_and(|events| events.iter().any(|reason| reason == "SplitBrain"))
+    })
+    .await?;
+    site.rows.beat(&Instance { leads: None, ..claims }, id).await?;
+    site.wait_for_lease("discovery", "nobody is named", |lease| condition(lease, "SplitBrain").is_none())
+        .await?;
+    Ok(())
+}

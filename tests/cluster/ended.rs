@@ -3,11 +3,13 @@
 
 use anyhow::{Result, ensure};
 use component_lease::clock::{Clock as _, SystemClock};
+use component_lease::store::StoreError;
 use component_lease_testkit::wait;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::support::objects::{lease, status};
+use crate::support::rows::Mood;
 use crate::support::{KEY, LONG, Replica, SOON, Site};
 
 const BEGUN: &str = "2026-01-01T00:00:00Z";
@@ -113,6 +115,22 @@ async fn a_leader_whose_containers_have_all_ended_is_released_at_once() -> Resul
     })
     .await?;
     assert_eq!(site.rows.take("discovery", &site.holder("d-1").await?, LONG).await?, version + 1);
+    site.wait_for_labelled(KEY, "leader", &["d-1"]).await
+}
+
+#[tokio::test]
+async fn a_database_that_refuses_the_release_lets_the_lease_expire_and_all_else_goes_on() -> Result<()> {
+    let (site, _controller, _) = led("refused").await?;
+    let holder = site.holder("d-0").await?;
+    site.rows.take("discovery", &holder, 8).await?;
+    let recorded = |l: &_| status(l).version == Some(2) && status(l).holder_pod.is_some();
+    site.wait_for_lease("discovery", "the leader's containers are recorded", recorded).await?;
+    site.rows.set_mood(Mood::KeepsRows(StoreError::Misconfigured("permission denied".to_owned())));
+    report(&site, "d-0", "Running", &[over("main", 1), over("agent", 2)]).await?;
+    site.wait_for_condition("discovery", "LeaderElected", "False", "Expired").await?;
+    assert_eq!(site.rows.holder_of("discovery").await?, holder, "it expired by itself");
+    site.wait_for_labelled(KEY, "leader", &[]).await?;
+    site.rows.take("discovery", &site.holder("d-1").await?, LONG).await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await
 }
 

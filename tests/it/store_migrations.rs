@@ -1,5 +1,7 @@
 //! `migrate`: repeated, at once, beside somebody else's table, and against a newer schema.
 
+use std::time::Duration;
+
 use component_lease::domain::Life;
 use component_lease::domain::election::Past;
 use component_lease::store::{self, Install, Source};
@@ -9,6 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Executor, Row};
 use tokio::task::JoinSet;
 
+use crate::store_instances::instance;
 use crate::stores::{SqliteFile, component, held, migrated_database, migrated_mysql, misconfigured, says};
 
 const FOREIGN: &str = "CREATE TABLE component_lease (component_name VARCHAR(64) PRIMARY KEY, holder_id VARCHAR(128), lease_time BIGINT, renew_time BIGINT, version INT, ttl INT)";
@@ -253,6 +256,37 @@ async fn a_dropped_companion_is_refused_and_made_anew_as_the_docs_say() {
             assert!(store::begin_epoch(&*store).await.unwrap().epoch > before);
         }
     }
+}
+
+#[tokio::test]
+async fn somebody_elses_component_instance_is_left_alone_and_missed_by_nobody() {
+    let theirs = "CREATE TABLE component_instance (id INTEGER PRIMARY KEY, host VARCHAR(20))";
+    let postgres = postgres::shared().await.unwrap().fresh_database().await.unwrap();
+    postgres.psql(theirs).await.unwrap();
+    let mut sources = vec![Source::url(&postgres.url)];
+    let mut databases = Vec::new();
+    for kind in [Kind::MariaDb10_11, Kind::MySql9] {
+        let database = mysql::shared(kind).await.unwrap().fresh_database().await.unwrap();
+        database.sql(theirs).await.unwrap();
+        sources.push(Source::url(&database.url));
+        databases.push(database);
+    }
+    let file = SqliteFile::none_yet();
+    let options = SqliteConnectOptions::new().filename(file.path()).create_if_missing(true);
+    SqliteConnection::connect_with(&options).await.unwrap().execute(theirs).await.unwrap();
+    sources.push(file.source());
+    for source in &sources {
+        let report = store::migrate(source).await.unwrap();
+        assert_eq!(report.applied, ["0001_lease", "0002_intent", "0003_life"], "{report}");
+        let store = store::open(source.clone(), "test").unwrap();
+        assert_eq!(store.look(&component("c")).await.unwrap().past, Past::NeverLived, "{store:?}");
+        held(&*store, "c", "a").await;
+        let said = store.beat(&instance("c", "a"), None).await.unwrap();
+        assert_eq!((said, store.prune_instances(Duration::ZERO).await.unwrap()), (None, 0), "{store:?}");
+        let all = store.look_all_with_instances().await.unwrap();
+        assert_eq!((all.rows.len(), all.instances), (1, None), "{store:?}");
+    }
+    assert_eq!(postgres.psql("SELECT count(*) FROM component_instance").await.unwrap(), "0");
 }
 
 /// What schema version 2 left behind, with a lease in it.

@@ -100,6 +100,25 @@ async fn the_controller_needs_exactly_the_grants_that_migrate_prints() {
 }
 
 #[tokio::test]
+async fn a_controller_that_may_not_write_leases_looks_on_and_is_told_so_when_it_releases() {
+    let database = migrated().await;
+    let participant = open(&database, "test");
+    let a = held(&*participant, "c", "a").await;
+    let role = Role::create(&database, "earlier").await;
+    role.grant("my_controller").await;
+    let name = &role.name;
+    database
+        .psql(&format!("REVOKE UPDATE (holder_id, renew_time) ON component_lease FROM {name}"))
+        .await
+        .unwrap();
+    let store = role.store().await;
+    says(&misconfigured(store.release(&a).await), &["permission denied", "component_lease"]);
+    assert_eq!(store.look_all_with_instances().await.unwrap().rows["c"].holder, "a");
+    drop(store);
+    role.drop().await;
+}
+
+#[tokio::test]
 async fn a_session_that_may_only_read_makes_nobody_leader() {
     let database = migrated().await;
     let url = format!("{}?options=-c%20default_transaction_read_only%3Don", database.url);

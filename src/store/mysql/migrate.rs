@@ -36,7 +36,7 @@ const MIGRATIONS: &[Migration] = &[
         lease_table: false,
     },
     Migration {
-        version: 4,
+        version: INSTANCES,
         name: "0004_instance",
         sql: include_str!("../migrations/mysql/0004_instance.sql"),
         lease_table: false,
@@ -46,6 +46,8 @@ const MIGRATIONS: &[Migration] = &[
 /// The step with which the first record is written.
 pub(super) const LIFE: i64 = 3;
 pub(super) const INTENT: i64 = 2;
+/// A table of this name may be somebody else's: then it stays as it is, and is not used.
+const INSTANCES: i64 = 4;
 
 const GRANTS: &str = "\
 -- a participant (agent, run, or a program with the library)
@@ -166,7 +168,8 @@ async fn run(
         waits: None,
     };
     for step in MIGRATIONS.iter().filter(|step| step.version > before) {
-        if !(foreign && step.lease_table) {
+        let theirs = step.version == INSTANCES && instances_are_theirs(connection).await.map_err(failed)?;
+        if !(foreign && step.lease_table || theirs) {
             connection.execute(sqlx::raw_sql(step.sql)).await.map_err(failed)?;
             report.applied.push(step.name);
         }
@@ -179,6 +182,14 @@ async fn run(
         report.version = step.version;
     }
     Ok(report)
+}
+
+/// A table of this name that is not ours stays as it is, and is not used.
+async fn instances_are_theirs(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
+    let asked = "SELECT COUNT(*) > 0 AND SUM(COLUMN_NAME = 'pod_uid') = 0 FROM information_schema.COLUMNS
+                 WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_instance'";
+    let theirs: Option<bool> = connection.fetch_one(asked).await?.try_get(0)?;
+    Ok(theirs.unwrap_or_default())
 }
 
 /// Leases that are there go on with their numbers; nobody knows whether this is still the server that

@@ -36,7 +36,7 @@ const MIGRATIONS: &[Migration] = &[
         lease_table: false,
     },
     Migration {
-        version: 4,
+        version: INSTANCES,
         name: "0004_instance",
         sql: include_str!("../migrations/sqlite/0004_instance.sql"),
         lease_table: false,
@@ -46,6 +46,8 @@ const MIGRATIONS: &[Migration] = &[
 /// The step after which the first record is written.
 pub(super) const LIFE: i64 = 3;
 pub(super) const INTENT: i64 = 2;
+/// A table of this name may be somebody else's: then it stays as it is, and is not used.
+const INSTANCES: i64 = 4;
 
 pub(super) const VERSION: &str = "SELECT coalesce(max(version), 0) FROM component_lease_schema";
 
@@ -127,11 +129,12 @@ async fn run(
     }
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     let there = transaction
-        .fetch_one("SELECT EXISTS (SELECT 1 FROM pragma_table_info('component_lease')), EXISTS (SELECT 1 FROM pragma_table_info('component_lease_schema'))")
+        .fetch_one("SELECT EXISTS (SELECT 1 FROM pragma_table_info('component_lease')), EXISTS (SELECT 1 FROM pragma_table_info('component_lease_schema')), EXISTS (SELECT 1 FROM pragma_table_info('component_instance'))")
         .await
         .map_err(failed)?;
     let (lease, schema): (bool, bool) =
         (there.try_get(0).map_err(failed)?, there.try_get(1).map_err(failed)?);
+    let instances: bool = there.try_get(2).map_err(failed)?;
     let (before, foreign) = if schema {
         let row = transaction
             .fetch_one("SELECT coalesce(max(version), 0), coalesce(max(foreign_lease_table), false) FROM component_lease_schema")
@@ -152,7 +155,7 @@ async fn run(
         waits: None,
     };
     for step in MIGRATIONS.iter().filter(|step| step.version > before) {
-        if !(foreign && step.lease_table) {
+        if !(foreign && step.lease_table || step.version == INSTANCES && instances) {
             transaction.execute(sqlx::raw_sql(step.sql)).await.map_err(failed)?;
             report.applied.push(step.name);
         }

@@ -24,6 +24,8 @@ pub enum Mood {
     #[default]
     Answers,
     Fails(StoreError),
+    /// Only releases fail.
+    KeepsRows(StoreError),
     Hangs,
 }
 
@@ -151,7 +153,7 @@ impl Rows {
     async fn mood(&self) -> Result<(), StoreError> {
         let mood = self.mood.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match mood {
-            Mood::Answers => Ok(()),
+            Mood::Answers | Mood::KeepsRows(_) => Ok(()),
             Mood::Fails(error) => Err(error),
             Mood::Hangs => std::future::pending().await,
         }
@@ -187,6 +189,9 @@ impl Store for Rows {
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
         self.mood().await?;
+        if let Mood::KeepsRows(why) = &*self.mood.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Err(why.clone());
+        }
         self.inner.release(term).await
     }
 

@@ -10,10 +10,12 @@ use component_lease::domain::{LeaseRow, Life};
 use component_lease::participant::Participant;
 use component_lease::store::{self, Install, Source, Store};
 use component_lease_testkit::wait;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{Connection as _, Executor as _};
 use tempfile::TempDir;
 
 use crate::servers::{Machine, Make, on_servers};
-use crate::stores::component;
+use crate::stores::{SqliteFile, component};
 
 /// Seconds; short, so that a quarantine is, but long enough for a busy machine to renew in time.
 const MAX_TTL: u32 = 4;
@@ -31,8 +33,12 @@ struct Rig {
 
 impl Rig {
     async fn on(server: &Machine) -> Self {
+        Self::at(&server.url()).await
+    }
+
+    async fn at(url: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        lead_to(&folder, server);
+        lead_to(&folder, url);
         let eye = store::open(source(&folder), "failover").unwrap();
         let rig = Self { folder, eye, led: BTreeMap::new() };
         rig.install(true).await;
@@ -47,7 +53,7 @@ impl Rig {
     }
 
     fn lead_to(&self, server: &Machine) {
-        lead_to(&self.folder, server);
+        lead_to(&self.folder, &server.url());
     }
 
     fn source(&self) -> Source {
@@ -89,6 +95,16 @@ impl Rig {
         version
     }
 
+    /// Waits until the leader's own line says what it leads.
+    async fn line_says(&self, version: i64) {
+        wait::until_true(SOON, "its own line says what it leads", async || {
+            let all = self.eye.look_all_with_instances().await.unwrap().instances.unwrap();
+            all.iter().any(|seen| seen.leads == Some(version))
+        })
+        .await
+        .unwrap();
+    }
+
     async fn looked(&self) -> Looked {
         wait::until(SOON, "an answer", async || Ok(Some(self.eye.look(&component("c")).await?)))
             .await
@@ -105,8 +121,8 @@ impl Rig {
 }
 
 /// As a virtual address or a mounted secret that follows the primary.
-fn lead_to(folder: &TempDir, server: &Machine) {
-    std::fs::write(folder.path().join("next"), server.url()).unwrap();
+fn lead_to(folder: &TempDir, url: &str) {
+    std::fs::write(folder.path().join("next"), url).unwrap();
     std::fs::rename(folder.path().join("next"), folder.path().join("url")).unwrap();
 }
 
@@ -164,12 +180,7 @@ async fn a_row_that_goes_with_its_history_makes_no_second_leader_and_no_version_
     let mut rig = Rig::on(&server).await;
     let one = rig.participant("one");
     let first = rig.next_term(&[&one]).await;
-    wait::until_true(SOON, "its own line says what it leads", async || {
-        let all = rig.eye.look_all_with_instances().await.unwrap().instances.unwrap();
-        all.iter().any(|seen| seen.leads == Some(first))
-    })
-    .await
-    .unwrap();
+    rig.line_says(first).await;
     server.sql("DELETE FROM component_lease_history").await;
     server.sql("DELETE FROM component_lease").await;
     // One that has seen nothing of all that, and would begin at 1 at once.
@@ -268,15 +279,46 @@ async fn a_volume_snapshot_that_is_put_back_never_grants_a_version_twice(make: M
     }
 }
 
+#[tokio::test]
+async fn a_sqlite_file_whose_rows_history_or_tables_are_gone_never_grants_a_version_twice() {
+    let file = SqliteFile::none_yet();
+    let mut rig = Rig::at(&format!("sqlite:{}", file.path().display())).await;
+    let options = SqliteConnectOptions::new().filename(file.path()).busy_timeout(Duration::from_secs(5));
+    let mut by_hand = SqliteConnection::connect_with(&options).await.unwrap();
+    let one = rig.participant("one");
+    let mut version = rig.next_term(&[&one]).await;
+    for forget in
+        ["DELETE FROM component_lease", "DELETE FROM component_lease_history; DELETE FROM component_lease"]
+    {
+        rig.line_says(version).await;
+        by_hand.execute(sqlx::raw_sql(forget)).await.unwrap();
+        let fresh = rig.participant("fresh");
+        version = rig.next_term(&[&one, &fresh]).await;
+        assert!(!is_dated(version), "{version}");
+        drain(fresh).await;
+        if !one.is_leader() {
+            version = rig.next_term(&[&one]).await;
+        }
+    }
+    drain(one).await;
+    for table in ["", "_intent", "_history", "_store", "_schema"] {
+        let drop = format!("DROP TABLE component_lease{table}");
+        by_hand.execute(sqlx::AssertSqlSafe(drop)).await.unwrap();
+    }
+    by_hand.execute("DROP TABLE component_instance").await.unwrap();
+    rig.install(false).await;
+    let two = rig.participant("two");
+    assert!(is_dated(rig.next_term(&[&two]).await));
+}
+
 on_servers! {
-    [POSTGRES, MYSQL] =>
+    [POSTGRES, MYSQL, MARIADB] =>
         a_first_installation_begins_at_1_and_dropped_tables_that_are_made_anew_with_a_date,
         release_deletion_and_truncation_never_repeat_a_version,
         a_row_that_goes_with_its_history_makes_no_second_leader_and_no_version_twice,
         a_restarted_server_lets_its_holder_go_on_and_makes_others_wait,
-        two_standbys_promoted_in_turn_and_a_fail_back_never_grant_a_version_twice;
+        two_standbys_promoted_in_turn_and_a_fail_back_never_grant_a_version_twice,
+        a_volume_snapshot_that_is_put_back_never_grants_a_version_twice;
     [POSTGRES, POSTGRES_18, MYSQL, MARIADB] =>
         an_asynchronous_failover_that_lost_the_grant_makes_no_second_leader_and_no_version_twice;
-    [POSTGRES, MYSQL, MARIADB] =>
-        a_volume_snapshot_that_is_put_back_never_grants_a_version_twice;
 }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Says what this machine lacks, by trying the very programs and files that are used.
 #   prerequisites.sh [--install] [build] [postgres] [mysql] [controlplane] [node]      (default: all of them)
-# --install: as root on Debian or Ubuntu, installs what apt-get can.
+# --install: fetches the Rust toolchain of rust-toolchain.toml, and, as root on Debian or Ubuntu, installs what apt-get can.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin              # where Debian has them, and where only root looks
@@ -81,6 +81,17 @@ look() {
     "check_$part"
   done
 }
+# Fetches the toolchain of rust-toolchain.toml, or takes the default one where it is that very version.
+install_toolchain() {
+  local wanted sysroot
+  wanted=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+  runs cargo --version || ! runs rustup --version && return
+  rustup toolchain install "$wanted" --profile minimal --component rustfmt,clippy && return
+  sysroot=$(cd / && rustc --print sysroot 2>/dev/null) && [[ $(cd / && rustc --version) == "rustc $wanted "* ]] &&
+    rustup toolchain link "$wanted" "$sysroot"
+}
+
+[[ ! $install ]] || install_toolchain
 look
 if [[ $install ]] && ((${#packages[@]})); then
   [[ $(id -u) == 0 ]] && runs apt-get --version || { echo "--install needs root and apt-get" >&2; exit 1; }

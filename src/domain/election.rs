@@ -288,10 +288,16 @@ impl Election {
         })
     }
 
+    /// Whether a component that the database says never lived is known to have.
+    fn is_forgotten(&self) -> bool {
+        // Where nothing is ever recorded, whoever keeps the rows knows that nothing need be waited for.
+        self.has_lived && self.quarantine.life() != Some(&Life::Unknown)
+    }
+
     /// From when what was seen may be taken if it stays as it is.
     fn takeable_from(&self, sight: &Sight) -> Moment {
         match &sight.row {
-            None if sight.past == Past::NeverLived && !self.has_lived => Moment::ZERO,
+            None if sight.past == Past::NeverLived && !self.is_forgotten() => Moment::ZERO,
             // It was deleted, and its holder may go on until its next renewal. Where the history went with
             // it, I or somebody who led still know.
             None => sight.since + self.quarantine.length(),
@@ -457,6 +463,10 @@ impl Election {
         let Phase::Stopping { term, reason } = &self.phase else { return None };
         let (term, reason) = (term.clone(), *reason);
         self.phase = Phase::Following { next_look: now, fresh: false };
+        if let Some(sight) = &mut self.sight {
+            // It is from before the term: nobody has watched since.
+            sight.watched_from(now);
+        }
         if matches!(reason, StopReason::Unhealthy | StopReason::SteppedDown) {
             self.stays_away = Some(StaysAway { until: now + self.cooldown, after_version: term.key.version });
         }

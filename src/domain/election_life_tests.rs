@@ -207,6 +207,32 @@ fn whoever_has_seen_a_term_waits_although_the_database_has_forgotten_all_of_it()
 }
 
 #[test]
+fn what_was_seen_before_a_term_does_not_count_as_watched_since() {
+    // In somebody else's bare table a missing row looks the same for ever.
+    let mut e = election();
+    look(&mut e, S(100), None, Past::Unknown, Life::Unknown);
+    look(&mut e, S(130), None, Past::Unknown, Life::Unknown);
+    let take = takes(&mut e, S(130)).unwrap();
+    e.took(S(130), S(130), &take, Some(true));
+    // It was stopped; meanwhile another led, and somebody deleted the row.
+    assert!(matches!(e.next(S(200)), Action::AwaitWork));
+    assert_eq!(e.work_stopped(S(200)), None);
+    look(&mut e, S(200), None, Past::Unknown, Life::Unknown);
+    assert_eq!(takes(&mut e, S(200)), None, "the other one may go on until its next renewal");
+    look(&mut e, S(230), None, Past::Unknown, Life::Unknown);
+    assert!(takes(&mut e, S(230)).is_some());
+}
+
+#[test]
+fn where_nothing_is_recorded_and_nothing_need_be_waited_for_a_missing_row_is_made_anew_at_once() {
+    // As a Kubernetes Lease that somebody deleted.
+    let mut e = election();
+    look(&mut e, S(100), row("other", 41, 1), Past::NeverLived, Life::Unknown);
+    look(&mut e, S(101), None, Past::NeverLived, Life::Unknown);
+    assert!(takes(&mut e, S(101)).is_some());
+}
+
+#[test]
 fn a_claim_that_no_version_of_ours_can_be_only_says_that_it_lived() {
     assert_eq!(Past::of(true, None, Some(i64::MAX)), Past::Claimed(0));
     assert_eq!(Past::of(true, Some(7), Some(41)), Past::Lived(7), "the history knows better");

@@ -234,6 +234,14 @@ impl Quarantine {
         }
     }
 
+    /// The longest ttl that is configured and the one that is recorded, in seconds, where they differ.
+    #[must_use]
+    pub fn disagreement(&self) -> Option<(u32, u32)> {
+        let own = u32::try_from(self.own.as_secs()).unwrap_or(u32::MAX);
+        let recorded = self.life.as_ref().and_then(Life::record)?.max_ttl;
+        (own != recorded).then_some((own, recorded))
+    }
+
     #[must_use]
     pub fn life(&self) -> Option<&Life> {
         self.life.as_ref()

@@ -98,6 +98,11 @@ impl Sight {
         }
     }
 
+    /// Whatever was seen before `at` does not count.
+    pub(super) fn watched_from(&mut self, at: Moment) {
+        self.since = self.since.max(at);
+    }
+
     /// How long after `at` to look for the holder's next renewal; `third` of a ttl at most, also when
     /// there is no holder.
     ///

@@ -87,6 +87,20 @@ impl MySqlStore {
         }
     }
 
+    /// The highest version that a participant says it leads. What cannot be read says nothing.
+    async fn claimed(
+        &self,
+        session: &mut Session,
+        component: &ComponentName,
+    ) -> Result<Option<i64>, sqlx::Error> {
+        if !session.table.instances {
+            return Ok(None);
+        }
+        let query = sqlx::query(sql::CLAIMED).bind(component.as_str());
+        let answer = session.connection.fetch_one(query).await.and_then(|row| row.try_get(0));
+        answer.or_else(|error| if errors::is_not_to_be_read(&error) { Ok(None) } else { Err(error) })
+    }
+
     /// Puts the connection back where the answer leaves it in order.
     fn finish<T>(&self, held: Held<'_, Session>, answer: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         match answer {
@@ -142,9 +156,6 @@ impl Store for MySqlStore {
         table.fits_component(component, &self.place)?;
         let step = table.step();
         let query = match table.companions {
-            Companions::All if table.instances => {
-                sqlx::query(table.statements.look_with_instances).bind(name).bind(name).bind(name).bind(name)
-            }
             Companions::All => sqlx::query(table.statements.look).bind(name).bind(name).bind(name),
             Companions::Intent => sqlx::query(sql::LOOK_WITHOUT_LIFE).bind(name).bind(name),
             Companions::None => sqlx::query(sql::LOOK_BARE).bind(name),
@@ -152,7 +163,7 @@ impl Store for MySqlStore {
         let answer = held.session.connection.fetch_one(query).await;
         let looked = answer.and_then(|row| {
             let life = life(&row, step)?;
-            let past = Past::of(life != Life::Unknown, row.try_get(14)?, row.try_get(15)?);
+            let past = Past::of(life != Life::Unknown, row.try_get(14)?, None);
             let looked = Looked {
                 row: lease_row(&row)?,
                 database_now: row.try_get(0)?,
@@ -162,6 +173,13 @@ impl Store for MySqlStore {
             };
             Ok((looked, row.try_get::<Option<String>, _>(13)?))
         });
+        let looked = match looked {
+            Ok((looked, name)) if looked.past == Past::NeverLived && looked.row.is_none() => {
+                let claimed = self.claimed(&mut held.session, component).await;
+                claimed.map(|claimed| (Looked { past: Past::of(true, None, claimed), ..looked }, name))
+            }
+            looked => looked,
+        };
         let (looked, name) = self.finish(held, looked)?;
         same_name(component, name.as_deref(), &self.place)?;
         Ok(looked)

@@ -90,6 +90,20 @@ impl PostgresStore {
         }
     }
 
+    /// The highest version that a participant says it leads. What cannot be read says nothing.
+    async fn claimed(
+        &self,
+        session: &mut Session,
+        component: &ComponentName,
+    ) -> Result<Option<i64>, sqlx::Error> {
+        if !session.table.instances {
+            return Ok(None);
+        }
+        let query = sqlx::query(sql::CLAIMED).bind(component.as_str());
+        let answer = session.connection.fetch_one(query).await.and_then(|row| row.try_get(0));
+        answer.or_else(|error| if errors::is_not_to_be_read(&error) { Ok(None) } else { Err(error) })
+    }
+
     /// Puts the connection back where the answer leaves it in order.
     fn finish<T>(&self, held: Held<'_, Session>, answer: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         match answer {
@@ -122,12 +136,12 @@ impl Store for PostgresStore {
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         let mut held = self.session_to_look().await?;
         held.session.table.fits_component(component, &self.place)?;
-        let (statement, step) = (held.session.table.look(), held.session.table.step());
+        let (statement, step) = (held.session.table.companions.look(), held.session.table.step());
         let query = sqlx::query(statement).bind(component.as_str());
         let answer = held.session.connection.fetch_one(query).await;
         let looked = answer.and_then(|row| {
             let life = life(&row, step)?;
-            let past = Past::of(life != Life::Unknown, row.try_get(13)?, row.try_get(14)?);
+            let past = Past::of(life != Life::Unknown, row.try_get(13)?, None);
             Ok(Looked {
                 row: lease_row(&row)?,
                 database_now: row.try_get(0)?,
@@ -136,6 +150,13 @@ impl Store for PostgresStore {
                 life,
             })
         });
+        let looked = match looked {
+            Ok(looked) if looked.past == Past::NeverLived && looked.row.is_none() => {
+                let claimed = self.claimed(&mut held.session, component).await;
+                claimed.map(|claimed| Looked { past: Past::of(true, None, claimed), ..looked })
+            }
+            looked => looked,
+        };
         self.finish(held, looked)
     }
 

@@ -79,6 +79,20 @@ impl SqliteStore {
         }
     }
 
+    /// The highest version that a participant says it leads. What cannot be read says nothing.
+    async fn claimed(
+        &self,
+        session: &mut Session,
+        component: &ComponentName,
+    ) -> Result<Option<i64>, sqlx::Error> {
+        if !session.instances {
+            return Ok(None);
+        }
+        let query = sqlx::query(sql::CLAIMED).bind(component.as_str());
+        let answer = session.connection.fetch_one(query).await.and_then(|row| row.try_get(0));
+        answer.or_else(|error| if errors::is_not_to_be_read(&error) { Ok(None) } else { Err(error) })
+    }
+
     /// Puts the connection back where the answer leaves it in order.
     fn finish<T>(&self, held: Held<'_, Session>, answer: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         match answer {
@@ -110,7 +124,7 @@ impl Store for SqliteStore {
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         let mut held = self.session_to_look().await?;
-        let query = sqlx::query(held.session.look()).bind(component.as_str());
+        let query = sqlx::query(held.session.companions.look()).bind(component.as_str());
         let query = match held.session.companions {
             Companions::All => query.bind(held.session.name()),
             Companions::None | Companions::Intent => query,
@@ -118,7 +132,7 @@ impl Store for SqliteStore {
         let answer = held.session.connection.fetch_one(query).await;
         let looked = answer.and_then(|row| {
             let life = life(&row)?;
-            let past = Past::of(life != Life::Unknown, row.try_get(13)?, row.try_get(14)?);
+            let past = Past::of(life != Life::Unknown, row.try_get(13)?, None);
             Ok(Looked {
                 row: lease_row(&row)?,
                 database_now: row.try_get(0)?,
@@ -127,6 +141,13 @@ impl Store for SqliteStore {
                 life,
             })
         });
+        let looked = match looked {
+            Ok(looked) if looked.past == Past::NeverLived && looked.row.is_none() => {
+                let claimed = self.claimed(&mut held.session, component).await;
+                claimed.map(|claimed| Looked { past: Past::of(true, None, claimed), ..looked })
+            }
+            looked => looked,
+        };
         self.finish(held, looked)
     }
 

@@ -268,6 +268,7 @@ async fn sessions_do_not_depend_on_the_servers_defaults(kind: Kind) {
         .option("default-time-zone=-05:30")
         .option("transaction-isolation=SERIALIZABLE")
         .option("autocommit=0")
+        .option("completion-type=CHAIN")
         .option("character-set-server=latin1")
         .option("collation-server=latin1_german1_ci")
         .option("default-storage-engine=MyISAM")

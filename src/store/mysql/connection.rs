@@ -168,7 +168,7 @@ impl Session {
 pub(super) fn set_up(lock_limit: u64) -> String {
     format!(
         "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', SESSION time_zone = '+00:00', \
-             SESSION autocommit = 1, {}, NAMES utf8mb4 COLLATE utf8mb4_bin; \
+             SESSION autocommit = 1, SESSION completion_type = 'NO_CHAIN', {}, NAMES utf8mb4 COLLATE utf8mb4_bin; \
          SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; ",
         limits(lock_limit)
     )

@@ -24,6 +24,11 @@ pub(super) fn is_granted_already(error: &sqlx::Error) -> bool {
     matches!(number(error), Some(DUPLICATE | NOT_NULL))
 }
 
+/// What was asked for is not there, is not what we take it for, or not for this user.
+pub(super) fn is_not_to_be_read(error: &sqlx::Error) -> bool {
+    matches!(number(error), Some(1044 | 1054 | 1142 | 1143 | 1146))
+}
+
 /// The server refused one statement and the connection is as before. Everything else that goes
 /// wrong ends the connection: the next one looks at the table and the server anew, and says better
 /// what is the matter (the table was dropped, the server became a replica).
@@ -81,9 +86,11 @@ fn by_number(error: &MySqlDatabaseError, place: &Place) -> StoreError {
         )),
         3159 | 1839 => StoreError::Misconfigured(format!("{says}; use ssl-mode=VERIFY_IDENTITY in the URL")),
         1049 => StoreError::Misconfigured(format!("{says}; check the database's name in the URL")),
-        1044 | 1142 | 1143 | 1227 => {
-            StoreError::Misconfigured(format!("{says}; {}", grants(&place.database, user)))
-        }
+        1044 => StoreError::Misconfigured(format!(
+            "{says}; there is no database {0}, or the user may not use it: CREATE DATABASE {0}, then as an administrator what `component-lease migrate` prints; for `migrate` itself GRANT CREATE, SELECT, INSERT, UPDATE ON {0}.* TO '{user}'@'%'",
+            place.database
+        )),
+        1142 | 1143 | 1227 => StoreError::Misconfigured(format!("{says}; {}", grants(&place.database, user))),
         1146 | 1054 | 1051 => StoreError::Misconfigured(format!("{says}; run `component-lease migrate`")),
         1243 => StoreError::Misconfigured(format!(
             "{says}: a proxy in between mixes up prepared statements; connect to the server itself"

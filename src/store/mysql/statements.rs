@@ -60,7 +60,7 @@ macro_rules! row {
     () => {
         "l.component_name IS NOT NULL, COALESCE(CONVERT(l.holder_id USING utf8mb4), '') COLLATE utf8mb4_bin,
          CAST(COALESCE(l.lease_time, 0) AS SIGNED), CAST(COALESCE(l.renew_time, 0) AS SIGNED),
-         CAST(COALESCE(l.version, 0) AS SIGNED), CAST(COALESCE(l.ttl, 0) AS SIGNED)"
+         CAST(COALESCE(l.version, 0) AS SIGNED), CAST(COALESCE(CEIL(l.ttl), 0) AS SIGNED)"
     };
 }
 
@@ -83,7 +83,7 @@ macro_rules! name {
 }
 
 macro_rules! look {
-    ($intent:literal, $record:expr, $highest:expr, $joins:literal) => {
+    ($intent:literal, $record:expr, $highest:literal, $joins:literal) => {
         concat!(
             "SELECT ",
             now!(),
@@ -101,22 +101,6 @@ macro_rules! look {
             FROM (SELECT 1) AS always
             LEFT JOIN component_lease AS l ON l.component_name = ?",
             $joins
-        )
-    };
-}
-
-macro_rules! look_with_life {
-    ($identity:ident, $claimed:literal) => {
-        look!(
-            "CAST(i.ttl AS SIGNED)",
-            record!($identity),
-            concat!(
-                "(SELECT CAST(MAX(h.version) AS SIGNED) FROM component_lease_history AS h WHERE h.component_name = ?), ",
-                $claimed
-            ),
-            "
-            LEFT JOIN component_lease_intent AS i ON i.component_name = ?
-            LEFT JOIN component_lease_store AS s ON s.id = 1"
         )
     };
 }
@@ -210,8 +194,6 @@ pub(super) struct Statements {
     identity: &'static str,
     /// `?` three times the component: history, lease, intent.
     pub look: &'static str,
-    /// `?` four times the component: history, instances, lease, intent.
-    pub look_with_instances: &'static str,
     pub look_all: &'static str,
     pub look_all_with_instances: &'static str,
     /// `?`: the latest date that counts, the lower bound, what was seen (two), whether also of the
@@ -228,12 +210,13 @@ macro_rules! statements {
     ($identity:ident) => {
         Statements {
             identity: $identity!(),
-            look: look_with_life!($identity, "CAST(NULL AS SIGNED)"),
-            // Without an index, but it is only asked for while there is no row.
-            look_with_instances: look_with_life!(
-                $identity,
-                "CASE WHEN l.component_name IS NULL
-                      THEN (SELECT MAX(c.leads) FROM component_instance AS c WHERE c.component_name = ?) END"
+            look: look!(
+                "CAST(i.ttl AS SIGNED)",
+                record!($identity),
+                "(SELECT CAST(MAX(h.version) AS SIGNED) FROM component_lease_history AS h WHERE h.component_name = ?)",
+                "
+                LEFT JOIN component_lease_intent AS i ON i.component_name = ?
+                LEFT JOIN component_lease_store AS s ON s.id = 1"
             ),
             look_all: look_all!(
                 record!($identity),
@@ -291,10 +274,14 @@ pub(super) const MARIADB: &Statements = &statements!(mariadb_identity);
 pub(super) const LOOK_WITHOUT_LIFE: &str = look!(
     "CAST(i.ttl AS SIGNED)",
     no_record!(),
-    "CAST(NULL AS SIGNED), CAST(NULL AS SIGNED)",
+    "CAST(NULL AS SIGNED)",
     "
     LEFT JOIN component_lease_intent AS i ON i.component_name = ?"
 );
+
+/// Apart from the look, which must not wait for a lock on that table, and without an index: it is
+/// only asked where there is neither row nor history.
+pub(super) const CLAIMED: &str = "SELECT MAX(leads) FROM component_instance WHERE component_name = ?";
 
 /// `?`: how long a heartbeat lasts, what the participant says of itself (two), the row, component, holder.
 pub(super) const MOVE_HEARTBEAT: &str = concat!(
@@ -319,8 +306,7 @@ pub(super) const BEGIN_INSTANCE: &str = concat!(
 pub(super) const PRUNE_INSTANCES: &str =
     concat!("DELETE FROM component_instance WHERE heartbeat < ", now!(), " - ?");
 
-pub(super) const LOOK_BARE: &str =
-    look!("CAST(NULL AS SIGNED)", no_record!(), "CAST(NULL AS SIGNED), CAST(NULL AS SIGNED)", "");
+pub(super) const LOOK_BARE: &str = look!("CAST(NULL AS SIGNED)", no_record!(), "CAST(NULL AS SIGNED)", "");
 
 impl Statements {
     /// One transaction in one text, so that it is one round trip and no lock waits for a taker that

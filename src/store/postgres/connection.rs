@@ -181,6 +181,7 @@ impl Session {
 }
 
 pub(super) fn lock_timeout(ms: u64) -> String {
-    // PostgreSQL's own maximum; 0 is no limit.
-    format!("{}ms", ms.min(i32::MAX.unsigned_abs().into()))
+    // Nobody waits for ever: whoever gave up sends no cancel, and the server would not notice. Up to PostgreSQL's own maximum.
+    let limit = if ms == 0 { CONNECT_LIMIT.as_millis() } else { ms.into() };
+    format!("{}ms", limit.min(i32::MAX.unsigned_abs().into()))
 }

@@ -21,6 +21,12 @@ pub(super) fn is_granted_already(error: &sqlx::Error) -> bool {
     error.code().as_deref() == Some("23505") && error.table() == Some("component_lease_history")
 }
 
+/// What was asked for is not there, is not what we take it for, or not for this user.
+pub(super) fn is_not_to_be_read(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.is_some_and(|code| code.starts_with("42"))
+}
+
 pub(super) fn classify(error: sqlx::Error, place: &Place) -> StoreError {
     match error {
         sqlx::Error::Database(error) => {
@@ -45,6 +51,11 @@ pub(super) fn classify(error: sqlx::Error, place: &Place) -> StoreError {
 }
 
 fn tls(text: &str, place: &Place) -> StoreError {
+    if text.contains("does not support TLS") {
+        return StoreError::Misconfigured(format!(
+            "{place}: {text}; let the server have a certificate and ssl = on, or, if you accept that whoever is in between can read the password and grant leases, say sslmode=disable"
+        ));
+    }
     StoreError::Misconfigured(format!(
         "{place}: no trusted TLS connection: {text}; name the authority that signed the server's certificate with sslrootcert=/path/to/ca.crt in the URL, or, if you accept that whoever is in between can read the password and grant leases, say sslmode=require or sslmode=disable"
     ))

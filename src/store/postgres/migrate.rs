@@ -120,7 +120,7 @@ async fn run(
     let failed = |error: sqlx::Error| match error.as_database_error().and_then(DatabaseError::code).as_deref()
     {
         Some("42501") => StoreError::Misconfigured(format!(
-            "{place}: the user {} may not create tables; run this as the database's owner, or GRANT CREATE ON SCHEMA … TO \"{}\"",
+            "{place}: the user {} may not create tables; run this as the database's owner, or GRANT CREATE ON SCHEMA public (or the one that comes first in its search_path) TO \"{}\"",
             place.user, place.user
         )),
         Some("25006") => StoreError::Retryable(format!("{place}: the server is read-only")),

@@ -41,7 +41,7 @@ macro_rules! row {
     () => {
         "l.component_name IS NOT NULL, coalesce(l.holder_id, ''),
          coalesce(l.lease_time::bigint, 0), coalesce(l.renew_time::bigint, 0),
-         coalesce(l.version::bigint, 0), coalesce(l.ttl::bigint, 0)"
+         coalesce(l.version::bigint, 0), coalesce(ceil(l.ttl)::bigint, 0)"
     };
 }
 
@@ -52,7 +52,7 @@ macro_rules! record {
 }
 
 macro_rules! look {
-    ($intent:literal, $record:expr, $highest:expr, $joins:literal) => {
+    ($intent:literal, $record:expr, $highest:literal, $joins:literal) => {
         concat!(
             "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, ",
             row!(),
@@ -112,39 +112,28 @@ macro_rules! look_all {
     };
 }
 
-macro_rules! look_with_life {
-    ($claimed:literal) => {
-        look!(
-            "i.ttl",
-            record!(),
-            concat!(
-                "(SELECT max(h.version) FROM component_lease_history AS h WHERE h.component_name = $1), ",
-                $claimed
-            ),
-            "
-            LEFT JOIN component_lease_intent AS i ON i.component_name = $1
-            LEFT JOIN component_lease_store AS s ON s.id = 1"
-        )
-    };
-}
-
-pub(super) const LOOK: &str = look_with_life!("NULL::bigint");
-
-// Without an index, but it is only asked for while there is no row.
-pub(super) const LOOK_WITH_INSTANCES: &str = look_with_life!(
-    "CASE WHEN l.component_name IS NULL
-          THEN (SELECT max(c.leads) FROM component_instance AS c WHERE c.component_name = $1) END"
+pub(super) const LOOK: &str = look!(
+    "i.ttl",
+    record!(),
+    "(SELECT max(h.version) FROM component_lease_history AS h WHERE h.component_name = $1)",
+    "
+    LEFT JOIN component_lease_intent AS i ON i.component_name = $1
+    LEFT JOIN component_lease_store AS s ON s.id = 1"
 );
+
+/// Apart from the look, which must not wait for a lock on that table, and without an index: it is
+/// only asked where there is neither row nor history.
+pub(super) const CLAIMED: &str = "SELECT max(leads) FROM component_instance WHERE component_name = $1";
 
 pub(super) const LOOK_WITHOUT_LIFE: &str = look!(
     "i.ttl",
     no_record!(),
-    "NULL::bigint, NULL::bigint",
+    "NULL::bigint",
     "
     LEFT JOIN component_lease_intent AS i ON i.component_name = $1"
 );
 
-pub(super) const LOOK_BARE: &str = look!("NULL::integer", no_record!(), "NULL::bigint, NULL::bigint", "");
+pub(super) const LOOK_BARE: &str = look!("NULL::integer", no_record!(), "NULL::bigint", "");
 
 pub(super) const TAKE_MISSING: &str = concat!(
     "WITH ",

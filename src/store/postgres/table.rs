@@ -37,6 +37,14 @@ pub(super) enum Companions {
 }
 
 impl Companions {
+    pub(super) fn look(self) -> &'static str {
+        match self {
+            Self::None => statements::LOOK_BARE,
+            Self::Intent => statements::LOOK_WITHOUT_LIFE,
+            Self::All => statements::LOOK,
+        }
+    }
+
     pub(super) fn look_all(self) -> &'static str {
         match self {
             Self::None => statements::LOOK_ALL_BARE,
@@ -122,7 +130,7 @@ pub(super) async fn inspect(
     }
     if yes("read_only")? {
         return Err(StoreError::Retryable(format!(
-            "{place}: the server lets this session only read (default_transaction_read_only); nobody can lead until it may write"
+            "{place}: the server lets this session only read (default_transaction_read_only, set for the server, the database or this user); nobody can lead until it may write"
         )));
     }
     if !yes("has_lease")? {
@@ -159,9 +167,9 @@ pub(super) async fn inspect(
     let unlogged: Option<String> = facts.try_get("unlogged").map_err(failed)?;
     let user = place.user.replace('"', "\"\"");
     let unsafe_ways = [
-        unlogged.map(|tables| format!("UNLOGGED ({tables}): a crash of the server empties such a table; ALTER TABLE … SET LOGGED")),
-        yes("no_fsync")?.then(|| "fsync = off: a crash of the server's machine loses leases that were granted; set fsync = on and reload".to_owned()),
-        yes("no_synchronous_commit")?.then(|| format!("synchronous_commit = off for this user: a crash of the server loses leases that were granted; ALTER ROLE \"{user}\" SET synchronous_commit = on, or in the settings of database or server")),
+        unlogged.map(|tables| format!("UNLOGGED ({tables}): a crash of the server empties such a table; for each, ALTER TABLE name SET LOGGED")),
+        yes("no_fsync")?.then(|| "fsync = off: a crash of the server's machine loses leases that were granted; ALTER SYSTEM SET fsync = on, then SELECT pg_reload_conf()".to_owned()),
+        yes("no_synchronous_commit")?.then(|| format!("synchronous_commit = off for this user: a crash of the server loses leases that were granted; ALTER ROLE \"{user}\" SET synchronous_commit = on, or wherever it was set for this database or server (pg_db_role_setting: one for both the user and the database comes before all others)")),
     ];
     for says in unsafe_ways.into_iter().flatten() {
         place.refuse_unsafe(&says)?;
@@ -251,15 +259,6 @@ fn table(rows: &[PgRow], companions: Companions, has_key: bool, place: &Place) -
 }
 
 impl Table {
-    pub(super) fn look(&self) -> &'static str {
-        match self.companions {
-            Companions::None => statements::LOOK_BARE,
-            Companions::Intent => statements::LOOK_WITHOUT_LIFE,
-            Companions::All if self.instances => statements::LOOK_WITH_INSTANCES,
-            Companions::All => statements::LOOK,
-        }
-    }
-
     pub(super) fn fits_component(&self, component: &ComponentName, place: &Place) -> Result<(), StoreError> {
         fits("component_name", component.as_str(), self.component_max, place)
     }

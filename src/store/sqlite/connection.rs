@@ -57,6 +57,14 @@ pub(super) enum Companions {
 }
 
 impl Companions {
+    pub(super) fn look(self) -> &'static str {
+        match self {
+            Self::None => statements::LOOK_BARE,
+            Self::Intent => statements::LOOK_WITHOUT_LIFE,
+            Self::All => statements::LOOK,
+        }
+    }
+
     pub(super) fn look_all(self) -> &'static str {
         match self {
             Self::None => statements::LOOK_ALL_BARE,
@@ -134,6 +142,8 @@ impl fmt::Display for Place {
 
 impl Place {
     pub(super) fn new(path: PathBuf, unsafe_backend: bool) -> Self {
+        // Who reads of it has another working directory.
+        let path = std::path::absolute(&path).unwrap_or(path);
         Self { path, unsafe_backend, said: Arc::default() }
     }
 
@@ -245,15 +255,6 @@ impl Session {
     /// another database, and whoever went on with the old one would lead beside its new leader.
     pub(super) fn is_of(&self, place: &Place) -> bool {
         place.file() == Some(self.file)
-    }
-
-    pub(super) fn look(&self) -> &'static str {
-        match self.companions {
-            Companions::None => statements::LOOK_BARE,
-            Companions::Intent => statements::LOOK_WITHOUT_LIFE,
-            Companions::All if self.instances => statements::LOOK_WITH_INSTANCES,
-            Companions::All => statements::LOOK,
-        }
     }
 
     /// For tables that were made since.

@@ -3,6 +3,7 @@
 use super::connection::Place;
 use crate::store::StoreError;
 
+const ERROR: i64 = 1;
 const BUSY: i64 = 5;
 const LOCKED: i64 = 6;
 const CONSTRAINT: i64 = 19;
@@ -21,6 +22,11 @@ fn primary_code(error: &sqlx::Error) -> Option<i64> {
 /// Of the line in the history: it has this version or a later one, so the take is a lost race.
 pub(super) fn is_granted_already(error: &sqlx::Error) -> bool {
     primary_code(error) == Some(CONSTRAINT)
+}
+
+/// What was asked for is not there.
+pub(super) fn is_not_to_be_read(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(ERROR)
 }
 
 pub(super) fn classify(error: sqlx::Error, place: &Place) -> StoreError {

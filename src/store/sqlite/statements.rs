@@ -41,7 +41,7 @@ macro_rules! row {
     () => {
         "l.component_name IS NOT NULL, coalesce(l.holder_id, ''),
          CAST(coalesce(l.lease_time, 0) AS INTEGER), CAST(coalesce(l.renew_time, 0) AS INTEGER),
-         CAST(coalesce(l.version, 0) AS INTEGER), CAST(coalesce(l.ttl, 0) AS INTEGER)"
+         CAST(coalesce(l.version, 0) AS INTEGER), CAST(coalesce(l.ttl, 0) AS INTEGER) + (coalesce(l.ttl, 0) > CAST(coalesce(l.ttl, 0) AS INTEGER))"
     };
 }
 
@@ -58,7 +58,7 @@ macro_rules! no_record {
 }
 
 macro_rules! look {
-    ($intent:literal, $record:expr, $highest:expr, $joins:literal) => {
+    ($intent:literal, $record:expr, $highest:literal, $joins:literal) => {
         concat!(
             "SELECT ",
             now!(),
@@ -112,39 +112,27 @@ macro_rules! epoch_max {
     };
 }
 
-macro_rules! look_with_life {
-    ($claimed:literal) => {
-        look!(
-            "i.ttl",
-            record!("?2"),
-            concat!(
-                "(SELECT max(h.version) FROM component_lease_history AS h WHERE h.component_name = ?1), ",
-                $claimed
-            ),
-            "
-            LEFT JOIN component_lease_intent AS i ON i.component_name = ?1
-            LEFT JOIN component_lease_store AS s ON s.id = 1"
-        )
-    };
-}
-
-pub(super) const LOOK: &str = look_with_life!("NULL");
-
-// Without an index, but it is only asked for while there is no row.
-pub(super) const LOOK_WITH_INSTANCES: &str = look_with_life!(
-    "CASE WHEN l.component_name IS NULL
-          THEN (SELECT max(c.leads) FROM component_instance AS c WHERE c.component_name = ?1) END"
+pub(super) const LOOK: &str = look!(
+    "i.ttl",
+    record!("?2"),
+    "(SELECT max(h.version) FROM component_lease_history AS h WHERE h.component_name = ?1)",
+    "
+    LEFT JOIN component_lease_intent AS i ON i.component_name = ?1
+    LEFT JOIN component_lease_store AS s ON s.id = 1"
 );
+
+/// Without an index: it is only asked where there is neither row nor history.
+pub(super) const CLAIMED: &str = "SELECT max(leads) FROM component_instance WHERE component_name = ?1";
 
 pub(super) const LOOK_WITHOUT_LIFE: &str = look!(
     "i.ttl",
     no_record!(),
-    "NULL, NULL",
+    "NULL",
     "
     LEFT JOIN component_lease_intent AS i ON i.component_name = ?1"
 );
 
-pub(super) const LOOK_BARE: &str = look!("NULL", no_record!(), "NULL, NULL", "");
+pub(super) const LOOK_BARE: &str = look!("NULL", no_record!(), "NULL", "");
 
 pub(super) const TAKE_MISSING: &str = concat!(
     "INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)

@@ -24,11 +24,12 @@
 mod guard;
 mod presence;
 mod runner;
+mod trouble;
 mod watchdog;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -47,6 +48,7 @@ use crate::store::Store;
 use guard::TermCell;
 use presence::Presence;
 use runner::{Command, Runner, Shared};
+use trouble::Trouble;
 use watchdog::OnOverrun;
 
 /// Why a participant cannot be started.
@@ -276,14 +278,14 @@ impl Builder {
         let (view, seen) = watch::channel(View::default());
         let runner = Runner {
             hints: store.hints(),
+            untold: false,
             store,
             shared: Arc::clone(&shared),
             election: Election::new(component, me.clone(), timing, cooldown).with_max_ttl(max_ttl),
             presence,
             commands: inbox,
             view,
-            problem: None,
-            problem_said: Moment::ZERO,
+            trouble: Trouble::default(),
             lock_wait: Duration::ZERO,
             looked_at: Moment::ZERO,
             handle_gone: false,
@@ -295,7 +297,7 @@ impl Builder {
             let outcome = if task.await.is_ok() { End::Drained } else { End::Failed };
             end.send_replace(Some(outcome));
         });
-        Ok(Participant { me, shared, commands, seen, ended })
+        Ok(Participant { me, shared, commands, seen, ended, healthy: AtomicBool::new(true) })
     }
 }
 
@@ -316,9 +318,13 @@ pub struct Participant {
     commands: mpsc::UnboundedSender<Command>,
     seen: watch::Receiver<View>,
     ended: watch::Receiver<Option<End>>,
+    /// As was last said.
+    healthy: AtomicBool,
 }
 
 impl Participant {
+    /// Give each participant a store of its own ([`crate::store::open`]): a store has one connection, and a take
+    /// that the database is slow to commit would keep another participant's renewals waiting.
     #[must_use]
     pub fn builder(store: Arc<dyn Store>, component: ComponentName) -> Builder {
         Builder {
@@ -382,9 +388,12 @@ impl Participant {
         }
     }
 
-    /// A program that is not healthy stops leading, and does not take, until it is healthy again.
+    /// A program that is not healthy stops leading, and does not take, until it is healthy again. May be said
+    /// again and again: only a change does anything.
     pub fn set_healthy(&self, healthy: bool) {
-        self.tell(Command::Healthy(healthy));
+        if self.healthy.swap(healthy, Ordering::SeqCst) != healthy {
+            self.tell(Command::Healthy(healthy));
+        }
     }
 
     /// Stop leading, release once the work has stopped, and stay away for the cooldown or until

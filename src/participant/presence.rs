@@ -56,7 +56,7 @@ impl Presence {
         match answer {
             Some(Ok(row)) => {
                 if self.row.is_some() && row.is_some() && self.row != row {
-                    info!(component = %self.says.component, "the last sign of life is too long ago: this counts as another life in component_instance");
+                    info!(component = %self.says.component, "the last sign of life is too long ago, or its row in component_instance is gone: this counts as another life");
                 }
                 (self.row, self.trouble) = (row, None);
                 self.said = Some((self.says.healthy, self.says.leads));

@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::guard::{Guard, TermCell};
 use super::presence::Presence;
+use super::trouble::{Call, Trouble};
 use super::{Counters, View};
 use crate::clock::Clock;
 use crate::domain::election::{Looked, Term};
@@ -76,8 +77,6 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// Two looks are at least this far apart, however many hints come: whoever may connect to a PostgreSQL
 /// database may notify, and all participants would look without end.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
-/// How often a problem that lasts is said again.
-const PROBLEM_SAID_AGAIN: Duration = Duration::from_secs(60);
 
 pub(super) struct Runner {
     pub(super) store: Arc<dyn Store>,
@@ -87,8 +86,9 @@ pub(super) struct Runner {
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
     pub(super) view: watch::Sender<View>,
     pub(super) hints: Hints,
-    pub(super) problem: Option<String>,
-    pub(super) problem_said: Moment,
+    /// A change was found by looking, and no hint has come since: a pooler may swallow them, or nothing sends any.
+    pub(super) untold: bool,
+    pub(super) trouble: Trouble,
     pub(super) lock_wait: Duration,
     pub(super) looked_at: Moment,
     pub(super) handle_gone: bool,
@@ -148,12 +148,13 @@ impl Runner {
         match looked {
             Some(Ok(looked)) => {
                 Counters::count(&self.shared.counters.looks);
-                self.problem(None);
                 self.saw(&looked);
+                self.trouble.answered(Call::Ask, &self.shared.component);
                 let (before, waited) = (self.election.ineligible(at), self.election.quarantine().until(at));
-                self.election.set_told(self.hints.flow());
+                self.election.set_told(self.hints.flow() && !self.untold);
                 self.election.looked(at, looked, fastrand::f64());
                 self.say_quarantine(at, waited);
+                self.trouble.max_ttl(&self.shared.component, self.election.quarantine().disagreement());
                 let component = &self.shared.component;
                 match (self.election.ineligible(at), before) {
                     (Some(Ineligible::Timing(_)), Some(Ineligible::Timing(_))) => {}
@@ -166,19 +167,22 @@ impl Runner {
             }
             Some(Err(error)) => {
                 Counters::count(&self.shared.counters.looks_failed);
-                self.problem(Some(&error));
+                self.trouble.failed(Call::Ask, &self.shared.component, at, &error);
                 self.election.look_failed(at, fastrand::f64());
             }
             None => {}
         }
     }
 
-    fn saw(&self, looked: &Looked) {
+    fn saw(&mut self, looked: &Looked) {
         let before = self.election.sight().and_then(|sight| sight.row.as_ref());
         let term = |row: &crate::domain::LeaseRow| (row.holder.clone(), row.version);
-        if before.map(term) != looked.row.as_ref().map(term)
-            && let Some(row) = &looked.row
-        {
+        let changed = before.map(term) != looked.row.as_ref().map(term);
+        self.untold |= changed && self.election.sight().is_some();
+        if changed {
+            self.trouble.moved_on();
+        }
+        if changed && let Some(row) = &looked.row {
             let component = &self.shared.component;
             if row.is_free() {
                 info!(%component, version = row.version, "nobody leads");
@@ -222,9 +226,12 @@ impl Runner {
         };
         let at = self.now();
         let won = match answer {
-            Ok(outcome) => Some(outcome == Outcome::Applied),
+            Ok(outcome) => {
+                self.trouble.answered(Call::Write, &self.shared.component);
+                Some(outcome == Outcome::Applied)
+            }
             Err(error) => {
-                self.problem(Some(&error));
+                self.trouble.failed(Call::Write, &self.shared.component, at, &error);
                 None
             }
         };
@@ -252,11 +259,11 @@ impl Runner {
         let at = self.now();
         let renewed = match answer {
             Ok(outcome) => {
-                self.problem(None);
+                self.trouble.answered(Call::Write, &self.shared.component);
                 Some(outcome == Outcome::Applied)
             }
             Err(error) => {
-                self.problem(Some(&error));
+                self.trouble.failed(Call::Ask, &self.shared.component, at, &error);
                 None
             }
         };
@@ -273,8 +280,9 @@ impl Runner {
     async fn record(&mut self, call: impl Future<Output = Result<Outcome, StoreError>>) {
         let answer = attempt(self.election.timing().attempt_timeout(), call).await;
         let at = self.now();
-        if let Err(error) = &answer {
-            self.problem(Some(error));
+        match &answer {
+            Ok(_) => self.trouble.answered(Call::Write, &self.shared.component),
+            Err(error) => self.trouble.failed(Call::Write, &self.shared.component, at, error),
         }
         self.election.recorded(at, answer.is_ok_and(|outcome| outcome == Outcome::Applied), fastrand::f64());
     }
@@ -288,6 +296,7 @@ impl Runner {
         tokio::select! {
             () = tokio::time::sleep(limit) => {}
             () = self.hints.next_for(self.shared.component.as_str()), if following => {
+                self.untold = false;
                 self.election.hinted(self.shared.clock.boot().max(self.looked_at + LEAST_PAUSE));
             }
             command = self.commands.recv(), if !self.handle_gone => self.heard(command),
@@ -303,10 +312,10 @@ impl Runner {
         };
         let healthy = !matches!(self.election.ineligible(now), Some(Ineligible::Unhealthy));
         // Whoever has not heard from the database has better things to do.
-        let due = if self.problem.is_none() {
-            self.presence.due(now, until, &timing, (healthy, leads))
-        } else {
+        let due = if self.trouble.is_deaf() {
             None
+        } else {
+            self.presence.due(now, until, &timing, (healthy, leads))
         };
         let Some((says, row, limit)) = due else { return false };
         let answer = {
@@ -345,7 +354,9 @@ impl Runner {
                     warn!(component = %key.component, version = key.version, "nothing to release: the term was already somebody else's");
                 }
                 // It may have been applied; if not, the term lapses.
-                Err(error) => self.problem(Some(&error)),
+                Err(error) => {
+                    self.trouble.failed(Call::Ask, &self.shared.component, self.shared.clock.boot(), &error);
+                }
             }
             self.election.released(self.now());
         }
@@ -397,7 +408,7 @@ impl Runner {
             guard: shared.term().filter(|_| shared.is_leader()).map(|cell| Guard { cell }),
             row: self.election.sight().and_then(|sight| sight.row.clone()),
             ineligible: self.election.ineligible(self.now()),
-            problem: self.problem.clone(),
+            problem: self.trouble.text().map(ToOwned::to_owned),
         };
         self.view.send_if_modified(|current| {
             let changed = current.differs_from(&view);
@@ -417,28 +428,6 @@ impl Runner {
         let cell =
             TermCell::new(term.key.version, clock, shared.watchdog.clone(), term.deadline(), term.abort());
         shared.term.store(Some(Arc::new(cell)));
-    }
-
-    /// Says what is wrong once when it begins, once a minute while it lasts, and when it is over.
-    fn problem(&mut self, error: Option<&StoreError>) {
-        let component = &self.shared.component;
-        let now = self.now();
-        match error {
-            Some(error) => {
-                let text = error.to_string();
-                let same = self.problem.as_deref() == Some(text.as_str());
-                if !same || now >= self.problem_said + PROBLEM_SAID_AGAIN {
-                    warn!(%component, store = self.store.describe(), error = text, "the database did not answer as hoped; trying again");
-                    self.problem_said = now;
-                }
-                self.problem = Some(text);
-            }
-            None => {
-                if self.problem.take().is_some() {
-                    info!(%component, store = self.store.describe(), "the database answers again");
-                }
-            }
-        }
     }
 }
 

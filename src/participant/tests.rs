@@ -258,6 +258,25 @@ impl Store for SlowTakes {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_says_again_and_again_that_it_is_well_disturbs_nothing() {
+    let clock = TestClock::new();
+    let store = Arc::new(SlowTakes(MemoryStore::new(clock.clone())));
+    let first = Participant::builder(store, Rig::component()).ttl(10).clock(clock).start().unwrap();
+    let well = async {
+        loop {
+            first.set_healthy(true);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let led = tokio::time::timeout(Duration::from_secs(30), first.lead());
+    let version = tokio::select! {
+        led = led => led.unwrap().unwrap().version(),
+        () = well => unreachable!(),
+    };
+    assert_eq!(version, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_take_that_is_won_while_draining_is_released_at_once() {
     let clock = TestClock::new();
     let store = Arc::new(SlowTakes(MemoryStore::new(clock.clone())));

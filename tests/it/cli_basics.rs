@@ -41,6 +41,15 @@ fn what_is_missing_or_contradictory_is_named() {
 }
 
 #[test]
+fn what_belongs_to_a_database_is_no_database() {
+    for only in [&["--allow-unsafe-backend"][..], &["--database-password-file", "/nope"]] {
+        let (code, errors) = refused(&[&["migrate"], only].concat());
+        assert_eq!(code, 2, "{errors}");
+        assert!(errors.contains("--database-url") && errors.contains("--database-url-file"), "{errors}");
+    }
+}
+
+#[test]
 fn timing_that_cannot_fit_is_refused_with_78() {
     for (flags, says) in [
         (&["--ttl", "4"][..], "5 to 3600"),

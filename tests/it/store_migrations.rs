@@ -11,6 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Executor, Row};
 use tokio::task::JoinSet;
 
+use crate::agent_support::{output, program};
 use crate::store_instances::instance;
 use crate::stores::{SqliteFile, component, held, migrated_database, migrated_mysql, misconfigured, says};
 
@@ -256,6 +257,38 @@ async fn a_dropped_companion_is_refused_and_made_anew_as_the_docs_say() {
             assert!(store::begin_epoch(&*store).await.unwrap().epoch > before);
         }
     }
+}
+
+#[tokio::test]
+async fn migrate_ends_with_78_and_says_why_where_what_it_made_cannot_be_used() {
+    let database = migrated_database(postgres::shared().await.unwrap()).await;
+    let migrate =
+        |more: &[&str]| output(program().args(["migrate", "--database-url", &database.url]).args(more));
+    let (code, said, _) = migrate(&[]);
+    assert_eq!(code, 0);
+    // All that is said can be run.
+    database.psql("CREATE ROLE my_participant; CREATE ROLE my_controller").await.unwrap();
+    database.psql(&said).await.unwrap();
+    database
+        .psql("DROP OWNED BY my_participant, my_controller; DROP ROLE my_participant, my_controller")
+        .await
+        .unwrap();
+    says(
+        &migrate(&["--max-ttl", "60"]).1,
+        &["-- The longest ttl of this database is 30 s", "--max-ttl is 60"],
+    );
+    database.psql("ALTER TABLE component_lease SET UNLOGGED").await.unwrap();
+    let (code, _, errors) = migrate(&[]);
+    assert_eq!(code, 78);
+    says(&errors, &["UnsafeBackend", "UNLOGGED (component_lease)", "ALTER TABLE name SET LOGGED"]);
+    assert_eq!(migrate(&["--allow-unsafe-backend"]).0, 0);
+    database
+        .psql("ALTER TABLE component_lease SET LOGGED; DROP TABLE component_lease_history")
+        .await
+        .unwrap();
+    let (code, _, errors) = migrate(&[]);
+    assert_eq!(code, 78);
+    says(&errors, &["component_lease_history", "docs/databases.md"]);
 }
 
 #[tokio::test]

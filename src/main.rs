@@ -12,6 +12,7 @@ use component_lease::process::args::{DatabaseArgs, LogArgs, MigrateArgs, TablesA
 use component_lease::process::{self, Failure, telemetry};
 use component_lease::store::{Install, Source, StoreError, begin_epoch, install, open};
 use component_lease::{api, controller};
+use tracing::warn;
 
 /// Leader election in a database, for programs and for Kubernetes.
 #[derive(Debug, Parser)]
@@ -168,10 +169,13 @@ async fn compete(command: AgentCommand, program: Option<Vec<OsString>>) -> Resul
 }
 
 async fn migrate_at_start(at_start: MigrateArgs, source: Source) {
+    if at_start.tables.first_install && !at_start.migrate {
+        warn!("--first-install does nothing without --migrate");
+    }
     if at_start.migrate {
         agent::migrate_in_background(move || {
             let source = source.clone();
-            async move { install(&source, how(at_start.tables)).await }
+            async move { install(&source, how(at_start.tables)).await.map(|report| report.summary()) }
         })
         .await;
     }
@@ -194,8 +198,18 @@ async fn control(command: ControllerCommand) -> Result<u8, Failure> {
 async fn create_tables(command: MigrateCommand) -> Result<u8, Failure> {
     let MigrateCommand { database, tables, log } = command;
     telemetry::init(&log)?;
-    let report = install(&source(database), how(tables)).await.map_err(|error| failure(&error))?;
-    println!("{report}");
+    let source = source(database);
+    let report = install(&source, how(tables)).await.map_err(|error| failure(&error))?;
+    print!("{report}");
+    // Whether it can be used is what somebody wants to know who has just made it.
+    let store = open(source, "component-lease migrate").map_err(|error| failure(&error))?;
+    let found = store.look_all().await.map_err(|error| failure(&error))?;
+    if let Some(record) = found.life.record().filter(|record| record.max_ttl != tables.max_ttl) {
+        println!(
+            "-- The longest ttl of this database is {} s and stays so (--max-ttl is {}); docs/databases.md says how it is changed.",
+            record.max_ttl, tables.max_ttl
+        );
+    }
     Ok(0)
 }
 

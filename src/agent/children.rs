@@ -6,6 +6,7 @@
 //! a `waitpid` for any child. Nothing else in this process may wait for children.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::process::{ChildStdin, Command};
 use std::sync::mpsc;
@@ -21,6 +22,15 @@ use tracing::debug;
 pub(super) enum Ended {
     Exited(i32),
     Signalled(i32),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exit code {code}"),
+            Self::Signalled(signal) => write!(f, "signal {signal}"),
+        }
+    }
 }
 
 impl Ended {

@@ -55,7 +55,8 @@ impl Announcement {
         let mut pipe = [PollFd::new(&self.pipe, PollFlags::OUT)];
         poll(&mut pipe, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
         if pipe[0].revents() != PollFlags::OUT {
-            // No guardian, as after its start failed: the supervisor finds out by itself.
+            // No guardian: the supervisor finds out by itself. Should it end just now, writing ends this process
+            // too (SIGPIPE), and the supervisor takes it for a program that was killed.
             return Ok(());
         }
         let mut line = [0; 64];

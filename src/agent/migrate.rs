@@ -37,7 +37,7 @@ where
     let mut said: Option<(String, Moment)> = None;
     loop {
         match attempt().await {
-            Ok(report) => return info!("{}", report.to_string().trim_end()),
+            Ok(report) => return info!("{report}"),
             Err(error) => {
                 let (error, now) = (error.to_string(), SystemClock.boot());
                 if said.as_ref().is_none_or(|(text, at)| *text != error || now >= *at + SAID_AGAIN) {

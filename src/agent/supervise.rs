@@ -150,7 +150,7 @@ impl Supervisor {
         }
         self.stop(&leadership, &mut running, reason).await;
         let ended = running.wait().await;
-        info!(version = leadership.version(), ?ended, "the program has ended");
+        info!(version = leadership.version(), %ended, "the program has ended");
         self.group.set(None);
         guardian.dismiss();
         drop(leadership);

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 
 /// A database URL: may carry a password, so it is never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,8 +37,12 @@ impl fmt::Debug for SecretUrl {
 
 /// Which database.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Database")]
-#[group(id = "database", required = true, multiple = true, args = ["database_url", "database_url_file"])]
+#[command(
+    next_help_heading = "Database",
+    group = ArgGroup::new("database").required(true).multiple(true).args(["database_url", "database_url_file"])
+)]
+// Else all of the fields would count as naming a database.
+#[group(skip)]
 pub struct DatabaseArgs {
     /// URL of the database: `postgres://user@host:5432/db?sslmode=verify-full&sslrootcert=/path`,
     /// `mysql://user@host:3306/db?ssl-mode=VERIFY_IDENTITY&ssl-ca=/path` (or `mariadb://`),
@@ -70,8 +74,8 @@ pub struct DatabaseArgs {
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Database")]
 pub struct TablesArgs {
-    /// Tables that are not there yet were never there: the first election need not wait, and versions
-    /// begin at 1. Not for what stays in a manifest: dropped tables would be taken for new ones
+    /// With --migrate, or of `migrate`: tables that are not there yet were never there, so the first election
+    /// need not wait, and versions begin at 1. Not for what stays in a manifest: dropped tables would be taken for new ones
     #[arg(
         long,
         env = "COMPONENT_LEASE_FIRST_INSTALL",
@@ -79,8 +83,8 @@ pub struct TablesArgs {
         value_parser = BoolishValueParser::new()
     )]
     pub first_install: bool,
-    /// Seconds; the longest ttl that any lease of the database may have, and how long nobody takes one
-    /// after a change of the database. The same for everybody; stop all participants to change it
+    /// Seconds, 1 to 3600; the longest ttl that any lease of the database may have, and how long nobody takes
+    /// one after a change of the database. The same for everybody; stop all participants to change it
     #[arg(
         long,
         env = "COMPONENT_LEASE_MAX_TTL",

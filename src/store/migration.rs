@@ -46,13 +46,22 @@ pub struct MigrationReport {
     pub grants: Option<&'static str>,
 }
 
+impl MigrationReport {
+    /// What was done, without what is to be granted.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let whole = Self { grants: None, ..self.clone() }.to_string();
+        whole.lines().map(|line| line.trim_start_matches("-- ")).collect::<Vec<_>>().join(" ")
+    }
+}
+
 impl fmt::Display for MigrationReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.applied.as_slice() {
-            [] => writeln!(f, "{}: up to date (schema version {})", self.database, self.version)?,
+            [] => writeln!(f, "-- {}: up to date (schema version {})", self.database, self.version)?,
             applied => writeln!(
                 f,
-                "{}: applied {} (schema version {})",
+                "-- {}: applied {} (schema version {})",
                 self.database,
                 applied.join(", "),
                 self.version
@@ -61,17 +70,17 @@ impl fmt::Display for MigrationReport {
         if self.foreign_lease_table {
             writeln!(
                 f,
-                "The table component_lease was made by somebody else and stays as it is: only companion tables were added, and changes of holder are found by polling, not by notification."
+                "-- The table component_lease was made by somebody else and stays as it is: only companion tables were added, and changes of holder are found by polling, not by notification."
             )?;
         }
         if let Some(seconds) = self.waits {
             writeln!(
                 f,
-                "Nobody knows what these tables may have forgotten, so nobody takes a lease for the first {seconds} s; for a database that was never used before, say --first-install when they are made."
+                "-- Nobody knows what these tables may have forgotten, so nobody takes a lease for the first {seconds} s; for a database that was never used before, say --first-install when they are made."
             )?;
         }
         if let Some(grants) = self.grants {
-            write!(f, "Grants for the roles that use it (put in your own names):\n{grants}")?;
+            write!(f, "-- Grants for the roles that use it (put in your own names):\n{grants}")?;
         }
         Ok(())
     }

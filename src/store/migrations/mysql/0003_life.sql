@@ -45,4 +45,4 @@ CREATE TABLE IF NOT EXISTS component_lease_store (
     CONSTRAINT component_lease_store_one CHECK (id = 1),
     CONSTRAINT component_lease_store_max_ttl CHECK (max_ttl BETWEEN 1 AND 3600)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
-    COMMENT = 'One row: which life of which database this is. Never change or copy it by hand; see component-lease epoch bump.';
+    COMMENT = 'One row: which life of which database this is. Never change (but for max_ttl) or copy it by hand; see component-lease epoch bump.';

@@ -56,7 +56,7 @@ CREATE TABLE component_lease_store (
 );
 
 COMMENT ON TABLE component_lease_store IS
-    'One row: which life of which database this is. Never change or copy it by hand; see component-lease epoch bump.';
+    'One row: which life of which database this is. Never change (but for max_ttl) or copy it by hand; see component-lease epoch bump.';
 COMMENT ON COLUMN component_lease_store.id IS 'Always 1.';
 COMMENT ON COLUMN component_lease_store.identity IS
     'The server that last began an epoch: system identifier, timeline, start time (µs since 1970 UTC), and the UUID of this row.';

@@ -28,7 +28,7 @@ pub enum Past {
     NeverLived,
     /// The highest version that was ever granted.
     Lived(i64),
-    /// The history has lost it, but a participant says of itself that it leads this version.
+    /// The history has lost it, but a participant says of itself that it leads, or has led, this version.
     Claimed(i64),
     /// There is no history.
     Unknown,

@@ -351,12 +351,20 @@ async fn whoever_dies_is_not_alive_for_long() {
     assert_eq!(rig.instances().await, []);
 }
 
-/// Answers everything but signs of life.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Flaw {
+    SignsAreRefused,
+    SignsHang,
+    /// As a pooler between us and `LISTEN`: it looks as if notifications came.
+    HintsAreSwallowed,
+}
+
+/// Does everything but one thing.
 #[derive(Debug)]
-struct NoSigns(Arc<MemoryStore>, bool);
+struct Flawed(Arc<MemoryStore>, Flaw);
 
 #[async_trait::async_trait]
-impl Store for NoSigns {
+impl Store for Flawed {
     fn describe(&self) -> String {
         self.0.describe()
     }
@@ -381,34 +389,64 @@ impl Store for NoSigns {
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
         self.0.clear_intent(component).await
     }
-    async fn beat(&self, _: &Instance, _: Option<i64>) -> Result<Option<i64>, StoreError> {
-        if self.1 {
-            std::future::pending::<()>().await;
+    async fn beat(&self, says: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {
+        match self.1 {
+            Flaw::SignsAreRefused => Err(StoreError::Misconfigured("permission denied".into())),
+            Flaw::SignsHang => std::future::pending().await,
+            Flaw::HintsAreSwallowed => self.0.beat(says, id).await,
         }
-        Err(StoreError::Misconfigured("permission denied".into()))
     }
     fn hints(&self) -> Hints {
-        self.0.hints()
+        if self.1 != Flaw::HintsAreSwallowed {
+            return self.0.hints();
+        }
+        Hints::fed_by(|hints| async move {
+            hints.set_flowing(true);
+            hints.closed().await;
+        })
     }
     fn limit_lock_wait(&self, _: Duration) {}
 }
 
+impl Rig {
+    fn flawed(&self, flaw: Flaw) -> Participant {
+        let store = Arc::new(Flawed(self.store.clone(), flaw));
+        let builder = Participant::builder(store, Self::component()).ttl(10).clock(self.clock.clone());
+        builder.on_overrun(|_| {}).start().unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_misses_a_notification_once_looks_every_second_from_then_on() {
+    let rig = Rig::new();
+    let mut leader = rig.flawed(Flaw::HintsAreSwallowed);
+    drop(leader.lead().await.unwrap());
+    let mut follower = rig.flawed(Flaw::HintsAreSwallowed);
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        let mut view = follower.watch();
+        view.wait_for(|view| view.row.as_ref().is_some_and(|row| !row.is_free())).await.unwrap();
+        // At some moment between two looks, when there is nothing else to see for a while.
+        tokio::time::sleep(Duration::from_millis(5_400)).await;
+        let asked = rig.clock.boot();
+        leader.step_down();
+        drop(follower.lead().await.unwrap());
+        waits.push(rig.clock.boot() - asked);
+        (leader, follower) = (follower, leader);
+    }
+    assert!(waits[2..].iter().all(|wait| *wait <= Duration::from_millis(1_100)), "{waits:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn signs_of_life_that_fail_or_hang_end_no_term_and_delay_no_renewal() {
-    for hangs in [false, true] {
+    for flaw in [Flaw::SignsAreRefused, Flaw::SignsHang] {
         let rig = Rig::new();
-        let store = Arc::new(NoSigns(rig.store.clone(), hangs));
-        let first = Participant::builder(store, Rig::component())
-            .ttl(10)
-            .clock(rig.clock.clone())
-            .on_overrun(|_| {})
-            .start()
-            .unwrap();
+        let first = rig.flawed(flaw);
         let leadership = first.lead().await.unwrap();
         tokio::time::sleep(Duration::from_secs(100)).await;
-        assert!(leadership.guard().is_valid() && first.is_leader(), "hangs: {hangs}");
+        assert!(leadership.guard().is_valid() && first.is_leader(), "{flaw:?}");
         let renewals = first.counters().renewals.load(Ordering::Relaxed);
-        assert!(renewals >= 29, "{renewals} renewals in ten ttls; hangs: {hangs}");
+        assert!(renewals >= 29, "{renewals} renewals in ten ttls; {flaw:?}");
         assert!(first.watch().borrow().problem.is_none(), "it is no problem of the election");
     }
 }

@@ -36,6 +36,8 @@ pub struct MemoryTables {
     record: Option<Record>,
     instances: BTreeMap<i64, SeenInstance>,
     last_instance: i64,
+    /// The highest version that an instance ever led.
+    led: BTreeMap<i64, i64>,
 }
 
 impl MemoryStore {
@@ -144,7 +146,7 @@ impl Store for MemoryStore {
         let tables = self.tables();
         let highest = tables.history.get(component.as_str()).copied();
         let of = tables.instances.values().filter(|seen| seen.component == component.as_str());
-        let claimed = of.filter_map(|seen| seen.leads).max();
+        let claimed = of.filter_map(|seen| tables.led.get(&seen.id)).max().copied();
         Ok(Looked {
             row: tables.rows.get(component.as_str()).cloned(),
             database_now: self.clock.wall_ms(),
@@ -195,6 +197,10 @@ impl Store for MemoryStore {
             SeenInstance::begin(tables.last_instance, says, now)
         });
         let id = seen.id;
+        if let Some(version) = says.leads {
+            let led = tables.led.entry(id).or_default();
+            *led = version.max(*led);
+        }
         tables.instances.insert(id, seen);
         Ok(Some(id))
     }
@@ -205,6 +211,8 @@ impl Store for MemoryStore {
             self.clock.wall_ms().saturating_sub(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
         let before = tables.instances.len();
         tables.instances.retain(|_, seen| seen.heartbeat >= since);
+        let MemoryTables { instances, led, .. } = &mut *tables;
+        led.retain(|id, _| instances.contains_key(id));
         Ok((before - tables.instances.len()) as u64)
     }
 

@@ -87,7 +87,7 @@ impl MySqlStore {
         }
     }
 
-    /// The highest version that a participant says it leads. What cannot be read says nothing.
+    /// The highest version that a participant says it leads or has led. What cannot be read says nothing.
     async fn claimed(
         &self,
         session: &mut Session,
@@ -283,6 +283,8 @@ impl Store for MySqlStore {
                     .bind(says.lasts)
                     .bind(says.healthy)
                     .bind(says.leads)
+                    .bind(says.leads)
+                    .bind(says.leads)
                     .bind(id)
                     .bind(says.component.as_str())
                     .bind(says.holder.as_str());
@@ -296,6 +298,7 @@ impl Store for MySqlStore {
                 .bind(says.holder.as_str())
                 .bind(says.lasts)
                 .bind(says.healthy)
+                .bind(says.leads)
                 .bind(says.leads)
                 .bind(namespace)
                 .bind(pod)

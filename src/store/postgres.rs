@@ -90,7 +90,7 @@ impl PostgresStore {
         }
     }
 
-    /// The highest version that a participant says it leads. What cannot be read says nothing.
+    /// The highest version that a participant says it leads or has led. What cannot be read says nothing.
     async fn claimed(
         &self,
         session: &mut Session,

@@ -47,7 +47,17 @@ impl SqliteStore {
     async fn session(&self) -> Result<Held<'_, Session>, StoreError> {
         let mut turn = self.slot.turn().await;
         let lock_limit = self.lock_limit.load(Ordering::Relaxed);
-        let session = match turn.take().filter(|session| session.is_of(&self.place)) {
+        let before = match turn.take() {
+            Some(session) if !session.is_of(&self.place) => {
+                tracing::warn!(
+                    "{}: the file was removed or replaced; what is there now is another database",
+                    self.place
+                );
+                None
+            }
+            before => before,
+        };
+        let session = match before {
             None => self.place.connect(lock_limit).await?,
             Some(mut session) if session.lock_limit != lock_limit => {
                 session
@@ -79,7 +89,7 @@ impl SqliteStore {
         }
     }
 
-    /// The highest version that a participant says it leads. What cannot be read says nothing.
+    /// The highest version that a participant says it leads or has led. What cannot be read says nothing.
     async fn claimed(
         &self,
         session: &mut Session,

@@ -110,7 +110,7 @@ async fn rows_and_instances_come_in_one_look_and_a_plain_look_has_none(bench: &B
     assert_eq!(plain.instances, None);
 }
 
-async fn a_component_that_the_history_does_not_know_has_lived_if_somebody_says_that_it_leads(bench: &Bench) {
+async fn a_component_that_the_history_does_not_know_has_lived_if_somebody_says_that_it_led_it(bench: &Bench) {
     let past = async |name: &str| bench.store.look(&component(name)).await.unwrap().past;
     let following = instance("c", "a");
     let id = bench.store.beat(&following, None).await.unwrap();
@@ -119,6 +119,9 @@ async fn a_component_that_the_history_does_not_know_has_lived_if_somebody_says_t
     bench.store.beat(&leading, id).await.unwrap();
     assert_eq!((past("c").await, past("other").await), (Past::Claimed(41), Past::NeverLived));
     bench.store.beat(&Instance { leads: Some(40), ..instance("c", "b") }, None).await.unwrap();
+    assert_eq!(past("c").await, Past::Claimed(41));
+    // That it has stopped, or died, does not undo that.
+    bench.store.beat(&following, id).await.unwrap();
     assert_eq!(past("c").await, Past::Claimed(41));
     // An insertion is bound to the history, and the history then knows.
     crate::stores::held(&*bench.store, "c", "d").await;
@@ -163,6 +166,6 @@ behaviours!(
     a_heartbeat_that_is_out_of_date_stays_and_a_new_row_begins,
     nobody_moves_somebody_elses_heartbeat,
     rows_and_instances_come_in_one_look_and_a_plain_look_has_none,
-    a_component_that_the_history_does_not_know_has_lived_if_somebody_says_that_it_leads,
+    a_component_that_the_history_does_not_know_has_lived_if_somebody_says_that_it_led_it,
     instances_that_ended_long_ago_can_be_pruned_and_the_others_stay,
 );

@@ -281,23 +281,23 @@ pub(super) const LOOK_WITHOUT_LIFE: &str = look!(
 
 /// Apart from the look, which must not wait for a lock on that table, and without an index: it is
 /// only asked where there is neither row nor history.
-pub(super) const CLAIMED: &str = "SELECT MAX(leads) FROM component_instance WHERE component_name = ?";
+pub(super) const CLAIMED: &str = "SELECT MAX(led) FROM component_instance WHERE component_name = ?";
 
-/// `?`: how long a heartbeat lasts, what the participant says of itself (two), the row, component, holder.
+/// `?`: how long a heartbeat lasts, what the participant says of itself (two), what it leads (two more times), the row, component, holder.
 pub(super) const MOVE_HEARTBEAT: &str = concat!(
     "UPDATE component_instance
-     SET heartbeat_ttl = ?, healthy = ?, leads = ?, heartbeat = ",
+     SET heartbeat_ttl = ?, healthy = ?, leads = ?, led = COALESCE(GREATEST(led, ?), ?, led), heartbeat = ",
     now!(),
     "
      WHERE id = ? AND component_name = ? AND instance = ? AND heartbeat + heartbeat_ttl * 1000 >= ",
     now!()
 );
 
-/// `?`: component, holder, how long a heartbeat lasts, what it says of itself (two), where and what it is (seven).
+/// `?`: component, holder, how long a heartbeat lasts, what it says of itself (two), what it leads once more, where and what it is (seven).
 pub(super) const BEGIN_INSTANCE: &str = concat!(
-    "INSERT INTO component_instance (component_name, instance, heartbeat_ttl, healthy, leads, namespace, pod, pod_uid,
+    "INSERT INTO component_instance (component_name, instance, heartbeat_ttl, healthy, leads, led, namespace, pod, pod_uid,
                                      container, node, address, program_version, start_time, heartbeat)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ",
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ",
     now!(),
     ", start_time)"
 );

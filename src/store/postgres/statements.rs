@@ -123,7 +123,7 @@ pub(super) const LOOK: &str = look!(
 
 /// Apart from the look, which must not wait for a lock on that table, and without an index: it is
 /// only asked where there is neither row nor history.
-pub(super) const CLAIMED: &str = "SELECT max(leads) FROM component_instance WHERE component_name = $1";
+pub(super) const CLAIMED: &str = "SELECT max(led) FROM component_instance WHERE component_name = $1";
 
 pub(super) const LOOK_WITHOUT_LIFE: &str = look!(
     "i.ttl",
@@ -231,15 +231,16 @@ pub(super) const BEAT: &str = "
 WITH moved AS (
     UPDATE component_instance
     SET heartbeat = (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
-        heartbeat_ttl = $4::integer, healthy = $12::boolean, leads = $13::bigint
+        heartbeat_ttl = $4::integer, healthy = $12::boolean, leads = $13::bigint,
+        led = greatest(led, $13::bigint)
     WHERE id = $1::bigint AND component_name = $2::text AND instance = $3::text
       AND heartbeat + heartbeat_ttl * 1000::bigint >= (extract(epoch FROM clock_timestamp()) * 1000)::bigint
     RETURNING id
 ), made AS (
     INSERT INTO component_instance (component_name, instance, start_time, heartbeat, heartbeat_ttl, namespace, pod,
-                                    pod_uid, container, node, address, program_version, healthy, leads)
+                                    pod_uid, container, node, address, program_version, healthy, leads, led)
     SELECT $2::text, $3::text, t.ms, t.ms, $4::integer, $5::text, $6::text, $7::text, $8::text, $9::text,
-           $10::text, $11::text, $12::boolean, $13::bigint
+           $10::text, $11::text, $12::boolean, $13::bigint, $13::bigint
     FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms) AS t
     WHERE NOT EXISTS (SELECT FROM moved)
     RETURNING id

@@ -122,7 +122,7 @@ pub(super) const LOOK: &str = look!(
 );
 
 /// Without an index: it is only asked where there is neither row nor history.
-pub(super) const CLAIMED: &str = "SELECT max(leads) FROM component_instance WHERE component_name = ?1";
+pub(super) const CLAIMED: &str = "SELECT max(led) FROM component_instance WHERE component_name = ?1";
 
 pub(super) const LOOK_WITHOUT_LIFE: &str = look!(
     "i.ttl",
@@ -245,7 +245,7 @@ pub(super) const MOVE_HEARTBEAT: &str = concat!(
     "UPDATE component_instance
      SET heartbeat = ",
     now!(),
-    ", heartbeat_ttl = ?4, healthy = ?5, leads = ?6
+    ", heartbeat_ttl = ?4, healthy = ?5, leads = ?6, led = max(coalesce(led, ?6), coalesce(?6, led))
      WHERE id = ?1 AND component_name = ?2 AND instance = ?3
        AND heartbeat + heartbeat_ttl * 1000 >= ",
     now!()
@@ -254,8 +254,8 @@ pub(super) const MOVE_HEARTBEAT: &str = concat!(
 /// `?1` to `?5` as above from the component on, `?6` to `?12` where and what it is.
 pub(super) const BEGIN_INSTANCE: &str = concat!(
     "INSERT INTO component_instance (component_name, instance, start_time, heartbeat, heartbeat_ttl, healthy, leads,
-                                     namespace, pod, pod_uid, container, node, address, program_version)
-     SELECT ?1, ?2, t.ms, t.ms, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
+                                     namespace, pod, pod_uid, container, node, address, program_version, led)
+     SELECT ?1, ?2, t.ms, t.ms, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?5
      FROM (SELECT ",
     now!(),
     " AS ms) AS t"

@@ -14,7 +14,8 @@ CREATE TABLE component_instance (
     address         VARCHAR(253),
     program_version VARCHAR(253),
     healthy         BOOLEAN NOT NULL,
-    leads           BIGINT
+    leads           BIGINT,
+    led             BIGINT
 ) WITH (
     -- As with component_lease: heartbeats are heap-only updates.
     fillfactor = 60,
@@ -42,3 +43,5 @@ COMMENT ON COLUMN component_instance.program_version IS 'Which version of the pr
 COMMENT ON COLUMN component_instance.healthy IS 'Whether it would lead, as far as its health goes.';
 COMMENT ON COLUMN component_instance.leads IS
     'The version of the term that it believes it leads. Compare with component_lease.version: two such beliefs at a time are a split brain.';
+COMMENT ON COLUMN component_instance.led IS
+    'The highest version that it ever led. Where a row is gone together with its history, this tells that the component has lived.';

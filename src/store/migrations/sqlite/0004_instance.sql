@@ -32,5 +32,8 @@ CREATE TABLE IF NOT EXISTS component_instance (
     healthy         BOOLEAN NOT NULL,
     -- The version of the term that it believes it leads. Compare with component_lease.version: two such beliefs at
     -- a time are a split brain.
-    leads           BIGINT
+    leads           BIGINT,
+    -- The highest version that it ever led. Where a row is gone together with its history, this tells that the
+    -- component has lived.
+    led             BIGINT
 );

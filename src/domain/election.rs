@@ -17,7 +17,7 @@ mod words;
 
 use std::time::Duration;
 
-pub use self::words::{Action, Ineligible, StopReason};
+pub use self::words::{Action, Ineligible, Looked, Standing, StopReason};
 use super::life::{Generation, Life, MAX_TTL_DEFAULT_SECONDS, Quarantine};
 use super::model::{Expected, Take, TermKey};
 use super::name::{ComponentName, HolderId};
@@ -56,28 +56,6 @@ enum Phase {
     Following { next_look: Moment, fresh: bool },
     Leading(Term),
     Stopping { term: Term, reason: StopReason },
-}
-
-/// Where a participant stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing<'a> {
-    Following,
-    /// Leads until the term's deadline; whoever asks later than that must not be told so.
-    Leading(&'a Term),
-    Stopping(&'a Term, StopReason),
-}
-
-/// What one look brought.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Looked {
-    pub row: Option<LeaseRow>,
-    /// The database's clock at the look, ms. Only a hint for when to look again.
-    pub database_now: i64,
-    /// The ttl that the resource asks for, seconds; beats this participant's own from the next term on.
-    pub standing_ttl: Option<u32>,
-    pub past: Past,
-    /// Of the database that answered.
-    pub life: Life,
 }
 
 /// The state machine. Two that are equal will do the same, which is what an exhaustive search asks for.

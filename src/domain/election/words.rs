@@ -1,8 +1,34 @@
-//! What the state machine says: what to do, why leadership ended, why nothing is taken.
+//! What the state machine is told by a look, and what it says: what to do, where it stands, why leadership
+//! ended, why nothing is taken.
 
-use crate::domain::life::{Generation, NewEpoch};
+use super::Term;
+use crate::domain::life::{Generation, Life, NewEpoch};
 use crate::domain::model::{Take, TermKey};
+use crate::domain::record::LeaseRow;
+use crate::domain::sight::Past;
 use crate::domain::timing::{Moment, TimingError};
+
+/// Where a participant stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing<'a> {
+    Following,
+    /// Leads until the term's deadline; whoever asks later than that must not be told so.
+    Leading(&'a Term),
+    Stopping(&'a Term, StopReason),
+}
+
+/// What one look brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Looked {
+    pub row: Option<LeaseRow>,
+    /// The database's clock at the look, ms. Only a hint for when to look again.
+    pub database_now: i64,
+    /// The ttl that the resource asks for, seconds; beats this participant's own from the next term on.
+    pub standing_ttl: Option<u32>,
+    pub past: Past,
+    /// Of the database that answered.
+    pub life: Life,
+}
 
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]

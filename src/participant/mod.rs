@@ -28,8 +28,8 @@ mod trouble;
 mod watchdog;
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -47,7 +47,7 @@ use crate::domain::{
 use crate::store::Store;
 use guard::TermCell;
 use presence::Presence;
-use runner::{Command, Runner, Shared};
+use runner::{Command, Notice, Runner, Shared};
 use trouble::Trouble;
 use watchdog::OnOverrun;
 
@@ -278,7 +278,7 @@ impl Builder {
         let (view, seen) = watch::channel(View::default());
         let runner = Runner {
             hints: store.hints(),
-            untold: false,
+            notice: Notice::default(),
             store,
             shared: Arc::clone(&shared),
             election: Election::new(component, me.clone(), timing, cooldown).with_max_ttl(max_ttl),
@@ -297,7 +297,7 @@ impl Builder {
             let outcome = if task.await.is_ok() { End::Drained } else { End::Failed };
             end.send_replace(Some(outcome));
         });
-        Ok(Participant { me, shared, commands, seen, ended, healthy: AtomicBool::new(true) })
+        Ok(Participant { me, shared, commands, seen, ended, healthy: Mutex::new(true) })
     }
 }
 
@@ -319,7 +319,7 @@ pub struct Participant {
     seen: watch::Receiver<View>,
     ended: watch::Receiver<Option<End>>,
     /// As was last said.
-    healthy: AtomicBool,
+    healthy: Mutex<bool>,
 }
 
 impl Participant {
@@ -391,7 +391,9 @@ impl Participant {
     /// A program that is not healthy stops leading, and does not take, until it is healthy again. May be said
     /// again and again: only a change does anything.
     pub fn set_healthy(&self, healthy: bool) {
-        if self.healthy.swap(healthy, Ordering::SeqCst) != healthy {
+        // Held until it is told: of two threads that disagree, the one that was remembered is obeyed.
+        let mut said = self.healthy.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *said, healthy) != healthy {
             self.tell(Command::Healthy(healthy));
         }
     }

@@ -78,6 +78,19 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// database may notify, and all participants would look without end.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
 
+/// Whether hints come when something changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// None was missed since the last that came.
+    #[default]
+    Quiet,
+    /// One has come since the last look that was answered.
+    Hinted,
+    /// A look found a change that none had come for, and none has since: a pooler may swallow them, or
+    /// nothing sends any.
+    Missed,
+}
+
 pub(super) struct Runner {
     pub(super) store: Arc<dyn Store>,
     pub(super) shared: Arc<Shared>,
@@ -86,8 +99,7 @@ pub(super) struct Runner {
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
     pub(super) view: watch::Sender<View>,
     pub(super) hints: Hints,
-    /// A change was found by looking, and no hint has come since: a pooler may swallow them, or nothing sends any.
-    pub(super) untold: bool,
+    pub(super) notice: Notice,
     pub(super) trouble: Trouble,
     pub(super) lock_wait: Duration,
     pub(super) looked_at: Moment,
@@ -151,7 +163,7 @@ impl Runner {
                 self.saw(&looked);
                 self.trouble.answered(Call::Ask, &self.shared.component);
                 let (before, waited) = (self.election.ineligible(at), self.election.quarantine().until(at));
-                self.election.set_told(self.hints.flow() && !self.untold);
+                self.election.set_told(self.hints.flow() && self.notice != Notice::Missed);
                 self.election.looked(at, looked, fastrand::f64());
                 self.say_quarantine(at, waited);
                 self.trouble.max_ttl(&self.shared.component, self.election.quarantine().disagreement());
@@ -178,8 +190,12 @@ impl Runner {
         let before = self.election.sight().and_then(|sight| sight.row.as_ref());
         let term = |row: &crate::domain::LeaseRow| (row.holder.clone(), row.version);
         let changed = before.map(term) != looked.row.as_ref().map(term);
-        self.untold |= changed && self.election.sight().is_some();
-        if changed {
+        self.notice = match self.notice {
+            Notice::Hinted => Notice::Quiet,
+            Notice::Quiet if changed && self.election.sight().is_some() => Notice::Missed,
+            notice => notice,
+        };
+        if before != looked.row.as_ref() || self.election.quarantine().life() != Some(&looked.life) {
             self.trouble.moved_on();
         }
         if changed && let Some(row) = &looked.row {
@@ -296,7 +312,7 @@ impl Runner {
         tokio::select! {
             () = tokio::time::sleep(limit) => {}
             () = self.hints.next_for(self.shared.component.as_str()), if following => {
-                self.untold = false;
+                self.notice = Notice::Hinted;
                 self.election.hinted(self.shared.clock.boot().max(self.looked_at + LEAST_PAUSE));
             }
             command = self.commands.recv(), if !self.handle_gone => self.heard(command),

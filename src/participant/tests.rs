@@ -258,25 +258,6 @@ impl Store for SlowTakes {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_says_again_and_again_that_it_is_well_disturbs_nothing() {
-    let clock = TestClock::new();
-    let store = Arc::new(SlowTakes(MemoryStore::new(clock.clone())));
-    let first = Participant::builder(store, Rig::component()).ttl(10).clock(clock).start().unwrap();
-    let well = async {
-        loop {
-            first.set_healthy(true);
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let led = tokio::time::timeout(Duration::from_secs(30), first.lead());
-    let version = tokio::select! {
-        led = led => led.unwrap().unwrap().version(),
-        () = well => unreachable!(),
-    };
-    assert_eq!(version, 1);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_take_that_is_won_while_draining_is_released_at_once() {
     let clock = TestClock::new();
     let store = Arc::new(SlowTakes(MemoryStore::new(clock.clone())));
@@ -357,6 +338,7 @@ enum Flaw {
     SignsHang,
     /// As a pooler between us and `LISTEN`: it looks as if notifications came.
     HintsAreSwallowed,
+    LooksTakeTheirTime,
 }
 
 /// Does everything but one thing.
@@ -369,6 +351,9 @@ impl Store for Flawed {
         self.0.describe()
     }
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
+        if self.1 == Flaw::LooksTakeTheirTime {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         self.0.look(component).await
     }
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
@@ -393,7 +378,7 @@ impl Store for Flawed {
         match self.1 {
             Flaw::SignsAreRefused => Err(StoreError::Misconfigured("permission denied".into())),
             Flaw::SignsHang => std::future::pending().await,
-            Flaw::HintsAreSwallowed => self.0.beat(says, id).await,
+            Flaw::HintsAreSwallowed | Flaw::LooksTakeTheirTime => self.0.beat(says, id).await,
         }
     }
     fn hints(&self) -> Hints {
@@ -435,6 +420,40 @@ async fn a_follower_that_misses_a_notification_once_looks_every_second_from_then
         (leader, follower) = (follower, leader);
     }
     assert!(waits[2..].iter().all(|wait| *wait <= Duration::from_millis(1_100)), "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_is_notified_looks_no_more_often_for_having_seen_a_change() {
+    let rig = Rig::new();
+    let (leader, follower) = (rig.start("leader"), rig.start("follower"));
+    drop(leader.lead().await.unwrap());
+    for (leader, follower) in [(&leader, &follower), (&follower, &leader), (&leader, &follower)] {
+        leader.step_down();
+        drop(follower.lead().await.unwrap());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let before = leader.counters().looks.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let looks = leader.counters().looks.load(Ordering::Relaxed) - before;
+        assert!(looks < 25, "{looks} looks in 30 s; a renewal is due nine times");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_says_again_and_again_that_it_is_well_disturbs_no_look() {
+    let rig = Rig::new();
+    let first = rig.flawed(Flaw::LooksTakeTheirTime);
+    let well = async {
+        loop {
+            first.set_healthy(true);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let led = tokio::time::timeout(Duration::from_secs(30), first.lead());
+    let led = tokio::select! {
+        led = led => led,
+        () = well => unreachable!(),
+    };
+    assert_eq!(led.unwrap().unwrap().version(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,8 +23,10 @@ pub(super) enum Call {
 pub(super) struct Trouble {
     text: Option<String>,
     said: Moment,
+    /// Nothing has been answered since something was asked.
+    deaf: bool,
     /// The last attempt to write failed: that looks succeed does not mean that the next one would not.
-    writing: bool,
+    refused: bool,
     max_ttl_said: bool,
 }
 
@@ -35,11 +37,14 @@ impl Trouble {
 
     /// Whether the database did not answer when it was last asked.
     pub(super) fn is_deaf(&self) -> bool {
-        self.text.is_some() && !self.writing
+        self.deaf
     }
 
     pub(super) fn failed(&mut self, call: Call, component: &ComponentName, now: Moment, error: &StoreError) {
-        self.writing = call == Call::Write;
+        match call {
+            Call::Ask => self.deaf = true,
+            Call::Write => (self.deaf, self.refused) = (false, true),
+        }
         let text = error.to_string();
         if self.text.as_deref() != Some(text.as_str()) || now >= self.said + SAID_AGAIN {
             warn!(%component, error = text, "the database could not do what was asked of it; trying again");
@@ -49,10 +54,11 @@ impl Trouble {
     }
 
     pub(super) fn answered(&mut self, call: Call, component: &ComponentName) {
-        if call == Call::Ask && self.writing {
+        self.deaf = false;
+        if call == Call::Ask && self.refused {
             return;
         }
-        self.writing = false;
+        self.refused = false;
         if self.text.take().is_some() {
             info!(%component, "the database does again what is asked of it");
         }
@@ -65,9 +71,9 @@ impl Trouble {
         warn!(%component, own, recorded, "the longest ttl (--max-ttl) of this participant is not the database's: terms last for the shorter one at most, a change of the database is waited out for the longer one; give every participant the database's");
     }
 
-    /// Somebody has written since: what failed need not be done any more.
+    /// Somebody has written since: what failed may not have to be done any more, and is tried again if it has.
     pub(super) fn moved_on(&mut self) {
-        self.writing = false;
+        self.refused = false;
     }
 }
 
@@ -97,5 +103,12 @@ mod tests {
         assert!(trouble.is_deaf());
         trouble.answered(Call::Ask, &c);
         assert!(!trouble.is_deaf() && trouble.text().is_none());
+        // In between it does not end the trouble of a write either.
+        let error = StoreError::Misconfigured("permission denied".into());
+        trouble.failed(Call::Write, &c, Moment::ZERO, &error);
+        trouble.failed(Call::Ask, &c, Moment::ZERO, &StoreError::Retryable("gone".into()));
+        assert!(trouble.is_deaf());
+        trouble.answered(Call::Ask, &c);
+        assert!(!trouble.is_deaf() && trouble.text().is_some());
     }
 }

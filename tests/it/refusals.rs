@@ -34,8 +34,11 @@ async fn postgres_without_fsync_or_synchronous_commit_is_refused_until_it_is_set
         server.psql(&format!("ALTER SYSTEM SET {what}")).await.unwrap();
         server.psql("SELECT pg_reload_conf()").await.unwrap();
     };
-    refused(&database.url, &["fsync = off", "set fsync = on and reload"]).await;
-    set("fsync = on").await;
+    let advice = ["ALTER SYSTEM SET fsync = on", "SELECT pg_reload_conf()"];
+    refused(&database.url, &["fsync = off", advice[0], advice[1]]).await;
+    for sql in advice {
+        server.psql(sql).await.unwrap();
+    }
     accepted(&database.url).await;
     set("synchronous_commit = off").await;
     let advice = "ALTER ROLE \"postgres\" SET synchronous_commit = on";

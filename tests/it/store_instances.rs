@@ -120,9 +120,13 @@ async fn a_component_that_the_history_does_not_know_has_lived_if_somebody_says_t
     assert_eq!((past("c").await, past("other").await), (Past::Claimed(41), Past::NeverLived));
     bench.store.beat(&Instance { leads: Some(40), ..instance("c", "b") }, None).await.unwrap();
     assert_eq!(past("c").await, Past::Claimed(41));
+    for (leads, highest) in [(9, 41), (100, 100), (41, 100)] {
+        bench.store.beat(&Instance { leads: Some(leads), ..following.clone() }, id).await.unwrap();
+        assert_eq!(past("c").await, Past::Claimed(highest));
+    }
     // That it has stopped, or died, does not undo that.
     bench.store.beat(&following, id).await.unwrap();
-    assert_eq!(past("c").await, Past::Claimed(41));
+    assert_eq!(past("c").await, Past::Claimed(100));
     // An insertion is bound to the history, and the history then knows.
     crate::stores::held(&*bench.store, "c", "d").await;
     assert_eq!(past("c").await, Past::Lived(1));

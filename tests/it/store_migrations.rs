@@ -260,6 +260,38 @@ async fn a_dropped_companion_is_refused_and_made_anew_as_the_docs_say() {
 }
 
 #[tokio::test]
+async fn a_ttl_with_a_fraction_is_never_judged_shorter_than_it_is() {
+    let postgres = postgres::shared().await.unwrap().fresh_database().await.unwrap();
+    let mut databases = Vec::new();
+    for kind in [Kind::MariaDb10_11, Kind::MySql9] {
+        databases.push(mysql::shared(kind).await.unwrap().fresh_database().await.unwrap());
+    }
+    let file = SqliteFile::none_yet();
+    let options = SqliteConnectOptions::new().filename(file.path()).create_if_missing(true);
+    let mut sqlite = SqliteConnection::connect_with(&options).await.unwrap();
+    for kind in ["DOUBLE PRECISION", "NUMERIC(10, 3)"] {
+        let table = FOREIGN.replace("ttl INT", &format!("ttl {kind}"));
+        let sql = format!(
+            "DROP TABLE IF EXISTS component_lease; {table}; INSERT INTO component_lease VALUES ('c', 'a', 1, 1, 1, 5.2), ('d', 'a', 1, 1, 1, 5)"
+        );
+        postgres.psql(&sql).await.unwrap();
+        sqlite.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql.clone()))).await.unwrap();
+        let mut sources = vec![Source::url(&postgres.url), file.source()];
+        // MySQL and MariaDB: a DECIMAL with a fraction is refused.
+        for database in databases.iter().filter(|_| kind == "DOUBLE PRECISION") {
+            database.sql(&sql).await.unwrap();
+            sources.push(Source::url(&database.url));
+        }
+        for source in sources {
+            let store = store::open(source, "test").unwrap();
+            let rows = store.look_all().await.unwrap().rows;
+            assert_eq!((rows["c"].ttl, rows["d"].ttl), (6, 5), "{kind}: {store:?}");
+            assert_eq!(store.look(&component("c")).await.unwrap().row.unwrap().ttl, 6, "{kind}: {store:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn migrate_ends_with_78_and_says_why_where_what_it_made_cannot_be_used() {
     let database = migrated_database(postgres::shared().await.unwrap()).await;
     let migrate =

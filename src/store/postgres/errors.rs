@@ -24,7 +24,7 @@ pub(super) fn is_granted_already(error: &sqlx::Error) -> bool {
 /// What was asked for is not there, is not what we take it for, or not for this user.
 pub(super) fn is_not_to_be_read(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(DatabaseError::code);
-    code.is_some_and(|code| code.starts_with("42"))
+    matches!(code.as_deref(), Some("42501" | "42P01" | "42703"))
 }
 
 pub(super) fn classify(error: sqlx::Error, place: &Place) -> StoreError {

@@ -41,7 +41,7 @@ macro_rules! row {
     () => {
         "l.component_name IS NOT NULL, coalesce(l.holder_id, ''),
          coalesce(l.lease_time::bigint, 0), coalesce(l.renew_time::bigint, 0),
-         coalesce(l.version::bigint, 0), coalesce(ceil(l.ttl)::bigint, 0)"
+         coalesce(l.version::bigint, 0), coalesce(ceil(l.ttl::numeric)::bigint, 0)"
     };
 }
 

@@ -41,7 +41,7 @@ macro_rules! row {
     () => {
         "l.component_name IS NOT NULL, coalesce(l.holder_id, ''),
          CAST(coalesce(l.lease_time, 0) AS INTEGER), CAST(coalesce(l.renew_time, 0) AS INTEGER),
-         CAST(coalesce(l.version, 0) AS INTEGER), CAST(coalesce(l.ttl, 0) AS INTEGER) + (coalesce(l.ttl, 0) > CAST(coalesce(l.ttl, 0) AS INTEGER))"
+         CAST(coalesce(l.version, 0) AS INTEGER), CAST(min(coalesce(l.ttl, 0), 1000000) AS INTEGER) + (min(coalesce(l.ttl, 0), 1000000) > CAST(min(coalesce(l.ttl, 0), 1000000) AS INTEGER))"
     };
 }
 

@@ -15,9 +15,10 @@ end() { # SIGNAL
   rm "$file"
   kill "-$1" "$pid" 2>/dev/null || return 0
   # It would wait a minute for clients that hold on to their connections: 3 s will do.
-  # (A zombie answers kill -0, but has no command line.)
+  # (A zombie answers kill -0, but has no command line; it keeps its port until its last thread has ended.)
   for i in {1..50}; do
-    [[ -n $(tr -d '\0' 2>/dev/null <"/proc/$pid/cmdline") ]] || return 0
+    threads=(/proc/"$pid"/task/*)
+    [[ -n $(tr -d '\0' 2>/dev/null <"/proc/$pid/cmdline") ]] || ((${#threads[@]} > 1)) || return 0
     ((i != 30)) || kill -KILL "$pid"
     sleep 0.1
   done

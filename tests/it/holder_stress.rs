@@ -211,8 +211,17 @@ impl Stress {
 
     /// Stops the holder, waits for `what`, and continues it; answers when.
     fn stopped_until(&self, what: &str, done: impl Fn() -> bool) -> (Duration, Duration) {
-        let stopped = now();
         self.holder.signal(Signal::STOP);
+        // What it still asks before the signal reaches each of its threads is right to be answered.
+        until("each of its threads to be stopped", || {
+            let threads = std::fs::read_dir(format!("/proc/{}/task", self.holder.child.id())).ok()?;
+            let running = threads.flatten().filter(|thread| {
+                let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+                !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+            });
+            (running.count() == 0).then_some(())
+        });
+        let stopped = now();
         until(what, || done().then_some(()));
         let continued = now();
         self.holder.signal(Signal::CONT);

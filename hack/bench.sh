@@ -26,6 +26,6 @@ if ((${#sections[@]})); then
   "$driver" "$image" "$program" "$(join "${databases[@]}")" "$(join "${sections[@]}")"
 fi
 if ((${#plain[@]})); then
-  hack/prerequisites.sh build postgres mysql >&2
+  hack/prerequisites.sh --install build postgres mysql >&2
   cargo bench --locked --quiet --bench participant -- "${plain[@]}"
 fi

@@ -13,7 +13,7 @@ driver=${1:?usage: stage.sh DRIVER [sqlite|postgres]...}; shift
   sudo -E env \"PATH=\$PATH\" make $driver" >&2; exit 1; }
 parts=(build controlplane node)
 [[ " $* " != *" postgres "* ]] || parts+=(postgres)
-hack/prerequisites.sh "${parts[@]}" >&2
+hack/prerequisites.sh --install "${parts[@]}" >&2
 hack/kubernetes/build.sh >&2
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/component-lease

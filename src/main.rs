@@ -11,7 +11,7 @@ use component_lease::controller::command::ControllerArgs;
 use component_lease::process::args::{DatabaseArgs, LogArgs, MigrateArgs, TablesArgs};
 use component_lease::process::{self, Failure, telemetry};
 use component_lease::store::{Install, Source, StoreError, begin_epoch, install, open};
-use component_lease::{api, controller};
+use component_lease::{api, controller, tryout};
 use tracing::warn;
 
 /// Leader election in a database, for programs and for Kubernetes.
@@ -40,6 +40,8 @@ enum Command {
     Epoch(EpochCommand),
     /// Reconcile ComponentLease resources with the rows of one database
     Controller(ControllerCommand),
+    /// Show a first election in this terminal: three participants, a killed leader, a refused write (15 s)
+    Try,
     /// Print the CustomResourceDefinition
     Crd,
     /// End the program of a supervisor that died (started by `run` itself)
@@ -129,6 +131,7 @@ fn perform(command: Command) -> Result<u8, Failure> {
         Command::Migrate(command) => block_on(create_tables(command)),
         Command::Epoch(EpochCommand::Bump(command)) => block_on(bump(command)),
         Command::Controller(command) => block_on(control(command)),
+        Command::Try => block_on(tryout::perform()),
         Command::Crd => {
             let yaml = api::crd_yaml().map_err(|error| Failure::unexpected(error.to_string()))?;
             print!("{yaml}");

@@ -11,6 +11,7 @@ mod bad_input;
 mod changed_ttl;
 mod cli_basics;
 mod cli_install;
+mod cli_try;
 mod clock_steps;
 mod failover;
 mod faults;

@@ -49,7 +49,7 @@ check_mysql() {
     lacks "MariaDB 10.11 (/usr/sbin/mariadbd)" mariadb-server-core
   runs mmdebstrap --version || lacks "mmdebstrap, which fetches the databases of other Debian suites" mmdebstrap
   runs flock --version && runs unshare --version || lacks "flock and unshare" util-linux
-  [[ $(id -u) == 0 ]] || lacks "root: servers of other suites run in a tree of their own"
+  may_be_root || lacks "root (or sudo without a password): servers of other suites run in a tree of their own"
 }
 check_controlplane() {
   runs openssl version || lacks "openssl" openssl
@@ -73,10 +73,11 @@ check_node() {
   runs ip -V || lacks "ip" iproute2
   runs openssl version || lacks "openssl" openssl
   runs nsenter --version && runs unshare --version || lacks "unshare and nsenter" util-linux
-  if [[ $(id -u) != 0 ]]; then lacks "root: a node needs namespaces, mounts and cgroups of its own"
+  if ! may_be_root; then lacks "root (or sudo): a node needs namespaces, mounts and cgroups of its own"
   elif runs unshare --version; then
-    runs unshare --net --mount --pid --fork true || lacks "namespaces: unshare is refused here (a container without privileges?)"
-    runs unshare --net test -e /proc/sys/net/bridge || lacks "the kernel's bridge filter (modprobe br_netfilter)"
+    as_root true || { lacks "root: sudo refuses"; return; }
+    runs as_root unshare --net --mount --pid --fork true || lacks "namespaces: unshare is refused here (a container without privileges?)"
+    runs as_root unshare --net test -e /proc/sys/net/bridge || lacks "the kernel's bridge filter (modprobe br_netfilter)"
     grep -qw overlay /proc/filesystems || lacks "the kernel's overlay file system (modprobe overlay)"
   fi
 }

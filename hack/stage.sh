@@ -8,9 +8,8 @@ cd "$(dirname "$0")/.."
 driver=${1:?usage: stage.sh DRIVER [sqlite|postgres]...}; shift
 [[ $(uname) == Linux ]] || {
   echo "This runs Kubernetes' own programs in namespaces of their own, which needs Linux; this is $(uname)." >&2; exit 1; }
-[[ $(id -u) == 0 ]] || {
-  echo "This makes namespaces, mounts and cgroups of its own, which needs root:
-  sudo -E env \"PATH=\$PATH\" make $driver" >&2; exit 1; }
+[[ $(id -u) == 0 ]] || command -v sudo >/dev/null || {
+  echo "This makes namespaces, mounts and cgroups of its own, which needs root or sudo." >&2; exit 1; }
 parts=(build controlplane node)
 [[ " $* " != *" postgres "* ]] || parts+=(postgres)
 hack/prerequisites.sh --install "${parts[@]}" >&2

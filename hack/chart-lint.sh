@@ -66,6 +66,8 @@ pdb='^kind: PodDisruptionBudget$'
 has "the longest ttl reaches the controller" yes 'value: "120"' "${least[@]}" --set maxTtlSeconds=120
 has "a backend that forgets is refused unless it is wanted" no 'ALLOW_UNSAFE_BACKEND' "${least[@]}"
 has "MySQL is reached at its own port" yes 'port: 3306' -f "$chart/ci/mysql.yaml" --set networkPolicy.egress.enabled=true
+has "probes are served on all addresses, IPv6 and IPv4" yes 'value: "\[::\]:8080"' "${least[@]}"
+has "probes can be served on IPv4 alone" yes 'value: "0\.0\.0\.0:8080"' "${least[@]}" --set listenAddress=0.0.0.0
 has "two replicas have a disruption budget" yes "$pdb" "${least[@]}"
 has "one replica has no disruption budget" no "$pdb" "${least[@]}" --set replicas=1
 has "SQLite runs one replica unless told otherwise" yes '^  replicas: 1$' -f "$chart/ci/sqlite.yaml"
@@ -120,6 +122,8 @@ refuse "no replica" '/replicas' "${least[@]}" --set replicas=0
 refuse "a label prefix without a domain" '/allowedLabelPrefixes/0' "${least[@]}" --set 'allowedLabelPrefixes={app}'
 refuse "a label prefix with a quote" '/allowedLabelPrefixes/0' "${least[@]}" --set "allowedLabelPrefixes={a.b/c') || true || ('}"
 refuse "a label prefix of Kubernetes" "is Kubernetes' own" "${least[@]}" --set 'allowedLabelPrefixes={app.kubernetes.io/}'
+refuse "an IPv6 address without brackets" '/listenAddress' "${least[@]}" --set listenAddress=::
+refuse "an address with a port" '/listenAddress' "${least[@]}" --set listenAddress=0.0.0.0:80
 refuse "a namespace twice" '/watch/namespaces' "${least[@]}" --set 'watch.namespaces={a,a}'
 refuse "a namespace that cannot exist" '/watch/namespaces/0' "${least[@]}" --set 'watch.namespaces={A_b}'
 refuse "no account" 'must name an existing account' "${least[@]}" --set serviceAccount.create=false

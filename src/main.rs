@@ -114,7 +114,7 @@ fn main() -> ExitCode {
     match perform(Cli::parse().command) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            eprintln!("component-lease: {failure}");
+            eprintln!("component-lease: {}", telemetry::one_line(&failure.to_string()));
             ExitCode::from(failure.exit.code())
         }
     }

@@ -1,16 +1,17 @@
 //! What `agent` and `run` are told: flags or environment, checked once into a [`Config`].
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::Args;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args};
 
 use super::health::{Probe, Target};
 use crate::domain::life::MAX_TTL_DEFAULT_SECONDS;
 use crate::domain::timing::{TTL_MAX_SECONDS, TTL_MIN_SECONDS};
 use crate::domain::{ComponentName, HolderId, Timing, Whereabouts};
 use crate::process::Failure;
-use crate::process::args::{listen_address, positive_seconds, seconds};
+use crate::process::args::{positive_seconds, seconds};
+use crate::process::listen::Listen;
 
 /// The flags of `agent` and `run`.
 #[derive(Debug, Clone, Args)]
@@ -36,9 +37,18 @@ pub struct ParticipantArgs {
     /// Seconds that this participant stays away after it was sick [default: the ttl]
     #[arg(long, env = "COMPONENT_LEASE_COOLDOWN", value_parser = seconds, value_name = "SECONDS")]
     pub cooldown: Option<Duration>,
-    /// Where the HTTP endpoints are served [default: agent 127.0.0.1:8355, run 127.0.0.1:0]
-    #[arg(long, env = "COMPONENT_LEASE_LISTEN", value_parser = listen_address, value_name = "ADDRESS")]
-    pub listen: Option<SocketAddr>,
+    /// Where the HTTP endpoints are served; :PORT for all addresses, IPv6 and IPv4 [default: agent localhost:8355, run localhost:0]
+    #[arg(long, env = "COMPONENT_LEASE_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<Listen>,
+    /// Answer /leader also to those who do not ask over the loopback interface. Then the lease of a leader that was
+    /// killed is left to expire, because nobody can know when the last of them stops believing that it leads
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_ANSWER_OUTSIDE",
+        action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new()
+    )]
+    pub answer_outside: bool,
     #[command(flatten)]
     pub health: HealthArgs,
 }
@@ -80,7 +90,8 @@ pub struct Config {
     pub cooldown: Duration,
     /// Seconds; the longest ttl that any lease of the database may have.
     pub max_ttl: u32,
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<Listen>,
+    pub answer_outside: bool,
     pub probe: Option<Probe>,
 }
 
@@ -88,8 +99,18 @@ impl ParticipantArgs {
     /// Checks what can be checked without the database. `pod_name` is what a participant is called
     /// that was given no name.
     pub fn check(self, pod_name: Option<String>) -> Result<Config, Failure> {
-        let Self { component, name, pod_uid, program_version, ttl, stop_grace, cooldown, listen, health } =
-            self;
+        let Self {
+            component,
+            name,
+            pod_uid,
+            program_version,
+            ttl,
+            stop_grace,
+            cooldown,
+            listen,
+            answer_outside,
+            health,
+        } = self;
         let config = |error: &dyn std::error::Error| Failure::config(error.to_string());
         let component = ComponentName::new(component).map_err(|e| config(&e))?;
         if !(TTL_MIN_SECONDS..=TTL_MAX_SECONDS).contains(&ttl) {
@@ -122,6 +143,7 @@ impl ParticipantArgs {
             cooldown: cooldown.unwrap_or(whole),
             max_ttl: MAX_TTL_DEFAULT_SECONDS,
             listen,
+            answer_outside,
             probe: health.check()?,
         })
     }

@@ -1,6 +1,5 @@
 //! `component-lease controller`: its arguments, its probes, its end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +12,10 @@ use tracing::info;
 use super::{Config, Controller, ElectionConfig};
 use crate::api::{self, ComponentLease};
 use crate::process::admin::{self, Admin};
-use crate::process::args::{listen_address, positive_seconds};
+use crate::process::args::positive_seconds;
 use crate::process::exit::chain;
-use crate::process::{ExitCode, Failure, metrics, shutdown};
+use crate::process::listen::{Listen, bind};
+use crate::process::{ExitCode, Failure, http, metrics, shutdown};
 use crate::store::Store;
 
 /// How long a connection to the API server may take.
@@ -28,14 +28,8 @@ pub struct ControllerArgs {
     #[arg(long, env = "COMPONENT_LEASE_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACES")]
     pub namespaces: Vec<String>,
     /// Where /livez, /readyz and /metrics are served
-    #[arg(
-        long,
-        env = "COMPONENT_LEASE_LISTEN",
-        default_value = "0.0.0.0:8080",
-        value_parser = listen_address,
-        value_name = "ADDRESS"
-    )]
-    pub listen: SocketAddr,
+    #[arg(long, env = "COMPONENT_LEASE_LISTEN", default_value = ":8080", value_name = "ADDRESS")]
+    pub listen: Listen,
     /// Seconds between two looks at the database
     #[arg(
         long,
@@ -87,7 +81,7 @@ pub struct ControllerArgs {
 
 impl ControllerArgs {
     /// What the arguments mean together. `max_ttl` in seconds.
-    pub fn check(self, max_ttl: u32) -> Result<(Config, SocketAddr), Failure> {
+    pub fn check(self, max_ttl: u32) -> Result<(Config, Listen), Failure> {
         let Self {
             namespaces,
             listen,
@@ -136,7 +130,7 @@ impl ControllerArgs {
 pub async fn serve(args: ControllerArgs, max_ttl: u32, store: Arc<dyn Store>) -> Result<u8, Failure> {
     let (config, listen) = args.check(max_ttl)?;
     let end = shutdown::on_signal()?;
-    let listener = admin::bind(listen).await?;
+    let listener = bind(listen).await?;
     let client = client().await?;
     let mut registry = metrics::registry();
     let controller = Controller::new(config, client, Arc::clone(&store), &mut registry)
@@ -148,7 +142,7 @@ pub async fn serve(args: ControllerArgs, max_ttl: u32, store: Arc<dyn Store>) ->
         registry: Arc::new(registry),
     };
     info!(version = env!("CARGO_PKG_VERSION"), store = store.describe(), %listen, "the controller begins");
-    let served = admin::serve(listener, admin::router(admin), end.clone());
+    let served = tokio::spawn(http::serve(listener, admin::router(admin), end.clone()));
     let broken = async {
         match served.await {
             // On a shutdown. The controller has its Lease to release, and says when it is done.

@@ -46,6 +46,7 @@ use crate::domain::{ComponentName, Moment};
 use crate::participant::{BuildError, End, Participant};
 use crate::store::Store;
 use election::LeaseStore;
+use ended::Endings;
 use metrics::Metrics;
 use observe::{Feeds, LeaseRef, Scope, Seen};
 use reconcile::{Context, on_error, reconcile};
@@ -176,6 +177,7 @@ impl Controller {
             allowed_prefixes: allowed_label_prefixes,
             election,
             written: Mutex::default(),
+            endings: Endings::default(),
             wanted: Mutex::default(),
             clock: Arc::clone(&clock),
         };

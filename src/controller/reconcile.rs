@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 
 use super::apply::{apply, copy_floor};
 use super::claims::claim;
-use super::ended::{self, Release};
+use super::ended::{self, Endings, Release};
 use super::error::Error;
 use super::metrics::Metrics;
 use super::observe::{Lease, Scope};
@@ -50,6 +50,7 @@ pub(super) struct Context {
     pub(super) election: Option<Arc<Participant>>,
     /// Statuses as they were last written, until the watch has caught up.
     pub(super) written: Mutex<HashMap<String, ComponentLease>>,
+    pub(super) endings: Endings,
     /// By UID, what a generation of a resource asks for.
     pub(super) wanted: Mutex<HashMap<String, Wanted>>,
 }
@@ -97,6 +98,7 @@ impl Context {
         let uid = gone.uid().unwrap_or_default();
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+        self.endings.forget(&uid);
     }
 
     fn remember(&self, lease: ComponentLease) {
@@ -213,7 +215,10 @@ async fn reconcile_valid(
                 let next = plan.next.filter(|_| observed.store != StoreSight::Answers);
                 let next = next.map(|at| at.saturating_sub(context.clock.boot()));
                 let retry = (!intended).then_some(INTENT_RETRY);
-                let release = (release == Release::TryAgain).then_some(ended::RETRY);
+                let release = match release {
+                    Release::After(wait) => Some(wait),
+                    Release::NotNow | Release::Over => None,
+                };
                 let wait = next.into_iter().chain(retry).chain(release).min();
                 return Ok(wait.map_or_else(Action::await_change, |wait| {
                     Action::requeue(wait.max(Duration::from_millis(5)))
@@ -266,7 +271,8 @@ fn observe(
         _ => "",
     };
     // Also a pod that it says it runs in may be no candidate, which is to be said.
-    let told = instances.iter().rev().find(|seen| seen.holder == holder);
+    let holder_told = context.rows.holder_told(desired.component.as_str());
+    let told = instances.iter().rev().chain(&holder_told).find(|seen| seen.holder == holder);
     let holder = told.and_then(|seen| seen.whereabouts.pod.as_deref()).unwrap_or(holder);
     let mut pods = scope.pods_of(desired, memory.applied.as_ref(), holder);
     let marks = Marks::of(&desired.name);
@@ -281,6 +287,7 @@ fn observe(
         row_confirmed: false,
         longest_ttl: context.rows.longest_ttl(),
         instances,
+        holder_told,
         disputed: context.rows.disputed(desired.component.as_str()),
         service: scope.service_of(desired),
         pods,

@@ -14,9 +14,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::conditions::EventReason;
-use super::ended::suspected;
+use super::ended::{Suspicion, suspected};
 use super::holder::{Rejection, pod_of};
-use super::model::TermKey;
 use super::name::OwnFormat;
 use super::observed::{
     Claim, DesiredService, HolderPod, Observed, OnStoreUnreachable, RowSight, ServiceSight, StoreSight,
@@ -89,8 +88,8 @@ pub struct Plan {
     /// A new term began since the status was written.
     pub transition: bool,
     pub candidates: usize,
-    /// The term of a holder that seems to have ended, and its pod's name: a fresh look can prove it.
-    pub ended: Option<(TermKey, String)>,
+    /// That the holder seems to have ended: a fresh look can prove it.
+    pub ended: Option<Suspicion>,
     pub strip: Vec<PodChange>,
     pub stamp: Vec<PodChange>,
     pub label: Option<PodChange>,

@@ -45,7 +45,7 @@ pub mod timing;
 
 pub use election::{Action, Election, Ineligible, Standing, StopReason};
 pub use holder_pattern::HolderPattern;
-pub use instance::{Instance, SeenInstance, Whereabouts};
+pub use instance::{Instance, Mode, Promise, SeenInstance, Whereabouts};
 pub use life::{Generation, Life, NewEpoch, Record};
 pub use model::{Expected, Take, TermKey};
 pub use name::{ComponentName, HolderId, NameError};

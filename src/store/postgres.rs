@@ -28,8 +28,8 @@ use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::DATE_MAX;
 use crate::domain::{
-    ComponentName, Expected, Generation, Instance, LeaseRow, Life, NewEpoch, Record, SeenInstance, Take,
-    TermKey, Whereabouts,
+    ComponentName, Expected, Generation, Instance, LeaseRow, Life, Mode, NewEpoch, Promise, Record,
+    SeenInstance, Take, TermKey, Whereabouts,
 };
 
 /// A PostgreSQL database.
@@ -251,7 +251,10 @@ impl Store for PostgresStore {
             .bind(address)
             .bind(&says.program_version)
             .bind(says.healthy)
-            .bind(says.leads);
+            .bind(says.leads)
+            .bind(says.mode.map(Mode::as_str))
+            .bind(says.promise.map(|promise| promise.longest_ms()))
+            .bind(says.promise.map(|promise| promise.outside));
         let answer = held.session.connection.fetch_one(query).await.and_then(|row| row.try_get(0));
         self.finish(held, answer).map(Some)
     }
@@ -386,6 +389,8 @@ fn seen_instance(row: &PgRow, component: String) -> Result<SeenInstance, sqlx::E
         program_version: row.try_get(25)?,
         healthy: row.try_get(26)?,
         leads: row.try_get(27)?,
+        mode: row.try_get::<Option<String>, _>(28)?.and_then(|mode| Mode::parse(&mode)),
+        promise: Promise::stored(row.try_get(29)?, row.try_get(30)?),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use component_lease::domain::{ComponentName, HolderId, Instance, Whereabouts};
+use component_lease::domain::{ComponentName, HolderId, Instance, Mode, Promise, Whereabouts};
 use component_lease::store::Store as _;
 use component_lease_testkit::wait;
 use kube::ResourceExt as _;
@@ -32,6 +32,8 @@ fn says(holder: &str, whereabouts: Whereabouts) -> Result<Instance> {
         lasts: LONG,
         whereabouts,
         program_version: Some("1.2.3".to_owned()),
+        mode: Some(Mode::Around),
+        promise: Some(Promise::NONE),
         healthy: true,
         leads: None,
     })

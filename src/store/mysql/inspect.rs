@@ -60,8 +60,8 @@ SELECT 'table', TABLE_NAME, COALESCE(ENGINE, TABLE_TYPE) FROM information_schema
 WHERE TABLE_SCHEMA = DATABASE()
   AND TABLE_NAME IN ('component_lease', 'component_lease_intent', 'component_lease_schema',
                      'component_lease_history', 'component_lease_store');
-SELECT 'instances', 'led' FROM information_schema.COLUMNS
-WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_instance' AND COLUMN_NAME = 'led';
+SELECT 'instances', 'promises_outside' FROM information_schema.COLUMNS
+WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_instance' AND COLUMN_NAME = 'promises_outside';
 SELECT 'column', COLUMN_NAME, DATA_TYPE, CAST(CHARACTER_MAXIMUM_LENGTH AS CHAR), CHARACTER_SET_NAME,
        COLUMN_TYPE, CAST(NUMERIC_SCALE AS CHAR)
 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease';

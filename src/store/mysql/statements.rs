@@ -164,6 +164,7 @@ macro_rules! no_instance {
          CAST(NULL AS CHAR) COLLATE utf8mb4_bin, CAST(NULL AS CHAR) COLLATE utf8mb4_bin,
          CAST(NULL AS CHAR) COLLATE utf8mb4_bin, CAST(NULL AS CHAR) COLLATE utf8mb4_bin,
          CAST(NULL AS CHAR) COLLATE utf8mb4_bin, CAST(NULL AS CHAR) COLLATE utf8mb4_bin,
+         CAST(NULL AS SIGNED), CAST(NULL AS SIGNED), CAST(NULL AS CHAR) COLLATE utf8mb4_bin,
          CAST(NULL AS SIGNED), CAST(NULL AS SIGNED)"
     };
 }
@@ -179,7 +180,8 @@ macro_rules! instances {
                    c.heartbeat, CAST(c.heartbeat_ttl AS SIGNED), c.namespace COLLATE utf8mb4_bin,
                    c.pod COLLATE utf8mb4_bin, c.pod_uid COLLATE utf8mb4_bin, c.container COLLATE utf8mb4_bin,
                    c.node COLLATE utf8mb4_bin, c.address COLLATE utf8mb4_bin,
-                   c.program_version COLLATE utf8mb4_bin, CAST(c.healthy AS SIGNED), c.leads
+                   c.program_version COLLATE utf8mb4_bin, CAST(c.healthy AS SIGNED), c.leads,
+                   c.mode COLLATE utf8mb4_bin, c.longest_promise, CAST(c.promises_outside AS SIGNED)
             FROM (SELECT * FROM component_instance
                   WHERE heartbeat + heartbeat_ttl * 1000 >= ",
             now!(),
@@ -293,11 +295,13 @@ pub(super) const MOVE_HEARTBEAT: &str = concat!(
     now!()
 );
 
-/// `?`: component, holder, how long a heartbeat lasts, what it says of itself (two), what it leads once more, where and what it is (seven).
+/// `?`: component, holder, how long a heartbeat lasts, what it says of itself (two), what it leads once more, where and what it is (seven),
+/// how it works and what it promises (three).
 pub(super) const BEGIN_INSTANCE: &str = concat!(
     "INSERT INTO component_instance (component_name, instance, heartbeat_ttl, healthy, leads, led, namespace, pod, pod_uid,
-                                     container, node, address, program_version, start_time, heartbeat)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ",
+                                     container, node, address, program_version, mode, longest_promise,
+                                     promises_outside, start_time, heartbeat)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ",
     now!(),
     ", start_time)"
 );

@@ -212,21 +212,23 @@ pub(super) const LOOK_ALL: &str = look_all_with_life!();
 /// Behind the rows the instances that are alive. Whoever may write the table could fill it.
 pub(super) const LOOK_ALL_WITH_INSTANCES: &str = concat!(
     "SELECT b.*, NULL::bigint, NULL::text, NULL::bigint, NULL::bigint, NULL::integer, NULL::text, NULL::text, NULL::text,
-            NULL::text, NULL::text, NULL::text, NULL::text, NULL::boolean, NULL::bigint
+            NULL::text, NULL::text, NULL::text, NULL::text, NULL::boolean, NULL::bigint, NULL::text, NULL::bigint,
+            NULL::boolean
      FROM (",
     look_all_with_life!(),
     ") AS b
      UNION ALL
      SELECT NULL, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.component_name,
             c.id, c.instance, c.start_time, c.heartbeat, c.heartbeat_ttl, c.namespace, c.pod, c.pod_uid,
-            c.container, c.node, c.address, c.program_version, c.healthy, c.leads
+            c.container, c.node, c.address, c.program_version, c.healthy, c.leads, c.mode, c.longest_promise,
+            c.promises_outside
      FROM (SELECT * FROM component_instance
            WHERE heartbeat + heartbeat_ttl * 1000::bigint >= (extract(epoch FROM clock_timestamp()) * 1000)::bigint
            ORDER BY id DESC LIMIT 20000) AS c"
 );
 
 /// `$1` the row, if there is one; `$2` to `$4` component, holder, how long a heartbeat lasts; `$5` to `$11` where
-/// and what it is; `$12` and `$13` what it says of itself now.
+/// and what it is; `$12` and `$13` what it says of itself now; `$14` to `$16` how it works and what it promises.
 pub(super) const BEAT: &str = "
 WITH moved AS (
     UPDATE component_instance
@@ -238,9 +240,10 @@ WITH moved AS (
     RETURNING id
 ), made AS (
     INSERT INTO component_instance (component_name, instance, start_time, heartbeat, heartbeat_ttl, namespace, pod,
-                                    pod_uid, container, node, address, program_version, healthy, leads, led)
+                                    pod_uid, container, node, address, program_version, healthy, leads, led, mode,
+                                    longest_promise, promises_outside)
     SELECT $2::text, $3::text, t.ms, t.ms, $4::integer, $5::text, $6::text, $7::text, $8::text, $9::text,
-           $10::text, $11::text, $12::boolean, $13::bigint, $13::bigint
+           $10::text, $11::text, $12::boolean, $13::bigint, $13::bigint, $14::text, $15::bigint, $16::boolean
     FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms) AS t
     WHERE NOT EXISTS (SELECT FROM moved)
     RETURNING id

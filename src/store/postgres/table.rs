@@ -75,7 +75,7 @@ WITH facts AS MATERIALIZED (
            to_regclass('component_lease_intent') IS NOT NULL AS has_intent,
            to_regclass('component_lease_history') IS NOT NULL
              AND to_regclass('component_lease_store') IS NOT NULL AS has_life,
-           EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('component_instance') AND attname = 'led')
+           EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('component_instance') AND attname = 'promises_outside')
              AND coalesce(has_table_privilege(to_regclass('component_instance'), 'SELECT'), false) AS has_instances,
            to_regclass('component_lease_schema') IS NOT NULL AS has_schema,
            (SELECT string_agg(quote_ident(n.nspname), ', ')

@@ -245,6 +245,16 @@ impl Store for MySqlStore {
         self.finish(held, answer).map(|done| outcome(&done))
     }
 
+    async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        if held.session.table.companions != Companions::All {
+            return Ok(lost(held));
+        }
+        let query = held.session.table.statements.release_late(term, within);
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(|done| outcome(&done))
+    }
+
     async fn look_all(&self) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look().await?;
         let (table, step) = (&held.session.table, held.session.table.step());

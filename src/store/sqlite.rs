@@ -227,6 +227,22 @@ impl Store for SqliteStore {
         self.finish(held, answer).map(|done| outcome(&done))
     }
 
+    async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        if held.session.companions != Companions::All {
+            return Ok(lost(held));
+        }
+        let query = sqlx::query(sql::RELEASE_LATE)
+            .bind(term.component.as_str())
+            .bind(term.holder.as_str())
+            .bind(term.version)
+            .bind(&within.identity)
+            .bind(within.epoch)
+            .bind(held.session.name());
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(|done| outcome(&done))
+    }
+
     async fn look_all(&self) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look().await?;
         let query = sqlx::query(held.session.companions.look_all());

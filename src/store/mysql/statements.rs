@@ -17,7 +17,11 @@
 
 use std::fmt::Write as _;
 
-use crate::domain::{Expected, Take};
+use sqlx::MySql;
+use sqlx::mysql::MySqlArguments;
+use sqlx::query::Query;
+
+use crate::domain::{Expected, Generation, Take, TermKey};
 
 macro_rules! now {
     () => {
@@ -206,6 +210,8 @@ pub(super) struct Statements {
     pub first_record: &'static str,
     /// `?`: the generation.
     pub settle: &'static str,
+    /// `?`: component, holder, version, the generation. The record is locked, as by a take.
+    release_late: &'static str,
 }
 
 macro_rules! statements {
@@ -265,6 +271,16 @@ macro_rules! statements {
                 "UPDATE component_lease_store AS s SET s.settled = true
                  WHERE s.id = 1 AND s.identity = ? AND s.epoch = ? AND s.identity = ",
                 $identity!()
+            ),
+            release_late: concat!(
+                "UPDATE component_lease
+                 SET holder_id = '', renew_time = 0
+                 WHERE component_name = ? AND CAST(CONVERT(holder_id USING utf8mb4) AS BINARY) = CAST(? AS BINARY)
+                   AND version = ?
+                   AND EXISTS (SELECT 1 FROM component_lease_store AS s
+                               WHERE s.id = 1 AND s.identity = ? AND s.epoch = ? AND s.identity = ",
+                $identity!(),
+                " LOCK IN SHARE MODE)"
             ),
         }
     };
@@ -371,6 +387,21 @@ impl Statements {
     }
 }
 
+impl Statements {
+    pub(super) fn release_late(
+        &self,
+        term: &TermKey,
+        within: &Generation,
+    ) -> Query<'static, MySql, MySqlArguments> {
+        sqlx::query(self.release_late)
+            .bind(term.component.as_str().to_owned())
+            .bind(term.holder.as_str().to_owned())
+            .bind(term.version)
+            .bind(within.identity.clone())
+            .bind(within.epoch)
+    }
+}
+
 /// A literal that needs no escaping.
 fn text(value: &str) -> String {
     let mut literal = String::from("_utf8mb4 X'");
@@ -440,7 +471,7 @@ UPDATE component_lease_intent SET ttl = NULL WHERE component_name = ? AND ttl IS
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ComponentName, Generation, HolderId, TermKey};
+    use crate::domain::{ComponentName, HolderId};
 
     #[test]
     fn what_stands_in_the_text_of_a_take_cannot_be_taken_for_sql() {

@@ -193,6 +193,15 @@ UPDATE component_lease
 SET holder_id = '', renew_time = 0
 WHERE component_name = $1 AND holder_id = $2 AND version = $3::bigint";
 
+pub(super) const RELEASE_LATE: &str = concat!(
+    "WITH ",
+    life!("$4", "$5"),
+    "
+    UPDATE component_lease
+    SET holder_id = '', renew_time = 0
+    WHERE component_name = $1 AND holder_id = $2 AND version = $3::bigint AND EXISTS (SELECT FROM life)"
+);
+
 macro_rules! look_all_with_life {
     () => {
         look_all!(

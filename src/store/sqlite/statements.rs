@@ -206,6 +206,14 @@ UPDATE component_lease
 SET holder_id = '', renew_time = 0
 WHERE component_name = ?1 AND holder_id = ?2 AND version = ?3";
 
+pub(super) const RELEASE_LATE: &str = concat!(
+    "UPDATE component_lease
+     SET holder_id = '', renew_time = 0
+     WHERE component_name = ?1 AND holder_id = ?2 AND version = ?3
+       AND ",
+    life!("?6", "?4", "?5")
+);
+
 macro_rules! look_all_with_life {
     () => {
         look_all!(

@@ -149,6 +149,12 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// The other namespace in which this holder says it runs: then the row is no business of this resource.
+    #[must_use]
+    pub fn elsewhere(&self, holder: &str) -> Option<&str> {
+        self.told(holder).and_then(|told| told.elsewhere(&self.desired.namespace))
+    }
+
     /// Where this holder says it runs.
     #[must_use]
     pub fn told(&self, holder: &str) -> Option<&Whereabouts> {

@@ -17,6 +17,7 @@ mod faults;
 mod foreign_program;
 mod holder_stress;
 mod led;
+mod namespaces;
 mod refusals;
 mod servers;
 mod store_contract;

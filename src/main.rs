@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use component_lease::agent::{self, ParticipantArgs, guardian};
 use component_lease::controller::command::ControllerArgs;
+use component_lease::participant::surroundings;
 use component_lease::process::args::{DatabaseArgs, LogArgs, MigrateArgs, TablesArgs};
 use component_lease::process::{self, Failure, telemetry};
 use component_lease::store::{Install, Source, StoreError, begin_epoch, install, open};
@@ -160,7 +161,7 @@ fn block_on(work: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failu
 async fn compete(command: AgentCommand, program: Option<Vec<OsString>>) -> Result<u8, Failure> {
     let AgentCommand { participant, database, migrate: at_start, log } = command;
     telemetry::init(&log)?;
-    let mut config = participant.check(std::env::var("POD_NAME").ok())?;
+    let mut config = participant.check(std::env::var("POD_NAME").ok(), &surroundings())?;
     config.max_ttl = at_start.tables.max_ttl;
     let source = source(database);
     let store = open(source.clone(), "component-lease").map_err(|error| failure(&error))?;

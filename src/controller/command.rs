@@ -11,6 +11,7 @@ use tracing::info;
 
 use super::{Config, Controller, ElectionConfig};
 use crate::api::{self, ComponentLease};
+use crate::domain::namespace::{Grant, GrantError};
 use crate::process::admin::{self, Admin};
 use crate::process::args::positive_seconds;
 use crate::process::exit::chain;
@@ -47,6 +48,16 @@ pub struct ControllerArgs {
         value_name = "PREFIXES"
     )]
     pub allowed_label_prefixes: Vec<String>,
+    /// Components that resources of a namespace may claim although they do not begin with that namespace and a
+    /// slash: `NAMESPACE=COMPONENT`, separated by commas. With a single namespace to watch, its resources may
+    /// also claim every name without a slash
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_ALLOWED_COMPONENTS",
+        value_delimiter = ',',
+        value_name = "NAMESPACE=COMPONENT"
+    )]
+    pub allowed_components: Vec<String>,
     /// Elect among the controller's replicas by a Kubernetes Lease
     #[arg(
         long,
@@ -87,6 +98,7 @@ impl ControllerArgs {
             listen,
             poll_interval,
             allowed_label_prefixes,
+            allowed_components,
             leader_elect,
             leader_elect_namespace,
             leader_elect_name,
@@ -103,6 +115,10 @@ impl ControllerArgs {
                 "the label prefix {bad:?} has no slash; write for example example.org/ or example.org/role-"
             )));
         }
+        let allowed_components = given(allowed_components).into_iter().map(|text| text.parse());
+        let allowed_components: Vec<Grant> = allowed_components
+            .collect::<Result<_, _>>()
+            .map_err(|error: GrantError| Failure::config(format!("{error} (--allowed-components)")))?;
         let election = if leader_elect {
             let namespace = leader_elect_namespace.filter(|namespace| !namespace.is_empty()).ok_or_else(|| {
                 Failure::config(
@@ -118,6 +134,7 @@ impl ControllerArgs {
             poll_interval,
             max_ttl,
             allowed_label_prefixes,
+            allowed_components,
             election,
             identity: identity.filter(|name| !name.is_empty()).unwrap_or_else(crate::participant::host_name),
             origin: pod_uid.filter(|uid| !uid.is_empty()),

@@ -19,13 +19,12 @@ use super::*;
 use crate::clock::Clock;
 use crate::domain::decide::{Decision, decide};
 use crate::domain::instance::{Mode, Promise};
+use crate::domain::namespace::Grants;
 use crate::domain::observed::{
     Claim, Desired, HolderPod, LabelScheme, Memory, OnStoreUnreachable, RowSight, ServiceSight, StoreSight,
 };
 use crate::domain::pod::{Requirement, Selector};
-use crate::domain::{
-    ComponentName, Expected, HolderId, Instance, LeaseRow, SeenInstance, Take, Whereabouts,
-};
+use crate::domain::{ComponentName, Expected, HolderId, Instance, LeaseRow, SeenInstance, Take, Whereabouts};
 use crate::store::{MemoryStore, Store};
 
 const HOLDER: &str = "d-0_8b7e12c0_1f0c9a3d";
@@ -106,7 +105,7 @@ impl Scene {
         let clock = Arc::new(HandClock::default());
         clock.pass(Duration::from_secs(1000));
         let store = Arc::new(MemoryStore::new(clock.clone()));
-        let component = ComponentName::new("shop-d").unwrap();
+        let component = ComponentName::new("shop/d").unwrap();
         let holder = HolderId::new(HOLDER).unwrap();
         let looked = store.look(&component).await.unwrap();
         let term = TermKey { component: component.clone(), holder: holder.clone(), version: 1 };
@@ -124,6 +123,7 @@ impl Scene {
             metrics: Metrics::default(),
             retry: Retry::default(),
             allowed_prefixes: Vec::new(),
+            grants: Grants::new(["shop"], []),
             election: None,
             written: Mutex::default(),
             endings: Endings::default(),
@@ -175,7 +175,7 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
             name: "d".into(),
             uid: "lease".into(),
             generation: 1,
-            component: ComponentName::new("shop-d").unwrap(),
+            component: ComponentName::new("shop/d").unwrap(),
             ttl: 600,
             selector: Selector::new(vec![Requirement::In("app".into(), vec!["d".into()])]).unwrap(),
             holder_pattern: None,
@@ -208,7 +208,8 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
 async fn nothing_is_released_unless_the_pod_as_it_is_now_proves_it() {
     let stranger = container("debugger", "debugger", &runs(), &json!({}));
     let lives = container("program", "program", &runs(), &json!({}));
-    let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404});
+    let gone =
+        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404});
     for (why, status, answer) in [
         ("it is gone, which proves nothing", 404, gone),
         ("it is another pod by now", 200, pod("another", &[agent_over()])),

@@ -87,6 +87,9 @@ pub struct Plan {
     pub version: i64,
     /// A new term began since the status was written.
     pub transition: bool,
+    /// Whether participants may be told what the resource asks for: not while the holder says that it runs in
+    /// another namespace.
+    pub intend: bool,
     pub candidates: usize,
     /// That the holder seems to have ended: a fresh look can prove it.
     pub ended: Option<Suspicion>,
@@ -193,9 +196,12 @@ pub fn decide(o: &Observed) -> Decision {
     let version = if bumps_without_end { o.memory.version } else { row_version };
     let transition = holder.is_some() && (!same_holder || version != o.memory.version);
 
+    let elsewhere = holder.is_some_and(|holder| o.elsewhere(holder).is_some());
+
     let mut plan = Plan {
+        intend: !elsewhere,
         candidates: pods.iter().filter(|pod| is_candidate(o, pod)).count(),
-        ended: suspected(o, &lead),
+        ended: suspected(o, &lead).filter(|_| !elsewhere),
         strip: Vec::new(),
         stamp: Vec::new(),
         label: None,

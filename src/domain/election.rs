@@ -337,7 +337,8 @@ impl Election {
     pub fn look_failed(&mut self, t0: Moment, now: Moment, jitter: f64) {
         if let Phase::Following { .. } = self.phase {
             let soon = self.timing().retry_after(jitter);
-            let backoff = (soon * 2u32.saturating_pow(self.failed_looks.min(8))).min(self.timing().renew_interval());
+            let backoff =
+                (soon * 2u32.saturating_pow(self.failed_looks.min(8))).min(self.timing().renew_interval());
             self.failed_looks += 1;
             // Counted from the beginning: a database that lets every look time out is not asked too often,
             // and once it answers again everybody waits for the next look.

@@ -158,6 +158,12 @@ impl Observed {
         alive.or_else(|| self.holder_told.as_ref().filter(|seen| seen.holder == holder))
     }
 
+    /// The other namespace in which this holder says it runs: then the row is no business of this resource.
+    #[must_use]
+    pub fn elsewhere(&self, holder: &str) -> Option<&str> {
+        self.told(holder).and_then(|told| told.elsewhere(&self.desired.namespace))
+    }
+
     /// Where this holder says it runs.
     #[must_use]
     pub fn told(&self, holder: &str) -> Option<&Whereabouts> {

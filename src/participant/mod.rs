@@ -24,6 +24,7 @@
 mod guard;
 mod presence;
 mod runner;
+mod surroundings;
 mod trouble;
 mod watchdog;
 
@@ -35,6 +36,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 pub use guard::{Guard, Leadership};
+pub use surroundings::{component, surroundings};
 pub use watchdog::Overrun;
 
 use crate::clock::{Clock, SystemClock};

@@ -14,6 +14,7 @@ use super::statements::{MARIADB, MYSQL, Statements};
 use crate::domain::life::{NARROW_STEP, STEP};
 use crate::domain::{ComponentName, TermKey};
 use crate::store::StoreError;
+use crate::store::error::shorter;
 use crate::store::migration::not_to_be_seen;
 
 /// What `component_lease` can hold.
@@ -412,7 +413,8 @@ fn fits(
     let length = value.chars().count();
     match max {
         Some(max) if length > max => wrong(format!(
-            "has {length} characters, but the column component_lease.{column} holds {max}; choose a shorter name or widen the column"
+            "has {length} characters, but the column component_lease.{column} holds {max}; widen the column, or {}",
+            shorter(column)
         )),
         _ if !unicode && !value.is_ascii() => wrong(format!(
             "has characters that the column component_lease.{column} may not hold; choose a name of ASCII characters, or convert the column to utf8mb4"

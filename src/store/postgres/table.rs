@@ -12,6 +12,7 @@ use super::{migrate, statements};
 use crate::domain::life::{NARROW_STEP, STEP};
 use crate::domain::{ComponentName, TermKey};
 use crate::store::StoreError;
+use crate::store::error::shorter;
 use crate::store::migration::not_to_be_seen;
 
 /// What `component_lease` can hold.
@@ -309,7 +310,8 @@ fn fits(column: &str, value: &str, max: Option<usize>, place: &Place) -> Result<
     let length = value.chars().count();
     match max {
         Some(max) if length > max => Err(StoreError::Misconfigured(format!(
-            "{place}: {value:?} has {length} characters, but the column component_lease.{column} holds {max}; choose a shorter name or widen the column"
+            "{place}: {value:?} has {length} characters, but the column component_lease.{column} holds {max}; widen the column, or {}",
+            shorter(column)
         ))),
         _ => Ok(()),
     }

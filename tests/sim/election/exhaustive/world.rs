@@ -247,7 +247,8 @@ impl World {
         while !follows(self) {
             let sends = (0..self.participants.len())
                 .find(|p| matches!(self.participants[*p].doing, Doing::Calls(..)));
-            let step = sends.map_or(Step::Tick, |p| Step::Send(p, if p == 0 { Way::InVain } else { Way::Promptly }));
+            let step =
+                sends.map_or(Step::Tick, |p| Step::Send(p, if p == 0 { Way::InVain } else { Way::Promptly }));
             self.step(step).expect("nothing goes wrong undisturbed");
         }
         self.participants[0].state = State::Runs;
@@ -354,7 +355,9 @@ impl World {
         // Who watches a row that was renewed and put back takes it for one that did not change.
         let is_watched = |row: &LeaseRow| {
             let mut followers = self.participants.iter().map(|participant| &participant.election);
-            followers.any(|e| e.standing() == Standing::Following && e.sight().is_some_and(|s| s.row.as_ref() == Some(row)))
+            followers.any(|e| {
+                e.standing() == Standing::Following && e.sight().is_some_and(|s| s.row.as_ref() == Some(row))
+            })
         };
         let is_new = |row: Option<&LeaseRow>| row.is_some_and(|row| !row.is_free() && !is_watched(row));
         match (self.faults, step) {
@@ -478,7 +481,9 @@ impl World {
         let what = match step {
             Step::Send(p, _) => format!(": {:?}", self.participants[p].doing),
             Step::Arrive(i) => format!(": {:?}", self.under_way[i]),
-            Step::Failover(i) | Step::Reload(i) | Step::ReloadInSilence(i) => format!(": {:?}", self.states[i]),
+            Step::Failover(i) | Step::Reload(i) | Step::ReloadInSilence(i) => {
+                format!(": {:?}", self.states[i])
+            }
             _ => String::new(),
         };
         format!("{}/{TICKS_PER_TTL} ttl: {step:?}{what}", self.now)

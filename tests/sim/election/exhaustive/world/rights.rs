@@ -89,7 +89,8 @@ impl Rights {
 
     /// A release within a term needs none.
     pub(super) fn allow(&self, release: &Release) -> bool {
-        let is_it = |right: &&Right| right.term == release.term && Some(&right.within) == release.within.as_ref();
+        let is_it =
+            |right: &&Right| right.term == release.term && Some(&right.within) == release.within.as_ref();
         release.within.is_none() || self.0.iter().find(is_it).is_some_and(|right| !right.has_ended())
     }
 

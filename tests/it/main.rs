@@ -13,6 +13,7 @@ mod cli_basics;
 mod cli_install;
 mod cli_try;
 mod clock_steps;
+mod connections;
 mod failover;
 mod faults;
 mod foreign_program;

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Executor, Row};
+use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::connection::{Place, lock_timeout};
 use super::errors::classify;
@@ -58,6 +58,7 @@ impl Companions {
 /// Sets the session up and tells about server, table and columns, one row for each column. Reads
 /// catalogues only, so it needs no privilege.
 ///
+/// A table that may not be there is read by a text (`query_to_xml`): named in the statement, it would be an error.
 /// The keepalives let the server find out about a dead participant's connection within two minutes.
 const INSPECT: &str = "
 WITH facts AS MATERIALIZED (
@@ -78,13 +79,16 @@ WITH facts AS MATERIALIZED (
              AND to_regclass('component_lease_store') IS NOT NULL AS has_life,
            EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('component_instance') AND attname = 'promises_outside')
              AND coalesce(has_table_privilege(to_regclass('component_instance'), 'SELECT'), false) AS has_instances,
-           to_regclass('component_lease_schema') IS NOT NULL AS has_schema,
+           CASE WHEN to_regclass('component_lease_schema') IS NOT NULL
+                THEN substring(query_to_xml('SELECT coalesce(max(version), 0) AS v FROM component_lease_schema',
+                                            false, true, '')::text FROM '<v>([0-9]+)</v>')::bigint
+           END AS schema_version,
            (SELECT string_agg(quote_ident(n.nspname), ', ')
             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
             WHERE c.relname = 'component_lease' AND c.relkind IN ('r', 'p')) AS schemas
 )
 SELECT f.server_version, f.standby, f.read_only, f.no_fsync, f.no_synchronous_commit, f.search_path,
-       f.lease IS NOT NULL AS has_lease, f.has_intent, f.has_life, f.has_instances, f.has_schema, f.schemas,
+       f.lease IS NOT NULL AS has_lease, f.has_intent, f.has_life, f.has_instances, f.schema_version, f.schemas,
        (SELECT string_agg(u.relname, ', ') FROM pg_class AS u
         WHERE u.relpersistence <> 'p' AND u.oid IN (f.lease, to_regclass('component_lease_history'),
                                                     to_regclass('component_lease_store'))) AS unlogged,
@@ -110,8 +114,9 @@ pub(super) async fn inspect(
     place: &Place,
 ) -> Result<Table, StoreError> {
     let failed = |error| classify(error, place);
-    let query = sqlx::query(INSPECT).bind(lock_timeout(lock_limit)).persistent(false);
-    let rows = connection.fetch_all(query).await.map_err(failed)?;
+    // Not prepared, so that it takes one round trip.
+    let text = INSPECT.replace("$1", &format!("'{}'", lock_timeout(lock_limit)));
+    let rows = connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(text))).await.map_err(failed)?;
     let facts = rows
         .first()
         .ok_or_else(|| StoreError::Bug(format!("{place}: the server tells nothing about itself")))?;
@@ -144,10 +149,7 @@ pub(super) async fn inspect(
             ),
         }));
     }
-    if yes("has_schema")? {
-        let query = sqlx::query(migrate::VERSION).persistent(false);
-        let version: i64 =
-            connection.fetch_one(query).await.and_then(|row| row.try_get(0)).map_err(failed)?;
+    if let Some(version) = facts.try_get::<Option<i64>, _>("schema_version").map_err(failed)? {
         migrate::known(version, place)?;
         for (since, sees, tables) in [
             (migrate::INTENT, yes("has_intent")?, "component_lease_intent"),

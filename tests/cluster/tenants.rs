@@ -131,8 +131,11 @@ impl<'s> Tenant<'s> {
 async fn two_namespaces_with_the_same_manifests_do_not_disturb_each_other_and_a_squatter_disturbs_neither()
 -> Result<()> {
     let site = Site::new("innocent").await?;
-    let [second, squatter, thief] =
-        [site.plane.namespace("innocent").await?, site.plane.namespace("hostile").await?, site.plane.namespace("hostile").await?];
+    let [second, squatter, thief] = [
+        site.plane.namespace("innocent").await?,
+        site.plane.namespace("hostile").await?,
+        site.plane.namespace("hostile").await?,
+    ];
     let site = site.also_watch(&[second.name(), squatter.name(), thief.name()]).await?;
     let (a, b) = (Tenant { site: &site, namespace: site.name() }, Tenant::new(&site, &second));
     let (squatter, thief) = (Tenant::new(&site, &squatter), Tenant::new(&site, &thief));
@@ -166,7 +169,7 @@ async fn two_namespaces_with_the_same_manifests_do_not_disturb_each_other_and_a_
         let told = site.rows.intended_ttl(&tenant.key("payments")).await?;
         ensure!(told == Some(30), "{}: the participants are told {told:?}", tenant.namespace);
         let now = tenant.leases().get("payments").await?;
-        ensure!(status(&now).component.as_deref() == Some(&tenant.key("payments")));
+        ensure!(status(&now).component.as_deref() == Some(tenant.key("payments").as_str()));
     }
     ensure!(site.rows.intended_ttl("other/payments").await?.is_none());
     // A leader of one changes nothing for the other.

@@ -26,7 +26,11 @@ fn in_a_pod_the_key_begins_with_the_pods_namespace_unless_it_is_given_as_it_stan
     for (variables, flags, key) in [
         (&[CLUSTER, SHOP][..], ["--component", "payments"], "key=shop/payments"),
         (&[SHOP], ["--component", "payments"], "key=shop/payments"),
-        (&[CLUSTER, SHOP, ("COMPONENT_LEASE_COMPONENT", "shop/payments")], ["--log", "info"], "key=shop/payments"),
+        (
+            &[CLUSTER, SHOP, ("COMPONENT_LEASE_COMPONENT", "shop/payments")],
+            ["--log", "info"],
+            "key=shop/payments",
+        ),
         (&[CLUSTER, SHOP], ["--component-key", "payments"], "key=payments"),
         (&[CLUSTER], ["--component-key", "payments"], "key=payments"),
     ] {

@@ -162,8 +162,11 @@ impl Session {
         let look = self.table.look();
         let statements = match first {
             First::Other => &[][..],
+            First::Renew if self.table.instances => &[sql::RENEW, sql::MOVE_HEARTBEAT],
             First::Renew => &[sql::RENEW],
-            First::Look if self.table.instances => &[sql::RENEW, look, sql::CLAIMED],
+            First::Look if self.table.instances => {
+                &[sql::RENEW, look, sql::CLAIMED, sql::BEGIN_INSTANCE, sql::MOVE_HEARTBEAT]
+            }
             First::Look => &[sql::RENEW, look],
         };
         for statement in statements {

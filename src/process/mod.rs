@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod args;
 pub mod exit;
+mod limit;
 pub mod http;
 pub mod listen;
 pub mod metrics;

@@ -8,6 +8,7 @@ mod limit;
 pub mod http;
 pub mod listen;
 pub mod metrics;
+pub mod output;
 pub mod shutdown;
 pub mod telemetry;
 

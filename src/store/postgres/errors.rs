@@ -33,6 +33,11 @@ pub(super) fn denied(error: &sqlx::Error, why: &str, place: &Place) -> StoreErro
     StoreError::Misconfigured(format!("{place}: {message} (SQLSTATE 42501); {why}"))
 }
 
+/// What the user may not, with what helps.
+pub(super) fn refused(why: &str, place: &Place) -> StoreError {
+    StoreError::Misconfigured(format!("{place}: permission denied (SQLSTATE 42501); {why}"))
+}
+
 /// What was asked for is not there, is not what we take it for, or not for this user.
 pub(super) fn is_not_to_be_read(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(DatabaseError::code);

@@ -1,5 +1,8 @@
 //! The program `component-lease`: wiring only.
 
+// They panic where the reader has gone: `process::output` does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::ffi::OsString;
 use std::future::Future;
 use std::path::PathBuf;
@@ -118,8 +121,11 @@ fn main() -> ExitCode {
     match perform(Cli::parse().command) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            output::complain(&format!("component-lease: {}
-", telemetry::one_line(&failure.to_string())));
+            output::complain(&format!(
+                "component-lease: {}
+",
+                telemetry::one_line(&failure.to_string())
+            ));
             ExitCode::from(failure.exit.code())
         }
     }

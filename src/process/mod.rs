@@ -4,8 +4,8 @@
 pub mod admin;
 pub mod args;
 pub mod exit;
-mod limit;
 pub mod http;
+mod limit;
 pub mod listen;
 pub mod metrics;
 pub mod output;

@@ -271,7 +271,7 @@ impl Store for PostgresStore {
             .bind(&within.identity)
             .bind(within.epoch);
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
+        self.finish(held, Call::Take, answer).await.map(|done| outcome(&done))
     }
 
     async fn look_all(&self) -> Result<Snapshot, StoreError> {

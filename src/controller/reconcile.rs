@@ -238,8 +238,6 @@ async fn reconcile_valid(
                 let ((), intended, raised, floor) = futures::join!(
                     record(&context.announcer, lease, &events),
                     set_intent(desired, plan.intend, context),
-                    raise_epoch(desired, observed.memory.floor, context),
-                    async { held || set_intent(desired, context).await },
                     async { held || raise_epoch(desired, observed.memory.floor, context).await },
                     copy_floor(&context.client, lease, status.floor)
                 );
@@ -387,7 +385,7 @@ async fn set_intent(desired: &Desired, may: bool, context: &Context) -> bool {
             false
         }
         Err(_) => {
-            warn!(component = %desired.component, "the ttl could not be passed on to the participants in time; trying again");
+            warn!(component = %desired.component, error = "no answer in time", "the ttl could not be passed on to the participants; trying again");
             false
         }
     }

@@ -203,7 +203,7 @@ pub fn decide(o: &Observed) -> Decision {
     let elsewhere = holder.is_some_and(|holder| o.elsewhere(holder).is_some());
 
     let mut plan = Plan {
-        intend: !elsewhere,
+        intend: !elsewhere && !matches!(o.store, StoreSight::Another(_)),
         candidates: pods.iter().filter(|pod| is_candidate(o, pod)).count(),
         ended: suspected(o, &lead).filter(|_| !elsewhere),
         strip: Vec::new(),

@@ -14,11 +14,7 @@ use crate::store::{Outcome, StoreError};
 impl MySqlStore {
     /// A take that changed nothing: a lost race, unless it was lost on this very sight before and the row is
     /// still as it was seen.
-    pub(super) async fn raced(
-        &self,
-        mut held: Held<'_, Place>,
-        take: &Take,
-    ) -> Result<Outcome, StoreError> {
+    pub(super) async fn raced(&self, mut held: Held<'_, Place>, take: &Take) -> Result<Outcome, StoreError> {
         if !self.lost.again(take) {
             return Ok(lost(held));
         }

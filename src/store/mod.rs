@@ -34,6 +34,9 @@ mod postgres;
 mod slot;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod suspicion;
+mod uuid;
 
 use std::collections::BTreeMap;
 use std::fmt;

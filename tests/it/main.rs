@@ -17,6 +17,8 @@ mod connections;
 mod failover;
 mod faults;
 mod foreign_program;
+mod hidden;
+mod hidden_postgres;
 mod holder_stress;
 mod http_limits;
 mod led;

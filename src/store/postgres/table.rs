@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Executor, Row};
 
+use super::access::{Call, lacks, refuse_veils, veils};
 use super::connection::{Place, lock_timeout};
-use super::errors::classify;
+use super::errors::{classify, is_denied, refused};
 use super::{migrate, statements};
 use crate::domain::life::{NARROW_STEP, STEP};
 use crate::domain::{ComponentName, TermKey};
@@ -60,13 +61,25 @@ impl Companions {
 ///
 /// A table that may not be there is read by a text (`query_to_xml`): named in the statement, it would be an error.
 /// The keepalives let the server find out about a dead participant's connection within two minutes.
-const INSPECT: &str = "
+/// With `row_security = off` a statement from which a policy would hide a row is an error, also where
+/// the policy came after this look. Limits of time that were set for the user are no limits of ours.
+const INSPECT: &str = concat!(
+    "
 WITH facts AS MATERIALIZED (
     SELECT set_config('lock_timeout', $1, false),
            set_config('default_transaction_isolation', 'read committed', false),
            set_config('tcp_keepalives_idle', '60', false),
            set_config('tcp_keepalives_interval', '15', false),
            set_config('tcp_keepalives_count', '4', false),
+           set_config('row_security', 'off', false),
+           set_config('statement_timeout', '0', false),
+           set_config('idle_in_transaction_session_timeout', '0', false),
+           set_config('standard_conforming_strings', 'on', false),
+           set_config('exit_on_error', 'off', false),
+           CASE WHEN current_setting('idle_session_timeout', true) IS NOT NULL
+                THEN set_config('idle_session_timeout', '0', false) END,
+           CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
+                THEN set_config('transaction_timeout', '0', false) END,
            current_setting('server_version_num')::bigint AS server_version,
            pg_is_in_recovery() AS standby,
            current_setting('transaction_read_only') = 'on' AS read_only,
@@ -87,11 +100,15 @@ WITH facts AS MATERIALIZED (
             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
             WHERE c.relname = 'component_lease' AND c.relkind IN ('r', 'p')) AS schemas
 )
-SELECT f.server_version, f.standby, f.read_only, f.no_fsync, f.no_synchronous_commit, f.search_path,
+SELECT ",
+    veils!(),
+    " AS veils,
+       f.server_version, f.standby, f.read_only, f.no_fsync, f.no_synchronous_commit, f.search_path,
        f.lease IS NOT NULL AS has_lease, f.has_intent, f.has_life, f.has_instances, f.schema_version, f.schemas,
        (SELECT string_agg(u.relname, ', ') FROM pg_class AS u
-        WHERE u.relpersistence <> 'p' AND u.oid IN (f.lease, to_regclass('component_lease_history'),
-                                                    to_regclass('component_lease_store'))) AS unlogged,
+        WHERE u.relpersistence <> 'p'
+          AND (u.oid IN (f.lease, to_regclass('component_lease_history'), to_regclass('component_lease_store'))
+               OR u.oid IN (SELECT p.relid FROM pg_partition_tree(f.lease) AS p))) AS unlogged,
        EXISTS (SELECT FROM pg_trigger AS g
                JOIN pg_proc AS p ON p.oid = g.tgfoid
                WHERE g.tgrelid = f.lease AND p.proname = 'component_lease_notify') AS notifies,
@@ -106,7 +123,8 @@ FROM facts AS f
 LEFT JOIN pg_attribute AS a ON a.attrelid = f.lease AND a.attnum > 0 AND NOT a.attisdropped
 LEFT JOIN pg_type AS t ON t.oid = a.atttypid
 LEFT JOIN pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
-LEFT JOIN pg_collation AS o ON o.oid = a.attcollation";
+LEFT JOIN pg_collation AS o ON o.oid = a.attcollation"
+);
 
 pub(super) async fn inspect(
     connection: &mut PgConnection,
@@ -116,7 +134,14 @@ pub(super) async fn inspect(
     let failed = |error| classify(error, place);
     // Not prepared, so that it takes one round trip.
     let text = INSPECT.replace("$1", &format!("'{}'", lock_timeout(lock_limit)));
-    let rows = connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(text))).await.map_err(failed)?;
+    let rows = match connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(text))).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            let denied = is_denied(&error);
+            let why = if denied { lacks(connection, Call::Look, place).await } else { None };
+            return Err(why.map_or_else(|| classify(error, place), |why| refused(&why, place)));
+        }
+    };
     let facts = rows
         .first()
         .ok_or_else(|| StoreError::Bug(format!("{place}: the server tells nothing about itself")))?;
@@ -149,6 +174,8 @@ pub(super) async fn inspect(
             ),
         }));
     }
+    let veils: Vec<String> = facts.try_get("veils").map_err(failed)?;
+    refuse_veils(&veils, place)?;
     if let Some(version) = facts.try_get::<Option<i64>, _>("schema_version").map_err(failed)? {
         migrate::known(version, place)?;
         for (since, sees, tables) in [

@@ -83,10 +83,6 @@ impl Rights {
         self.0.retain(|right| !right.has_ended());
     }
 
-    pub(super) fn are_there(&self) -> bool {
-        !self.0.is_empty()
-    }
-
     /// A release within a term needs none.
     pub(super) fn allow(&self, release: &Release) -> bool {
         let is_it = |right: &&Right| right.term == release.term && Some(&right.within) == release.within.as_ref();

@@ -20,6 +20,7 @@ mod holder_stress;
 mod http_limits;
 mod led;
 mod listening;
+mod outage;
 mod refusals;
 mod servers;
 mod store_contract;

@@ -261,6 +261,12 @@ impl Sim {
         self.processes.iter().position(|process| process.alive && process.working.is_some())
     }
 
+    /// Of the process that is there; `None` while there is none.
+    pub(super) fn holder(&self, p: usize) -> Option<HolderId> {
+        let process = &self.processes[p];
+        process.alive.then(|| process.election.me().clone())
+    }
+
     /// Ends a process for good.
     pub(super) fn kill(&mut self, p: usize) {
         (self.processes[p].alive, self.processes[p].working) = (false, None);

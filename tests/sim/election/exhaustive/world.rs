@@ -238,7 +238,7 @@ impl World {
 
     fn outlives_its_term(&mut self) {
         let follows = |world: &Self| world.participants[0].election.standing() == Standing::Following;
-        let mut next = |world: &mut Self, way| {
+        let next = |world: &mut Self, way| {
             let sends = (0..world.participants.len())
                 .find(|p| matches!(world.participants[*p].doing, Doing::Calls(..)));
             let step = sends.map_or(Step::Tick, |p| Step::Send(p, if p == 0 { way } else { Way::Promptly }));

@@ -32,10 +32,13 @@ impl Server {
 
 pub(crate) async fn measure() -> Result<(), Failure> {
     let runs = number("RUNS", 10)?;
-    println!("\nDatabase frozen for {FROZEN:?}, from its return to each row's next leader, ttl {TTL} s, {ROWS} rows at a time; s");
+    println!(
+        "\nDatabase frozen for {FROZEN:?}, from its return to each row's next leader, ttl {TTL} s, {ROWS} rows at a time; s"
+    );
     println!("  {:<36}{}", "", Distribution::heads());
     let failed = |error| Failure::from(format!("{error:#}"));
-    let server = postgres::Server::builder().setting("max_connections", "600").start().await.map_err(failed)?;
+    let server =
+        postgres::Server::builder().setting("max_connections", "600").start().await.map_err(failed)?;
     let source = Source::url(server.superuser_url());
     on("PostgreSQL", &Server::Postgres(server), &source, runs).await?;
     for kind in [mysql::Kind::MySql9, mysql::Kind::MariaDb11_8] {
@@ -51,7 +54,11 @@ async fn on(name: &str, server: &Server, source: &Source, runs: usize) -> Result
     open(source).await?;
     let mut rows = Vec::new();
     for row in 0..ROWS {
-        let start = || participant(store::open(source.clone(), "component-lease bench")?, &format!("outage-{row}"))?.start().map_err(Failure::from);
+        let start = || {
+            participant(store::open(source.clone(), "component-lease bench")?, &format!("outage-{row}"))?
+                .start()
+                .map_err(Failure::from)
+        };
         rows.push([start()?, start()?]);
     }
     let mut took = Vec::new();

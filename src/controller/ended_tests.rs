@@ -23,9 +23,7 @@ use crate::domain::observed::{
     Claim, Desired, HolderPod, LabelScheme, Memory, OnStoreUnreachable, RowSight, ServiceSight, StoreSight,
 };
 use crate::domain::pod::{Requirement, Selector};
-use crate::domain::{
-    ComponentName, Expected, HolderId, Instance, LeaseRow, SeenInstance, Take, Whereabouts,
-};
+use crate::domain::{ComponentName, Expected, HolderId, Instance, LeaseRow, SeenInstance, Take, Whereabouts};
 use crate::store::{MemoryStore, Store};
 
 const HOLDER: &str = "d-0_8b7e12c0_1f0c9a3d";
@@ -208,7 +206,8 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
 async fn nothing_is_released_unless_the_pod_as_it_is_now_proves_it() {
     let stranger = container("debugger", "debugger", &runs(), &json!({}));
     let lives = container("program", "program", &runs(), &json!({}));
-    let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404});
+    let gone =
+        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404});
     for (why, status, answer) in [
         ("it is gone, which proves nothing", 404, gone),
         ("it is another pod by now", 200, pod("another", &[agent_over()])),

@@ -133,7 +133,8 @@ fn the_right_ends_with_the_first_other_row() {
 
 #[test]
 fn the_right_ends_with_another_life_of_the_database_for_good() {
-    for other in [life("b", "a", 0), life("b", "b", 28), life("a", "a", 28), life("a", "b", 0), Life::Unknown] {
+    for other in [life("b", "a", 0), life("b", "b", 28), life("a", "a", 28), life("a", "b", 0), Life::Unknown]
+    {
         let mut e = overdue();
         look_in(&mut e, S(109), row("me", 42, 9), other.clone());
         assert_eq!(releases(&mut e, S(109)), None, "{other:?}");
@@ -206,7 +207,9 @@ fn the_right_ends_when_it_takes_again() {
     }
     assert_eq!(releases(&mut e, S(109)), None, "what fails again and again is left to lapse");
     look(&mut e, S(119), row("me", 42, 9));
-    let Action::Take(take) = e.next(S(119)) else { panic!("a lapsed row of its own is seized like any other") };
+    let Action::Take(take) = e.next(S(119)) else {
+        panic!("a lapsed row of its own is seized like any other")
+    };
     e.took(S(119), S(119), &take, Some(true));
     assert_eq!(e.next(S(127)), Action::AwaitWork);
     assert_eq!(e.work_stopped(S(127)), None);

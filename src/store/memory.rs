@@ -159,7 +159,9 @@ impl Store for MemoryStore {
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
         Ok(self.apply(&take.term.component, |tables, row, now| {
             let highest = tables.history.get(take.term.component.as_str()).copied().unwrap_or(0);
-            model::same_life(&take.generation, &self.life(tables)).then(|| model::take(row, highest, take, now)).flatten()
+            model::same_life(&take.generation, &self.life(tables))
+                .then(|| model::take(row, highest, take, now))
+                .flatten()
         }))
     }
 

@@ -34,7 +34,8 @@ fn participant(url: String, name: &str) -> Participant {
 
 /// The version that one of them leads, if it is above this one.
 fn led_after(version: i64, participants: &[Participant]) -> Option<i64> {
-    let led: Vec<_> = participants.iter().filter_map(Participant::guard).map(|guard| guard.version()).collect();
+    let led: Vec<_> =
+        participants.iter().filter_map(Participant::guard).map(|guard| guard.version()).collect();
     assert!(led.len() <= 1, "two lead: {led:?}");
     led.first().copied().filter(|led| *led > version)
 }
@@ -46,13 +47,16 @@ async fn a_database_that_was_frozen_for_two_ttls_has_a_leader_soon_after(make: M
     let participants = ["one", "two", "three"].map(|name| participant(server.url(), name));
     let mut version = 0;
     for _ in 0..3 {
-        version = wait::until(LIMIT, "a leader", async || Ok(led_after(version - 1, &participants))).await.unwrap();
+        version =
+            wait::until(LIMIT, "a leader", async || Ok(led_after(version - 1, &participants))).await.unwrap();
         let holder = row(&*eye, "c").await.unwrap().holder;
         let leader = participants.iter().find(|p| p.holder().as_str() == holder).unwrap();
         let renewals = leader.counters().renewals.load(Ordering::Relaxed);
-        wait::until_true(LIMIT, "a renewal", async || leader.counters().renewals.load(Ordering::Relaxed) > renewals)
-            .await
-            .unwrap();
+        wait::until_true(LIMIT, "a renewal", async || {
+            leader.counters().renewals.load(Ordering::Relaxed) > renewals
+        })
+        .await
+        .unwrap();
         server.freeze();
         let frozen_at = Instant::now();
         wait::until_true(LIMIT, "ten seconds without an answer", async || frozen_at.elapsed() >= FROZEN)
@@ -62,7 +66,11 @@ async fn a_database_that_was_frozen_for_two_ttls_has_a_leader_soon_after(make: M
         server.thaw();
         let thawed_at = Instant::now();
         let next = wait::until(LIMIT, "the next leader", async || {
-            Ok(participants.iter().filter_map(Participant::guard).map(|guard| guard.version()).find(|v| *v > version))
+            Ok(participants
+                .iter()
+                .filter_map(Participant::guard)
+                .map(|guard| guard.version())
+                .find(|v| *v > version))
         });
         let next = next.await.unwrap();
         let took = thawed_at.elapsed();

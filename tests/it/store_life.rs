@@ -151,7 +151,11 @@ async fn a_late_release_is_applied_in_the_life_of_its_term_only(bench: Bench) {
         (other("A", a.version), within.clone()),
         (other("a", a.version + 1), within.clone()),
     ] {
-        assert_eq!(bench.store.release_late(&term, &within).await.unwrap(), Outcome::Lost, "{term:?} {within:?}");
+        assert_eq!(
+            bench.store.release_late(&term, &within).await.unwrap(),
+            Outcome::Lost,
+            "{term:?} {within:?}"
+        );
         assert_eq!(row(&*bench.store, "c").await, before);
     }
     assert_eq!(bench.store.release_late(&a, &within).await.unwrap(), Outcome::Applied);

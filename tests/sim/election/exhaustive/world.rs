@@ -218,17 +218,15 @@ impl World {
 
     /// The first, before the others come.
     fn leads_twice(&mut self, number: usize) {
-        let leads = |world: &Self| matches!(world.participants[0].election.standing(), Standing::Leading(_));
-        let first = (self.now + 1..).find(|end| {
-            self.undisturbed_until(*end);
-            leads(self)
-        });
+        let until_it_leads = |world: &mut Self| {
+            while !matches!(world.participants[0].election.standing(), Standing::Leading(_)) {
+                world.undisturbed_until(world.now + 1);
+            }
+        };
+        until_it_leads(self);
         self.participants[0].election.step_down();
         self.turn(0).expect("nobody else leads");
-        (first.expect("it leads")..).find(|end| {
-            self.undisturbed_until(*end);
-            leads(self)
-        });
+        until_it_leads(self);
         for p in 1..number {
             let mut participant = Participant::new(p);
             participant.doing = Doing::Calls(Call::Look, self.moment());
@@ -355,7 +353,9 @@ impl World {
         // Who watches a row that was renewed and put back takes it for one that did not change.
         let is_watched = |row: &LeaseRow| {
             let mut followers = self.participants.iter().map(|participant| &participant.election);
-            followers.any(|e| e.standing() == Standing::Following && e.sight().is_some_and(|s| s.row.as_ref() == Some(row)))
+            followers.any(|e| {
+                e.standing() == Standing::Following && e.sight().is_some_and(|s| s.row.as_ref() == Some(row))
+            })
         };
         let is_new = |row: Option<&LeaseRow>| row.is_some_and(|row| !row.is_free() && !is_watched(row));
         match (self.faults, step) {
@@ -479,7 +479,9 @@ impl World {
         let what = match step {
             Step::Send(p, _) => format!(": {:?}", self.participants[p].doing),
             Step::Arrive(i) => format!(": {:?}", self.under_way[i]),
-            Step::Failover(i) | Step::Reload(i) | Step::ReloadInSilence(i) => format!(": {:?}", self.states[i]),
+            Step::Failover(i) | Step::Reload(i) | Step::ReloadInSilence(i) => {
+                format!(": {:?}", self.states[i])
+            }
             _ => String::new(),
         };
         format!("{}/{TICKS_PER_TTL} ttl: {step:?}{what}", self.now)

@@ -11,6 +11,7 @@ use tracing::info;
 
 use super::{Config, Controller, ElectionConfig};
 use crate::api::{self, ComponentLease};
+use crate::domain::namespace::{Grant, GrantError};
 use crate::process::admin::{self, Admin};
 use crate::process::args::positive_seconds;
 use crate::process::exit::chain;
@@ -47,6 +48,20 @@ pub struct ControllerArgs {
         value_name = "PREFIXES"
     )]
     pub allowed_label_prefixes: Vec<String>,
+    /// Components that resources of a namespace may claim although they do not begin with that namespace and a
+    /// slash: `NAMESPACE=COMPONENT`, separated by commas. With a single namespace to watch, its resources may
+    /// also claim every name without a slash
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_ALLOWED_COMPONENTS",
+        value_delimiter = ',',
+        value_name = "NAMESPACE=COMPONENT"
+    )]
+    pub allowed_components: Vec<String>,
+    /// UUID of the database (component_lease_store.uuid) that resources may go over to which have known another
+    /// one: after tables were made anew, or a move to another database
+    #[arg(long, env = "COMPONENT_LEASE_ACCEPT_DATABASE", value_name = "UUID")]
+    pub accept_database: Option<String>,
     /// Elect among the controller's replicas by a Kubernetes Lease
     #[arg(
         long,
@@ -87,6 +102,8 @@ impl ControllerArgs {
             listen,
             poll_interval,
             allowed_label_prefixes,
+            allowed_components,
+            accept_database,
             leader_elect,
             leader_elect_namespace,
             leader_elect_name,
@@ -101,6 +118,17 @@ impl ControllerArgs {
         if let Some(bad) = allowed_label_prefixes.iter().find(|prefix| !prefix.contains('/')) {
             return Err(Failure::config(format!(
                 "the label prefix {bad:?} has no slash; write for example example.org/ or example.org/role-"
+            )));
+        }
+        let allowed_components = given(allowed_components).into_iter().map(|text| text.parse());
+        let allowed_components: Vec<Grant> = allowed_components
+            .collect::<Result<_, _>>()
+            .map_err(|error: GrantError| Failure::config(format!("{error} (--allowed-components)")))?;
+        let accept_database =
+            accept_database.map(|uuid| uuid.trim().to_ascii_lowercase()).filter(|uuid| !uuid.is_empty());
+        if let Some(bad) = accept_database.as_deref().filter(|uuid| !is_uuid(uuid)) {
+            return Err(Failure::config(format!(
+                "--accept-database {bad:?} is no UUID; the condition DatabaseChanged names the one that is meant, as in 0e8400f2-1c5e-4f0a-9d3b-2b1f6a7c8d9e"
             )));
         }
         let election = if leader_elect {
@@ -118,12 +146,21 @@ impl ControllerArgs {
             poll_interval,
             max_ttl,
             allowed_label_prefixes,
+            allowed_components,
+            accept_database,
             election,
             identity: identity.filter(|name| !name.is_empty()).unwrap_or_else(crate::participant::host_name),
             origin: pod_uid.filter(|uid| !uid.is_empty()),
         };
         Ok((config, listen))
     }
+}
+
+/// In the usual form, in lower case.
+fn is_uuid(text: &str) -> bool {
+    let groups: Vec<&str> = text.split('-').collect();
+    groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
+        && groups.concat().chars().all(|c| c.is_ascii_hexdigit())
 }
 
 /// Runs the controller until a signal ends it. `max_ttl` in seconds, as the participants have it.

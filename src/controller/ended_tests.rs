@@ -19,6 +19,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::domain::decide::{Decision, decide};
 use crate::domain::instance::{Mode, Promise};
+use crate::domain::namespace::Grants;
 use crate::domain::observed::{
     Claim, Desired, HolderPod, LabelScheme, Memory, OnStoreUnreachable, RowSight, ServiceSight, StoreSight,
 };
@@ -104,7 +105,7 @@ impl Scene {
         let clock = Arc::new(HandClock::default());
         clock.pass(Duration::from_secs(1000));
         let store = Arc::new(MemoryStore::new(clock.clone()));
-        let component = ComponentName::new("shop-d").unwrap();
+        let component = ComponentName::new("shop/d").unwrap();
         let holder = HolderId::new(HOLDER).unwrap();
         let looked = store.look(&component).await.unwrap();
         let term = TermKey { component: component.clone(), holder: holder.clone(), version: 1 };
@@ -122,6 +123,8 @@ impl Scene {
             metrics: Metrics::default(),
             retry: Retry::default(),
             allowed_prefixes: Vec::new(),
+            grants: Grants::new(["shop"], []),
+            accept_database: None,
             election: None,
             written: Mutex::default(),
             endings: Endings::default(),
@@ -173,7 +176,7 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
             name: "d".into(),
             uid: "lease".into(),
             generation: 1,
-            component: ComponentName::new("shop-d").unwrap(),
+            component: ComponentName::new("shop/d").unwrap(),
             ttl: 600,
             selector: Selector::new(vec![Requirement::In("app".into(), vec!["d".into()])]).unwrap(),
             holder_pattern: None,
@@ -189,6 +192,7 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
         },
         claim: Claim::First,
         store: StoreSight::Answers,
+        database: None,
         row: RowSight::Seen { row: Some(row), since: now },
         row_confirmed: false,
         longest_ttl: None,

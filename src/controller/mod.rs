@@ -42,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::clock::{Clock, SystemClock};
+use crate::domain::namespace::{Grant, Grants};
 use crate::domain::{ComponentName, Moment};
 use crate::participant::{BuildError, End, Participant};
 use crate::store::Store;
@@ -76,6 +77,10 @@ pub struct Config {
     pub max_ttl: u32,
     /// Prefixes, beside our own, that `labelKey` may begin with.
     pub allowed_label_prefixes: Vec<String>,
+    /// Components that resources may claim beside those of their own namespace.
+    pub allowed_components: Vec<Grant>,
+    /// The UUID of the database to which resources may go over that have known another one.
+    pub accept_database: Option<String>,
     /// `None` when there is only this replica.
     pub election: Option<ElectionConfig>,
     /// The name of this replica: the pod's.
@@ -113,7 +118,7 @@ pub struct Controller {
 struct Shared {
     sweep: Notify,
     /// Components whose resource was deleted.
-    gone: Mutex<BTreeSet<String>>,
+    gone: Mutex<BTreeSet<ComponentName>>,
     /// When the loop around the database last turned.
     beat: Mutex<Moment>,
 }
@@ -137,8 +142,18 @@ impl Controller {
         store: Arc<dyn Store>,
         registry: &mut Registry,
     ) -> Result<Self, Ended> {
-        let Config { namespaces, poll_interval, max_ttl, allowed_label_prefixes, election, identity, origin } =
-            config;
+        let Config {
+            namespaces,
+            poll_interval,
+            max_ttl,
+            allowed_label_prefixes,
+            allowed_components,
+            accept_database,
+            election,
+            identity,
+            origin,
+        } = config;
+        let grants = Grants::new(namespaces.iter().map(String::as_str), allowed_components);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let election = match election {
             None => None,
@@ -175,6 +190,8 @@ impl Controller {
             metrics,
             retry: Retry::default(),
             allowed_prefixes: allowed_label_prefixes,
+            grants,
+            accept_database,
             election,
             written: Mutex::default(),
             endings: Endings::default(),
@@ -280,8 +297,9 @@ async fn watch(
         Seen::LeaseGone(lease) => {
             trigger.contested(lease);
             context.forget(lease);
-            if let Ok(lease) = &lease.0 {
-                lock(&shared.gone).insert(claims::component(lease).to_owned());
+            // A claim that was refused left nothing behind, and may name somebody else's component.
+            if let Some(component) = lease.0.as_ref().ok().and_then(|lease| context.component(lease)) {
+                lock(&shared.gone).insert(component);
             }
             shared.sweep.notify_one();
         }
@@ -325,7 +343,7 @@ async fn lead(
         // The first look concerns everybody: before it there is nothing to go by.
         rows.start_afresh();
         shared.sweep.notify_one();
-        let led = rows.poll(poll_interval, &context.metrics, |changed| match changed {
+        let changed = |changed| match changed {
             Changed::Components(components) => {
                 trigger.components(&components.iter().map(String::as_str).collect());
             }
@@ -334,7 +352,9 @@ async fn lead(
                 // What the database could not be told may be told now.
                 shared.sweep.notify_one();
             }
-        });
+        };
+        let may_write = |database: Option<&str>| context.may_write_to(database);
+        let led = rows.poll(poll_interval, &context.metrics, changed, may_write);
         let lost = async {
             match &leadership {
                 None => std::future::pending().await,
@@ -365,7 +385,8 @@ async fn sweep(context: Arc<Context>, shared: Arc<Shared>) -> &'static str {
     let mut pruned = None;
     loop {
         let _ = tokio::time::timeout(SWEEP_AGAIN, shared.sweep.notified()).await;
-        if !context.acts() {
+        let database = context.rows.database();
+        if !context.acts() || !context.may_write_to(database.as_deref()) {
             continue;
         }
         gone.append(&mut *lock(&shared.gone));
@@ -373,7 +394,7 @@ async fn sweep(context: Arc<Context>, shared: Arc<Shared>) -> &'static str {
         for scope in context.scopes.iter().filter(|scope| scope.filled()) {
             context.metrics.swept();
             // Who was deleted while nobody watched is known by the marks that are left. They tell the
-            // resource's name, which is its component's unless it says otherwise.
+            // resource's name, and with it the component unless the resource said otherwise.
             gone.extend(sweep::sweep(&context.client, scope, &context.allowed_prefixes).await);
         }
         gone = sweep::intents(&context, gone).await;

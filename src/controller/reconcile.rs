@@ -20,8 +20,10 @@ use super::rows::Rows;
 use crate::api::{self, ComponentLease, ComponentLeaseStatus, InvalidSpec};
 use crate::clock::Clock;
 use crate::domain::ComponentName;
-use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Reason, Truth};
+use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Truth};
+use crate::domain::database::{AnotherDatabase, check};
 use crate::domain::decide::{Decision, Event, decide};
+use crate::domain::namespace::Grants;
 use crate::domain::observed::{Desired, LabelScheme, Observed, RowSight, Status, StoreSight};
 use crate::domain::pod::Marks;
 use crate::domain::report::{report, report_conflict};
@@ -46,6 +48,8 @@ pub(super) struct Context {
     pub(super) metrics: Metrics,
     pub(super) retry: Retry,
     pub(super) allowed_prefixes: Vec<String>,
+    pub(super) grants: Grants,
+    pub(super) accept_database: Option<String>,
     /// `None` when there is only this replica.
     pub(super) election: Option<Arc<Participant>>,
     /// Statuses as they were last written, until the watch has caught up.
@@ -64,6 +68,24 @@ impl Context {
     /// Every readable resource of every scope.
     pub(super) fn leases(&self) -> Vec<Arc<Lease>> {
         self.scopes.iter().flat_map(|scope| scope.leases.state()).collect()
+    }
+
+    /// Whether something may be written that concerns the whole database which answered last: not where it is
+    /// another one than all resources know, nor before they are known.
+    pub(super) fn may_write_to(&self, database: Option<&str>) -> bool {
+        self.scopes.iter().all(|scope| scope.filled()) && self.check_database(None, database).is_ok()
+    }
+
+    fn check_database(&self, known: Option<&str>, now: Option<&str>) -> Result<(), AnotherDatabase> {
+        let accepted = self.accept_database.as_deref();
+        if known.is_some() {
+            return check(known, [], now, accepted);
+        }
+        let leases = self.leases();
+        let others = leases
+            .iter()
+            .filter_map(|lease| lease.0.as_ref().ok()?.status.as_ref()?.database_uuid.as_deref());
+        check(None, others, now, accepted)
     }
 
     fn status_before(&self, lease: &ComponentLease) -> Option<ComponentLeaseStatus> {
@@ -87,11 +109,22 @@ impl Context {
         match wanted.get(uid) {
             Some((generation, desired)) if *generation == lease.metadata.generation => Arc::clone(desired),
             _ => {
-                let desired = Arc::new(api::desired(lease, &self.allowed_prefixes));
+                let desired = api::desired(lease, &self.allowed_prefixes).and_then(|desired| {
+                    self.grants.allow(&desired.namespace, &desired.component)?;
+                    Ok(desired)
+                });
+                let desired = Arc::new(desired);
                 wanted.insert(uid.to_owned(), (lease.metadata.generation, Arc::clone(&desired)));
                 desired
             }
         }
+    }
+
+    /// The key of the row, where the resource may claim it.
+    pub(super) fn component(&self, lease: &ComponentLease) -> Option<ComponentName> {
+        let component = api::component(lease).ok()?;
+        let namespace = lease.metadata.namespace.as_deref().unwrap_or_default();
+        self.grants.allow(namespace, &component).ok().map(|()| component)
     }
 
     pub(super) fn forget(&self, gone: &Lease) {
@@ -122,7 +155,7 @@ pub(super) async fn reconcile(
     let outcome = match &lease.0 {
         Ok(lease) => match context.desired(lease).as_ref() {
             Ok(desired) => reconcile_valid(lease, desired, &scope, &context).await,
-            Err(invalid) => report_invalid(lease, &invalid.to_string(), &context).await,
+            Err(invalid) => report_invalid(lease, invalid, &context).await,
         },
         Err(unreadable) => {
             warn!(
@@ -168,6 +201,7 @@ async fn reconcile_valid(
             }
             // For these very pods: a pod that is seen later may know of a version later still.
             (observed.store, observed.row, observed.now) = context.rows.sight(desired.component.as_str());
+            hold_if_another(&mut observed, context);
             observed.row_confirmed = true;
             decision = decide(&observed);
         }
@@ -200,10 +234,11 @@ async fn reconcile_valid(
                 let events: Vec<Event> =
                     plan.events.iter().cloned().chain(news(before.as_ref(), &status)).collect();
                 // At once: until all is done, nothing else is done about this resource.
+                let held = matches!(observed.store, StoreSight::Another(_));
                 let ((), intended, raised, floor) = futures::join!(
                     record(&context.announcer, lease, &events),
-                    set_intent(desired, context),
-                    raise_epoch(desired, observed.memory.floor, context),
+                    set_intent(desired, plan.intend, context),
+                    async { held || raise_epoch(desired, observed.memory.floor, context).await },
                     copy_floor(&context.client, lease, status.floor)
                 );
                 let intended = intended & raised;
@@ -235,6 +270,7 @@ fn news(before: Option<&ComponentLeaseStatus>, status: &Status) -> Vec<Event> {
         (ConditionType::VersionRegressed, EventReason::VersionRegressed),
         (ConditionType::TtlLimited, EventReason::TtlLimited),
         (ConditionType::SplitBrain, EventReason::SplitBrain),
+        (ConditionType::DatabaseChanged, EventReason::DatabaseChanged),
     ];
     let said = |kind: ConditionType| {
         before.is_some_and(|before| before.conditions.iter().any(|c| c.type_ == kind.as_str()))
@@ -279,10 +315,11 @@ fn observe(
     for pod in pods.iter_mut().flatten() {
         pod.forget_forbidden_key(&marks, |key| api::may_write(key, &context.allowed_prefixes));
     }
-    Observed {
+    let mut observed = Observed {
         memory,
         claim: claim(lease, desired, context, pods.as_deref().unwrap_or(&[])),
         store,
+        database: None,
         row,
         row_confirmed: false,
         longest_ttl: context.rows.longest_ttl(),
@@ -293,6 +330,23 @@ fn observe(
         pods,
         now,
         desired: desired.clone(),
+    };
+    hold_if_another(&mut observed, context);
+    observed
+}
+
+/// Nothing that another database says than the one that the resource has known is believed.
+fn hold_if_another(observed: &mut Observed, context: &Context) {
+    // Before the first look there is nothing to tell by.
+    let RowSight::Seen { since, .. } = observed.row else { return };
+    let now = context.rows.database();
+    match context.check_database(observed.memory.database.as_deref(), now.as_deref()) {
+        Ok(()) => observed.database = now,
+        Err(another) => {
+            observed.store = StoreSight::Another(another.to_string());
+            observed.row = RowSight::Never { since };
+            (observed.instances, observed.disputed, observed.longest_ttl) = (Vec::new(), Vec::new(), None);
+        }
     }
 }
 
@@ -312,12 +366,12 @@ async fn write(
     Ok(())
 }
 
-/// What participants find in the database: the ttl that the resource asks for.
+/// What participants find in the database: the ttl that the resource asks for, if they may be told.
 /// False when it should be tried again.
-async fn set_intent(desired: &Desired, context: &Context) -> bool {
+async fn set_intent(desired: &Desired, may: bool, context: &Context) -> bool {
     let wanted = StandingIntent { ttl: desired.ttl };
     // Once the database answers, every resource is reconciled anew.
-    if !context.rows.lacks_intent(&desired.component, wanted) {
+    if !may || !context.rows.lacks_intent(&desired.component, wanted) {
         return true;
     }
     let set = context.rows.store().set_intent(&desired.component, wanted);
@@ -331,7 +385,7 @@ async fn set_intent(desired: &Desired, context: &Context) -> bool {
             false
         }
         Err(_) => {
-            warn!(component = %desired.component, "the ttl could not be passed on to the participants in time; trying again");
+            warn!(component = %desired.component, error = "no answer in time", "the ttl could not be passed on to the participants; trying again");
             false
         }
     }
@@ -371,10 +425,15 @@ async fn raise_epoch(desired: &Desired, floor: i64, context: &Context) -> bool {
 }
 
 /// An invalid resource waits for an edit; its participants and its pods are left as they are.
-async fn report_invalid(lease: &ComponentLease, why: &str, context: &Context) -> Result<Action, Error> {
+async fn report_invalid(
+    lease: &ComponentLease,
+    invalid: &InvalidSpec,
+    context: &Context,
+) -> Result<Action, Error> {
+    let (why, reason) = (invalid.to_string(), invalid.reason());
     let before = context.status_before(lease);
     let memory = api::memory(lease, before.as_ref());
-    let unknown = |kind| Condition::new(kind, Truth::Unknown, Reason::InvalidSpec, why);
+    let unknown = |kind| Condition::new(kind, Truth::Unknown, reason, why.as_str());
     let status = Status {
         observed_generation: lease.metadata.generation.unwrap_or_default(),
         phase: Phase::Unknown,
@@ -389,8 +448,9 @@ async fn report_invalid(lease: &ComponentLease, why: &str, context: &Context) ->
         candidates: before.as_ref().and_then(|status| status.candidates).unwrap_or(0),
         instances: Vec::new(),
         applied: memory.applied.clone(),
+        database: memory.database.clone(),
         conditions: vec![
-            Condition::new(ConditionType::Ready, false, Reason::InvalidSpec, why),
+            Condition::new(ConditionType::Ready, false, reason, why.as_str()),
             unknown(ConditionType::LeaderElected),
             unknown(ConditionType::HolderAccepted),
             unknown(ConditionType::Routed),
@@ -401,7 +461,7 @@ async fn report_invalid(lease: &ComponentLease, why: &str, context: &Context) ->
     let written = write_status(&context.client, lease, before.as_ref(), None, &status, now).await;
     if let Some(written) = written.map_err(Error::Status)? {
         context.remember(written);
-        let event = Event { reason: EventReason::InvalidSpec, warning: true, note: why.to_owned() };
+        let event = Event { reason: invalid.event(), warning: true, note: why };
         record(&context.announcer, lease, &[event]).await;
     }
     Ok(Action::await_change())

@@ -44,6 +44,8 @@ words! {
         TtlLimited,
         /// Only shown while it is true: a participant goes on saying that it leads, and the row says otherwise.
         SplitBrain,
+        /// Only shown while it is true: another database answers than the one that the resource has known.
+        DatabaseChanged,
     }
 }
 
@@ -96,12 +98,16 @@ words! {
         Conflict,
         /// Ready: the resource cannot be reconciled as written.
         InvalidSpec,
+        /// Ready: the component is not one of the resource's namespace, and nobody has allowed it.
+        ComponentNotAllowed,
         /// VersionRegressed: the row's version is below the floor.
         VersionBelowFloor,
         /// TtlLimited: no lease of the database may last so long.
         AboveMaxTtl,
         /// SplitBrain: somebody claims a term that is another's or over.
         TermDisputed,
+        /// DatabaseChanged: the UUID of the tables is another one, so nothing is done by what they say.
+        AnotherDatabase,
     }
 }
 
@@ -121,9 +127,11 @@ words! {
         ForeignLabelRemoved,
         Conflict,
         InvalidSpec,
+        ComponentNotAllowed,
         VersionRegressed,
         TtlLimited,
         SplitBrain,
+        DatabaseChanged,
     }
 }
 

@@ -87,6 +87,9 @@ pub struct Plan {
     pub version: i64,
     /// A new term began since the status was written.
     pub transition: bool,
+    /// Whether participants may be told what the resource asks for: not while the holder says that it runs in
+    /// another namespace.
+    pub intend: bool,
     pub candidates: usize,
     /// That the holder seems to have ended: a fresh look can prove it.
     pub ended: Option<Suspicion>,
@@ -114,6 +117,9 @@ pub enum Decision {
 
 /// The row, judged by our own boot clock. A controller that has just begun gives a row one ttl.
 fn who_leads(o: &Observed) -> Lead {
+    if let StoreSight::Another(_) = o.store {
+        return Lead::Unknown;
+    }
     let remove = o.desired.on_store_unreachable == OnStoreUnreachable::Remove;
     match (&o.row, &o.store) {
         (RowSight::Seen { row: Some(row), since }, store) if !row.is_free() => {
@@ -141,7 +147,8 @@ fn runs_out(o: &Observed) -> Option<Moment> {
             (*since, Duration::from_secs(u64::from(o.desired.ttl)))
         }
     };
-    (o.desired.on_store_unreachable == OnStoreUnreachable::Remove).then(|| since + ttl)
+    let remove = o.desired.on_store_unreachable == OnStoreUnreachable::Remove;
+    (remove && !matches!(o.store, StoreSight::Another(_))).then(|| since + ttl)
 }
 
 fn ran_out(o: &Observed) -> bool {
@@ -193,9 +200,12 @@ pub fn decide(o: &Observed) -> Decision {
     let version = if bumps_without_end { o.memory.version } else { row_version };
     let transition = holder.is_some() && (!same_holder || version != o.memory.version);
 
+    let elsewhere = holder.is_some_and(|holder| o.elsewhere(holder).is_some());
+
     let mut plan = Plan {
+        intend: !elsewhere && !matches!(o.store, StoreSight::Another(_)),
         candidates: pods.iter().filter(|pod| is_candidate(o, pod)).count(),
-        ended: suspected(o, &lead),
+        ended: suspected(o, &lead).filter(|_| !elsewhere),
         strip: Vec::new(),
         stamp: Vec::new(),
         label: None,

@@ -29,6 +29,12 @@ pub struct Whereabouts {
 }
 
 impl Whereabouts {
+    /// The namespace in which this participant says it runs, if that is another one.
+    #[must_use]
+    pub fn elsewhere(&self, namespace: &str) -> Option<&str> {
+        self.namespace.as_deref().filter(|told| *told != namespace)
+    }
+
     /// What the downward API says in a pod whose manifest passes it on: `POD_NAMESPACE`, `POD_NAME`, `POD_UID`,
     /// `NODE_NAME`, `POD_IP`, and `COMPONENT_LEASE_CONTAINER`.
     #[must_use]

@@ -21,9 +21,10 @@
 //!
 //! Where to read on: [`election`] is one participant's life as a state machine, [`model`] is what a
 //! row allows, [`life`] is what happens when the database changes under us, [`timing`] relates the durations, [`decide`] turns what the controller
-//! observed into a plan for labels, [`ended`] tells when a holder need not be waited for, and [`report`] says in a status what became of it.
+//! observed into a plan for labels, [`namespace`] says to whom a component belongs, [`ended`] tells when a holder need not be waited for, and [`report`] says in a status what became of it.
 
 pub mod conditions;
+pub mod database;
 pub mod decide;
 pub mod election;
 pub mod ended;
@@ -35,9 +36,11 @@ pub mod instance;
 pub mod life;
 pub mod model;
 pub mod name;
+pub mod namespace;
 pub mod observed;
 pub mod pod;
 pub mod record;
+pub mod repeats;
 pub mod report;
 pub mod sight;
 pub mod split_brain;
@@ -50,4 +53,4 @@ pub use life::{Generation, Life, NewEpoch, Record};
 pub use model::{Expected, Take, TermKey};
 pub use name::{ComponentName, HolderId, NameError};
 pub use record::LeaseRow;
-pub use timing::{Moment, Timing, TimingError};
+pub use timing::{Moment, Pace, Timing, TimingError};

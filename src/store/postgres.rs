@@ -2,6 +2,7 @@
 //! COMMITTED), on the one connection of the [`Slot`]. This file and its statements stand in the same
 //! order and shape as `sqlite.rs`, so that the two can be compared line by line.
 
+mod access;
 mod connection;
 mod errors;
 mod hints;
@@ -10,34 +11,35 @@ mod statements;
 mod table;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgQueryResult, PgRow};
 use sqlx::{Executor, Row};
 
+use self::access::{Call, Doubt};
 use self::connection::{Place, Session};
 pub(super) use self::migrate::migrate;
 use self::statements as sql;
 use self::table::Companions;
 use super::address::PostgresUrl;
 use super::connect::Source;
-use super::slot::{Held, LOOKS_WITHOUT_COMPANIONS, Slot};
+use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
+use super::suspicion::LostTake;
 use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::DATE_MAX;
 use crate::domain::{
-    ComponentName, Expected, Generation, Instance, LeaseRow, Life, Mode, NewEpoch, Promise, Record,
+    ComponentName, Expected, Generation, Instance, LeaseRow, Life, Mode, NewEpoch, Pace, Promise, Record,
     SeenInstance, Take, TermKey, Whereabouts,
 };
 
 /// A PostgreSQL database.
 pub(super) struct PostgresStore {
     place: Place,
-    slot: Slot<Session>,
-    /// In ms; 0 until somebody sets it.
-    lock_limit: AtomicU64,
+    slot: Slot<Place>,
+    lost: LostTake,
 }
 
 impl PostgresStore {
@@ -46,35 +48,32 @@ impl PostgresStore {
         if let Some(weaker) = url.weaker_tls() {
             tracing::warn!("{url}: {weaker}");
         }
-        Self {
-            place: Place::new(source, url, application),
-            slot: Slot::default(),
-            lock_limit: AtomicU64::new(0),
-        }
+        Self { place: Place::new(source, url, application), slot: Slot::default(), lost: LostTake::default() }
     }
 
     /// The connection, connected and set up as the call needs it.
-    async fn session(&self) -> Result<Held<'_, Session>, StoreError> {
+    async fn session(&self) -> Result<Held<'_, Place>, StoreError> {
+        self.session_for(First::Other).await
+    }
+
+    async fn session_for(&self, first: First) -> Result<Held<'_, Place>, StoreError> {
         let mut turn = self.slot.turn().await;
-        let lock_limit = self.lock_limit.load(Ordering::Relaxed);
-        let session = match turn.take() {
-            None => self.place.connect(lock_limit).await?,
-            Some(mut session) if session.lock_limit != lock_limit => {
-                session
-                    .limit_lock_wait(lock_limit)
-                    .await
-                    .map_err(|error| errors::classify(error, &self.place))?;
-                session
-            }
+        let mut session = match turn.take() {
             Some(session) => session,
+            None => turn.connected(&self.place, first).await?,
         };
+        let lock_limit = self.place.lock_limit.load(Ordering::Relaxed);
+        if session.lock_limit != lock_limit {
+            let limited = session.limit_lock_wait(lock_limit).await;
+            limited.map_err(|error| errors::classify(error, &self.place))?;
+        }
         Ok(turn.with(session))
     }
 
     /// For a look, which precedes each take: whether there are companion tables by now. Where they are
     /// there and cannot be used, looks are refused; whoever leads goes on renewing what it has.
-    async fn session_to_look(&self) -> Result<Held<'_, Session>, StoreError> {
-        let mut held = self.session().await?;
+    async fn session_to_look(&self, first: First) -> Result<Held<'_, Place>, StoreError> {
+        let mut held = self.session_for(first).await?;
         held.session.looks = held.session.looks.saturating_add(1);
         if held.session.table.companions == Companions::All || held.session.looks <= LOOKS_WITHOUT_COMPANIONS
         {
@@ -105,18 +104,51 @@ impl PostgresStore {
     }
 
     /// Puts the connection back where the answer leaves it in order.
-    fn finish<T>(&self, held: Held<'_, Session>, answer: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+    async fn finish<T>(
+        &self,
+        mut held: Held<'_, Place>,
+        call: Call,
+        answer: Result<T, sqlx::Error>,
+    ) -> Result<T, StoreError> {
         match answer {
             Ok(value) => {
                 held.put_back();
                 Ok(value)
             }
             Err(error) => {
+                if errors::is_denied(&error)
+                    && let Some(why) = access::lacks(&mut held.session.connection, call, &self.place).await
+                {
+                    return Err(errors::denied(&error, &why, &self.place));
+                }
                 if errors::leaves_connection_in_order(&error) {
                     held.put_back();
                 }
                 Err(errors::classify(error, &self.place))
             }
+        }
+    }
+}
+
+impl PostgresStore {
+    /// What "no row" means after it was asked about.
+    async fn doubted(
+        &self,
+        held: Held<'_, Place>,
+        call: Call,
+        doubt: Result<(), Doubt>,
+    ) -> Result<Outcome, StoreError> {
+        match doubt {
+            Ok(()) => Ok(lost(held)),
+            Err(Doubt::Suppressed(why)) => {
+                held.put_back();
+                Err(why)
+            }
+            Err(Doubt::Failed(error)) if errors::is_denied(&error) => {
+                self.finish(held, call, Err(error)).await
+            }
+            // No row is what the server said; nothing speaks against it.
+            Err(Doubt::Failed(_)) => Ok(Outcome::Lost),
         }
     }
 }
@@ -134,7 +166,7 @@ impl Store for PostgresStore {
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
-        let mut held = self.session_to_look().await?;
+        let mut held = self.session_to_look(First::Look).await?;
         held.session.table.fits_component(component, &self.place)?;
         let (statement, step) = (held.session.table.companions.look(), held.session.table.step());
         let query = sqlx::query(statement).bind(component.as_str());
@@ -157,7 +189,7 @@ impl Store for PostgresStore {
             }
             looked => looked,
         };
-        self.finish(held, looked)
+        self.finish(held, Call::Look, looked).await
     }
 
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
@@ -187,18 +219,28 @@ impl Store for PostgresStore {
         let query = if kept { query.bind(&generation.identity).bind(generation.epoch) } else { query };
         match held.session.connection.execute(query).await {
             Err(error) if errors::is_granted_already(&error) => Ok(lost(held)),
-            answer => self.finish(held, answer).map(|done| outcome(&done)),
+            Ok(done) if done.rows_affected() == 0 && self.lost.again(take) => {
+                let doubt = access::confirm_raced(&mut held.session.connection, take, &self.place).await;
+                self.doubted(held, Call::Take, doubt).await
+            }
+            answer => self.finish(held, Call::Take, answer).await.map(|done| outcome(&done)),
         }
     }
 
     async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        let mut held = self.session().await?;
+        let mut held = self.session_for(First::Renew).await?;
         let query = sqlx::query(sql::RENEW)
             .bind(term.component.as_str())
             .bind(term.holder.as_str())
             .bind(term.version);
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
+        match answer {
+            Ok(done) if done.rows_affected() == 0 => {
+                let doubt = access::confirm_lost(&mut held.session.connection, term, &self.place).await;
+                self.doubted(held, Call::Term, doubt).await
+            }
+            answer => self.finish(held, Call::Term, answer).await.map(|done| outcome(&done)),
+        }
     }
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
@@ -208,7 +250,13 @@ impl Store for PostgresStore {
             .bind(term.holder.as_str())
             .bind(term.version);
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
+        match answer {
+            Ok(done) if done.rows_affected() == 0 => {
+                let doubt = access::confirm_lost(&mut held.session.connection, term, &self.place).await;
+                self.doubted(held, Call::Term, doubt).await
+            }
+            answer => self.finish(held, Call::Term, answer).await.map(|done| outcome(&done)),
+        }
     }
 
     async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
@@ -223,15 +271,15 @@ impl Store for PostgresStore {
             .bind(&within.identity)
             .bind(within.epoch);
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
+        self.finish(held, Call::Take, answer).await.map(|done| outcome(&done))
     }
 
     async fn look_all(&self) -> Result<Snapshot, StoreError> {
-        let mut held = self.session_to_look().await?;
+        let mut held = self.session_to_look(First::Other).await?;
         let (statement, step) = (held.session.table.companions.look_all(), held.session.table.step());
         let answer = held.session.connection.fetch_all(sqlx::query(statement)).await;
         let snapshot = answer.and_then(|rows| snapshot(&rows, step));
-        self.finish(held, snapshot)
+        self.finish(held, Call::LookAll, snapshot).await
     }
 
     async fn look_all_with_instances(&self) -> Result<Snapshot, StoreError> {
@@ -243,7 +291,7 @@ impl Store for PostgresStore {
         let step = held.session.table.step();
         let answer = held.session.connection.fetch_all(sqlx::query(sql::LOOK_ALL_WITH_INSTANCES)).await;
         let snapshot = answer.and_then(|rows| snapshot(&rows, step));
-        self.finish(held, snapshot)
+        self.finish(held, Call::LookAll, snapshot).await
     }
 
     async fn beat(&self, says: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {
@@ -271,7 +319,7 @@ impl Store for PostgresStore {
             .bind(says.promise.map(|promise| promise.longest_ms()))
             .bind(says.promise.map(|promise| promise.outside));
         let answer = held.session.connection.fetch_one(query).await.and_then(|row| row.try_get(0));
-        self.finish(held, answer).map(Some)
+        self.finish(held, Call::Beat, answer).await.map(Some)
     }
 
     async fn prune_instances(&self, older_than: Duration) -> Result<u64, StoreError> {
@@ -283,7 +331,7 @@ impl Store for PostgresStore {
         let query =
             sqlx::query(sql::PRUNE_INSTANCES).bind(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| done.rows_affected())
+        self.finish(held, Call::Prune, answer).await.map(|done| done.rows_affected())
     }
 
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
@@ -293,7 +341,7 @@ impl Store for PostgresStore {
             .bind(component.as_str())
             .bind(i32::try_from(intent.ttl).unwrap_or(i32::MAX));
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(drop)
+        self.finish(held, Call::Intent, answer).await.map(drop)
     }
 
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
@@ -301,7 +349,7 @@ impl Store for PostgresStore {
         held.session.table.has_intent(&self.place)?;
         let query = sqlx::query(sql::CLEAR_INTENT).bind(component.as_str());
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(drop)
+        self.finish(held, Call::Intent, answer).await.map(drop)
     }
 
     async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
@@ -323,7 +371,7 @@ impl Store for PostgresStore {
                 .bind(false),
         };
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
+        self.finish(held, Call::Record, answer).await.map(|done| outcome(&done))
     }
 
     async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
@@ -331,18 +379,22 @@ impl Store for PostgresStore {
         held.session.table.has_life(&self.place)?;
         let query = sqlx::query(sql::SETTLE).bind(&waited_out.identity).bind(waited_out.epoch);
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
+        self.finish(held, Call::Record, answer).await.map(|done| outcome(&done))
     }
 
     fn hints(&self) -> Hints {
-        let place = self.place.clone();
-        Hints::fed_by(move |sender| hints::listen(place, sender))
+        let (place, slot) = (self.place.clone(), self.slot.clone());
+        Hints::fed_by(move |sender| hints::listen(place, slot, sender))
     }
 
     fn limit_lock_wait(&self, limit: Duration) {
         // 0 would mean no limit at all.
         let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
-        self.lock_limit.store(ms, Ordering::Relaxed);
+        self.place.lock_limit.store(ms, Ordering::Relaxed);
+    }
+
+    fn pace(&self) -> Option<Pace> {
+        self.place.pace.get()
     }
 }
 
@@ -351,7 +403,7 @@ fn outcome(done: &PgQueryResult) -> Outcome {
 }
 
 /// A lost race, and the connection is in order.
-fn lost(held: Held<'_, Session>) -> Outcome {
+fn lost(held: Held<'_, Place>) -> Outcome {
     held.put_back();
     Outcome::Lost
 }

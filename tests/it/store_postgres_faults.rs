@@ -34,12 +34,11 @@ async fn a_frozen_server_leaves_nothing_stuck() {
             assert!(timeout(Duration::from_millis(100), store.renew(&a)).await.is_err());
         }
     }
-    // A caller that would wait for ever is told, within a bound that follows the lock limit.
-    fresh.limit_lock_wait(Duration::from_millis(200));
+    // A caller that would wait for ever is told. The connection began with the first of the calls.
     let began = Instant::now();
-    let answer = timeout(SOON, fresh.renew(&a)).await.expect("a bounded connect");
-    assert!(retryable(answer).contains("no connection within 1s"));
-    assert!(began.elapsed() < Duration::from_secs(5));
+    let answer = timeout(SOON * 2, fresh.renew(&a)).await.expect("a bounded connect");
+    assert!(retryable(answer).contains("no connection within 10s"));
+    assert!(began.elapsed() < Duration::from_secs(15));
     server.thaw_all().unwrap();
     for store in [&connected, &fresh] {
         assert_eq!(timeout(SOON, store.renew(&a)).await.unwrap().unwrap(), Outcome::Applied);
@@ -113,6 +112,7 @@ async fn a_rotated_secret_is_read_at_the_next_connect() {
     let without = server.url_as("app", "nonsense", &database.name);
     let by_password = store::open(Source::url(without).with_password_file(&password_file), "faults").unwrap();
     let mut hints = by_url.hints();
+    until_it_answers(&*by_url).await;
     assert_eq!(timeout(SOON, hints.next()).await.unwrap(), Hint::Any);
     held(&*by_url, "c", "a").await;
     assert_eq!(timeout(SOON, hints.next()).await.unwrap(), Hint::Component("c".into()));

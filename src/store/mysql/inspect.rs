@@ -8,12 +8,13 @@ use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::connection::Place;
-use super::errors::classify;
+use super::errors::{classify, no_table};
 use super::migrate;
-use super::statements::{MARIADB, MYSQL, Statements};
+use super::statements::{LOOK_BARE, LOOK_WITHOUT_LIFE, MARIADB, MYSQL, Statements};
 use crate::domain::life::{NARROW_STEP, STEP};
 use crate::domain::{ComponentName, TermKey};
 use crate::store::StoreError;
+use crate::store::error::shorter;
 use crate::store::migration::not_to_be_seen;
 
 /// What `component_lease` can hold.
@@ -44,6 +45,7 @@ pub(super) enum Companions {
 /// about; everything is text. Needs no privilege but one on the tables, which are not shown without.
 ///
 /// Servers know different variables, and asking for one that is not there is an error: but SHOW.
+/// Nor may a table be read that is not there: but by a statement that is made up after a look.
 /// A server started with `--sysdate-is-now` is told by its behaviour (MySQL has no variable for it).
 const INSPECT: &str = "
 SELECT 'fact', 'version', VERSION();
@@ -52,7 +54,7 @@ SHOW VARIABLES WHERE Variable_name IN (
     'read_only', 'super_read_only', 'innodb_read_only', 'transaction_read_only', 'tx_read_only',
     'log_bin', 'binlog_format', 'sync_binlog', 'innodb_flush_log_at_trx_commit',
     'wsrep_on', 'group_replication_group_name', 'group_replication_single_primary_mode',
-    'group_replication_consistency');
+    'group_replication_consistency', 'system_versioning_asof');
 SELECT 'fact', CONCAT('privilege ', PRIVILEGE_TYPE), GRANTEE FROM information_schema.USER_PRIVILEGES
 WHERE GRANTEE = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')
   AND PRIVILEGE_TYPE IN ('SUPER', 'CONNECTION_ADMIN', 'READ_ONLY ADMIN', 'READ ONLY ADMIN');
@@ -67,7 +69,13 @@ SELECT 'column', COLUMN_NAME, DATA_TYPE, CAST(CHARACTER_MAXIMUM_LENGTH AS CHAR),
 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease';
 SELECT 'key', MAX(COLUMN_NAME) FROM information_schema.STATISTICS
 WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease' AND NON_UNIQUE = 0
-GROUP BY INDEX_NAME HAVING COUNT(*) = 1 AND MAX(SUB_PART) IS NULL;";
+GROUP BY INDEX_NAME HAVING COUNT(*) = 1 AND MAX(SUB_PART) IS NULL;
+SET @component_lease_schema = IF(EXISTS (SELECT * FROM information_schema.TABLES
+                                         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease_schema'),
+    'SELECT ''schema'', CAST(COALESCE(MAX(version), 0) AS CHAR) FROM component_lease_schema', 'DO 0');
+PREPARE component_lease_schema FROM @component_lease_schema;
+EXECUTE component_lease_schema;
+DEALLOCATE PREPARE component_lease_schema;";
 
 /// A column of `component_lease`.
 struct Column {
@@ -87,6 +95,8 @@ struct Found {
     columns: BTreeMap<String, Column>,
     keys: Vec<String>,
     keeps_instances: bool,
+    /// The version of the tables, where the table that holds it may be seen.
+    schema: Option<i64>,
 }
 
 impl Found {
@@ -105,6 +115,7 @@ impl Found {
                 "table" => drop(found.tables.insert(name, must(row, 2)?)),
                 "key" => found.keys.push(name),
                 "instances" => found.keeps_instances = true,
+                "schema" => found.schema = name.parse().ok(),
                 "column" => {
                     let column = Column {
                         kind: must(row, 2)?.to_ascii_lowercase(),
@@ -176,16 +187,14 @@ pub(super) async fn inspect(
             place.user
         )));
     }
-    if found.tables.contains_key("component_lease_schema") {
-        let query = sqlx::raw_sql(migrate::VERSION);
-        let version: i64 =
-            connection.fetch_one(query).await.and_then(|row| row.try_get(0)).map_err(failed)?;
+    if let Some(version) = found.schema {
         migrate::known(version, place)?;
         found.sees_all_of(version, place)?;
     } else if found.tables.len() > 1 {
         // The step is not to be seen either; whoever sees one companion has been granted some of them.
         found.sees_all_of(migrate::LIFE, place)?;
     }
+    hides_nothing(&found, place)?;
     let table = table(&found, place)?;
     for says in unsafe_ways(&found) {
         place.refuse_unsafe(&says)?;
@@ -196,6 +205,22 @@ pub(super) async fn inspect(
         }
     }
     Ok(table)
+}
+
+/// A look that shows less than there is must not pass for one of a database with less in it. Neither server
+/// knows policies for rows; what there is are views, and MariaDB's looks at the past.
+fn hides_nothing(found: &Found, place: &Place) -> Result<(), StoreError> {
+    let views = found.tables.iter().find(|(_, engine)| engine.contains("VIEW"));
+    if let Some((table, _)) = views {
+        return Err(no_table(place, table));
+    }
+    let past = found.fact("system_versioning_asof");
+    if !matches!(past, "" | "DEFAULT") {
+        return Err(StoreError::Misconfigured(format!(
+            "{place}: the server has system_versioning_asof = {past}, with which a system-versioned table shows rows of the past: SET GLOBAL system_versioning_asof = DEFAULT"
+        )));
+    }
+    Ok(())
 }
 
 fn server(found: &Found, place: &Place) -> Result<(), StoreError> {
@@ -355,6 +380,14 @@ fn weaknesses(found: &Found, table: &Table, place: &Place) -> Vec<String> {
 }
 
 impl Table {
+    pub(super) fn look(&self) -> &'static str {
+        match self.companions {
+            Companions::All => self.statements.look,
+            Companions::Intent => LOOK_WITHOUT_LIFE,
+            Companions::None => LOOK_BARE,
+        }
+    }
+
     pub(super) fn fits_component(&self, component: &ComponentName, place: &Place) -> Result<(), StoreError> {
         fits("component_name", component.as_str(), self.component_max, self.component_unicode, place)
     }
@@ -412,7 +445,8 @@ fn fits(
     let length = value.chars().count();
     match max {
         Some(max) if length > max => wrong(format!(
-            "has {length} characters, but the column component_lease.{column} holds {max}; choose a shorter name or widen the column"
+            "has {length} characters, but the column component_lease.{column} holds {max}; widen the column, or {}",
+            shorter(column)
         )),
         _ if !unicode && !value.is_ascii() => wrong(format!(
             "has characters that the column component_lease.{column} may not hold; choose a name of ASCII characters, or convert the column to utf8mb4"

@@ -14,7 +14,8 @@ use crate::domain::life::DATE_MAX;
 use crate::store::StoreError;
 use crate::store::address::MySqlUrl;
 use crate::store::connect::{Install, Source};
-use crate::store::migration::{Migration, MigrationReport, new_uuid};
+use crate::store::migration::{Migration, MigrationReport};
+use crate::store::uuid::new_uuid;
 
 const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -65,9 +66,6 @@ GRANT SELECT, INSERT, UPDATE ON component_lease_intent TO my_controller;
 GRANT SELECT, INSERT, UPDATE ON component_lease_store TO my_controller;
 GRANT SELECT, DELETE ON component_instance TO my_controller;
 ";
-
-pub(super) const VERSION: &str =
-    "SELECT CAST(COALESCE(MAX(version), 0) AS SIGNED) FROM component_lease_schema";
 
 const SCHEMA_TABLE: &str = "
 CREATE TABLE IF NOT EXISTS component_lease_schema (

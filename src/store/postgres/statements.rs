@@ -76,6 +76,15 @@ macro_rules! no_record {
     };
 }
 
+/// Whether the row has what the take says, and no trigger wrote something else: then the history gets no
+/// version, which it refuses, and nothing is taken.
+macro_rules! written {
+    () => {
+        "(component_name::text = $1::text AND holder_id::text = $2::text AND version::bigint = $3::bigint
+          AND ttl::bigint = $4::bigint)"
+    };
+}
+
 /// Seconds of this server's clock since 2026, `domain::life::EPOCH_ZERO`.
 macro_rules! date {
     ($latest:literal) => {
@@ -145,17 +154,24 @@ pub(super) const TAKE_MISSING: &str = concat!(
         WHERE coalesce((SELECT max(h.version) FROM component_lease_history AS h
                         WHERE h.component_name = $1::text), 0) = $5::bigint
         ON CONFLICT DO NOTHING
-        RETURNING lease_time::bigint AS lease_time
+        RETURNING lease_time::bigint AS lease_time, ",
+    written!(),
+    " AS written
     )
     INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
-    SELECT $1::text, $3::bigint, $2::text, t.lease_time, $4::integer FROM taken AS t"
+    SELECT $1::text, CASE WHEN t.written THEN $3::bigint END, $2::text, t.lease_time, $4::integer FROM taken AS t"
 );
 
-pub(super) const TAKE_MISSING_BARE: &str = "
+pub(super) const TAKE_MISSING_BARE: &str = concat!(
+    "
 INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)
 SELECT $1::text, $2::text, t.ms, t.ms, $3::bigint, $4::integer
 FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms) AS t
-ON CONFLICT DO NOTHING";
+ON CONFLICT DO NOTHING
+RETURNING 1 / (CASE WHEN ",
+    written!(),
+    " THEN 1 ELSE 0 END)"
+);
 
 // The life comes last: whoever is late by the row alone locks nothing.
 pub(super) const TAKE_ROW: &str = concat!(
@@ -168,25 +184,32 @@ pub(super) const TAKE_ROW: &str = concat!(
             ttl = $4::integer
         WHERE component_name = $1::text AND coalesce(version, 0) = $5::bigint AND coalesce(renew_time, 0) = $6::bigint
           AND EXISTS (SELECT FROM life)
-        RETURNING lease_time::bigint AS lease_time
+        RETURNING lease_time::bigint AS lease_time, ", written!(), " AS written
     )
     INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
-    SELECT $1::text, $3::bigint, $2::text, t.lease_time, $4::integer FROM taken AS t"
+    SELECT $1::text, CASE WHEN t.written THEN $3::bigint END, $2::text, t.lease_time, $4::integer FROM taken AS t"
 );
 
-pub(super) const TAKE_ROW_BARE: &str = "
+pub(super) const TAKE_ROW_BARE: &str = concat!(
+    "
 UPDATE component_lease
 SET holder_id = $2::text,
     lease_time = (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
     renew_time = greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, coalesce(renew_time, 0) + 1),
     version = $3::bigint,
     ttl = $4::integer
-WHERE component_name = $1 AND coalesce(version, 0) = $5::bigint AND coalesce(renew_time, 0) = $6::bigint";
+WHERE component_name = $1 AND coalesce(version, 0) = $5::bigint AND coalesce(renew_time, 0) = $6::bigint
+RETURNING 1 / (CASE WHEN ", written!(), " THEN 1 ELSE 0 END)"
+);
 
+/// A trigger that leaves the renewal time as it was would let a leader go on whom followers take for dead:
+/// then the division fails, and nothing is renewed. (The inner SELECT sees the row as it was before.)
 pub(super) const RENEW: &str = "
 UPDATE component_lease
 SET renew_time = greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, coalesce(renew_time, 0) + 1)
-WHERE component_name = $1 AND holder_id = $2 AND version = $3::bigint";
+WHERE component_name = $1 AND holder_id = $2 AND version = $3::bigint
+RETURNING 1 / (CASE WHEN renew_time::bigint > (SELECT coalesce(o.renew_time, 0)::bigint FROM component_lease AS o
+                                               WHERE o.component_name = $1) THEN 1 ELSE 0 END)";
 
 pub(super) const RELEASE: &str = "
 UPDATE component_lease

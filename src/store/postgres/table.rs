@@ -4,14 +4,16 @@
 use std::sync::atomic::Ordering;
 
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Executor, Row};
+use sqlx::{AssertSqlSafe, Executor, Row};
 
+use super::access::{Call, lacks, refuse_veils, veils};
 use super::connection::{Place, lock_timeout};
-use super::errors::classify;
+use super::errors::{classify, is_denied, refused};
 use super::{migrate, statements};
 use crate::domain::life::{NARROW_STEP, STEP};
 use crate::domain::{ComponentName, TermKey};
 use crate::store::StoreError;
+use crate::store::error::shorter;
 use crate::store::migration::not_to_be_seen;
 
 /// What `component_lease` can hold.
@@ -57,14 +59,27 @@ impl Companions {
 /// Sets the session up and tells about server, table and columns, one row for each column. Reads
 /// catalogues only, so it needs no privilege.
 ///
+/// A table that may not be there is read by a text (`query_to_xml`): named in the statement, it would be an error.
 /// The keepalives let the server find out about a dead participant's connection within two minutes.
-const INSPECT: &str = "
+/// With `row_security = off` a statement from which a policy would hide a row is an error, also where
+/// the policy came after this look. Limits of time that were set for the user are no limits of ours.
+const INSPECT: &str = concat!(
+    "
 WITH facts AS MATERIALIZED (
     SELECT set_config('lock_timeout', $1, false),
            set_config('default_transaction_isolation', 'read committed', false),
            set_config('tcp_keepalives_idle', '60', false),
            set_config('tcp_keepalives_interval', '15', false),
            set_config('tcp_keepalives_count', '4', false),
+           set_config('row_security', 'off', false),
+           set_config('statement_timeout', '0', false),
+           set_config('idle_in_transaction_session_timeout', '0', false),
+           set_config('standard_conforming_strings', 'on', false),
+           set_config('exit_on_error', 'off', false),
+           CASE WHEN current_setting('idle_session_timeout', true) IS NOT NULL
+                THEN set_config('idle_session_timeout', '0', false) END,
+           CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
+                THEN set_config('transaction_timeout', '0', false) END,
            current_setting('server_version_num')::bigint AS server_version,
            pg_is_in_recovery() AS standby,
            current_setting('transaction_read_only') = 'on' AS read_only,
@@ -77,16 +92,23 @@ WITH facts AS MATERIALIZED (
              AND to_regclass('component_lease_store') IS NOT NULL AS has_life,
            EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('component_instance') AND attname = 'promises_outside')
              AND coalesce(has_table_privilege(to_regclass('component_instance'), 'SELECT'), false) AS has_instances,
-           to_regclass('component_lease_schema') IS NOT NULL AS has_schema,
+           CASE WHEN to_regclass('component_lease_schema') IS NOT NULL
+                THEN substring(query_to_xml('SELECT coalesce(max(version), 0) AS v FROM component_lease_schema',
+                                            false, true, '')::text FROM '<v>([0-9]+)</v>')::bigint
+           END AS schema_version,
            (SELECT string_agg(quote_ident(n.nspname), ', ')
             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
             WHERE c.relname = 'component_lease' AND c.relkind IN ('r', 'p')) AS schemas
 )
-SELECT f.server_version, f.standby, f.read_only, f.no_fsync, f.no_synchronous_commit, f.search_path,
-       f.lease IS NOT NULL AS has_lease, f.has_intent, f.has_life, f.has_instances, f.has_schema, f.schemas,
+SELECT ",
+    veils!(),
+    " AS veils,
+       f.server_version, f.standby, f.read_only, f.no_fsync, f.no_synchronous_commit, f.search_path,
+       f.lease IS NOT NULL AS has_lease, f.has_intent, f.has_life, f.has_instances, f.schema_version, f.schemas,
        (SELECT string_agg(u.relname, ', ') FROM pg_class AS u
-        WHERE u.relpersistence <> 'p' AND u.oid IN (f.lease, to_regclass('component_lease_history'),
-                                                    to_regclass('component_lease_store'))) AS unlogged,
+        WHERE u.relpersistence <> 'p'
+          AND (u.oid IN (f.lease, to_regclass('component_lease_history'), to_regclass('component_lease_store'))
+               OR u.oid IN (SELECT p.relid FROM pg_partition_tree(f.lease) AS p))) AS unlogged,
        EXISTS (SELECT FROM pg_trigger AS g
                JOIN pg_proc AS p ON p.oid = g.tgfoid
                WHERE g.tgrelid = f.lease AND p.proname = 'component_lease_notify') AS notifies,
@@ -101,7 +123,8 @@ FROM facts AS f
 LEFT JOIN pg_attribute AS a ON a.attrelid = f.lease AND a.attnum > 0 AND NOT a.attisdropped
 LEFT JOIN pg_type AS t ON t.oid = a.atttypid
 LEFT JOIN pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
-LEFT JOIN pg_collation AS o ON o.oid = a.attcollation";
+LEFT JOIN pg_collation AS o ON o.oid = a.attcollation"
+);
 
 pub(super) async fn inspect(
     connection: &mut PgConnection,
@@ -109,8 +132,16 @@ pub(super) async fn inspect(
     place: &Place,
 ) -> Result<Table, StoreError> {
     let failed = |error| classify(error, place);
-    let query = sqlx::query(INSPECT).bind(lock_timeout(lock_limit)).persistent(false);
-    let rows = connection.fetch_all(query).await.map_err(failed)?;
+    // Not prepared, so that it takes one round trip.
+    let text = INSPECT.replace("$1", &format!("'{}'", lock_timeout(lock_limit)));
+    let rows = match connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(text))).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            let denied = is_denied(&error);
+            let why = if denied { lacks(connection, Call::Look, place).await } else { None };
+            return Err(why.map_or_else(|| classify(error, place), |why| refused(&why, place)));
+        }
+    };
     let facts = rows
         .first()
         .ok_or_else(|| StoreError::Bug(format!("{place}: the server tells nothing about itself")))?;
@@ -143,10 +174,9 @@ pub(super) async fn inspect(
             ),
         }));
     }
-    if yes("has_schema")? {
-        let query = sqlx::query(migrate::VERSION).persistent(false);
-        let version: i64 =
-            connection.fetch_one(query).await.and_then(|row| row.try_get(0)).map_err(failed)?;
+    let veils: Vec<String> = facts.try_get("veils").map_err(failed)?;
+    refuse_veils(&veils, place)?;
+    if let Some(version) = facts.try_get::<Option<i64>, _>("schema_version").map_err(failed)? {
         migrate::known(version, place)?;
         for (since, sees, tables) in [
             (migrate::INTENT, yes("has_intent")?, "component_lease_intent"),
@@ -309,7 +339,8 @@ fn fits(column: &str, value: &str, max: Option<usize>, place: &Place) -> Result<
     let length = value.chars().count();
     match max {
         Some(max) if length > max => Err(StoreError::Misconfigured(format!(
-            "{place}: {value:?} has {length} characters, but the column component_lease.{column} holds {max}; choose a shorter name or widen the column"
+            "{place}: {value:?} has {length} characters, but the column component_lease.{column} holds {max}; widen the column, or {}",
+            shorter(column)
         ))),
         _ => Ok(()),
     }

@@ -14,7 +14,8 @@ use super::statements::FIRST_RECORD;
 use crate::domain::life::DATE_MAX;
 use crate::store::StoreError;
 use crate::store::connect::Install;
-use crate::store::migration::{Migration, MigrationReport, new_uuid};
+use crate::store::migration::{Migration, MigrationReport};
+use crate::store::uuid::new_uuid;
 
 const MIGRATIONS: &[Migration] = &[
     Migration {

@@ -472,4 +472,6 @@ pub(crate) fn host_name() -> String {
 }
 
 #[cfg(test)]
+mod outage_tests;
+#[cfg(test)]
 mod tests;

@@ -23,6 +23,7 @@ mod holder_stress;
 mod http_limits;
 mod led;
 mod listening;
+mod outage;
 mod namespaces;
 mod refusals;
 mod servers;

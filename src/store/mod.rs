@@ -31,6 +31,8 @@ mod pace;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod schema;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod slot;
 #[cfg(feature = "sqlite")]
 mod sqlite;

@@ -6,6 +6,7 @@ mod access;
 mod connection;
 mod errors;
 mod hints;
+mod mend;
 mod migrate;
 mod statements;
 mod table;

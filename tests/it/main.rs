@@ -30,6 +30,7 @@ mod servers;
 mod store_contract;
 mod store_instances;
 mod store_life;
+mod store_mend;
 mod store_migrations;
 mod store_mysql;
 mod store_mysql_access;

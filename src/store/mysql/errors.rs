@@ -159,7 +159,7 @@ fn by(number: u16, state: &str, message: &str, place: &Place) -> StoreError {
             "; something other than a table of InnoDB takes a table's place, or its definer is gone: see docs/databases.md",
         ),
         // Triggers and functions: raised by one, one without a body, one that may not.
-        1303..=1339 | 1419 | 1422 | 1424 | 1442 | 1456 | 1644 | 1645 | 1646 => misconfigured(
+        1303..=1316 | 1318..=1339 | 1419 | 1422 | 1424 | 1442 | 1456 | 1644 | 1645 | 1646 => misconfigured(
             "; a trigger of somebody else's on these tables does not let it be: correct or drop it",
         ),
         // Columns without a default, values and collations that do not fit, checks, foreign keys, keys too long.

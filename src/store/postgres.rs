@@ -5,6 +5,7 @@
 mod connection;
 mod errors;
 mod hints;
+mod identity;
 mod migrate;
 mod statements;
 mod table;
@@ -19,7 +20,6 @@ use sqlx::{Executor, Row};
 
 use self::connection::{Place, Session};
 pub(super) use self::migrate::migrate;
-use self::statements as sql;
 use self::table::Companions;
 use super::address::PostgresUrl;
 use super::connect::Source;
@@ -99,7 +99,7 @@ impl PostgresStore {
         if !session.table.instances {
             return Ok(None);
         }
-        let query = sqlx::query(sql::CLAIMED).bind(component.as_str());
+        let query = sqlx::query(session.table.sql.claimed).bind(component.as_str());
         let answer = session.connection.fetch_one(query).await.and_then(|row| row.try_get(0));
         answer.or_else(|error| if errors::is_not_to_be_read(&error) { Ok(None) } else { Err(error) })
     }
@@ -136,7 +136,7 @@ impl Store for PostgresStore {
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         let mut held = self.session_to_look().await?;
         held.session.table.fits_component(component, &self.place)?;
-        let (statement, step) = (held.session.table.companions.look(), held.session.table.step());
+        let (statement, step) = (held.session.table.look(), held.session.table.step());
         let query = sqlx::query(statement).bind(component.as_str());
         let answer = held.session.connection.fetch_one(query).await;
         let looked = answer.and_then(|row| {
@@ -169,10 +169,10 @@ impl Store for PostgresStore {
             return Ok(lost(held));
         }
         let query = sqlx::query(match (expected, kept) {
-            (Expected::Missing { .. }, true) => sql::TAKE_MISSING,
-            (Expected::Missing { .. }, false) => sql::TAKE_MISSING_BARE,
-            (Expected::Row { .. }, true) => sql::TAKE_ROW,
-            (Expected::Row { .. }, false) => sql::TAKE_ROW_BARE,
+            (Expected::Missing { .. }, true) => held.session.table.sql.take_missing,
+            (Expected::Missing { .. }, false) => held.session.table.sql.take_missing_bare,
+            (Expected::Row { .. }, true) => held.session.table.sql.take_row,
+            (Expected::Row { .. }, false) => held.session.table.sql.take_row_bare,
         });
         let query = query
             .bind(term.component.as_str())
@@ -193,7 +193,7 @@ impl Store for PostgresStore {
 
     async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
         let mut held = self.session().await?;
-        let query = sqlx::query(sql::RENEW)
+        let query = sqlx::query(held.session.table.sql.renew)
             .bind(term.component.as_str())
             .bind(term.holder.as_str())
             .bind(term.version);
@@ -203,7 +203,7 @@ impl Store for PostgresStore {
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
         let mut held = self.session().await?;
-        let query = sqlx::query(sql::RELEASE)
+        let query = sqlx::query(held.session.table.sql.release)
             .bind(term.component.as_str())
             .bind(term.holder.as_str())
             .bind(term.version);
@@ -213,7 +213,7 @@ impl Store for PostgresStore {
 
     async fn look_all(&self) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look().await?;
-        let (statement, step) = (held.session.table.companions.look_all(), held.session.table.step());
+        let (statement, step) = (held.session.table.look_all(), held.session.table.step());
         let answer = held.session.connection.fetch_all(sqlx::query(statement)).await;
         let snapshot = answer.and_then(|rows| snapshot(&rows, step));
         self.finish(held, snapshot)
@@ -226,7 +226,11 @@ impl Store for PostgresStore {
             return self.look_all().await;
         }
         let step = held.session.table.step();
-        let answer = held.session.connection.fetch_all(sqlx::query(sql::LOOK_ALL_WITH_INSTANCES)).await;
+        let answer = held
+            .session
+            .connection
+            .fetch_all(sqlx::query(held.session.table.sql.look_all_with_instances))
+            .await;
         let snapshot = answer.and_then(|rows| snapshot(&rows, step));
         self.finish(held, snapshot)
     }
@@ -238,7 +242,7 @@ impl Store for PostgresStore {
             return Ok(None);
         }
         let Whereabouts { namespace, pod, pod_uid, container, node, address } = &says.whereabouts;
-        let query = sqlx::query(sql::BEAT)
+        let query = sqlx::query(held.session.table.sql.beat)
             .bind(id)
             .bind(says.component.as_str())
             .bind(says.holder.as_str())
@@ -262,8 +266,8 @@ impl Store for PostgresStore {
             held.put_back();
             return Ok(0);
         }
-        let query =
-            sqlx::query(sql::PRUNE_INSTANCES).bind(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
+        let query = sqlx::query(held.session.table.sql.prune_instances)
+            .bind(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
         let answer = held.session.connection.execute(query).await;
         self.finish(held, answer).map(|done| done.rows_affected())
     }
@@ -271,7 +275,7 @@ impl Store for PostgresStore {
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
         let mut held = self.session().await?;
         held.session.table.has_intent(&self.place)?;
-        let query = sqlx::query(sql::SET_INTENT)
+        let query = sqlx::query(held.session.table.sql.set_intent)
             .bind(component.as_str())
             .bind(i32::try_from(intent.ttl).unwrap_or(i32::MAX));
         let answer = held.session.connection.execute(query).await;
@@ -281,7 +285,7 @@ impl Store for PostgresStore {
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
         let mut held = self.session().await?;
         held.session.table.has_intent(&self.place)?;
-        let query = sqlx::query(sql::CLEAR_INTENT).bind(component.as_str());
+        let query = sqlx::query(held.session.table.sql.clear_intent).bind(component.as_str());
         let answer = held.session.connection.execute(query).await;
         self.finish(held, answer).map(drop)
     }
@@ -291,13 +295,13 @@ impl Store for PostgresStore {
         held.session.table.has_life(&self.place)?;
         let latest_date = if held.session.table.is_narrow() { 0 } else { DATE_MAX };
         let query = match &new.seen {
-            Some(seen) => sqlx::query(sql::BEGIN_EPOCH)
+            Some(seen) => sqlx::query(held.session.table.sql.begin_epoch)
                 .bind(latest_date)
                 .bind(new.at_least)
                 .bind(&seen.identity)
                 .bind(seen.epoch)
                 .bind(new.deliberate),
-            None => sqlx::query(sql::FIRST_RECORD)
+            None => sqlx::query(held.session.table.sql.first_record)
                 .bind(latest_date)
                 .bind(new.at_least)
                 .bind(i32::try_from(new.max_ttl).unwrap_or(i32::MAX))
@@ -311,7 +315,8 @@ impl Store for PostgresStore {
     async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
         let mut held = self.session().await?;
         held.session.table.has_life(&self.place)?;
-        let query = sqlx::query(sql::SETTLE).bind(&waited_out.identity).bind(waited_out.epoch);
+        let query =
+            sqlx::query(held.session.table.sql.settle).bind(&waited_out.identity).bind(waited_out.epoch);
         let answer = held.session.connection.execute(query).await;
         self.finish(held, answer).map(|done| outcome(&done))
     }

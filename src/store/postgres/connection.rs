@@ -11,6 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Executor};
 
 use super::errors::classify;
+use super::identity::Found;
 use super::table::{Table, inspect};
 use crate::store::StoreError;
 use crate::store::address::{Host, PostgresUrl, SslMode};
@@ -29,6 +30,8 @@ pub(super) struct Place {
     pub(super) user: String,
     /// What is weaker with somebody else's table is said once, not at every connect.
     pub(super) said: Arc<AtomicBool>,
+    /// What the server says of itself.
+    pub(super) form: Arc<Found>,
 }
 
 /// A connection that has been looked at.
@@ -55,6 +58,7 @@ impl Place {
             name: url.to_string(),
             user: url.user(),
             said: Arc::default(),
+            form: Arc::default(),
         }
     }
 
@@ -173,7 +177,8 @@ impl Session {
     }
 
     pub(super) async fn limit_lock_wait(&mut self, ms: u64) -> Result<(), sqlx::Error> {
-        let query = sqlx::query("SELECT set_config('lock_timeout', $1, false)").bind(lock_timeout(ms));
+        let query =
+            sqlx::query("SELECT pg_catalog.set_config('lock_timeout', $1, false)").bind(lock_timeout(ms));
         self.connection.execute(query).await?;
         self.lock_limit = ms;
         Ok(())

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Executor, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
 use super::connection::{Place, options};
 use super::errors::classify;
-use super::statements::FIRST_RECORD;
+use super::identity;
+use super::statements::{Statements, qualified};
 use crate::domain::life::DATE_MAX;
 use crate::store::StoreError;
 use crate::store::address::PostgresUrl;
@@ -61,7 +62,8 @@ GRANT SELECT, INSERT, UPDATE ON component_lease_intent, component_lease_store TO
 GRANT SELECT, DELETE ON component_instance TO my_controller;
 ";
 
-pub(super) const VERSION: &str = "SELECT coalesce(max(version), 0)::bigint FROM component_lease_schema";
+pub(super) const VERSION: &str =
+    "SELECT coalesce(pg_catalog.max(version), 0)::bigint FROM component_lease_schema";
 
 const SCHEMA_TABLE: &str = "
 CREATE TABLE IF NOT EXISTS component_lease_schema (
@@ -75,8 +77,15 @@ COMMENT ON COLUMN component_lease_schema.applied_at IS 'When: this database''s c
 COMMENT ON COLUMN component_lease_schema.foreign_lease_table IS
     'Whether component_lease was there before and belongs to another program: it is never altered then.';";
 
+/// Whether there are leases, and whether their versions are narrow.
+const LEASES: &str = "
+SELECT EXISTS (SELECT FROM component_lease),
+       EXISTS (SELECT FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid {=} a.atttypid
+               WHERE a.attrelid {=} pg_catalog.to_regclass('component_lease') AND a.attname {=} 'version'
+                 AND (t.typname {=} 'int2' OR t.typname {=} 'int4'))";
+
 /// Advisory locks are numbers; this one spells "complock".
-const LOCK: &str = "SELECT pg_advisory_xact_lock(7165065861792752491)";
+const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(7165065861792752491)";
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -126,10 +135,12 @@ async fn run(
         Some("25006") => StoreError::Retryable(format!("{place}: the server is read-only")),
         _ => classify(error, place),
     };
+    // Before the transaction: what a server does not say is an error there.
+    let form = identity::form(connection, place).await?;
     let mut transaction = connection.begin().await.map_err(failed)?;
     transaction.execute(LOCK).await.map_err(failed)?;
     let there = transaction
-        .fetch_one("SELECT to_regclass('component_lease') IS NOT NULL, to_regclass('component_lease_schema') IS NOT NULL, to_regclass('component_instance') IS NOT NULL")
+        .fetch_one("SELECT pg_catalog.to_regclass('component_lease') IS NOT NULL, pg_catalog.to_regclass('component_lease_schema') IS NOT NULL, pg_catalog.to_regclass('component_instance') IS NOT NULL")
         .await
         .map_err(failed)?;
     let (lease, schema): (bool, bool) =
@@ -137,7 +148,7 @@ async fn run(
     let instances: bool = there.try_get(2).map_err(failed)?;
     let (before, foreign) = if schema {
         let row = transaction
-            .fetch_one("SELECT coalesce(max(version), 0)::bigint, coalesce(bool_or(foreign_lease_table), false) FROM component_lease_schema")
+            .fetch_one("SELECT coalesce(pg_catalog.max(version), 0)::bigint, coalesce(pg_catalog.bool_or(foreign_lease_table), false) FROM component_lease_schema")
             .await
             .map_err(failed)?;
         (row.try_get::<i64, _>(0).map_err(failed)?, row.try_get::<bool, _>(1).map_err(failed)?)
@@ -159,25 +170,18 @@ async fn run(
             transaction.execute(sqlx::raw_sql(step.sql)).await.map_err(failed)?;
             report.applied.push(step.name);
         }
-        let query = sqlx::query(
-            "INSERT INTO component_lease_schema VALUES ($1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, $2)",
-        );
+        let query = sqlx::query(AssertSqlSafe(qualified(
+            "INSERT INTO component_lease_schema VALUES ($1, {now}, $2)",
+        )));
         transaction.execute(query.bind(step.version).bind(foreign)).await.map_err(failed)?;
         if step.version == LIFE {
             // Leases that are there go on with their numbers; nobody knows whether this is still the
             // server that granted them, so it is not settled.
-            let there = transaction
-                .fetch_one(
-                    "SELECT EXISTS (SELECT FROM component_lease),
-                            EXISTS (SELECT FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-                                    WHERE a.attrelid = 'component_lease'::regclass AND a.attname = 'version'
-                                      AND t.typname IN ('int2', 'int4'))",
-                )
-                .await
-                .map_err(failed)?;
+            let there =
+                transaction.fetch_one(sqlx::query(AssertSqlSafe(qualified(LEASES)))).await.map_err(failed)?;
             let leases: bool = there.try_get(0).map_err(failed)?;
             let narrow: bool = there.try_get(1).map_err(failed)?;
-            let query = sqlx::query(FIRST_RECORD)
+            let query = sqlx::query(Statements::of(form).first_record)
                 .bind(if narrow { 0 } else { DATE_MAX })
                 .bind(0_i64)
                 .bind(i32::try_from(how.max_ttl).unwrap_or(i32::MAX))

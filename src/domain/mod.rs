@@ -50,4 +50,4 @@ pub use life::{Generation, Life, NewEpoch, Record};
 pub use model::{Expected, Take, TermKey};
 pub use name::{ComponentName, HolderId, NameError};
 pub use record::LeaseRow;
-pub use timing::{Moment, Timing, TimingError};
+pub use timing::{Moment, Pace, Timing, TimingError};

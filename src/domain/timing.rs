@@ -32,6 +32,15 @@ pub enum TimingError {
     StopGraceTooLong { ttl: u32, grace: Duration, most: Duration },
 }
 
+/// How fast a database answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// From the beginning of a connection until it may be used.
+    pub connect: Duration,
+    /// One statement, on a connection that stands.
+    pub round_trip: Duration,
+}
+
 /// The durations of a term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Timing {
@@ -132,6 +141,24 @@ impl Timing {
         self.ttl() / 30 + (self.ttl() / 30).mul_f64(jitter)
     }
 
+    /// Whether a database of this pace leaves room for these durations. A statement that is new to its
+    /// connection takes two round trips, and so does the first look at a component that never had a leader.
+    /// A leader whose connection broke has to make another one between two renewals and its deadline.
+    #[must_use]
+    pub fn has_room_for(&self, pace: &Pace) -> bool {
+        let reconnect = pace.connect + pace.round_trip;
+        pace.round_trip * 2 < self.attempt_timeout()
+            && self.renew_interval() + self.retry_after(1.0) + reconnect < self.attempt_counts_for()
+    }
+
+    /// The shortest ttl from this one on, in seconds, for which a database of this pace leaves room. `None`
+    /// where there is none.
+    #[must_use]
+    pub fn ttl_with_room_for(&self, pace: &Pace) -> Option<u32> {
+        let fits = |ttl: &u32| self.for_ttl(*ttl).is_ok_and(|timing| timing.has_room_for(pace));
+        (self.ttl..=TTL_MAX_SECONDS).find(fits)
+    }
+
     /// What a follower adds to the moment at which it may seize, so that not all try at once; `jitter` in 0..1.
     #[must_use]
     pub fn seize_spread(&self, jitter: f64) -> Duration {
@@ -195,6 +222,25 @@ mod tests {
     fn at_least_two_renewals_can_fail_before_the_deadline() {
         let timing = Timing::new(30, Duration::from_secs(9)).unwrap();
         assert!(timing.renew_interval() + timing.attempt_timeout() < timing.attempt_counts_for());
+    }
+
+    #[test]
+    fn a_database_is_too_slow_where_an_attempt_or_the_way_back_to_it_does_not_fit() {
+        let ms = Duration::from_millis;
+        let timing = Timing::with_default_grace(5).unwrap();
+        let fits = |connect, round_trip| {
+            timing.has_room_for(&Pace { connect: ms(connect), round_trip: ms(round_trip) })
+        };
+        assert!(fits(10, 1) && fits(1_000, 100) && fits(1_000, 400));
+        assert!(!fits(1_000, 420), "two round trips within a sixth of the ttl");
+        assert!(!fits(1_500, 10), "a lost connection is made anew before the deadline");
+        let needed = |connect, round_trip| {
+            timing.ttl_with_room_for(&Pace { connect: ms(connect), round_trip: ms(round_trip) })
+        };
+        assert_eq!(needed(10, 1), Some(5));
+        assert_eq!(needed(1_000, 500), Some(7));
+        assert_eq!(needed(4_000, 100), Some(14));
+        assert_eq!(needed(10, 600_000), None);
     }
 
     #[test]

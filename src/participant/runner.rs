@@ -157,6 +157,8 @@ impl Runner {
         };
         let at = self.now();
         self.looked_at = at;
+        // Also after a look that was given up: a connection that was made since has told.
+        self.trouble.pace(&self.shared.component, &self.election.timing(), self.store.pace());
         match looked {
             Some(Ok(looked)) => {
                 Counters::count(&self.shared.counters.looks);
@@ -465,5 +467,5 @@ async fn attempt<T>(
 }
 
 fn timed_out(limit: Duration) -> StoreError {
-    StoreError::Retryable(format!("no answer within {limit:?}; the connection was dropped"))
+    StoreError::Retryable(format!("no answer within {limit:?}"))
 }

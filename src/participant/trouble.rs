@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::domain::{ComponentName, Moment};
+use crate::domain::{ComponentName, Moment, Pace, Timing};
 use crate::store::StoreError;
 
 /// How often a problem that lasts is said again.
@@ -28,6 +28,8 @@ pub(super) struct Trouble {
     /// The last attempt to write failed: that looks succeed does not mean that the next one would not.
     refused: bool,
     max_ttl_said: bool,
+    /// The ttl for which the database was said to be too slow, seconds.
+    slow_for: Option<u32>,
 }
 
 impl Trouble {
@@ -71,6 +73,21 @@ impl Trouble {
         warn!(%component, own, recorded, "the longest ttl (--max-ttl) of this participant is not the database's: terms last for the shorter one at most, a change of the database is waited out for the longer one; give every participant the database's");
     }
 
+    /// That the database is too slow for the ttl in force is said once for each ttl. Whether it was said now.
+    pub(super) fn pace(&mut self, component: &ComponentName, timing: &Timing, pace: Option<Pace>) -> bool {
+        let Some(pace) = pace.filter(|pace| !timing.has_room_for(pace)) else { return false };
+        if self.slow_for.replace(timing.ttl_seconds()) == Some(timing.ttl_seconds()) {
+            return false;
+        }
+        let (round_trip_ms, connect_ms) = (pace.round_trip.as_millis(), pace.connect.as_millis());
+        let remedy = match timing.ttl_with_room_for(&pace) {
+            Some(ttl) => format!("use a ttl of {ttl} s or more"),
+            None => "no ttl is long enough".to_owned(),
+        };
+        warn!(%component, round_trip_ms, connect_ms, ttl_seconds = timing.ttl_seconds(), "the database is too far away or too slow for this ttl: this participant may never lead, or lose the lease when a connection breaks; {remedy}, or bring the database closer (docs/databases.md, Round trips)");
+        true
+    }
+
     /// Somebody has written since: what failed may not have to be done any more, and is tried again if it has.
     pub(super) fn moved_on(&mut self) {
         self.refused = false;
@@ -94,6 +111,21 @@ mod tests {
         trouble.moved_on();
         trouble.answered(Call::Ask, &c);
         assert_eq!(trouble.text(), None);
+    }
+
+    #[test]
+    fn a_database_that_is_too_slow_is_said_once_for_each_ttl() {
+        let (mut trouble, c) = (Trouble::default(), ComponentName::new("c").unwrap());
+        let mut says = |ttl, round_trip| {
+            let pace =
+                Pace { connect: Duration::from_millis(10), round_trip: Duration::from_millis(round_trip) };
+            trouble.pace(&c, &Timing::with_default_grace(ttl).unwrap(), Some(pace))
+        };
+        assert!(!says(5, 100));
+        assert!(says(5, 500) && !says(5, 600));
+        assert!(!says(30, 500));
+        assert!(says(6, 500));
+        assert!(!trouble.pace(&c, &Timing::with_default_grace(5).unwrap(), None));
     }
 
     #[test]

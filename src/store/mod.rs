@@ -6,6 +6,7 @@
 //! * A call is **one statement and one round trip** once its connection stands.
 //! * Dropping the future of a call gives it up: the connection it used is closed, never reused and
 //!   never sent a cancel, and the outcome is *unknown*: it may have been applied, or may be applied later.
+//!   A connection that is still being made goes on: the next call uses it.
 //! * A take is **one transaction**: compare-and-set on the row, on the life of the database (the
 //!   server's own identity, evaluated then and there, equal to the recorded one and to the one that the
 //!   decision saw; and the epoch), and the new line in the history, or nothing.
@@ -25,6 +26,8 @@ mod memory;
 mod migration;
 #[cfg(feature = "mysql")]
 mod mysql;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod pace;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
@@ -49,7 +52,7 @@ pub use migration::MigrationReport;
 
 use crate::domain::election::Looked;
 use crate::domain::{
-    ComponentName, Generation, Instance, LeaseRow, Life, NewEpoch, SeenInstance, Take, TermKey,
+    ComponentName, Generation, Instance, LeaseRow, Life, NewEpoch, Pace, SeenInstance, Take, TermKey,
 };
 
 /// How a compare-and-set ended.
@@ -144,6 +147,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The longest a statement may wait on the server for a row lock, so that queued renewals of a
     /// dead participant do not revive its row. In force from the next statement.
     fn limit_lock_wait(&self, limit: Duration);
+
+    /// How fast the database answered, as far as that was measured.
+    fn pace(&self) -> Option<Pace> {
+        None
+    }
 }
 
 #[cfg(all(test, feature = "sqlite"))]

@@ -10,7 +10,7 @@ mod migrate;
 mod statements;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,21 +24,19 @@ use self::statements as sql;
 use super::address::MySqlUrl;
 use super::connect::Source;
 use super::migration::new_uuid;
-use super::slot::{Held, LOOKS_WITHOUT_COMPANIONS, Slot};
+use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
 use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::DATE_MAX;
 use crate::domain::{
-    ComponentName, Expected, Generation, Instance, LeaseRow, Life, NewEpoch, Record, SeenInstance, Take,
-    TermKey, Whereabouts,
+    ComponentName, Expected, Generation, Instance, LeaseRow, Life, NewEpoch, Pace, Record, SeenInstance,
+    Take, TermKey, Whereabouts,
 };
 
 /// A MySQL or MariaDB database.
 pub(super) struct MySqlStore {
     place: Place,
-    slot: Slot<Session>,
-    /// In ms; 0 until somebody sets it.
-    lock_limit: AtomicU64,
+    slot: Slot<Place>,
 }
 
 impl MySqlStore {
@@ -47,31 +45,32 @@ impl MySqlStore {
         if let Some(weaker) = url.weaker_tls() {
             tracing::warn!("{url}: {weaker}");
         }
-        Self { place: Place::new(source, url), slot: Slot::default(), lock_limit: AtomicU64::new(0) }
+        Self { place: Place::new(source, url), slot: Slot::default() }
     }
 
     /// The connection, connected and set up as the call needs it.
-    async fn session(&self) -> Result<Held<'_, Session>, StoreError> {
+    async fn session(&self) -> Result<Held<'_, Place>, StoreError> {
+        self.session_for(First::Other).await
+    }
+
+    async fn session_for(&self, first: First) -> Result<Held<'_, Place>, StoreError> {
         let mut turn = self.slot.turn().await;
-        let lock_limit = self.lock_limit.load(Ordering::Relaxed);
-        let session = match turn.take() {
-            None => self.place.connect(lock_limit).await?,
-            Some(mut session) if session.lock_limit != lock_limit => {
-                session
-                    .limit_lock_wait(lock_limit)
-                    .await
-                    .map_err(|error| errors::classify(error, &self.place))?;
-                session
-            }
+        let mut session = match turn.take() {
             Some(session) => session,
+            None => turn.connected(&self.place, first).await?,
         };
+        let lock_limit = self.place.lock_limit.load(Ordering::Relaxed);
+        if session.lock_limit != lock_limit {
+            let limited = session.limit_lock_wait(lock_limit).await;
+            limited.map_err(|error| errors::classify(error, &self.place))?;
+        }
         Ok(turn.with(session))
     }
 
     /// For a look, which precedes each take: whether there are companion tables by now. Where they are
     /// there and cannot be used, looks are refused; whoever leads goes on renewing what it has.
-    async fn session_to_look(&self) -> Result<Held<'_, Session>, StoreError> {
-        let mut held = self.session().await?;
+    async fn session_to_look(&self, first: First) -> Result<Held<'_, Place>, StoreError> {
+        let mut held = self.session_for(first).await?;
         held.session.looks = held.session.looks.saturating_add(1);
         if held.session.table.companions == Companions::All || held.session.looks <= LOOKS_WITHOUT_COMPANIONS
         {
@@ -102,7 +101,7 @@ impl MySqlStore {
     }
 
     /// Puts the connection back where the answer leaves it in order.
-    fn finish<T>(&self, held: Held<'_, Session>, answer: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+    fn finish<T>(&self, held: Held<'_, Place>, answer: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         match answer {
             Ok(value) => {
                 held.put_back();
@@ -122,7 +121,7 @@ impl MySqlStore {
     /// After an error within the transaction of a take, which is still open.
     async fn rolled_back(
         &self,
-        mut held: Held<'_, Session>,
+        mut held: Held<'_, Place>,
         error: sqlx::Error,
     ) -> Result<Outcome, StoreError> {
         let in_order = errors::leaves_connection_in_order(&error)
@@ -151,14 +150,15 @@ impl Store for MySqlStore {
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
-        let mut held = self.session_to_look().await?;
+        let mut held = self.session_to_look(First::Look).await?;
         let (table, name) = (&held.session.table, component.as_str());
         table.fits_component(component, &self.place)?;
         let step = table.step();
+        let query = sqlx::query(table.look());
         let query = match table.companions {
-            Companions::All => sqlx::query(table.statements.look).bind(name).bind(name).bind(name),
-            Companions::Intent => sqlx::query(sql::LOOK_WITHOUT_LIFE).bind(name).bind(name),
-            Companions::None => sqlx::query(sql::LOOK_BARE).bind(name),
+            Companions::All => query.bind(name).bind(name).bind(name),
+            Companions::Intent => query.bind(name).bind(name),
+            Companions::None => query.bind(name),
         };
         let answer = held.session.connection.fetch_one(query).await;
         let looked = answer.and_then(|row| {
@@ -226,7 +226,7 @@ impl Store for MySqlStore {
     }
 
     async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        let mut held = self.session().await?;
+        let mut held = self.session_for(First::Renew).await?;
         let query = sqlx::query(sql::RENEW)
             .bind(term.component.as_str())
             .bind(term.holder.as_str())
@@ -246,7 +246,7 @@ impl Store for MySqlStore {
     }
 
     async fn look_all(&self) -> Result<Snapshot, StoreError> {
-        let mut held = self.session_to_look().await?;
+        let mut held = self.session_to_look(First::Other).await?;
         let (table, step) = (&held.session.table, held.session.table.step());
         let statement = match table.companions {
             Companions::All => table.statements.look_all,
@@ -386,7 +386,11 @@ impl Store for MySqlStore {
 
     fn limit_lock_wait(&self, limit: Duration) {
         let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
-        self.lock_limit.store(ms, Ordering::Relaxed);
+        self.place.lock_limit.store(ms, Ordering::Relaxed);
+    }
+
+    fn pace(&self) -> Option<Pace> {
+        self.place.pace.get()
     }
 }
 
@@ -395,7 +399,7 @@ fn outcome(done: &MySqlQueryResult) -> Outcome {
 }
 
 /// A lost race, and the connection is in order.
-fn lost(held: Held<'_, Session>) -> Outcome {
+fn lost(held: Held<'_, Place>) -> Outcome {
     held.put_back();
     Outcome::Lost
 }

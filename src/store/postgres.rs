@@ -11,7 +11,7 @@ mod statements;
 mod table;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,21 +23,19 @@ pub(super) use self::migrate::migrate;
 use self::table::Companions;
 use super::address::PostgresUrl;
 use super::connect::Source;
-use super::slot::{Held, LOOKS_WITHOUT_COMPANIONS, Slot};
+use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
 use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::DATE_MAX;
 use crate::domain::{
-    ComponentName, Expected, Generation, Instance, LeaseRow, Life, NewEpoch, Record, SeenInstance, Take,
-    TermKey, Whereabouts,
+    ComponentName, Expected, Generation, Instance, LeaseRow, Life, NewEpoch, Pace, Record, SeenInstance,
+    Take, TermKey, Whereabouts,
 };
 
 /// A PostgreSQL database.
 pub(super) struct PostgresStore {
     place: Place,
-    slot: Slot<Session>,
-    /// In ms; 0 until somebody sets it.
-    lock_limit: AtomicU64,
+    slot: Slot<Place>,
 }
 
 impl PostgresStore {
@@ -46,35 +44,32 @@ impl PostgresStore {
         if let Some(weaker) = url.weaker_tls() {
             tracing::warn!("{url}: {weaker}");
         }
-        Self {
-            place: Place::new(source, url, application),
-            slot: Slot::default(),
-            lock_limit: AtomicU64::new(0),
-        }
+        Self { place: Place::new(source, url, application), slot: Slot::default() }
     }
 
     /// The connection, connected and set up as the call needs it.
-    async fn session(&self) -> Result<Held<'_, Session>, StoreError> {
+    async fn session(&self) -> Result<Held<'_, Place>, StoreError> {
+        self.session_for(First::Other).await
+    }
+
+    async fn session_for(&self, first: First) -> Result<Held<'_, Place>, StoreError> {
         let mut turn = self.slot.turn().await;
-        let lock_limit = self.lock_limit.load(Ordering::Relaxed);
-        let session = match turn.take() {
-            None => self.place.connect(lock_limit).await?,
-            Some(mut session) if session.lock_limit != lock_limit => {
-                session
-                    .limit_lock_wait(lock_limit)
-                    .await
-                    .map_err(|error| errors::classify(error, &self.place))?;
-                session
-            }
+        let mut session = match turn.take() {
             Some(session) => session,
+            None => turn.connected(&self.place, first).await?,
         };
+        let lock_limit = self.place.lock_limit.load(Ordering::Relaxed);
+        if session.lock_limit != lock_limit {
+            let limited = session.limit_lock_wait(lock_limit).await;
+            limited.map_err(|error| errors::classify(error, &self.place))?;
+        }
         Ok(turn.with(session))
     }
 
     /// For a look, which precedes each take: whether there are companion tables by now. Where they are
     /// there and cannot be used, looks are refused; whoever leads goes on renewing what it has.
-    async fn session_to_look(&self) -> Result<Held<'_, Session>, StoreError> {
-        let mut held = self.session().await?;
+    async fn session_to_look(&self, first: First) -> Result<Held<'_, Place>, StoreError> {
+        let mut held = self.session_for(first).await?;
         held.session.looks = held.session.looks.saturating_add(1);
         if held.session.table.companions == Companions::All || held.session.looks <= LOOKS_WITHOUT_COMPANIONS
         {
@@ -105,7 +100,7 @@ impl PostgresStore {
     }
 
     /// Puts the connection back where the answer leaves it in order.
-    fn finish<T>(&self, held: Held<'_, Session>, answer: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+    fn finish<T>(&self, held: Held<'_, Place>, answer: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         match answer {
             Ok(value) => {
                 held.put_back();
@@ -134,7 +129,7 @@ impl Store for PostgresStore {
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
-        let mut held = self.session_to_look().await?;
+        let mut held = self.session_to_look(First::Look).await?;
         held.session.table.fits_component(component, &self.place)?;
         let (statement, step) = (held.session.table.look(), held.session.table.step());
         let query = sqlx::query(statement).bind(component.as_str());
@@ -192,7 +187,7 @@ impl Store for PostgresStore {
     }
 
     async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        let mut held = self.session().await?;
+        let mut held = self.session_for(First::Renew).await?;
         let query = sqlx::query(held.session.table.sql.renew)
             .bind(term.component.as_str())
             .bind(term.holder.as_str())
@@ -212,7 +207,7 @@ impl Store for PostgresStore {
     }
 
     async fn look_all(&self) -> Result<Snapshot, StoreError> {
-        let mut held = self.session_to_look().await?;
+        let mut held = self.session_to_look(First::Other).await?;
         let (statement, step) = (held.session.table.look_all(), held.session.table.step());
         let answer = held.session.connection.fetch_all(sqlx::query(statement)).await;
         let snapshot = answer.and_then(|rows| snapshot(&rows, step));
@@ -322,14 +317,18 @@ impl Store for PostgresStore {
     }
 
     fn hints(&self) -> Hints {
-        let place = self.place.clone();
-        Hints::fed_by(move |sender| hints::listen(place, sender))
+        let (place, slot) = (self.place.clone(), self.slot.clone());
+        Hints::fed_by(move |sender| hints::listen(place, slot, sender))
     }
 
     fn limit_lock_wait(&self, limit: Duration) {
         // 0 would mean no limit at all.
         let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
-        self.lock_limit.store(ms, Ordering::Relaxed);
+        self.place.lock_limit.store(ms, Ordering::Relaxed);
+    }
+
+    fn pace(&self) -> Option<Pace> {
+        self.place.pace.get()
     }
 }
 
@@ -338,7 +337,7 @@ fn outcome(done: &PgQueryResult) -> Outcome {
 }
 
 /// A lost race, and the connection is in order.
-fn lost(held: Held<'_, Session>) -> Outcome {
+fn lost(held: Held<'_, Place>) -> Outcome {
     held.put_back();
     Outcome::Lost
 }

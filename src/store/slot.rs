@@ -1,54 +1,209 @@
-//! The one connection of a store. A call takes it out, works with it and puts it back; whoever is
-//! dropped or fails in between drops it, and a dropped connection is closed: it is never reused,
-//! and the server is never sent a cancel (the statement may still be applied: *unknown*).
+//! The one connection of a store. A call takes it out, works with it and puts it back. A call that
+//! is dropped or fails in between drops its connection: a dropped connection is closed, it is never
+//! reused, and the server is never sent a cancel (the statement may still be applied: *unknown*).
+//!
+//! Making a connection is no part of a call. It goes on in the background, with a limit of its own,
+//! when the call that wanted it gives up, and the next call uses it: else nobody would ever lead
+//! where a connection takes longer to make than a call may last. See
+//! `docs/design/20261128-connections.md`.
 
-use tokio::sync::{Mutex, MutexGuard};
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::StoreError;
 
 /// After how many looks a connection that found no or not all companion tables asks for them again:
 /// `migrate` may have made them since.
 pub(super) const LOOKS_WITHOUT_COMPANIONS: u32 = 20;
 
+/// How long a connection may take to make, whatever a call may take.
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// An error that nobody has heard of says nothing about the database any more after this.
+const ERROR_LASTS: Duration = Duration::from_secs(10);
+
+/// What the call that wants a new connection does first: that is prepared with the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum First {
+    Look,
+    Renew,
+    Other,
+}
+
+/// How to get a connection.
+pub(super) trait Connect: Clone + fmt::Display + Send + Sync + 'static {
+    type Session: Send + 'static;
+    /// Where to, and as whom. A connection that was made for another source than the present one is
+    /// not used.
+    type Source: PartialEq + Clone + Send + Sync + 'static;
+
+    /// What is configured now.
+    fn source(&self) -> Result<Self::Source, StoreError>;
+
+    fn connect(
+        &self,
+        source: Self::Source,
+        first: First,
+    ) -> impl Future<Output = Result<Self::Session, StoreError>> + Send;
+}
+
+/// What a connection beside the one of the slot is asked for.
+pub(super) enum Request<C: Connect> {
+    /// To take the place of the slot's connection, which broke, if it is one to this source. It stops
+    /// listening for that.
+    Replace(C::Source, oneshot::Sender<(Instant, Result<C::Session, StoreError>)>),
+}
+
 /// Room for one connection. Calls of one store queue up for it.
-pub(super) struct Slot<S>(Mutex<Option<S>>);
+pub(super) struct Slot<C: Connect>(Arc<Shared<C>>);
+
+struct Shared<C: Connect> {
+    room: Mutex<Room<C>>,
+    /// Leads to a connection that stands beside the slot's.
+    beside: std::sync::Mutex<Option<mpsc::Sender<Request<C>>>>,
+    /// Whether a connection is in the slot: one that is in order and that no call works with.
+    stands: watch::Sender<bool>,
+}
+
+struct Room<C: Connect> {
+    ready: Option<C::Session>,
+    coming: Option<Coming<C>>,
+}
+
+/// A connection that is being made, or was made and has not been used.
+struct Coming<C: Connect> {
+    source: C::Source,
+    /// Whether it is the one that stood beside the slot's.
+    is_spare: bool,
+    answer: oneshot::Receiver<(Instant, Result<C::Session, StoreError>)>,
+    _maker: Option<AbortOnDropHandle<()>>,
+}
 
 /// The exclusive right to use the slot, with what was found in it.
-pub(super) struct Turn<'a, S> {
-    place: MutexGuard<'a, Option<S>>,
+pub(super) struct Turn<'a, C: Connect> {
+    room: MutexGuard<'a, Room<C>>,
+    slot: &'a Slot<C>,
 }
 
-impl<S> Default for Slot<S> {
+impl<C: Connect> Clone for Slot<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<C: Connect> Default for Slot<C> {
     fn default() -> Self {
-        Self(Mutex::new(None))
+        Self(Arc::new(Shared {
+            room: Mutex::new(Room { ready: None, coming: None }),
+            beside: std::sync::Mutex::default(),
+            stands: watch::Sender::new(false),
+        }))
     }
 }
 
-impl<S> Slot<S> {
-    pub(super) async fn turn(&self) -> Turn<'_, S> {
-        Turn { place: self.0.lock().await }
+impl<C: Connect> Slot<C> {
+    pub(super) async fn turn(&self) -> Turn<'_, C> {
+        Turn { room: self.0.room.lock().await, slot: self }
+    }
+
+    /// Whether a connection is in the slot: one that is in order and that no call works with.
+    pub(super) fn stands(&self) -> watch::Receiver<bool> {
+        self.0.stands.subscribe()
+    }
+
+    /// A connection stands beside the slot's from now on, until the receiver is dropped.
+    pub(super) fn beside(&self) -> mpsc::Receiver<Request<C>> {
+        let (sender, receiver) = mpsc::channel(1);
+        *self.0.beside.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        receiver
+    }
+
+    /// Asks the connection beside the slot's to take its place.
+    fn spare(&self, source: &C::Source) -> Option<Coming<C>> {
+        let beside = self.0.beside.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let (sender, answer) = oneshot::channel();
+        beside.try_send(Request::Replace(source.clone(), sender)).ok()?;
+        Some(Coming { source: source.clone(), is_spare: true, answer, _maker: None })
     }
 }
 
-impl<'a, S> Turn<'a, S> {
+fn make<C: Connect>(how: &C, source: C::Source, first: First) -> Coming<C> {
+    let (sender, answer) = oneshot::channel();
+    let (how, to) = (how.clone(), source.clone());
+    let maker = tokio::spawn(async move {
+        let made = timeout(CONNECT_LIMIT, how.connect(to, first)).await;
+        let made = made.unwrap_or_else(|_| {
+            Err(StoreError::Retryable(format!("{how}: no connection within {CONNECT_LIMIT:?}")))
+        });
+        // Whoever does not wait any more has dropped the store, or wants another source.
+        let _ = sender.send((Instant::now(), made));
+    });
+    Coming { source, is_spare: false, answer, _maker: Some(AbortOnDropHandle::new(maker)) }
+}
+
+impl<'a, C: Connect> Turn<'a, C> {
     /// Takes the connection out, if there is one.
-    pub(super) fn take(&mut self) -> Option<S> {
-        self.place.take()
+    pub(super) fn take(&mut self) -> Option<C::Session> {
+        self.slot.0.stands.send_replace(false);
+        self.room.ready.take()
+    }
+
+    /// A new connection: the one that stands beside the slot's, else the one that is being made, else
+    /// one that begins to be made now. Dropping this gives up the wait, not the connection.
+    pub(super) async fn connected(&mut self, how: &C, first: First) -> Result<C::Session, StoreError> {
+        let source = how.source()?;
+        if self.room.coming.as_ref().is_some_and(|coming| coming.source != source) {
+            self.room.coming = None;
+        }
+        loop {
+            let coming = match &mut self.room.coming {
+                Some(coming) => coming,
+                None => {
+                    let spare = self.slot.spare(&source);
+                    self.room.coming.insert(spare.unwrap_or_else(|| make(how, source.clone(), first)))
+                }
+            };
+            let is_spare = coming.is_spare;
+            let answer = (&mut coming.answer).await;
+            self.room.coming = None;
+            match answer {
+                Ok((_, Ok(session))) => return Ok(session),
+                Ok((at, Err(error))) if !is_spare && at.elapsed() < ERROR_LASTS => return Err(error),
+                // A spare that is none, or an error of long ago: there is no spare any more.
+                Ok((_, Err(_))) => {}
+                Err(_) if is_spare => {}
+                Err(_) => {
+                    return Err(StoreError::Retryable(format!("{how}: the connection was given up")));
+                }
+            }
+        }
     }
 
     /// Continues with this connection.
-    pub(super) fn with(self, session: S) -> Held<'a, S> {
-        Held { place: self.place, session }
+    pub(super) fn with(self, session: C::Session) -> Held<'a, C> {
+        Held { turn: self, session }
     }
 }
 
 /// A connection in use; closed when dropped.
-pub(super) struct Held<'a, S> {
-    place: MutexGuard<'a, Option<S>>,
-    pub(super) session: S,
+pub(super) struct Held<'a, C: Connect> {
+    turn: Turn<'a, C>,
+    pub(super) session: C::Session,
 }
 
-impl<S> Held<'_, S> {
+impl<C: Connect> Held<'_, C> {
     /// It is in order: the next call may have it.
     pub(super) fn put_back(mut self) {
-        *self.place = Some(self.session);
+        self.turn.room.ready = Some(self.session);
+        self.turn.slot.0.stands.send_replace(true);
     }
 }
+
+#[cfg(test)]
+#[path = "slot_tests.rs"]
+mod tests;

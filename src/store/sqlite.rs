@@ -10,7 +10,7 @@ mod statements;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,7 +21,7 @@ use self::connection::{Companions, Place, Session};
 pub(super) use self::migrate::migrate;
 use self::statements as sql;
 use super::migration::new_uuid;
-use super::slot::{Held, LOOKS_WITHOUT_COMPANIONS, Slot};
+use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
 use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::{DATE_MAX, STEP};
@@ -33,20 +33,17 @@ use crate::domain::{
 /// A SQLite file.
 pub(super) struct SqliteStore {
     place: Place,
-    slot: Slot<Session>,
-    /// In ms; 0 until somebody sets it.
-    lock_limit: AtomicU64,
+    slot: Slot<Place>,
 }
 
 impl SqliteStore {
     pub(super) fn new(path: PathBuf, unsafe_backend: bool) -> Self {
-        Self { place: Place::new(path, unsafe_backend), slot: Slot::default(), lock_limit: AtomicU64::new(0) }
+        Self { place: Place::new(path, unsafe_backend), slot: Slot::default() }
     }
 
     /// The connection, connected and set up as the call needs it.
-    async fn session(&self) -> Result<Held<'_, Session>, StoreError> {
+    async fn session(&self) -> Result<Held<'_, Place>, StoreError> {
         let mut turn = self.slot.turn().await;
-        let lock_limit = self.lock_limit.load(Ordering::Relaxed);
         let before = match turn.take() {
             Some(session) if !session.is_of(&self.place) => {
                 tracing::warn!(
@@ -57,23 +54,21 @@ impl SqliteStore {
             }
             before => before,
         };
-        let session = match before {
-            None => self.place.connect(lock_limit).await?,
-            Some(mut session) if session.lock_limit != lock_limit => {
-                session
-                    .limit_lock_wait(lock_limit)
-                    .await
-                    .map_err(|error| errors::classify(error, &self.place))?;
-                session
-            }
+        let mut session = match before {
             Some(session) => session,
+            None => turn.connected(&self.place, First::Other).await?,
         };
+        let lock_limit = self.place.lock_limit.load(Ordering::Relaxed);
+        if session.lock_limit != lock_limit {
+            let limited = session.limit_lock_wait(lock_limit).await;
+            limited.map_err(|error| errors::classify(error, &self.place))?;
+        }
         Ok(turn.with(session))
     }
 
     /// For a look, which precedes each take: whether there are companion tables by now. Where they are
     /// there and cannot be used, looks are refused; whoever leads goes on renewing what it has.
-    async fn session_to_look(&self) -> Result<Held<'_, Session>, StoreError> {
+    async fn session_to_look(&self) -> Result<Held<'_, Place>, StoreError> {
         let mut held = self.session().await?;
         held.session.looks = held.session.looks.saturating_add(1);
         if held.session.companions == Companions::All || held.session.looks <= LOOKS_WITHOUT_COMPANIONS {
@@ -104,7 +99,7 @@ impl SqliteStore {
     }
 
     /// Puts the connection back where the answer leaves it in order.
-    fn finish<T>(&self, held: Held<'_, Session>, answer: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+    fn finish<T>(&self, held: Held<'_, Place>, answer: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         match answer {
             Ok(value) => {
                 held.put_back();
@@ -361,7 +356,7 @@ impl Store for SqliteStore {
 
     fn limit_lock_wait(&self, limit: Duration) {
         let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
-        self.lock_limit.store(ms, Ordering::Relaxed);
+        self.place.lock_limit.store(ms, Ordering::Relaxed);
     }
 }
 
@@ -370,7 +365,7 @@ fn outcome(done: &SqliteQueryResult) -> Outcome {
 }
 
 /// A lost race, and the connection is in order.
-fn lost(held: Held<'_, Session>) -> Outcome {
+fn lost(held: Held<'_, Place>) -> Outcome {
     held.put_back();
     Outcome::Lost
 }

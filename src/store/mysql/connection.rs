@@ -5,21 +5,19 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, SqlSafeStr};
 
 use super::errors::classify;
 use super::inspect::{self, Table};
+use super::statements as sql;
 use crate::store::StoreError;
 use crate::store::address::{Host, MySqlSslMode as SslMode, MySqlUrl};
 use crate::store::connect::{Source, unsafe_backend};
-
-/// How long a connect may take, and a statement wait for locks, where nobody limited the wait for
-/// locks (which is a fraction of the ttl).
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+use crate::store::pace::PaceCell;
+use crate::store::slot::{CONNECT_LIMIT, Connect, First};
 
 /// Which database, and how to get there.
 #[derive(Clone)]
@@ -31,6 +29,9 @@ pub(super) struct Place {
     pub(super) database: String,
     /// What is weaker with somebody else's table is said once, not at every connect.
     pub(super) said: Arc<AtomicBool>,
+    /// The longest wait for a lock, ms; 0 until somebody sets it.
+    pub(super) lock_limit: Arc<AtomicU64>,
+    pub(super) pace: Arc<PaceCell>,
 }
 
 /// A connection that has been looked at.
@@ -57,24 +58,33 @@ impl Place {
             user: url.user.clone(),
             database: url.database.clone(),
             said: Arc::default(),
+            lock_limit: Arc::default(),
+            pace: Arc::default(),
         }
     }
+}
 
-    pub(super) async fn connect(&self, lock_limit: u64) -> Result<Session, StoreError> {
-        let limit = connect_limit(lock_limit);
-        let url = self.source.read_mysql()?;
+impl Connect for Place {
+    type Session = Session;
+    type Source = Box<MySqlUrl>;
+
+    fn source(&self) -> Result<Box<MySqlUrl>, StoreError> {
+        self.source.read_mysql().map(Box::new)
+    }
+
+    async fn connect(&self, url: Box<MySqlUrl>, first: First) -> Result<Session, StoreError> {
         let options = options(&url)?;
         // The user of a rotated secret may be another one.
-        let place = Self { said: self.said.clone(), ..Self::new(self.source.clone(), &url) };
-        let connecting = async {
-            let mut connection = options.connect().await.map_err(|error| classify(error, &place))?;
-            let table = inspect::inspect(&mut connection, &set_up(lock_limit), &place).await?;
-            Ok(Session { connection, lock_limit, looks: 0, table })
-        };
-        match tokio::time::timeout(limit, connecting).await {
-            Ok(session) => session,
-            Err(_) => Err(StoreError::Retryable(format!("{place}: no connection within {limit:?}"))),
-        }
+        let (name, user, database) = (url.to_string(), url.user.clone(), url.database.clone());
+        let place = Self { name, user, database, ..self.clone() };
+        let measured = self.pace.begin();
+        let mut connection = options.connect().await.map_err(|error| classify(error, &place))?;
+        let lock_limit = self.lock_limit.load(Ordering::Relaxed);
+        let table = inspect::inspect(&mut connection, &set_up(lock_limit), &place).await?;
+        let mut session = Session { connection, lock_limit, looks: 0, table };
+        session.prepare(first, &place).await?;
+        measured.connected();
+        Ok(session)
     }
 }
 
@@ -88,14 +98,6 @@ impl Place {
             tracing::warn!("{self}: {says}; allowed by --allow-unsafe-backend");
         }
         Ok(())
-    }
-}
-
-/// A connect may take as long as one attempt, which is also the longest wait for a lock.
-fn connect_limit(lock_limit: u64) -> Duration {
-    match lock_limit {
-        0 => CONNECT_LIMIT,
-        ms => Duration::from_millis(ms).clamp(Duration::from_secs(1), CONNECT_LIMIT),
     }
 }
 
@@ -151,6 +153,27 @@ impl Session {
     pub(super) async fn look_again(&mut self, place: &Place) -> Result<(), StoreError> {
         self.table = inspect::inspect(&mut self.connection, &set_up(self.lock_limit), place).await?;
         self.looks = 0;
+        Ok(())
+    }
+
+    /// What will be asked first, so that it takes one round trip then. What cannot be prepared says why
+    /// when it is asked.
+    async fn prepare(&mut self, first: First, place: &Place) -> Result<(), StoreError> {
+        let look = self.table.look();
+        let statements = match first {
+            First::Other => &[][..],
+            First::Renew => &[sql::RENEW],
+            First::Look if self.table.instances => &[sql::RENEW, look, sql::CLAIMED],
+            First::Look => &[sql::RENEW, look],
+        };
+        for statement in statements {
+            let measured = place.pace.begin();
+            match self.connection.prepare(statement.into_sql_str()).await {
+                Ok(_) if *statement == sql::RENEW => measured.round_trip(),
+                Ok(_) | Err(sqlx::Error::Database(_)) => {}
+                Err(error) => return Err(classify(error, place)),
+            }
+        }
         Ok(())
     }
 

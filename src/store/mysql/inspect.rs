@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 use super::connection::Place;
 use super::errors::classify;
 use super::migrate;
-use super::statements::{MARIADB, MYSQL, Statements};
+use super::statements::{LOOK_BARE, LOOK_WITHOUT_LIFE, MARIADB, MYSQL, Statements};
 use crate::domain::life::{NARROW_STEP, STEP};
 use crate::domain::{ComponentName, TermKey};
 use crate::store::StoreError;
@@ -44,6 +44,7 @@ pub(super) enum Companions {
 /// about; everything is text. Needs no privilege but one on the tables, which are not shown without.
 ///
 /// Servers know different variables, and asking for one that is not there is an error: but SHOW.
+/// Nor may a table be read that is not there: but by a statement that is made up after a look.
 /// A server started with `--sysdate-is-now` is told by its behaviour (MySQL has no variable for it).
 const INSPECT: &str = "
 SELECT 'fact', 'version', VERSION();
@@ -67,7 +68,13 @@ SELECT 'column', COLUMN_NAME, DATA_TYPE, CAST(CHARACTER_MAXIMUM_LENGTH AS CHAR),
 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease';
 SELECT 'key', MAX(COLUMN_NAME) FROM information_schema.STATISTICS
 WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease' AND NON_UNIQUE = 0
-GROUP BY INDEX_NAME HAVING COUNT(*) = 1 AND MAX(SUB_PART) IS NULL;";
+GROUP BY INDEX_NAME HAVING COUNT(*) = 1 AND MAX(SUB_PART) IS NULL;
+SET @component_lease_schema = IF(EXISTS (SELECT * FROM information_schema.TABLES
+                                         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease_schema'),
+    'SELECT ''schema'', CAST(COALESCE(MAX(version), 0) AS CHAR) FROM component_lease_schema', 'DO 0');
+PREPARE component_lease_schema FROM @component_lease_schema;
+EXECUTE component_lease_schema;
+DEALLOCATE PREPARE component_lease_schema;";
 
 /// A column of `component_lease`.
 struct Column {
@@ -87,6 +94,8 @@ struct Found {
     columns: BTreeMap<String, Column>,
     keys: Vec<String>,
     keeps_instances: bool,
+    /// The version of the tables, where the table that holds it may be seen.
+    schema: Option<i64>,
 }
 
 impl Found {
@@ -105,6 +114,7 @@ impl Found {
                 "table" => drop(found.tables.insert(name, must(row, 2)?)),
                 "key" => found.keys.push(name),
                 "instances" => found.keeps_instances = true,
+                "schema" => found.schema = name.parse().ok(),
                 "column" => {
                     let column = Column {
                         kind: must(row, 2)?.to_ascii_lowercase(),
@@ -176,10 +186,7 @@ pub(super) async fn inspect(
             place.user
         )));
     }
-    if found.tables.contains_key("component_lease_schema") {
-        let query = sqlx::raw_sql(migrate::VERSION);
-        let version: i64 =
-            connection.fetch_one(query).await.and_then(|row| row.try_get(0)).map_err(failed)?;
+    if let Some(version) = found.schema {
         migrate::known(version, place)?;
         found.sees_all_of(version, place)?;
     } else if found.tables.len() > 1 {
@@ -355,6 +362,14 @@ fn weaknesses(found: &Found, table: &Table, place: &Place) -> Vec<String> {
 }
 
 impl Table {
+    pub(super) fn look(&self) -> &'static str {
+        match self.companions {
+            Companions::All => self.statements.look,
+            Companions::Intent => LOOK_WITHOUT_LIFE,
+            Companions::None => LOOK_BARE,
+        }
+    }
+
     pub(super) fn fits_component(&self, component: &ComponentName, place: &Place) -> Result<(), StoreError> {
         fits("component_name", component.as_str(), self.component_max, self.component_unicode, place)
     }

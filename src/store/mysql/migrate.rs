@@ -66,9 +66,6 @@ GRANT SELECT, INSERT, UPDATE ON component_lease_store TO my_controller;
 GRANT SELECT, DELETE ON component_instance TO my_controller;
 ";
 
-pub(super) const VERSION: &str =
-    "SELECT CAST(COALESCE(MAX(version), 0) AS SIGNED) FROM component_lease_schema";
-
 const SCHEMA_TABLE: &str = "
 CREATE TABLE IF NOT EXISTS component_lease_schema (
     version BIGINT NOT NULL

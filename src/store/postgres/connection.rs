@@ -4,11 +4,10 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::{ConnectOptions, Connection, Executor};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode, Postgres};
+use sqlx::{ConnectOptions, Connection, Executor, SqlSafeStr, Type};
 
 use super::errors::classify;
 use super::identity::Found;
@@ -16,9 +15,8 @@ use super::table::{Table, inspect};
 use crate::store::StoreError;
 use crate::store::address::{Host, PostgresUrl, SslMode};
 use crate::store::connect::{Source, unsafe_backend};
-
-/// How long a connect may take where nobody limited the wait for locks (which is a fraction of the ttl).
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+use crate::store::pace::PaceCell;
+use crate::store::slot::{CONNECT_LIMIT, Connect, First};
 
 /// Which database, and how to get there.
 #[derive(Clone)]
@@ -32,6 +30,9 @@ pub(super) struct Place {
     pub(super) said: Arc<AtomicBool>,
     /// What the server says of itself.
     pub(super) form: Arc<Found>,
+    /// The longest wait for a lock, ms; 0 until somebody sets it.
+    pub(super) lock_limit: Arc<AtomicU64>,
+    pub(super) pace: Arc<PaceCell>,
 }
 
 /// A connection that has been looked at.
@@ -59,30 +60,41 @@ impl Place {
             user: url.user(),
             said: Arc::default(),
             form: Arc::default(),
+            lock_limit: Arc::default(),
+            pace: Arc::default(),
         }
     }
 
-    /// What the source says now, as sqlx wants it.
-    pub(super) fn options(&self) -> Result<PgConnectOptions, StoreError> {
-        self.source.read_postgres().and_then(|url| options(&url, &self.application))
+    /// How to get there, as sqlx wants it.
+    pub(super) fn options(&self, url: &PostgresUrl) -> Result<PgConnectOptions, StoreError> {
+        options(url, &self.application)
     }
 
-    pub(super) async fn connect(&self, lock_limit: u64) -> Result<Session, StoreError> {
-        let limit = connect_limit(lock_limit);
-        let url = self.source.read_postgres()?;
-        let options = options(&url, &self.application)?;
-        // The user of a rotated secret may be another one.
-        let place = Self { user: url.user(), name: url.to_string(), ..self.clone() };
-        let connecting = async {
-            let mut connection =
-                PgConnection::connect_with(&options).await.map_err(|error| classify(error, &place))?;
-            let table = inspect(&mut connection, lock_limit, &place).await?;
-            Ok(Session { connection, lock_limit, looks: 0, table })
-        };
-        match tokio::time::timeout(limit, connecting).await {
-            Ok(session) => session,
-            Err(_) => Err(StoreError::Retryable(format!("{place}: no connection within {limit:?}"))),
-        }
+    /// The same place by what the source said: the user of a rotated secret may be another one.
+    pub(super) fn of(&self, url: &PostgresUrl) -> Self {
+        Self { user: url.user(), name: url.to_string(), ..self.clone() }
+    }
+}
+
+impl Connect for Place {
+    type Session = Session;
+    type Source = Box<PostgresUrl>;
+
+    fn source(&self) -> Result<Box<PostgresUrl>, StoreError> {
+        self.source.read_postgres().map(Box::new)
+    }
+
+    async fn connect(&self, url: Box<PostgresUrl>, first: First) -> Result<Session, StoreError> {
+        let place = self.of(&url);
+        let options = self.options(&url)?;
+        let measured = self.pace.begin();
+        let mut connection =
+            PgConnection::connect_with(&options).await.map_err(|error| classify(error, &place))?;
+        let lock_limit = self.lock_limit.load(Ordering::Relaxed);
+        let table = inspect(&mut connection, lock_limit, &place).await?;
+        prepare(&mut connection, &table, first, &place).await?;
+        measured.connected();
+        Ok(Session { connection, lock_limit, looks: 0, table })
     }
 }
 
@@ -96,14 +108,6 @@ impl Place {
             tracing::warn!("{self}: {says}; allowed by --allow-unsafe-backend");
         }
         Ok(())
-    }
-}
-
-/// A connect may take as long as one attempt, which is also the longest wait for a lock.
-pub(super) fn connect_limit(lock_limit: u64) -> Duration {
-    match lock_limit {
-        0 => CONNECT_LIMIT,
-        ms => Duration::from_millis(ms).clamp(Duration::from_secs(1), CONNECT_LIMIT),
     }
 }
 
@@ -189,4 +193,33 @@ pub(super) fn lock_timeout(ms: u64) -> String {
     // Nobody waits for ever: whoever gave up sends no cancel, and the server would not notice. Up to PostgreSQL's own maximum.
     let limit = if ms == 0 { CONNECT_LIMIT.as_millis() } else { ms.into() };
     format!("{}ms", limit.min(i32::MAX.unsigned_abs().into()))
+}
+
+/// What will be asked first, so that it takes one round trip then. What cannot be prepared says why
+/// when it is asked.
+pub(super) async fn prepare(
+    connection: &mut PgConnection,
+    table: &Table,
+    first: First,
+    place: &Place,
+) -> Result<(), StoreError> {
+    let (text, number) = (<str as Type<Postgres>>::type_info(), <i64 as Type<Postgres>>::type_info());
+    let renew = (table.sql.renew, vec![text.clone(), text.clone(), number]);
+    let look = (table.look(), vec![text.clone()]);
+    let claimed = (table.sql.claimed, vec![text]);
+    let statements = match first {
+        First::Other => vec![],
+        First::Renew => vec![renew],
+        First::Look if table.instances => vec![renew, look, claimed],
+        First::Look => vec![renew, look],
+    };
+    for (statement, types) in statements {
+        let measured = place.pace.begin();
+        match connection.prepare_with(statement.into_sql_str(), &types).await {
+            Ok(_) if statement == table.sql.renew => measured.round_trip(),
+            Ok(_) | Err(sqlx::Error::Database(_)) => {}
+            Err(error) => return Err(classify(error, place)),
+        }
+    }
+    Ok(())
 }

@@ -27,6 +27,27 @@ pub(super) fn is_not_to_be_read(error: &sqlx::Error) -> bool {
     matches!(code.as_deref(), Some("42501" | "42P01" | "42703"))
 }
 
+/// No connection is left, by the word of the server or of a pooler in between.
+pub(super) fn has_run_out(error: &sqlx::Error) -> bool {
+    let error = match error {
+        sqlx::Error::PoolTimedOut => return true,
+        sqlx::Error::Database(error) => error,
+        _ => return false,
+    };
+    // Poolers have no codes for it: PgBouncer, Supavisor, RDS Proxy.
+    let words = [
+        "query_wait_timeout",
+        "max_client_conn",
+        "no more connections allowed",
+        "max clients",
+        "acquire database connection",
+        "pool_size",
+        "too many",
+    ];
+    let says = error.message().to_ascii_lowercase();
+    error.code().as_deref() == Some("53300") || words.iter().any(|words| says.contains(words))
+}
+
 pub(super) fn classify(error: sqlx::Error, place: &Place) -> StoreError {
     match error {
         sqlx::Error::Database(error) => {

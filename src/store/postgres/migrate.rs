@@ -62,9 +62,6 @@ GRANT SELECT, INSERT, UPDATE ON component_lease_intent, component_lease_store TO
 GRANT SELECT, DELETE ON component_instance TO my_controller;
 ";
 
-pub(super) const VERSION: &str =
-    "SELECT coalesce(pg_catalog.max(version), 0)::bigint FROM component_lease_schema";
-
 const SCHEMA_TABLE: &str = "
 CREATE TABLE IF NOT EXISTS component_lease_schema (
     version             BIGINT PRIMARY KEY,

@@ -10,7 +10,7 @@ use super::connection::{Place, lock_timeout};
 use super::errors::classify;
 use super::identity::{self, Form};
 use super::migrate;
-use super::statements::{Statements, qualified};
+use super::statements::Statements;
 use crate::domain::life::{NARROW_STEP, STEP};
 use crate::domain::{ComponentName, TermKey};
 use crate::store::StoreError;
@@ -42,6 +42,7 @@ pub(super) enum Companions {
 /// Sets the session up and tells about server, table and columns, one row for each column. Reads
 /// catalogues only, so it needs no privilege.
 ///
+/// A table that may not be there is read by a text (`query_to_xml`): named in the statement, it would be an error.
 /// The keepalives let the server find out about a dead participant's connection within two minutes.
 ///
 /// The identity is asked for as a look will, so that what the server does not say is known before.
@@ -68,13 +69,17 @@ WITH facts AS MATERIALIZED (
                    WHERE i.attrelid {=} pg_catalog.to_regclass('component_instance') AND i.attname {=} 'led')
              AND coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass('component_instance'), 'SELECT'), false)
              AS has_instances,
-           pg_catalog.to_regclass('component_lease_schema') IS NOT NULL AS has_schema,
+           CASE WHEN pg_catalog.to_regclass('component_lease_schema') IS NOT NULL
+                THEN substring(pg_catalog.query_to_xml(
+                         'SELECT coalesce(pg_catalog.max(version), 0) AS v FROM component_lease_schema', false, true, '')::varchar
+                     FROM '<v>([0-9]+)</v>')::bigint
+           END AS schema_version,
            (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(n.nspname), ', ')
             FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid {=} c.relnamespace
             WHERE c.relname {=} 'component_lease' AND (c.relkind {=} 'r' OR c.relkind {=} 'p')) AS schemas
 )
 SELECT f.server_version, f.standby, f.read_only, f.no_fsync, f.no_synchronous_commit, f.search_path,
-       f.lease IS NOT NULL AS has_lease, f.has_intent, f.has_life, f.has_instances, f.has_schema, f.schemas,
+       f.lease IS NOT NULL AS has_lease, f.has_intent, f.has_life, f.has_instances, f.schema_version, f.schemas,
        f.version, f.aurora, CASE WHEN f.standby THEN NULL ELSE {identity} END AS identity,
        (SELECT pg_catalog.string_agg(u.relname, ', ') FROM pg_catalog.pg_class AS u
         WHERE u.relpersistence {<>} 'p'
@@ -106,9 +111,9 @@ async fn facts(
     let failed = |error| classify(error, place);
     let mut form = place.form.get();
     for tried in [false, true] {
-        let query =
-            sqlx::query(Statements::of(form).inspect).bind(lock_timeout(lock_limit)).persistent(false);
-        match connection.fetch_all(query).await {
+        // Not prepared, so that it takes one round trip.
+        let text = Statements::of(form).inspect.replace("$1", &format!("'{}'", lock_timeout(lock_limit)));
+        match connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(text))).await {
             // On Aurora some of it depends on a setting.
             Ok(rows)
                 if tried
@@ -162,10 +167,7 @@ pub(super) async fn inspect(
             ),
         }));
     }
-    if yes("has_schema")? {
-        let query = sqlx::query(AssertSqlSafe(qualified(migrate::VERSION))).persistent(false);
-        let version: i64 =
-            connection.fetch_one(query).await.and_then(|row| row.try_get(0)).map_err(failed)?;
+    if let Some(version) = facts.try_get::<Option<i64>, _>("schema_version").map_err(failed)? {
         migrate::known(version, place)?;
         for (since, sees, tables) in [
             (migrate::INTENT, yes("has_intent")?, "component_lease_intent"),

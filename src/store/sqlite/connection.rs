@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags, CWD, StatxFlags, access, major, minor, stat, statfs, statx};
@@ -17,6 +17,7 @@ use super::{migrate, statements};
 use crate::store::StoreError;
 use crate::store::connect::unsafe_backend;
 use crate::store::migration::not_to_be_seen;
+use crate::store::slot::{Connect, First};
 
 /// How long to wait for the file's lock where nobody limited it.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
@@ -29,6 +30,8 @@ pub(super) struct Place {
     unsafe_backend: bool,
     /// What is weaker with somebody else's table is said once, not at every connect.
     said: Arc<AtomicBool>,
+    /// The longest wait for a lock, ms; 0 until somebody sets it.
+    pub(super) lock_limit: Arc<AtomicU64>,
 }
 
 /// A connection that has been looked at.
@@ -144,7 +147,7 @@ impl Place {
     pub(super) fn new(path: PathBuf, unsafe_backend: bool) -> Self {
         // Who reads of it has another working directory.
         let path = std::path::absolute(&path).unwrap_or(path);
-        Self { path, unsafe_backend, said: Arc::default() }
+        Self { path, unsafe_backend, said: Arc::default(), lock_limit: Arc::default() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -164,7 +167,7 @@ impl Place {
             .disable_statement_logging()
     }
 
-    pub(super) async fn connect(&self, lock_limit: u64) -> Result<Session, StoreError> {
+    pub(super) async fn open(&self, lock_limit: u64) -> Result<Session, StoreError> {
         let file = self.check_file()?;
         let failed = |error| classify(error, self);
         let connection = self.options().connect().await.map_err(failed)?;
@@ -247,6 +250,19 @@ impl Place {
             };
             StoreError::Misconfigured(format!("{self}: {what} {why}"))
         })
+    }
+}
+
+impl Connect for Place {
+    type Session = Session;
+    type Source = Option<FileId>;
+
+    fn source(&self) -> Result<Option<FileId>, StoreError> {
+        Ok(self.file())
+    }
+
+    async fn connect(&self, _: Option<FileId>, _: First) -> Result<Session, StoreError> {
+        self.open(self.lock_limit.load(Ordering::Relaxed)).await
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) async fn watch(place: Place, sender: HintSender) {
 
 /// Until the file fails or is replaced.
 async fn watch_once(place: &Place, sender: &HintSender) -> Result<(), StoreError> {
-    let mut session = place.connect(0).await?;
+    let mut session = place.open(0).await?;
     let mut seen = data_version(&mut session, place).await?;
     sender.set_flowing(true);
     // What happened before is not known.

@@ -8,7 +8,7 @@ DECLARE
     ours text[] := ARRAY['"char"', 'bigint', 'boolean', 'double precision', 'integer', 'name', 'numeric', 'oid',
                          'regclass', 'smallint', 'text', 'timestamptz', 'uuid', 'varchar', 'pg_lsn'];
     a text; b text; o record; f record; gives text; variant text; made integer := 0;
-    body text := ' LANGUAGE plpgsql AS ''BEGIN RAISE EXCEPTION ''''trojan in public''''; END'';
+    body text := ' LANGUAGE plpgsql AS $b$ BEGIN RAISE EXCEPTION ''trojan in public''; END $b$';
 BEGIN
     FOREACH gives IN ARRAY ARRAY['boolean', 'bigint', 'text'] LOOP
         FOREACH a IN ARRAY ours LOOP
@@ -45,7 +45,7 @@ BEGIN
         FOREACH variant IN ARRAY ARRAY['as it is', 'varchar', 'text', 'bigint', 'integer', 'name', 'regclass', 'numeric'] LOOP
             a := (SELECT string_agg(CASE
                     WHEN variant = 'as it is' THEN format_type(t, NULL)
-                    WHEN t IN ('text'::regtype, 'cstring'::regtype, 'name'::regtype, 'anyelement'::regtype, 'any'::regtype)
+                    WHEN t IN ('text'::regtype, 'cstring'::regtype, 'name'::regtype, 'anyelement'::regtype, '"any"'::regtype)
                          AND variant IN ('varchar', 'text', 'name') THEN variant
                     WHEN t IN ('numeric'::regtype, 'double precision'::regtype, 'bigint'::regtype, 'integer'::regtype,
                                'oid'::regtype, 'anyelement'::regtype)

@@ -152,7 +152,7 @@ impl Store for PostgresStore {
             }
             looked => looked,
         };
-        self.finish(held, looked)
+        self.finish(held, looked).map_err(|error| errors::naming(error, &[component.as_str()]))
     }
 
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
@@ -182,7 +182,10 @@ impl Store for PostgresStore {
         let query = if kept { query.bind(&generation.identity).bind(generation.epoch) } else { query };
         match held.session.connection.execute(query).await {
             Err(error) if errors::is_granted_already(&error) => Ok(lost(held)),
-            answer => self.finish(held, answer).map(|done| outcome(&done)),
+            answer => self
+                .finish(held, answer)
+                .map(|done| outcome(&done))
+                .map_err(|error| errors::naming(error, &[term.component.as_str(), term.holder.as_str()])),
         }
     }
 
@@ -252,7 +255,11 @@ impl Store for PostgresStore {
             .bind(says.healthy)
             .bind(says.leads);
         let answer = held.session.connection.fetch_one(query).await.and_then(|row| row.try_get(0));
-        self.finish(held, answer).map(Some)
+        let sent = [says.component.as_str(), says.holder.as_str()];
+        let told = [namespace, pod, pod_uid, container, node, address, &says.program_version];
+        let sent: Vec<&str> =
+            sent.into_iter().chain(told.into_iter().flatten().map(String::as_str)).collect();
+        self.finish(held, answer).map(Some).map_err(|error| errors::naming(error, &sent))
     }
 
     async fn prune_instances(&self, older_than: Duration) -> Result<u64, StoreError> {
@@ -274,7 +281,7 @@ impl Store for PostgresStore {
             .bind(component.as_str())
             .bind(i32::try_from(intent.ttl).unwrap_or(i32::MAX));
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(drop)
+        self.finish(held, answer).map(drop).map_err(|error| errors::naming(error, &[component.as_str()]))
     }
 
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
@@ -282,7 +289,7 @@ impl Store for PostgresStore {
         held.session.table.has_intent(&self.place)?;
         let query = sqlx::query(held.session.table.sql.clear_intent).bind(component.as_str());
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(drop)
+        self.finish(held, answer).map(drop).map_err(|error| errors::naming(error, &[component.as_str()]))
     }
 
     async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {

@@ -12,7 +12,7 @@ use crate::store::StoreError;
 /// what is the matter (the table was dropped, the server became a standby).
 pub(super) fn leaves_connection_in_order(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(DatabaseError::code);
-    code.is_some_and(|code| code == "55P03" || code.starts_with("40"))
+    code.is_some_and(|code| code == "55P03" || code.starts_with("40") || CANNOT_HOLD.contains(&&*code))
 }
 
 /// The history has this version or a later one: the take was rolled back, and is a lost race.
@@ -96,6 +96,9 @@ fn by_code(code: &str, message: &str, place: &Place) -> StoreError {
         "42P01" | "42703" | "3F000" => {
             StoreError::Misconfigured(format!("{says}; run `component-lease migrate`"))
         }
+        code if CANNOT_HOLD.contains(&code) => StoreError::Misconfigured(format!(
+            "{says}: the database's encoding cannot hold a character of it; choose a name of ASCII characters, or a database WITH ENCODING 'UTF8'"
+        )),
         "26000" | "42P05" => StoreError::Misconfigured(format!(
             "{says}: a connection pooler in between mixes up prepared statements; connect to the server itself, use session pooling, or PgBouncer 1.21 or newer with max_prepared_statements above 0"
         )),
@@ -104,6 +107,9 @@ fn by_code(code: &str, message: &str, place: &Place) -> StoreError {
         )),
         "25006" => StoreError::Retryable(format!(
             "{place}: the server has become read-only; waiting for a connection that can write"
+        )),
+        "23505" if message.contains("component_instance_pkey") => StoreError::Misconfigured(format!(
+            "{says}: the sequence of component_instance is behind its rows, as in a copy by logical replication; run `component-lease migrate`, which moves it"
         )),
         _ => match code.get(..2).unwrap_or_default() {
             // 0A: "cached plan must not change result type", after somebody altered the table.
@@ -115,6 +121,23 @@ fn by_code(code: &str, message: &str, place: &Place) -> StoreError {
             )),
             _ => StoreError::Bug(says),
         },
+    }
+}
+
+/// A character that the database's encoding lacks, or that it lets nobody write.
+const CANNOT_HOLD: [&str; 2] = ["22P05", "22021"];
+
+/// Says which of the values that were sent the database's encoding cannot hold.
+pub(super) fn naming(error: StoreError, sent: &[&str]) -> StoreError {
+    match error {
+        StoreError::Misconfigured(text)
+            if CANNOT_HOLD.iter().any(|code| text.contains(&format!("(SQLSTATE {code})"))) =>
+        {
+            let sent: Vec<String> =
+                sent.iter().filter(|value| !value.is_ascii()).map(|value| format!("{value:?}")).collect();
+            StoreError::Misconfigured(format!("{text} ({})", sent.join(", ")))
+        }
+        other => other,
     }
 }
 

@@ -81,6 +81,18 @@ SELECT EXISTS (SELECT FROM component_lease),
                WHERE a.attrelid {=} pg_catalog.to_regclass('component_lease') AND a.attname {=} 'version'
                  AND (t.typname {=} 'int2' OR t.typname {=} 'int4'))";
 
+/// Whether `component_instance` is our own.
+const OURS: &str = "
+SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+               WHERE a.attrelid {=} pg_catalog.to_regclass('component_instance') AND a.attname {=} 'led')";
+
+/// Logical replication copies rows and leaves sequences as they are.
+const SEQUENCE: &str = "
+SELECT pg_catalog.setval(s.name, m.id)
+FROM (SELECT pg_catalog.max(id) AS id FROM component_instance) AS m,
+     (SELECT pg_catalog.pg_get_serial_sequence('component_instance', 'id')::pg_catalog.regclass AS name) AS s
+WHERE m.id {>} coalesce(pg_catalog.pg_sequence_last_value(s.name), 0)";
+
 /// Advisory locks are numbers; this one spells "complock".
 const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(7165065861792752491)";
 
@@ -188,6 +200,10 @@ async fn run(
             report.waits = (!how.first || leases).then_some(how.max_ttl);
         }
         report.version = step.version;
+    }
+    let ours = transaction.fetch_one(sqlx::query(AssertSqlSafe(qualified(OURS)))).await;
+    if ours.and_then(|row| row.try_get(0)).map_err(failed)? {
+        transaction.execute(sqlx::query(AssertSqlSafe(qualified(SEQUENCE)))).await.map_err(failed)?;
     }
     transaction.commit().await.map_err(failed)?;
     Ok(report)

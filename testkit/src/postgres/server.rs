@@ -182,7 +182,15 @@ impl Server {
     /// # Errors
     /// When the server refuses.
     pub async fn fresh_database(&self) -> Result<Database> {
-        Database::create(self).await
+        Database::create(self, "").await
+    }
+
+    /// As [`Server::fresh_database`], with what follows the name in `CREATE DATABASE`.
+    ///
+    /// # Errors
+    /// As [`Server::fresh_database`].
+    pub async fn fresh_database_with(&self, options: &str) -> Result<Database> {
+        Database::create(self, options).await
     }
 
     /// Runs SQL as the superuser in the database `postgres`; the rows, one a line, fields

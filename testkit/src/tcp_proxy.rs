@@ -102,7 +102,8 @@ impl TcpProxy {
         });
     }
 
-    /// Each piece of data arrives this much later.
+    /// Each piece of data arrives this much later; what is sent first on a connection, by as much as its
+    /// handshake takes, two delays, more.
     pub fn delay(&self, delay: Duration) {
         self.weather.send_modify(|weather| weather.delay = delay);
     }
@@ -144,6 +145,9 @@ async fn connection(client: TcpStream, target: SocketAddr, mut weather: watch::R
         }
     };
     let passing = async {
+        // The handshake of TCP, which the kernel has done already.
+        let delay = weather.borrow().delay;
+        tokio::time::sleep(delay * 2).await;
         // A lost SYN: the client waits for its connection's first answer in vain.
         let _ = weather.wait_for(|now| now.to_server == Path::Open).await;
         let Ok(server) = TcpStream::connect(target).await else { return };

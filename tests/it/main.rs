@@ -12,6 +12,7 @@ mod changed_ttl;
 mod cli_basics;
 mod cli_install;
 mod clock_steps;
+mod connections;
 mod failover;
 mod faults;
 mod foreign_program;

@@ -177,11 +177,11 @@ impl Machine {
         }
     }
 
-    /// The URL of a user who may do what a participant needs, with no more connections than one has.
+    /// The URL of a user who may do what a participant needs, with the one connection that it cannot do without.
     pub(crate) async fn limited_user(&self) -> String {
         match self {
             Self::Postgres(server) => {
-                let user = "CREATE ROLE app LOGIN PASSWORD 'pass-word' CONNECTION LIMIT 2;
+                let user = "CREATE ROLE app LOGIN PASSWORD 'pass-word' CONNECTION LIMIT 1;
                             GRANT ALL ON ALL TABLES IN SCHEMA public TO app";
                 server.psql(user).await.unwrap();
                 server.url_as("app", "pass-word", "postgres")
@@ -200,7 +200,7 @@ impl Machine {
     /// Until a participant has all the connections of [`Machine::limited_user`].
     pub(crate) async fn until_no_room(&self) {
         let sql = match self {
-            Self::Postgres(_) => "SELECT count(*) - 1 FROM pg_stat_activity WHERE usename = 'app'",
+            Self::Postgres(_) => "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'",
             Self::MySql(_) => "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'app'",
         };
         wait::until_true(Duration::from_secs(30), "no room", async || self.sql(sql).await == "1")

@@ -1,0 +1,158 @@
+//! Connections: that take long to make, that break, and that run out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use component_lease::participant::Participant;
+use component_lease::store::{self, Install, Outcome, Source, Store};
+use component_lease_testkit::postgres::Database;
+use component_lease_testkit::tcp_proxy::TcpProxy;
+use component_lease_testkit::{postgres, wait};
+use tokio::time::timeout;
+
+use crate::servers::{Machine, Make, on_servers};
+use crate::store_postgres::{migrated, open};
+use crate::stores::{SOON, component, held, retryable};
+
+/// Seconds. An attempt is given up after a sixth of it, 0.83 s.
+const TTL: u32 = 5;
+/// The most that anything may take that is waited for, on a busy machine.
+const LONG: Duration = Duration::from_secs(90);
+
+fn participant(store: Arc<dyn Store>, name: &str) -> Participant {
+    Participant::builder(store, component("c"))
+        .name(name)
+        .ttl(TTL)
+        .max_ttl(TTL)
+        .on_overrun(|_| {})
+        .start()
+        .unwrap()
+}
+
+async fn until(what: &str, done: impl AsyncFnMut() -> bool) {
+    wait::until_true(LONG, what, done).await.unwrap();
+}
+
+fn count(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// Its connection alone takes longer than an attempt.
+async fn a_participant_leads_and_is_followed_where_a_round_trip_takes_300_ms(make: Make) {
+    let server = Machine::start(make).await;
+    store::install(&Source::url(server.url()), Install { first: true, max_ttl: TTL }).await.unwrap();
+    let proxy = TcpProxy::start(([127, 0, 0, 1], server.port()).into()).unwrap();
+    proxy.delay(Duration::from_millis(150));
+    let open = || store::open(Source::url(server.url_through(proxy.port())), "far").unwrap();
+    let one = participant(open(), "one");
+    until("the first leader", async || one.is_leader()).await;
+    let two = participant(open(), "two");
+    until("five renewals", async || count(&one.counters().renewals) >= 5).await;
+    assert!(one.is_leader());
+    assert_eq!(count(&one.counters().renewals_unknown), 0);
+    until("the follower to look", async || count(&two.counters().looks) >= 3).await;
+    one.drain();
+    one.ended().await;
+    until("the next leader", async || two.is_leader()).await;
+    until("two renewals of the next", async || count(&two.counters().renewals) >= 2).await;
+    assert!(two.is_leader());
+}
+
+on_servers! {
+    [POSTGRES, MYSQL, MARIADB] =>
+        a_participant_leads_and_is_followed_where_a_round_trip_takes_300_ms;
+}
+
+/// The sessions of this application, oldest first.
+async fn sessions(database: &Database, application: &str) -> Vec<String> {
+    let sql = format!(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = '{application}' AND datname = current_database()
+         ORDER BY backend_start"
+    );
+    database.psql(&sql).await.unwrap().lines().map(ToOwned::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_connection_that_listens_takes_the_place_of_one_that_broke_and_another_one_listens() {
+    let database = migrated().await;
+    let store = open(&database, "spare");
+    store.limit_lock_wait(Duration::from_secs(1));
+    let a = held(&*store, "c", "a").await;
+    let mut hints = store.hints();
+    timeout(SOON, hints.next()).await.unwrap();
+    let before = sessions(&database, "spare").await;
+    assert_eq!(before.len(), 2);
+    database.psql(&format!("SELECT pg_terminate_backend({})", before[0])).await.unwrap();
+    retryable(store.renew(&a).await);
+    let statements = database.statements("%").await.unwrap();
+    let itself = database.statements("%").await.unwrap() - statements;
+    assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
+    // It stopped listening and renewed, and asked the server nothing about itself again.
+    assert_eq!(database.statements("%").await.unwrap() - statements - 2 * itself, 2);
+    assert_eq!(sessions(&database, "spare").await, before[1..], "no connection was made");
+
+    until("another connection that listens", async || hints.flow()).await;
+    assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
+    let after = sessions(&database, "spare").await;
+    assert_eq!((after.len(), &after[0]), (2, &before[1]));
+    store.release(&a).await.unwrap();
+    timeout(SOON, hints.next_for("c")).await.unwrap();
+}
+
+/// The URL of a role that may have so many connections.
+async fn role(server: &postgres::Server, database: &Database, limit: u32) -> String {
+    let name = format!("app_{}", database.name);
+    let role = format!(
+        "CREATE ROLE {name} LOGIN PASSWORD 'pass-word' CONNECTION LIMIT {limit};
+         GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}"
+    );
+    database.psql(&role).await.unwrap();
+    server.url_as(&name, "pass-word", &database.name)
+}
+
+async fn installed() -> Database {
+    let database = postgres::shared().await.unwrap().fresh_database().await.unwrap();
+    store::install(&Source::url(&database.url), Install { first: true, max_ttl: TTL }).await.unwrap();
+    database
+}
+
+#[tokio::test]
+async fn with_one_connection_for_the_role_it_is_for_statements_and_nothing_listens() {
+    let server = postgres::shared().await.unwrap();
+    let database = installed().await;
+    let url = role(server, &database, 1).await;
+    let one = participant(store::open(Source::url(&url), "alone").unwrap(), "one");
+    until("a leader", async || one.is_leader()).await;
+    until("four renewals", async || count(&one.counters().renewals) >= 4).await;
+    // It is made anew when it breaks, which whoever listened would be in the way of.
+    for session in sessions(&database, "alone").await {
+        database.psql(&format!("SELECT pg_terminate_backend({session})")).await.unwrap();
+    }
+    let renewals = count(&one.counters().renewals);
+    until("two more", async || count(&one.counters().renewals) >= renewals + 2).await;
+    assert!(one.is_leader());
+    let unknown = count(&one.counters().renewals_unknown);
+    assert!(unknown <= 1, "{unknown} renewals without an answer");
+}
+
+#[tokio::test]
+async fn three_connections_are_enough_for_three_participants_whoever_of_them_comes_when() {
+    let server = postgres::shared().await.unwrap();
+    let database = installed().await;
+    let url = role(server, &database, 3).await;
+    let start = |name: &str| participant(store::open(Source::url(&url), "agent").unwrap(), name);
+    let one = start("one");
+    until("a leader", async || one.is_leader()).await;
+    until("one that listens, too", async || sessions(&database, "agent").await.len() == 2).await;
+    // The third finds none left, until the first has found out.
+    let (two, three) = (start("two"), start("three"));
+    until("a look of each", async || [&two, &three].iter().all(|it| count(&it.counters().looks) > 0)).await;
+    assert!(one.is_leader());
+    one.drain();
+    one.ended().await;
+    drop(one);
+    until("the next leader", async || two.is_leader() || three.is_leader()).await;
+    let last = if two.is_leader() { two.drain(); two.ended().await; three } else { three.drain(); three.ended().await; two };
+    until("the last leader", async || last.is_leader()).await;
+}

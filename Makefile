@@ -8,13 +8,22 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target-$(TOOLCHAIN)
 DB ?= sqlite
 
 .DEFAULT_GOAL := help
+# Of the environment or the command line: INSTALL=no only says what is missing.
+export INSTALL
+
 .PHONY: help
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
 
 .PHONY: prerequisites
-prerequisites: ## says what this machine lacks (INSTALL=1: installs what apt-get can)
-	@hack/prerequisites.sh $(if $(INSTALL),--install)
+prerequisites: ## gets what this machine lacks for all targets (INSTALL=no: only says it)
+	@hack/prerequisites.sh --install
+
+.PHONY: try
+try: ## a first election in this terminal: a leader is killed, another takes over (no cluster, no root, 15 s)
+	@hack/prerequisites.sh --install build
+	@cargo build --locked
+	@$(CARGO_TARGET_DIR)/debug/component-lease try
 
 .PHONY: build
 build: ## the program, for development

@@ -23,9 +23,9 @@ join() { local IFS=,; echo "$*"; }
 if ((${#sections[@]})); then
   built=$(hack/stage.sh bench "${databases[@]}")
   { read -r image; read -r program; read -r driver; } <<<"$built"
-  "$driver" "$image" "$program" "$(join "${databases[@]}")" "$(join "${sections[@]}")"
+  hack/as-root.sh "$driver" "$image" "$program" "$(join "${databases[@]}")" "$(join "${sections[@]}")"
 fi
 if ((${#plain[@]})); then
-  hack/prerequisites.sh build postgres mysql >&2
+  hack/prerequisites.sh --install build postgres mysql >&2
   cargo bench --locked --quiet --bench participant -- "${plain[@]}"
 fi

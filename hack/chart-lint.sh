@@ -66,6 +66,8 @@ pdb='^kind: PodDisruptionBudget$'
 has "the longest ttl reaches the controller" yes 'value: "120"' "${least[@]}" --set maxTtlSeconds=120
 has "a backend that forgets is refused unless it is wanted" no 'ALLOW_UNSAFE_BACKEND' "${least[@]}"
 has "MySQL is reached at its own port" yes 'port: 3306' -f "$chart/ci/mysql.yaml" --set networkPolicy.egress.enabled=true
+has "probes are served on all addresses, IPv6 and IPv4" yes 'value: "\[::\]:8080"' "${least[@]}"
+has "probes can be served on IPv4 alone" yes 'value: "0\.0\.0\.0:8080"' "${least[@]}" --set listenAddress=0.0.0.0
 has "two replicas have a disruption budget" yes "$pdb" "${least[@]}"
 has "one replica has no disruption budget" no "$pdb" "${least[@]}" --set replicas=1
 has "SQLite runs one replica unless told otherwise" yes '^  replicas: 1$' -f "$chart/ci/sqlite.yaml"
@@ -80,6 +82,9 @@ has "a digest wins over a tag" yes 'image: "r@sha256:0{64}"' "${least[@]}" --set
 has "the admission policy can be left out" no '^kind: ValidatingAdmissionPolicy' "${least[@]}" --set admissionPolicy.enabled=false
 has "a prefix reaches the admission policy" yes "startsWith\\('example.com/'\\)" "${least[@]}" --set 'allowedLabelPrefixes={example.com/}'
 has "a prefix reaches the controller" yes 'value: "example.com/,a.b/c-"' "${least[@]}" --set 'allowedLabelPrefixes={example.com/,a.b/c-}'
+has "allowed components reach the controller" yes 'value: "shop=payments,b=old/x"' "${least[@]}" \
+  --set-json 'allowedComponents=[{"namespace":"shop","component":"payments"},{"namespace":"b","component":"old/x"}]'
+has "nobody may claim a foreign component unless it is said" no 'ALLOWED_COMPONENTS' "${least[@]}"
 has "an existing account is not made" no '^kind: ServiceAccount$' "${least[@]}" --set serviceAccount.create=false,serviceAccount.name=given
 has "the policy is for the account in use" yes 'system:serviceaccount:leases:given' "${least[@]}" --set serviceAccount.create=false,serviceAccount.name=given
 if "$HELM" show crds "$chart" | grep -q 'name: componentleases.componentlease.io'; then pass
@@ -120,6 +125,11 @@ refuse "no replica" '/replicas' "${least[@]}" --set replicas=0
 refuse "a label prefix without a domain" '/allowedLabelPrefixes/0' "${least[@]}" --set 'allowedLabelPrefixes={app}'
 refuse "a label prefix with a quote" '/allowedLabelPrefixes/0' "${least[@]}" --set "allowedLabelPrefixes={a.b/c') || true || ('}"
 refuse "a label prefix of Kubernetes" "is Kubernetes' own" "${least[@]}" --set 'allowedLabelPrefixes={app.kubernetes.io/}'
+refuse "an IPv6 address without brackets" '/listenAddress' "${least[@]}" --set listenAddress=::
+refuse "an address with a port" '/listenAddress' "${least[@]}" --set listenAddress=0.0.0.0:80
+refuse "an allowed component for any namespace" 'namespace' "${least[@]}" --set-json 'allowedComponents=[{"component":"payments"}]'
+refuse "an allowed component for every namespace" '/allowedComponents/0/namespace' "${least[@]}" --set-json 'allowedComponents=[{"namespace":"*","component":"payments"}]'
+refuse "an allowed component that is a list" '/allowedComponents/0/component' "${least[@]}" --set-json 'allowedComponents=[{"namespace":"a","component":"x,b=y"}]'
 refuse "a namespace twice" '/watch/namespaces' "${least[@]}" --set 'watch.namespaces={a,a}'
 refuse "a namespace that cannot exist" '/watch/namespaces/0' "${least[@]}" --set 'watch.namespaces={A_b}'
 refuse "no account" 'must name an existing account' "${least[@]}" --set serviceAccount.create=false

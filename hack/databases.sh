@@ -32,6 +32,7 @@ installed() {
 }
 all=(postgres-18 mariadb-10.11 mariadb-11.8 mysql-9)
 
+# Trees belong to root, who alone runs what is in them.
 fetch() {
   local name=$1 suite packages new
   read -r suite packages < <(tree "$name")
@@ -55,6 +56,10 @@ fetch() {
   exec {lock}>&-
 }
 
+case ${1:-} in
+--missing | --in) ;;
+*) [[ $(id -u) == 0 ]] || exec "$(dirname "$0")/as-root.sh" "$0" "$@" ;;
+esac
 case ${1:-} in
 '') for name in "${all[@]}"; do installed "$name" || fetch "$name"; done ;;
 --missing) for name in "${all[@]}"; do installed "$name" || there "$name" || echo "$name"; done ;;

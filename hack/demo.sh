@@ -8,4 +8,4 @@ database=${1:-sqlite}
 case $database in sqlite | postgres) ;; *) echo "DB=$database: the demo knows sqlite and postgres" >&2; exit 2 ;; esac
 built=$(hack/stage.sh demo "$database")
 { read -r image; read -r program; read -r driver; } <<<"$built"
-exec "$driver" "$database" "$image" "$program"
+exec hack/as-root.sh "$driver" "$database" "$image" "$program"

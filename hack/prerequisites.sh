@@ -1,21 +1,27 @@
 #!/bin/bash
 # Says what this machine lacks, by trying the very programs and files that are used.
 #   prerequisites.sh [--install] [build] [postgres] [mysql] [controlplane] [node]      (default: all of them)
-# --install: fetches the Rust toolchain of rust-toolchain.toml, and, as root on Debian or Ubuntu, installs what apt-get can.
+# --install: says what it is going to do, then gets what rustup, apt-get (on Debian and Ubuntu, as root or with sudo)
+# and Go can bring. INSTALL=no in the environment: only says what is missing.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin              # where Debian has them, and where only root looks
 install=
 [[ ${1:-} != --install ]] || { install=1; shift; }
+[[ ${INSTALL:-} != no ]] || install=
 parts=("$@"); ((${#parts[@]})) || parts=(build postgres mysql controlplane node)
 
-packages=() words=()
+packages=() words=() fetch_go=
 # lacks "WHAT IS MISSING" [PACKAGE...]
 lacks() { words+=("$1"); shift; packages+=("$@"); }
 runs() { "$@" >/dev/null 2>&1 </dev/null; }
-at_least() { [[ $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; }     # WANTED FOUND
+as_root() {
+  if [[ $(id -u) == 0 ]]; then "$@"
+  else sudo env DEBIAN_FRONTEND=noninteractive "$@"; fi
+}
+# Not where sudo would ask for a password and nobody is there to type it.
+may_be_root() { [[ $(id -u) == 0 ]] || { command -v sudo >/dev/null && { [[ -t 0 ]] || sudo -n true 2>/dev/null; }; }; }
 
-go_wanted=$(sed -n 's/^go //p' hack/kubernetes/*/go.mod | sort -V | tail -n 1)
 kubernetes_is_built() { [[ -z $(hack/kubernetes/build.sh --missing) ]]; }
 
 check_build() {
@@ -43,15 +49,17 @@ check_mysql() {
     lacks "MariaDB 10.11 (/usr/sbin/mariadbd)" mariadb-server-core
   runs mmdebstrap --version || lacks "mmdebstrap, which fetches the databases of other Debian suites" mmdebstrap
   runs flock --version && runs unshare --version || lacks "flock and unshare" util-linux
-  [[ $(id -u) == 0 ]] || lacks "root: servers of other suites run in a tree of their own"
+  may_be_root || lacks "root (or sudo without a password): servers of other suites run in a tree of their own"
 }
 check_controlplane() {
   runs openssl version || lacks "openssl" openssl
   runs flock --version || lacks "flock" util-linux
   kubernetes_is_built && return
-  local found; found=$(go env GOVERSION 2>/dev/null)
-  at_least "$go_wanted" "${found#go}" && [[ $found ]] ||
-    lacks "Go $go_wanted or newer, to build Kubernetes' programs once (found: ${found:-none}; from go.dev/dl)"
+  runs hack/kubernetes/go.sh && return
+  # Any Go can fetch the one that is needed.
+  fetch_go=1
+  lacks "Go $(hack/kubernetes/go.sh --wanted) or newer, to build Kubernetes' programs once (hack/kubernetes/go.sh --fetch gets it with an older Go)" \
+    $(runs go version || echo golang-go)
 }
 check_node() {
   [[ $(uname) == Linux ]] || { lacks "Linux: a node that runs containers needs its namespaces and cgroups"; return; }
@@ -65,16 +73,17 @@ check_node() {
   runs ip -V || lacks "ip" iproute2
   runs openssl version || lacks "openssl" openssl
   runs nsenter --version && runs unshare --version || lacks "unshare and nsenter" util-linux
-  if [[ $(id -u) != 0 ]]; then lacks "root: a node needs namespaces, mounts and cgroups of its own"
+  if ! may_be_root; then lacks "root (or sudo): a node needs namespaces, mounts and cgroups of its own"
   elif runs unshare --version; then
-    runs unshare --net --mount --pid --fork true || lacks "namespaces: unshare is refused here (a container without privileges?)"
-    runs unshare --net test -e /proc/sys/net/bridge || lacks "the kernel's bridge filter (modprobe br_netfilter)"
+    as_root true || { lacks "root: sudo refuses"; return; }
+    runs as_root unshare --net --mount --pid --fork true || lacks "namespaces: unshare is refused here (a container without privileges?)"
+    runs as_root unshare --net test -e /proc/sys/net/bridge || lacks "the kernel's bridge filter (modprobe br_netfilter)"
     grep -qw overlay /proc/filesystems || lacks "the kernel's overlay file system (modprobe overlay)"
   fi
 }
 
 look() {
-  packages=() words=()
+  packages=() words=() fetch_go=
   local part
   for part in "${parts[@]}"; do
     declare -F "check_$part" >/dev/null || { sed -n '3p' "$0" >&2; exit 2; }
@@ -93,15 +102,24 @@ install_toolchain() {
 
 [[ ! $install ]] || install_toolchain
 look
-if [[ $install ]] && ((${#packages[@]})); then
-  [[ $(id -u) == 0 ]] && runs apt-get --version || { echo "--install needs root and apt-get" >&2; exit 1; }
+if [[ $install ]] && ((${#packages[@]})) && runs apt-get --version && may_be_root; then
+  mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
+  echo "Installing with apt-get (INSTALL=no only says what is missing): ${packages[*]}" >&2
   export DEBIAN_FRONTEND=noninteractive
-  apt-get update -q && apt-get install -q -y --no-install-recommends $(printf '%s\n' "${packages[@]}" | sort -u) || exit 1
+  as_root apt-get update -q >&2 && as_root apt-get install -q -y --no-install-recommends "${packages[@]}" >&2 || exit 1
+  look
+fi
+if [[ $install && $fetch_go ]] && runs go version; then
+  echo "Fetching Go $(hack/kubernetes/go.sh --wanted) (INSTALL=no only says what is missing)" >&2
+  hack/kubernetes/go.sh --fetch >/dev/null || exit 1
   look
 fi
 ((${#words[@]})) || exit 0
 echo "This machine lacks:" >&2
 printf '  %s\n' "${words[@]}" | sort -u >&2
-((${#packages[@]})) && echo "On Debian or Ubuntu, as root:
-  apt-get install -y --no-install-recommends $(printf '%s\n' "${packages[@]}" | sort -u | tr '\n' ' ')" >&2
+if ((${#packages[@]})); then
+  mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
+  echo "On Debian or Ubuntu, as root:
+  apt-get install -y --no-install-recommends ${packages[*]}" >&2
+fi
 exit 1

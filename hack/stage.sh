@@ -8,12 +8,11 @@ cd "$(dirname "$0")/.."
 driver=${1:?usage: stage.sh DRIVER [sqlite|postgres]...}; shift
 [[ $(uname) == Linux ]] || {
   echo "This runs Kubernetes' own programs in namespaces of their own, which needs Linux; this is $(uname)." >&2; exit 1; }
-[[ $(id -u) == 0 ]] || {
-  echo "This makes namespaces, mounts and cgroups of its own, which needs root:
-  sudo -E env \"PATH=\$PATH\" make $driver" >&2; exit 1; }
+[[ $(id -u) == 0 ]] || command -v sudo >/dev/null || {
+  echo "This makes namespaces, mounts and cgroups of its own, which needs root or sudo." >&2; exit 1; }
 parts=(build controlplane node)
 [[ " $* " != *" postgres "* ]] || parts+=(postgres)
-hack/prerequisites.sh "${parts[@]}" >&2
+hack/prerequisites.sh --install "${parts[@]}" >&2
 hack/kubernetes/build.sh >&2
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/component-lease

@@ -4,4 +4,5 @@
 case ${1##*/} in
   it-*) : "${RUST_TEST_THREADS:=$(($(nproc) * 2))}"; export RUST_TEST_THREADS ;;
 esac
-exec "$@"
+# Some start servers in trees and namespaces of their own.
+exec "$(dirname "$0")/as-root.sh" "$@"

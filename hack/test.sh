@@ -4,7 +4,7 @@
 # Nothing is skipped: what a test needs and is not there makes it fail.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-hack/prerequisites.sh || exit 1
+hack/prerequisites.sh --install || exit 1
 hack/databases.sh || exit 1
 hack/kubernetes/build.sh || exit 1
 log=$(mktemp); trap 'rm -f "$log"' EXIT

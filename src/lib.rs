@@ -16,3 +16,5 @@ pub mod participant;
 #[cfg(feature = "process")]
 pub mod process;
 pub mod store;
+#[cfg(all(feature = "agent", feature = "sqlite"))]
+pub mod tryout;

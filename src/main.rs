@@ -8,10 +8,11 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use component_lease::agent::{self, ParticipantArgs, guardian};
 use component_lease::controller::command::ControllerArgs;
+use component_lease::participant::surroundings;
 use component_lease::process::args::{DatabaseArgs, LogArgs, MigrateArgs, TablesArgs};
 use component_lease::process::{self, Failure, telemetry};
 use component_lease::store::{Install, Source, StoreError, begin_epoch, install, open};
-use component_lease::{api, controller};
+use component_lease::{api, controller, tryout};
 use tracing::warn;
 
 /// Leader election in a database, for programs and for Kubernetes.
@@ -40,6 +41,8 @@ enum Command {
     Epoch(EpochCommand),
     /// Reconcile ComponentLease resources with the rows of one database
     Controller(ControllerCommand),
+    /// Show a first election in this terminal: three participants, a killed leader, a refused write (15 s)
+    Try,
     /// Print the CustomResourceDefinition
     Crd,
     /// End the program of a supervisor that died (started by `run` itself)
@@ -112,7 +115,7 @@ fn main() -> ExitCode {
     match perform(Cli::parse().command) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            eprintln!("component-lease: {failure}");
+            eprintln!("component-lease: {}", telemetry::one_line(&failure.to_string()));
             ExitCode::from(failure.exit.code())
         }
     }
@@ -129,6 +132,7 @@ fn perform(command: Command) -> Result<u8, Failure> {
         Command::Migrate(command) => block_on(create_tables(command)),
         Command::Epoch(EpochCommand::Bump(command)) => block_on(bump(command)),
         Command::Controller(command) => block_on(control(command)),
+        Command::Try => block_on(tryout::perform()),
         Command::Crd => {
             let yaml = api::crd_yaml().map_err(|error| Failure::unexpected(error.to_string()))?;
             print!("{yaml}");
@@ -157,7 +161,7 @@ fn block_on(work: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failu
 async fn compete(command: AgentCommand, program: Option<Vec<OsString>>) -> Result<u8, Failure> {
     let AgentCommand { participant, database, migrate: at_start, log } = command;
     telemetry::init(&log)?;
-    let mut config = participant.check(std::env::var("POD_NAME").ok())?;
+    let mut config = participant.check(std::env::var("POD_NAME").ok(), &surroundings())?;
     config.max_ttl = at_start.tables.max_ttl;
     let source = source(database);
     let store = open(source.clone(), "component-lease").map_err(|error| failure(&error))?;

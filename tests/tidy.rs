@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("participant", &["store", "domain", "clock"]),
     ("controller", &["store", "api", "domain", "clock", "participant", "process"]),
     ("agent", &["participant", "store", "process", "domain", "clock"]),
+    ("tryout", &["store", "process", "domain", "clock"]),
 ];
 
 /// Crates that may be named in these parts alone.

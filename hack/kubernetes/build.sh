@@ -15,7 +15,9 @@ case ${1:-} in
 *) sed -n '2,6p' "$0" >&2; exit 2 ;;
 esac
 [[ -n $(missing) ]] || exit 0
-command -v go >/dev/null || { echo "Go is needed to build Kubernetes' programs; hack/prerequisites.sh says how to get it" >&2; exit 1; }
+go=$("$HERE/go.sh") || { echo "hack/prerequisites.sh --install gets it" >&2; exit 1; }
+PATH=$(dirname "$go"):$PATH
+unset GOROOT                              # of another Go
 mkdir -p "$BIN"
 exec 9>"$BIN.lock"
 flock --nonblock 9 || { echo "another build of Kubernetes' programs is going on: waiting for it"; flock 9; }

@@ -1,23 +1,35 @@
 //! What `agent` and `run` are told: flags or environment, checked once into a [`Config`].
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::Args;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args};
 
 use super::health::{Probe, Target};
 use crate::domain::life::MAX_TTL_DEFAULT_SECONDS;
+use crate::domain::namespace::{Surroundings, key_of};
 use crate::domain::timing::{TTL_MAX_SECONDS, TTL_MIN_SECONDS};
 use crate::domain::{ComponentName, HolderId, Timing, Whereabouts};
 use crate::process::Failure;
-use crate::process::args::{listen_address, positive_seconds, seconds};
+use crate::process::args::{positive_seconds, seconds};
+use crate::process::listen::Listen;
 
 /// The flags of `agent` and `run`.
 #[derive(Debug, Clone, Args)]
 pub struct ParticipantArgs {
-    /// The component to compete for
-    #[arg(long, env = "COMPONENT_LEASE_COMPONENT", value_name = "NAME")]
-    pub component: String,
+    /// The component to compete for. In a pod it belongs to the pod's namespace (POD_NAMESPACE): the key of
+    /// its row is NAMESPACE/NAME. Outside of a cluster the key is the name
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_COMPONENT",
+        required_unless_present = "component_key",
+        value_name = "NAME"
+    )]
+    pub component: Option<String>,
+    /// The key of the row as it stands, instead of --component: for a table or a ComponentLease that has a
+    /// bare name
+    #[arg(long, env = "COMPONENT_LEASE_COMPONENT_KEY", conflicts_with = "component", value_name = "KEY")]
+    pub component_key: Option<String>,
     /// First part of the holder id, for people [default: $POD_NAME, else the host name]
     #[arg(long, env = "COMPONENT_LEASE_NAME", value_name = "NAME")]
     pub name: Option<String>,
@@ -36,9 +48,18 @@ pub struct ParticipantArgs {
     /// Seconds that this participant stays away after it was sick [default: the ttl]
     #[arg(long, env = "COMPONENT_LEASE_COOLDOWN", value_parser = seconds, value_name = "SECONDS")]
     pub cooldown: Option<Duration>,
-    /// Where the HTTP endpoints are served [default: agent 127.0.0.1:8355, run 127.0.0.1:0]
-    #[arg(long, env = "COMPONENT_LEASE_LISTEN", value_parser = listen_address, value_name = "ADDRESS")]
-    pub listen: Option<SocketAddr>,
+    /// Where the HTTP endpoints are served; :PORT for all addresses, IPv6 and IPv4 [default: agent localhost:8355, run localhost:0]
+    #[arg(long, env = "COMPONENT_LEASE_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<Listen>,
+    /// Answer /leader also to those who do not ask over the loopback interface. Then the lease of a leader that was
+    /// killed is left to expire, because nobody can know when the last of them stops believing that it leads
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_ANSWER_OUTSIDE",
+        action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new()
+    )]
+    pub answer_outside: bool,
     #[command(flatten)]
     pub health: HealthArgs,
 }
@@ -80,18 +101,33 @@ pub struct Config {
     pub cooldown: Duration,
     /// Seconds; the longest ttl that any lease of the database may have.
     pub max_ttl: u32,
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<Listen>,
+    pub answer_outside: bool,
     pub probe: Option<Probe>,
 }
 
 impl ParticipantArgs {
     /// Checks what can be checked without the database. `pod_name` is what a participant is called
-    /// that was given no name.
-    pub fn check(self, pod_name: Option<String>) -> Result<Config, Failure> {
-        let Self { component, name, pod_uid, program_version, ttl, stop_grace, cooldown, listen, health } =
-            self;
+    /// that was given no name; `at` is where it runs.
+    pub fn check(self, pod_name: Option<String>, at: &Surroundings) -> Result<Config, Failure> {
+        let Self {
+            component,
+            component_key,
+            name,
+            pod_uid,
+            program_version,
+            ttl,
+            stop_grace,
+            cooldown,
+            listen,
+            answer_outside,
+            health,
+        } = self;
         let config = |error: &dyn std::error::Error| Failure::config(error.to_string());
-        let component = ComponentName::new(component).map_err(|e| config(&e))?;
+        let component = match component_key {
+            Some(key) => ComponentName::new(key).map_err(|e| config(&e))?,
+            None => key_of(&component.unwrap_or_default(), at).map_err(|e| config(&e))?,
+        };
         if !(TTL_MIN_SECONDS..=TTL_MAX_SECONDS).contains(&ttl) {
             return Err(Failure::config(format!(
                 "a ttl of {ttl} s is outside {TTL_MIN_SECONDS} to {TTL_MAX_SECONDS} s; change --ttl"
@@ -122,6 +158,7 @@ impl ParticipantArgs {
             cooldown: cooldown.unwrap_or(whole),
             max_ttl: MAX_TTL_DEFAULT_SECONDS,
             listen,
+            answer_outside,
             probe: health.check()?,
         })
     }
@@ -160,8 +197,30 @@ mod tests {
     }
 
     fn check(flags: &[&str]) -> Result<Config, Failure> {
-        let args = ["x", "--component", "c"].iter().chain(flags);
-        Flags::try_parse_from(args).unwrap().participant.check(Some("pod-1".to_owned()))
+        check_at(&[&["--component", "c"], flags].concat(), None, false)
+    }
+
+    fn check_at(flags: &[&str], namespace: Option<&str>, in_cluster: bool) -> Result<Config, Failure> {
+        let at = Surroundings { namespace: namespace.map(ToOwned::to_owned), in_cluster };
+        let flags = Flags::try_parse_from(["x"].iter().chain(flags)).unwrap();
+        flags.participant.check(Some("pod-1".to_owned()), &at)
+    }
+
+    #[test]
+    fn a_component_belongs_to_the_pods_namespace_unless_the_key_is_given_as_it_stands() {
+        for (flags, namespace, in_cluster, key) in [
+            (["--component", "c"], None, false, "c"),
+            (["--component", "c"], Some("shop"), true, "shop/c"),
+            (["--component-key", "c"], Some("shop"), true, "c"),
+            (["--component-key", "c"], None, true, "c"),
+            (["--component-key", "a/c"], Some("shop"), true, "a/c"),
+        ] {
+            let config = check_at(&flags, namespace, in_cluster).unwrap();
+            assert_eq!(config.component.as_str(), key, "{flags:?} {namespace:?}");
+        }
+        let refused = check_at(&["--component", "c"], None, true).unwrap_err();
+        assert_eq!(refused.exit.code(), 78);
+        assert!(refused.to_string().contains("fieldPath: metadata.namespace"), "{refused}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod signals;
 mod supervise;
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,11 +28,12 @@ pub use install::{PROGRAM, install};
 pub use migrate::migrate_in_background;
 
 use crate::clock::{Clock, SystemClock};
-use crate::domain::Moment;
+use crate::domain::{Mode, Moment, Promise};
 use crate::participant::{Builder, End, Leadership, Participant};
 use crate::process::admin::{self, Admin};
 use crate::process::exit::chain;
-use crate::process::{ExitCode, Failure, shutdown};
+use crate::process::listen::{Listen, bind, reachable};
+use crate::process::{ExitCode, Failure, http as server, shutdown};
 use crate::store::Store;
 use children::Children;
 use group::Group;
@@ -42,11 +43,11 @@ use signals::Signals;
 use supervise::Supervisor;
 
 /// Where `agent` listens unless told otherwise.
-const BESIDE_LISTENS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8355);
+const BESIDE_LISTENS: Listen = Listen::Loopback(8355);
 /// Where `run` does: any free port, which the child is told.
-const AROUND_LISTENS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const AROUND_LISTENS: Listen = Listen::Loopback(0);
 
-/// Shortest promise that `/leader` gives beside a program, however short the stop grace.
+/// Shortest promise that `/leader` gives, however short the stop grace.
 const LEAST_PROMISE: Duration = Duration::from_millis(500);
 
 /// How late the election loop may be before `/livez` says that it is dead, beyond one ttl.
@@ -55,13 +56,12 @@ const LATE: Duration = Duration::from_secs(5);
 /// Competes beside a program until SIGTERM or SIGINT; the program asks `/leader`.
 pub async fn beside(config: Config, store: Arc<dyn Store>) -> Result<u8, Failure> {
     let end = shutdown::on_signal()?;
-    let promised = Promised::new(Some(config.timing.stop_grace().max(LEAST_PROMISE)));
-    // The work is another process, which was never promised more than `promised`; there is nothing
+    // The work is another process, which was never promised more than is waited for; there is nothing
     // to end by force.
-    let builder = builder(&config, store).on_overrun(|overrun| {
+    let builder = builder(&config, store, Mode::Beside).on_overrun(|overrun| {
         warn!(version = overrun.version, "this process was paused beyond the end of its term");
     });
-    let served = serve(&config, builder, BESIDE_LISTENS, promised).await?;
+    let served = serve(&config, builder, BESIDE_LISTENS).await?;
     let participant = Arc::clone(&served.participant);
     if let Some(probe) = config.probe.clone() {
         // Nobody knows yet whether the program is well.
@@ -83,7 +83,7 @@ pub async fn beside(config: Config, store: Arc<dyn Store>) -> Result<u8, Failure
     }
 }
 
-/// The program counts as stopped once the last promise that was given to it is void.
+/// Whoever was told that this process leads counts as stopped once the last promise is void.
 async fn confirm_the_stop(leadership: Leadership, teller: &Teller) {
     leadership.lost().await;
     let until = teller.promised_until();
@@ -137,7 +137,7 @@ pub async fn around(config: Config, store: Arc<dyn Store>, command: Vec<OsString
     let signals = Signals::new().map_err(cannot)?;
     let children = Children::new().map_err(cannot)?;
     let group = Arc::new(Group::default());
-    let builder = builder(&config, store).on_overrun({
+    let builder = builder(&config, store, Mode::Around).on_overrun({
         let group = Arc::clone(&group);
         move |overrun| {
             // A plain thread: this happens even when every async worker is blocked.
@@ -145,9 +145,10 @@ pub async fn around(config: Config, store: Arc<dyn Store>, command: Vec<OsString
             error!(version = overrun.version, "the program did not stop before its lease ran out: killed");
         }
     });
-    let served = serve(&config, builder, AROUND_LISTENS, Promised::new(None)).await?;
+    let served = serve(&config, builder, AROUND_LISTENS).await?;
     let supervisor = Supervisor {
         participant: served.participant,
+        teller: served.teller,
         command,
         agent_url: format!("http://{}", reachable(served.address)),
         cooldown: config.cooldown,
@@ -160,8 +161,15 @@ pub async fn around(config: Config, store: Arc<dyn Store>, command: Vec<OsString
     supervisor.run().await
 }
 
-fn builder(config: &Config, store: Arc<dyn Store>) -> Builder {
+/// No answer of `/leader` is ever good for longer.
+fn longest_promise(config: &Config) -> Duration {
+    config.timing.stop_grace().max(LEAST_PROMISE)
+}
+
+fn builder(config: &Config, store: Arc<dyn Store>, mode: Mode) -> Builder {
+    let promise = Promise { longest: longest_promise(config), outside: config.answer_outside };
     let mut builder = Participant::builder(store, config.component.clone())
+        .works(mode, Some(promise))
         .ttl(config.timing.ttl_seconds())
         .max_ttl(config.max_ttl)
         .cooldown(config.cooldown);
@@ -189,18 +197,14 @@ struct Served {
 }
 
 /// Takes the port, starts to compete, and answers over HTTP until the process ends.
-async fn serve(
-    config: &Config,
-    builder: Builder,
-    default_address: SocketAddr,
-    promised: Promised,
-) -> Result<Served, Failure> {
-    let listener = admin::bind(config.listen.unwrap_or(default_address)).await?;
+async fn serve(config: &Config, builder: Builder, default_address: Listen) -> Result<Served, Failure> {
+    let listener = bind(config.listen.unwrap_or(default_address)).await?;
     let address = listener.local_addr().map_err(|error| Failure::unexpected(error.to_string()))?;
     let participant = Arc::new(builder.start().map_err(|error| Failure::config(chain(&error)))?);
     info!(component = %participant.component(), holder = %participant.holder(), %address, "competing");
 
-    let teller = Arc::new(Teller::new(Arc::clone(&participant), promised));
+    let promised = Promised::new(longest_promise(config));
+    let teller = Arc::new(Teller::new(Arc::clone(&participant), promised, config.answer_outside));
     let admin = Admin {
         live: {
             let (participant, ttl) = (Arc::clone(&participant), config.timing.ttl());
@@ -211,11 +215,7 @@ async fn serve(
         registry: Arc::new(metrics::registry(&participant)),
     };
     let router = http::router(Arc::clone(&teller)).merge(admin::router(admin));
-    tokio::spawn(async move {
-        if let Err(error) = admin::serve(listener, router, CancellationToken::new()).await {
-            error!(%error, "the HTTP endpoints have ended");
-        }
-    });
+    tokio::spawn(server::serve(listener, router, CancellationToken::new()));
     Ok(Served { participant, teller, address })
 }
 
@@ -227,29 +227,5 @@ fn alive(participant: &Participant, ttl: Duration) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("the election loop last turned {} s ago", late.as_secs()))
-    }
-}
-
-/// An address under which this very machine is reached, where all of them are listened on.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-    };
-    SocketAddr::new(ip, address.port())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_child_is_given_an_address_that_it_can_reach() {
-        for (listens, reached) in
-            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.1.2.3:80", "10.1.2.3:80")]
-        {
-            assert_eq!(reachable(listens.parse().unwrap()).to_string(), reached);
-        }
     }
 }

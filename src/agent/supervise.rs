@@ -28,8 +28,9 @@ use super::children::{Children, Ended, Started};
 use super::group::Group;
 use super::guardian::{Announcement, Guardian};
 use super::health::{Judge, Probe};
-use super::program;
+use super::http::Teller;
 use super::signals::{Heard, Signals};
+use super::{confirm_the_stop, program};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::{Moment, StopReason};
 use crate::participant::{End, Leadership, Participant};
@@ -43,6 +44,7 @@ const LAST_TICK: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(super) struct Supervisor {
     pub(super) participant: Arc<Participant>,
+    pub(super) teller: Arc<Teller>,
     pub(super) command: Vec<OsString>,
     /// Where the child can ask whether it leads.
     pub(super) agent_url: String,
@@ -119,6 +121,7 @@ impl Supervisor {
         if !leadership.guard().is_valid() {
             // Whatever took so long (a paused machine): a program that is not started need not be killed.
             guardian.dismiss();
+            confirm_the_stop(leadership, &self.teller).await;
             return Ok(self.ending.then_some(0));
         }
         let Started { pid, ended, .. } = match self.start(&leadership, &mut guardian).await {
@@ -129,11 +132,13 @@ impl Supervisor {
                     "the term was over before the program could be started"
                 );
                 guardian.dismiss();
+                confirm_the_stop(leadership, &self.teller).await;
                 return Ok(self.ending.then_some(0));
             }
             Err(error) => {
                 guardian.dismiss();
-                drop(leadership);
+                self.participant.drain();
+                confirm_the_stop(leadership, &self.teller).await;
                 self.finish(0).await?;
                 return Err(program::failure(&self.command[0], &error));
             }
@@ -153,7 +158,8 @@ impl Supervisor {
         info!(version = leadership.version(), %ended, "the program has ended");
         self.group.set(None);
         guardian.dismiss();
-        drop(leadership);
+        // The program has stopped; others may have been told that this process leads.
+        confirm_the_stop(leadership, &self.teller).await;
 
         // Whatever ended the term: the participant was told, and must be told when it is over.
         if running.sick {

@@ -6,9 +6,10 @@ use super::v1alpha1::{
     AppliedLabels, ComponentLease, ComponentLeaseSpec, ComponentLeaseStatus, HolderPodStatus, InstanceStatus,
     OnStoreUnreachable, PortProtocol, RoutedService, Routing, SelectorOperator, StatusCondition,
 };
-use crate::domain::conditions::{ConditionType, Phase};
+use crate::domain::conditions::{ConditionType, EventReason, Phase, Reason};
 use crate::domain::holder_pattern::PatternError;
 use crate::domain::life::FLOOR_MAX;
+use crate::domain::namespace::{NotAllowed, key_in};
 use crate::domain::observed::{
     Desired, DesiredService, HolderPod, LabelScheme, Memory, OnStoreUnreachable as Unreachable, ServicePort,
     Status,
@@ -28,6 +29,8 @@ pub enum InvalidSpec {
     NameTooLong(String),
     #[error("spec.componentName: {0}")]
     Component(#[source] NameError),
+    #[error(transparent)]
+    ComponentNotAllowed(#[from] NotAllowed),
     #[error("spec.ttlSeconds {0} is outside 5 to 3600")]
     Ttl(i32),
     #[error("spec.holderPattern: {0}")]
@@ -46,6 +49,37 @@ pub enum InvalidSpec {
     SameValues(String),
 }
 
+impl InvalidSpec {
+    /// What the conditions say.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::ComponentNotAllowed(_) => Reason::ComponentNotAllowed,
+            _ => Reason::InvalidSpec,
+        }
+    }
+
+    /// What the Event says.
+    #[must_use]
+    pub fn event(&self) -> EventReason {
+        match self {
+            Self::ComponentNotAllowed(_) => EventReason::ComponentNotAllowed,
+            _ => EventReason::InvalidSpec,
+        }
+    }
+}
+
+/// The key of the row that a resource is about, whether or not it may claim it.
+///
+/// # Errors
+/// [`NameError`] when the text is no key.
+pub fn component(lease: &ComponentLease) -> Result<ComponentName, NameError> {
+    match &lease.spec.component_name {
+        Some(key) => ComponentName::new(key),
+        None => key_in(&lease.namespace().unwrap_or_default(), &lease.name_any()),
+    }
+}
+
 /// Whether this label key is one that we may write; the chart's admission policy reads the same list.
 #[must_use]
 pub fn may_write(key: &str, allowed_prefixes: &[String]) -> bool {
@@ -58,10 +92,10 @@ pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<De
     if name.len() > 55 {
         return Err(InvalidSpec::NameTooLong(name));
     }
-    let ComponentLeaseSpec { component_name, ttl_seconds, selector, holder_pattern, routing } = &lease.spec;
+    let ComponentLeaseSpec { component_name: _, ttl_seconds, selector, holder_pattern, routing } =
+        &lease.spec;
     let Routing { label_key, leader_value, standby_value, on_store_unreachable, service } = routing;
-    let component = component_name.clone().unwrap_or_else(|| name.clone());
-    let component = ComponentName::new(component).map_err(InvalidSpec::Component)?;
+    let component = component(lease).map_err(InvalidSpec::Component)?;
     let ttl = u32::try_from(*ttl_seconds)
         .ok()
         .filter(|ttl| (TTL_MIN_SECONDS..=TTL_MAX_SECONDS).contains(ttl))

@@ -3,7 +3,7 @@
 mod convert;
 pub mod v1alpha1;
 
-pub use convert::{FLOOR_ANNOTATION, InvalidSpec, desired, may_write, memory, status};
+pub use convert::{FLOOR_ANNOTATION, InvalidSpec, component, desired, may_write, memory, status};
 pub use v1alpha1::*;
 
 /// The CustomResourceDefinition as YAML, as `crds/` and the chart carry it.

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     doc = "A component of which exactly one instance may be active. A row in a database decides who leads; the controller shows it here and labels the leader's pod, so that a Service reaches it and only it.",
     validation = Rule::new("size(self.metadata.name) <= 55").message("metadata.name may have 55 characters at most, because it becomes part of label and annotation keys"),
-    validation = Rule::new("(has(self.spec.componentName) ? self.spec.componentName : self.metadata.name) == (has(oldSelf.spec.componentName) ? oldSelf.spec.componentName : oldSelf.metadata.name)").message("spec.componentName cannot be changed: it names the row; make another resource instead"),
+    validation = Rule::new("has(self.spec.componentName) == has(oldSelf.spec.componentName) && (!has(self.spec.componentName) || self.spec.componentName == oldSelf.spec.componentName)").message("spec.componentName cannot be changed, added or removed: it names the row; make another resource instead"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.versionFloor) || (has(self.status) && has(self.status.versionFloor) && self.status.versionFloor >= oldSelf.status.versionFloor)").message("status.versionFloor never decreases: it is what tells a database that has lost writes"),
     printcolumn(name = "Holder", type_ = "string", json_path = ".status.holder", description = "who leads, as the row says"),
     printcolumn(name = "Version", type_ = "integer", json_path = ".status.version", description = "the fencing token of the term"),
@@ -41,8 +41,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.routing) || !has(self.routing.labelKey) || ((!has(self.selector.matchLabels) || !(self.routing.labelKey in self.selector.matchLabels)) && (!has(self.selector.matchExpressions) || self.selector.matchExpressions.all(e, e.key != self.routing.labelKey)))").message("spec.routing.labelKey must not be part of spec.selector: the label moves, and candidates must stay candidates"))]
 pub struct ComponentLeaseSpec {
-    /// The component, that is, the key of the row in component_lease. Defaults to the name of this
-    /// resource. Cannot be changed.
+    /// The component, that is, the key of the row in component_lease. Defaults to the namespace and the
+    /// name of this resource with a slash between them. A key that does not begin with the namespace and a
+    /// slash must be allowed by whoever installed the controller. Cannot be changed, added or removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub component_name: Option<String>,

@@ -9,10 +9,21 @@ use crate::domain::conditions::Phase;
 use crate::domain::observed::{Claim, Desired};
 use crate::domain::pod::{PREFIX, Pod};
 
-/// The row's key.
-pub(super) fn component(lease: &ComponentLease) -> &str {
-    let name = lease.metadata.name.as_deref().unwrap_or_default();
-    lease.spec.component_name.as_deref().unwrap_or(name)
+/// Whether the two name the same row; nothing is made for the comparison, as it is made often.
+fn same_component(one: &ComponentLease, other: &ComponentLease) -> bool {
+    let default = |key: &str, lease: &ComponentLease| {
+        let namespace = lease.metadata.namespace.as_deref().unwrap_or_default();
+        let name = key.strip_prefix(namespace).and_then(|rest| rest.strip_prefix('/'));
+        name.is_some() && name == lease.metadata.name.as_deref()
+    };
+    match (&one.spec.component_name, &other.spec.component_name) {
+        (None, None) => {
+            one.metadata.namespace == other.metadata.namespace && one.metadata.name == other.metadata.name
+        }
+        (Some(one), Some(other)) => one == other,
+        (Some(key), None) => default(key, other),
+        (None, Some(key)) => default(key, one),
+    }
 }
 
 /// Whether the two use the same label key; nothing is made for the comparison, as it is made often.
@@ -30,8 +41,7 @@ fn same_key(one: &ComponentLease, other: &ComponentLease) -> bool {
 
 /// Whether the two may want the same thing.
 pub(super) fn contend(one: &ComponentLease, other: &ComponentLease) -> bool {
-    component(one) == component(other)
-        || one.metadata.namespace == other.metadata.namespace && same_key(one, other)
+    same_component(one, other) || one.metadata.namespace == other.metadata.namespace && same_key(one, other)
 }
 
 /// Whether the resource was found to have come too late.
@@ -55,6 +65,7 @@ pub(super) fn claim(lease: &ComponentLease, desired: &Desired, context: &Context
         if !contend(lease, other) || other.uid() == lease.uid() || age(other) > mine {
             continue;
         }
+        // A resource that may not claim what it names is invalid: it takes nothing from anybody.
         let theirs = context.desired(other);
         let Ok(theirs) = theirs.as_ref() else { continue };
         let who = format!("{}/{}", theirs.namespace, theirs.name);

@@ -1,6 +1,5 @@
 //! `component-lease controller`: its arguments, its probes, its end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +11,12 @@ use tracing::info;
 
 use super::{Config, Controller, ElectionConfig};
 use crate::api::{self, ComponentLease};
+use crate::domain::namespace::{Grant, GrantError};
 use crate::process::admin::{self, Admin};
-use crate::process::args::{listen_address, positive_seconds};
+use crate::process::args::positive_seconds;
 use crate::process::exit::chain;
-use crate::process::{ExitCode, Failure, metrics, shutdown};
+use crate::process::listen::{Listen, bind};
+use crate::process::{ExitCode, Failure, http, metrics, shutdown};
 use crate::store::Store;
 
 /// How long a connection to the API server may take.
@@ -28,14 +29,8 @@ pub struct ControllerArgs {
     #[arg(long, env = "COMPONENT_LEASE_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACES")]
     pub namespaces: Vec<String>,
     /// Where /livez, /readyz and /metrics are served
-    #[arg(
-        long,
-        env = "COMPONENT_LEASE_LISTEN",
-        default_value = "0.0.0.0:8080",
-        value_parser = listen_address,
-        value_name = "ADDRESS"
-    )]
-    pub listen: SocketAddr,
+    #[arg(long, env = "COMPONENT_LEASE_LISTEN", default_value = ":8080", value_name = "ADDRESS")]
+    pub listen: Listen,
     /// Seconds between two looks at the database
     #[arg(
         long,
@@ -53,6 +48,16 @@ pub struct ControllerArgs {
         value_name = "PREFIXES"
     )]
     pub allowed_label_prefixes: Vec<String>,
+    /// Components that resources of a namespace may claim although they do not begin with that namespace and a
+    /// slash: `NAMESPACE=COMPONENT`, separated by commas. With a single namespace to watch, its resources may
+    /// also claim every name without a slash
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_ALLOWED_COMPONENTS",
+        value_delimiter = ',',
+        value_name = "NAMESPACE=COMPONENT"
+    )]
+    pub allowed_components: Vec<String>,
     /// Elect among the controller's replicas by a Kubernetes Lease
     #[arg(
         long,
@@ -87,12 +92,13 @@ pub struct ControllerArgs {
 
 impl ControllerArgs {
     /// What the arguments mean together. `max_ttl` in seconds.
-    pub fn check(self, max_ttl: u32) -> Result<(Config, SocketAddr), Failure> {
+    pub fn check(self, max_ttl: u32) -> Result<(Config, Listen), Failure> {
         let Self {
             namespaces,
             listen,
             poll_interval,
             allowed_label_prefixes,
+            allowed_components,
             leader_elect,
             leader_elect_namespace,
             leader_elect_name,
@@ -109,6 +115,10 @@ impl ControllerArgs {
                 "the label prefix {bad:?} has no slash; write for example example.org/ or example.org/role-"
             )));
         }
+        let allowed_components = given(allowed_components).into_iter().map(|text| text.parse());
+        let allowed_components: Vec<Grant> = allowed_components
+            .collect::<Result<_, _>>()
+            .map_err(|error: GrantError| Failure::config(format!("{error} (--allowed-components)")))?;
         let election = if leader_elect {
             let namespace = leader_elect_namespace.filter(|namespace| !namespace.is_empty()).ok_or_else(|| {
                 Failure::config(
@@ -124,6 +134,7 @@ impl ControllerArgs {
             poll_interval,
             max_ttl,
             allowed_label_prefixes,
+            allowed_components,
             election,
             identity: identity.filter(|name| !name.is_empty()).unwrap_or_else(crate::participant::host_name),
             origin: pod_uid.filter(|uid| !uid.is_empty()),
@@ -136,7 +147,7 @@ impl ControllerArgs {
 pub async fn serve(args: ControllerArgs, max_ttl: u32, store: Arc<dyn Store>) -> Result<u8, Failure> {
     let (config, listen) = args.check(max_ttl)?;
     let end = shutdown::on_signal()?;
-    let listener = admin::bind(listen).await?;
+    let listener = bind(listen).await?;
     let client = client().await?;
     let mut registry = metrics::registry();
     let controller = Controller::new(config, client, Arc::clone(&store), &mut registry)
@@ -148,7 +159,7 @@ pub async fn serve(args: ControllerArgs, max_ttl: u32, store: Arc<dyn Store>) ->
         registry: Arc::new(registry),
     };
     info!(version = env!("CARGO_PKG_VERSION"), store = store.describe(), %listen, "the controller begins");
-    let served = admin::serve(listener, admin::router(admin), end.clone());
+    let served = tokio::spawn(http::serve(listener, admin::router(admin), end.clone()));
     let broken = async {
         match served.await {
             // On a shutdown. The controller has its Lease to release, and says when it is done.

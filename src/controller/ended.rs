@@ -2,6 +2,8 @@
 //! end is in [`crate::domain::ended`]; here is the fresh look, and the only write of the controller to
 //! `component_lease`.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod as KubePod;
@@ -13,15 +15,15 @@ use super::observe;
 use super::reconcile::Context;
 use super::report::record;
 use crate::api::ComponentLease;
-use crate::domain::TermKey;
 use crate::domain::conditions::EventReason;
 use crate::domain::decide::{Event, Plan};
-use crate::domain::ended::has_ended;
+use crate::domain::ended::{Suspicion, has_ended, promised};
 use crate::domain::observed::Observed;
+use crate::domain::{Moment, TermKey};
 use crate::store::{Outcome, StoreError};
 
 /// How long after a failure it is tried again.
-pub(super) const RETRY: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +32,30 @@ pub(super) enum Release {
     NotNow,
     /// That term is over: look at the row again.
     Over,
-    TryAgain,
+    /// Ask again after this.
+    After(Duration),
+}
+
+/// By the UID of a resource, the term whose holder has ended, and when that was first seen on our own boot clock. What
+/// has ended does not begin again, so a look that shows less later on changes nothing here.
+#[derive(Debug, Default)]
+pub(super) struct Endings(Mutex<HashMap<String, (TermKey, Moment)>>);
+
+impl Endings {
+    fn first_seen(&self, lease: &str, term: &TermKey, now: Moment) -> Moment {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get(lease) {
+            Some((known, since)) if known == term => *since,
+            _ => {
+                all.insert(lease.to_owned(), (term.clone(), now));
+                now
+            }
+        }
+    }
+
+    pub(super) fn forget(&self, lease: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(lease);
+    }
 }
 
 pub(super) async fn release(
@@ -39,7 +64,15 @@ pub(super) async fn release(
     plan: &Plan,
     context: &Context,
 ) -> Release {
-    let (Some((term, pod)), Some(row)) = (&plan.ended, plan.lead.row()) else { return Release::NotNow };
+    let (Some(suspicion), Some(row)) = (&plan.ended, plan.lead.row()) else { return Release::NotNow };
+    let Suspicion { term, pod, promised: wait } = suspicion;
+    let uid = lease.uid().unwrap_or_default();
+    let since = context.endings.first_seen(&uid, term, context.clock.boot());
+    let still = |wait: Duration| (since + wait).saturating_sub(context.clock.boot());
+    if !still(*wait).is_zero() {
+        debug!(pod, wait = ?still(*wait), "the leader has ended, but somebody may still believe that it leads");
+        return Release::After(still(*wait));
+    }
     let object = format!("{}/{}", lease.namespace().unwrap_or_default(), lease.name_any());
     let pods: Api<KubePod> = Api::namespaced(context.client.clone(), &lease.namespace().unwrap_or_default());
     let fresh = match pods.get_opt(pod).await {
@@ -48,12 +81,18 @@ pub(super) async fn release(
         Ok(Some(fresh)) => observe::pod(&fresh),
         Err(error) => {
             warn!(object, pod, error = text(&error), "whether the leader has ended could not be asked");
-            return Release::TryAgain;
+            return Release::After(RETRY);
         }
     };
-    if let Err(doubt) = has_ended(&observed.memory, row, observed.told(&row.holder), &fresh) {
-        debug!(object, pod, %doubt, "the leader may live");
-        return Release::NotNow;
+    let proof = has_ended(&observed.memory, row, observed.told(&row.holder), &fresh)
+        .and_then(|()| promised(observed.told_by(&row.holder), &fresh));
+    match proof {
+        Ok(wait) if still(wait).is_zero() => {}
+        Ok(wait) => return Release::After(still(wait)),
+        Err(doubt) => {
+            debug!(object, pod, %doubt, "the leader may live, or somebody may believe that it does");
+            return Release::NotNow;
+        }
     }
     released(lease, term, pod, context).await
 }
@@ -86,5 +125,9 @@ async fn released(lease: &ComponentLease, term: &TermKey, pod: &str, context: &C
     };
     context.metrics.released("failed");
     warn!(%component, %holder, error = why, "the leader has ended, but its lease could not be released; trying again");
-    Release::TryAgain
+    Release::After(RETRY)
 }
+
+#[cfg(test)]
+#[path = "ended_tests.rs"]
+mod tests;

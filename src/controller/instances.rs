@@ -21,6 +21,8 @@ const PRUNE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Instances {
     /// By component, by id.
     alive: BTreeMap<String, Vec<SeenInstance>>,
+    /// By component, what the row's holder last told of itself: it still counts when its heartbeat is out of date.
+    holders: BTreeMap<String, SeenInstance>,
     witnesses: Witnesses,
     /// By component.
     disputed: BTreeMap<String, Vec<Belief>>,
@@ -41,8 +43,14 @@ impl Instances {
 
     /// Whether nothing is known of this holder.
     pub(super) fn lacks(&self, component: &str, holder: &str) -> bool {
-        let known = self.alive.get(component).is_some_and(|all| all.iter().any(|seen| seen.holder == holder));
-        !holder.is_empty() && !known
+        let alive = self.alive.get(component).into_iter().flatten();
+        let mut known = alive.chain(self.holders.get(component));
+        !holder.is_empty() && !known.any(|seen| seen.holder == holder)
+    }
+
+    /// What the holder of the component last told of itself.
+    pub(super) fn holder(&self, component: &str) -> Option<SeenInstance> {
+        self.holders.get(component).cloned()
     }
 
     pub(super) fn of(&self, component: &str) -> Vec<SeenInstance> {
@@ -79,6 +87,7 @@ impl Instances {
         let changed = all.filter(|component| !same(self.alive.get(*component), now.get(*component)));
         components.extend(changed.cloned());
         self.alive = now;
+        self.keep_holders(rows);
         self.witnesses.saw(self.alive.values().flatten(), |component| rows.get(component));
         let disputed = self.witnesses.proven();
         let all = self.disputed.keys().chain(disputed.keys());
@@ -86,6 +95,17 @@ impl Instances {
             all.filter(|component| self.disputed.get(*component) != disputed.get(*component)).cloned(),
         );
         self.disputed = disputed;
+    }
+
+    fn keep_holders(&mut self, rows: &BTreeMap<String, LeaseRow>) {
+        self.holders
+            .retain(|component, seen| rows.get(component).is_some_and(|row| row.holder == seen.holder));
+        for (component, all) in &self.alive {
+            let holder = rows.get(component).map(|row| row.holder.as_str());
+            if let Some(seen) = all.iter().rev().find(|seen| Some(seen.holder.as_str()) == holder) {
+                self.holders.insert(component.clone(), seen.clone());
+            }
+        }
     }
 }
 
@@ -128,6 +148,8 @@ mod tests {
             lasts: 90,
             whereabouts: Whereabouts::default(),
             program_version: None,
+            mode: None,
+            promise: None,
             healthy: true,
             leads: None,
         };
@@ -175,6 +197,22 @@ mod tests {
             assert_eq!(beside(&mut all, vec![claims(heartbeat, leads)], &rows), concerned, "{heartbeat}");
             assert_eq!(all.disputed("a").len(), disputed, "{heartbeat}");
         }
+    }
+
+    #[test]
+    fn what_a_holder_told_stands_until_another_one_holds_the_row() {
+        let mut all = Instances::default();
+        let holds = |holder: &str| {
+            let row = LeaseRow { holder: holder.into(), lease_time: 0, renew_time: 1, version: 42, ttl: 5 };
+            BTreeMap::from([("a".to_owned(), row)])
+        };
+        beside(&mut all, vec![seen(1, "a", "x"), seen(2, "a", "y"), seen(3, "a", "x")], &holds("x"));
+        assert_eq!(all.holder("a").map(|seen| seen.id), Some(3), "the last that it told");
+        beside(&mut all, vec![seen(2, "a", "y")], &holds("x"));
+        assert_eq!(all.holder("a").map(|seen| seen.id), Some(3));
+        assert!(!all.lacks("a", "x") && all.of("a").len() == 1, "it is known, but not alive");
+        beside(&mut all, vec![], &holds("y"));
+        assert_eq!(all.holder("a"), None);
     }
 
     #[test]

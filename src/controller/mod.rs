@@ -42,10 +42,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::clock::{Clock, SystemClock};
+use crate::domain::namespace::{Grant, Grants};
 use crate::domain::{ComponentName, Moment};
 use crate::participant::{BuildError, End, Participant};
 use crate::store::Store;
 use election::LeaseStore;
+use ended::Endings;
 use metrics::Metrics;
 use observe::{Feeds, LeaseRef, Scope, Seen};
 use reconcile::{Context, on_error, reconcile};
@@ -75,6 +77,8 @@ pub struct Config {
     pub max_ttl: u32,
     /// Prefixes, beside our own, that `labelKey` may begin with.
     pub allowed_label_prefixes: Vec<String>,
+    /// Components that resources may claim beside those of their own namespace.
+    pub allowed_components: Vec<Grant>,
     /// `None` when there is only this replica.
     pub election: Option<ElectionConfig>,
     /// The name of this replica: the pod's.
@@ -112,7 +116,7 @@ pub struct Controller {
 struct Shared {
     sweep: Notify,
     /// Components whose resource was deleted.
-    gone: Mutex<BTreeSet<String>>,
+    gone: Mutex<BTreeSet<ComponentName>>,
     /// When the loop around the database last turned.
     beat: Mutex<Moment>,
 }
@@ -136,8 +140,17 @@ impl Controller {
         store: Arc<dyn Store>,
         registry: &mut Registry,
     ) -> Result<Self, Ended> {
-        let Config { namespaces, poll_interval, max_ttl, allowed_label_prefixes, election, identity, origin } =
-            config;
+        let Config {
+            namespaces,
+            poll_interval,
+            max_ttl,
+            allowed_label_prefixes,
+            allowed_components,
+            election,
+            identity,
+            origin,
+        } = config;
+        let grants = Grants::new(namespaces.iter().map(String::as_str), allowed_components);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let election = match election {
             None => None,
@@ -174,8 +187,10 @@ impl Controller {
             metrics,
             retry: Retry::default(),
             allowed_prefixes: allowed_label_prefixes,
+            grants,
             election,
             written: Mutex::default(),
+            endings: Endings::default(),
             wanted: Mutex::default(),
             clock: Arc::clone(&clock),
         };
@@ -278,8 +293,9 @@ async fn watch(
         Seen::LeaseGone(lease) => {
             trigger.contested(lease);
             context.forget(lease);
-            if let Ok(lease) = &lease.0 {
-                lock(&shared.gone).insert(claims::component(lease).to_owned());
+            // A claim that was refused left nothing behind, and may name somebody else's component.
+            if let Some(component) = lease.0.as_ref().ok().and_then(|lease| context.component(lease)) {
+                lock(&shared.gone).insert(component);
             }
             shared.sweep.notify_one();
         }
@@ -371,7 +387,7 @@ async fn sweep(context: Arc<Context>, shared: Arc<Shared>) -> &'static str {
         for scope in context.scopes.iter().filter(|scope| scope.filled()) {
             context.metrics.swept();
             // Who was deleted while nobody watched is known by the marks that are left. They tell the
-            // resource's name, which is its component's unless it says otherwise.
+            // resource's name, and with it the component unless the resource said otherwise.
             gone.extend(sweep::sweep(&context.client, scope, &context.allowed_prefixes).await);
         }
         gone = sweep::intents(&context, gone).await;

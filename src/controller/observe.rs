@@ -373,6 +373,7 @@ pub(super) fn pod(pod: &KubePod) -> Pod {
         annotations: pod.annotations().clone(),
         ips: ips.into_iter().flatten().map(|ip| ip.ip.clone()).collect(),
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        host_network: pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true),
         finished: matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed")),
         started: status.and_then(|status| status.start_time.as_ref()).map(|at| at.0.as_millisecond()),
         containers: containers.flatten().flatten().map(container).collect(),

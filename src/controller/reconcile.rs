@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 
 use super::apply::{apply, copy_floor};
 use super::claims::claim;
-use super::ended::{self, Release};
+use super::ended::{self, Endings, Release};
 use super::error::Error;
 use super::metrics::Metrics;
 use super::observe::{Lease, Scope};
@@ -20,8 +20,9 @@ use super::rows::Rows;
 use crate::api::{self, ComponentLease, ComponentLeaseStatus, InvalidSpec};
 use crate::clock::Clock;
 use crate::domain::ComponentName;
-use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Reason, Truth};
+use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Truth};
 use crate::domain::decide::{Decision, Event, decide};
+use crate::domain::namespace::Grants;
 use crate::domain::observed::{Desired, LabelScheme, Observed, RowSight, Status, StoreSight};
 use crate::domain::pod::Marks;
 use crate::domain::report::{report, report_conflict};
@@ -46,10 +47,12 @@ pub(super) struct Context {
     pub(super) metrics: Metrics,
     pub(super) retry: Retry,
     pub(super) allowed_prefixes: Vec<String>,
+    pub(super) grants: Grants,
     /// `None` when there is only this replica.
     pub(super) election: Option<Arc<Participant>>,
     /// Statuses as they were last written, until the watch has caught up.
     pub(super) written: Mutex<HashMap<String, ComponentLease>>,
+    pub(super) endings: Endings,
     /// By UID, what a generation of a resource asks for.
     pub(super) wanted: Mutex<HashMap<String, Wanted>>,
 }
@@ -86,17 +89,29 @@ impl Context {
         match wanted.get(uid) {
             Some((generation, desired)) if *generation == lease.metadata.generation => Arc::clone(desired),
             _ => {
-                let desired = Arc::new(api::desired(lease, &self.allowed_prefixes));
+                let desired = api::desired(lease, &self.allowed_prefixes).and_then(|desired| {
+                    self.grants.allow(&desired.namespace, &desired.component)?;
+                    Ok(desired)
+                });
+                let desired = Arc::new(desired);
                 wanted.insert(uid.to_owned(), (lease.metadata.generation, Arc::clone(&desired)));
                 desired
             }
         }
     }
 
+    /// The key of the row, where the resource may claim it.
+    pub(super) fn component(&self, lease: &ComponentLease) -> Option<ComponentName> {
+        let component = api::component(lease).ok()?;
+        let namespace = lease.metadata.namespace.as_deref().unwrap_or_default();
+        self.grants.allow(namespace, &component).ok().map(|()| component)
+    }
+
     pub(super) fn forget(&self, gone: &Lease) {
         let uid = gone.uid().unwrap_or_default();
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+        self.endings.forget(&uid);
     }
 
     fn remember(&self, lease: ComponentLease) {
@@ -120,7 +135,7 @@ pub(super) async fn reconcile(
     let outcome = match &lease.0 {
         Ok(lease) => match context.desired(lease).as_ref() {
             Ok(desired) => reconcile_valid(lease, desired, &scope, &context).await,
-            Err(invalid) => report_invalid(lease, &invalid.to_string(), &context).await,
+            Err(invalid) => report_invalid(lease, invalid, &context).await,
         },
         Err(unreadable) => {
             warn!(
@@ -200,7 +215,7 @@ async fn reconcile_valid(
                 // At once: until all is done, nothing else is done about this resource.
                 let ((), intended, raised, floor) = futures::join!(
                     record(&context.announcer, lease, &events),
-                    set_intent(desired, context),
+                    set_intent(desired, plan.intend, context),
                     raise_epoch(desired, observed.memory.floor, context),
                     copy_floor(&context.client, lease, status.floor)
                 );
@@ -213,7 +228,10 @@ async fn reconcile_valid(
                 let next = plan.next.filter(|_| observed.store != StoreSight::Answers);
                 let next = next.map(|at| at.saturating_sub(context.clock.boot()));
                 let retry = (!intended).then_some(INTENT_RETRY);
-                let release = (release == Release::TryAgain).then_some(ended::RETRY);
+                let release = match release {
+                    Release::After(wait) => Some(wait),
+                    Release::NotNow | Release::Over => None,
+                };
                 let wait = next.into_iter().chain(retry).chain(release).min();
                 return Ok(wait.map_or_else(Action::await_change, |wait| {
                     Action::requeue(wait.max(Duration::from_millis(5)))
@@ -266,7 +284,8 @@ fn observe(
         _ => "",
     };
     // Also a pod that it says it runs in may be no candidate, which is to be said.
-    let told = instances.iter().rev().find(|seen| seen.holder == holder);
+    let holder_told = context.rows.holder_told(desired.component.as_str());
+    let told = instances.iter().rev().chain(&holder_told).find(|seen| seen.holder == holder);
     let holder = told.and_then(|seen| seen.whereabouts.pod.as_deref()).unwrap_or(holder);
     let mut pods = scope.pods_of(desired, memory.applied.as_ref(), holder);
     let marks = Marks::of(&desired.name);
@@ -281,6 +300,7 @@ fn observe(
         row_confirmed: false,
         longest_ttl: context.rows.longest_ttl(),
         instances,
+        holder_told,
         disputed: context.rows.disputed(desired.component.as_str()),
         service: scope.service_of(desired),
         pods,
@@ -305,12 +325,12 @@ async fn write(
     Ok(())
 }
 
-/// What participants find in the database: the ttl that the resource asks for.
+/// What participants find in the database: the ttl that the resource asks for, if they may be told.
 /// False when it should be tried again.
-async fn set_intent(desired: &Desired, context: &Context) -> bool {
+async fn set_intent(desired: &Desired, may: bool, context: &Context) -> bool {
     let wanted = StandingIntent { ttl: desired.ttl };
     // Once the database answers, every resource is reconciled anew.
-    if !context.rows.lacks_intent(&desired.component, wanted) {
+    if !may || !context.rows.lacks_intent(&desired.component, wanted) {
         return true;
     }
     let set = context.rows.store().set_intent(&desired.component, wanted);
@@ -364,10 +384,15 @@ async fn raise_epoch(desired: &Desired, floor: i64, context: &Context) -> bool {
 }
 
 /// An invalid resource waits for an edit; its participants and its pods are left as they are.
-async fn report_invalid(lease: &ComponentLease, why: &str, context: &Context) -> Result<Action, Error> {
+async fn report_invalid(
+    lease: &ComponentLease,
+    invalid: &InvalidSpec,
+    context: &Context,
+) -> Result<Action, Error> {
+    let (why, reason) = (invalid.to_string(), invalid.reason());
     let before = context.status_before(lease);
     let memory = api::memory(lease, before.as_ref());
-    let unknown = |kind| Condition::new(kind, Truth::Unknown, Reason::InvalidSpec, why);
+    let unknown = |kind| Condition::new(kind, Truth::Unknown, reason, why.as_str());
     let status = Status {
         observed_generation: lease.metadata.generation.unwrap_or_default(),
         phase: Phase::Unknown,
@@ -383,7 +408,7 @@ async fn report_invalid(lease: &ComponentLease, why: &str, context: &Context) ->
         instances: Vec::new(),
         applied: memory.applied.clone(),
         conditions: vec![
-            Condition::new(ConditionType::Ready, false, Reason::InvalidSpec, why),
+            Condition::new(ConditionType::Ready, false, reason, why.as_str()),
             unknown(ConditionType::LeaderElected),
             unknown(ConditionType::HolderAccepted),
             unknown(ConditionType::Routed),
@@ -394,7 +419,7 @@ async fn report_invalid(lease: &ComponentLease, why: &str, context: &Context) ->
     let written = write_status(&context.client, lease, before.as_ref(), None, &status, now).await;
     if let Some(written) = written.map_err(Error::Status)? {
         context.remember(written);
-        let event = Event { reason: EventReason::InvalidSpec, warning: true, note: why.to_owned() };
+        let event = Event { reason: invalid.event(), warning: true, note: why };
         record(&context.announcer, lease, &[event]).await;
     }
     Ok(Action::await_change())

@@ -153,6 +153,11 @@ impl Rows {
         self.state.read().unwrap_or_else(PoisonError::into_inner).instances.of(component)
     }
 
+    /// What the component's holder last told of itself, also if it is not alive any more.
+    pub(super) fn holder_told(&self, component: &str) -> Option<SeenInstance> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).instances.holder(component)
+    }
+
     /// Who goes on saying that it leads the component although the row says otherwise.
     pub(super) fn disputed(&self, component: &str) -> Vec<Belief> {
         self.state.read().unwrap_or_else(PoisonError::into_inner).instances.disputed(component)

@@ -12,19 +12,23 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use super::FIELD_MANAGER;
-use super::claims;
 use super::error::text;
 use super::observe::{self, Lease, Scope};
 use super::reconcile::Context;
 use crate::api::{self, ComponentLease};
 use crate::domain::ComponentName;
+use crate::domain::namespace::key_in;
 use crate::domain::pod::Marks;
 
 const INTENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sweeps every pod of the scope that carries the stamp of a lease that does not exist; the names of
-/// these leases. Only ever called with filled caches: a failed list is no proof that anything is gone.
-pub(super) async fn sweep(client: &Client, scope: &Scope, allowed_prefixes: &[String]) -> BTreeSet<String> {
+/// Sweeps every pod of the scope that carries the stamp of a lease that does not exist; the keys of
+/// their components, unless they named others. Only ever called with filled caches: a failed list is no proof that anything is gone.
+pub(super) async fn sweep(
+    client: &Client,
+    scope: &Scope,
+    allowed_prefixes: &[String],
+) -> BTreeSet<ComponentName> {
     let mut asked = BTreeMap::new();
     for pod in scope.pods.state() {
         let namespace = pod.namespace().unwrap_or_default();
@@ -79,7 +83,8 @@ pub(super) async fn sweep(client: &Client, scope: &Scope, allowed_prefixes: &[St
             ),
         }
     }
-    asked.into_iter().filter(|(_, gone)| *gone).map(|((_, lease), _)| lease).collect()
+    let gone = asked.into_iter().filter(|(_, gone)| *gone);
+    gone.filter_map(|((namespace, lease), _)| key_in(&namespace, &lease).ok()).collect()
 }
 
 /// Asks the API server itself: a pod may be seen with the stamp of a resource that is so new that
@@ -103,23 +108,23 @@ async fn is_gone(client: &Client, namespace: &str, lease: &str) -> bool {
 /// Withdraws what the resources of these components asked of the participants, where no other
 /// resource claims the component; those that have to be tried again. Only after a deletion that was
 /// seen, or that left marks on pods: somebody else's controller may look after the same database.
-pub(super) async fn intents(context: &Context, gone: BTreeSet<String>) -> BTreeSet<String> {
+pub(super) async fn intents(context: &Context, gone: BTreeSet<ComponentName>) -> BTreeSet<ComponentName> {
     let mut again = BTreeSet::new();
     for component in gone {
-        let claimed =
-            |lease: &Lease| lease.0.as_ref().is_ok_and(|lease| claims::component(lease) == component);
-        let Ok(name) = ComponentName::new(component.clone()) else { continue };
+        let claims = |lease: &Lease| lease.0.as_ref().ok().and_then(|lease| context.component(lease));
+        let claimed = |lease: &Lease| claims(lease).as_ref() == Some(&component);
         if context.leases().iter().any(|lease| claimed(lease)) {
             continue;
         }
-        let cleared = tokio::time::timeout(INTENT_TIMEOUT, context.rows.store().clear_intent(&name)).await;
+        let cleared =
+            tokio::time::timeout(INTENT_TIMEOUT, context.rows.store().clear_intent(&component)).await;
         let failure = match cleared {
             Ok(Ok(())) => continue,
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {INTENT_TIMEOUT:?}"),
         };
         warn!(
-            component,
+            %component,
             error = failure,
             "the ttl of a deleted resource could not be withdrawn from the participants; trying again later"
         );

@@ -119,7 +119,8 @@ impl Trigger {
 
     pub(super) fn components(&self, components: &BTreeSet<&str>) {
         self.queue_where(|_, lease| {
-            lease.0.as_ref().is_ok_and(|lease| components.contains(claims::component(lease)))
+            let component = lease.0.as_ref().ok().and_then(|lease| self.context.component(lease));
+            component.is_some_and(|component| components.contains(component.as_str()))
         });
     }
 

@@ -96,6 +96,8 @@ words! {
         Conflict,
         /// Ready: the resource cannot be reconciled as written.
         InvalidSpec,
+        /// Ready: the component is not one of the resource's namespace, and nobody has allowed it.
+        ComponentNotAllowed,
         /// VersionRegressed: the row's version is below the floor.
         VersionBelowFloor,
         /// TtlLimited: no lease of the database may last so long.
@@ -121,6 +123,7 @@ words! {
         ForeignLabelRemoved,
         Conflict,
         InvalidSpec,
+        ComponentNotAllowed,
         VersionRegressed,
         TtlLimited,
         SplitBrain,

@@ -14,9 +14,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::conditions::EventReason;
-use super::ended::suspected;
+use super::ended::{Suspicion, suspected};
 use super::holder::{Rejection, pod_of};
-use super::model::TermKey;
 use super::name::OwnFormat;
 use super::observed::{
     Claim, DesiredService, HolderPod, Observed, OnStoreUnreachable, RowSight, ServiceSight, StoreSight,
@@ -88,9 +87,12 @@ pub struct Plan {
     pub version: i64,
     /// A new term began since the status was written.
     pub transition: bool,
+    /// Whether participants may be told what the resource asks for: not while the holder says that it runs in
+    /// another namespace.
+    pub intend: bool,
     pub candidates: usize,
-    /// The term of a holder that seems to have ended, and its pod's name: a fresh look can prove it.
-    pub ended: Option<(TermKey, String)>,
+    /// That the holder seems to have ended: a fresh look can prove it.
+    pub ended: Option<Suspicion>,
     pub strip: Vec<PodChange>,
     pub stamp: Vec<PodChange>,
     pub label: Option<PodChange>,
@@ -194,9 +196,12 @@ pub fn decide(o: &Observed) -> Decision {
     let version = if bumps_without_end { o.memory.version } else { row_version };
     let transition = holder.is_some() && (!same_holder || version != o.memory.version);
 
+    let elsewhere = holder.is_some_and(|holder| o.elsewhere(holder).is_some());
+
     let mut plan = Plan {
+        intend: !elsewhere,
         candidates: pods.iter().filter(|pod| is_candidate(o, pod)).count(),
-        ended: suspected(o, &lead),
+        ended: suspected(o, &lead).filter(|_| !elsewhere),
         strip: Vec::new(),
         stamp: Vec::new(),
         label: None,

@@ -2,6 +2,8 @@
 
 use super::super::fixtures::*;
 use super::super::observed::Memory;
+use super::super::pod::{End, Incarnation};
+use super::super::{HolderId, Instance, SeenInstance, Whereabouts};
 use super::*;
 
 #[test]
@@ -74,6 +76,52 @@ fn two_leases_on_the_same_pods_do_not_touch_each_others_keys() {
         assert!(change.labels.keys().chain(change.annotations.keys()).all(|key| !key.contains("/db")));
     }
     assert_eq!(names(&plan.strip), ["a"], "900 is the other lease's version and starts no second look");
+}
+
+/// The holder of the row says that it runs in this namespace.
+fn told(o: &mut Observed, namespace: &str) {
+    let RowSight::Seen { row: Some(row), .. } = &o.row else { panic!("no row") };
+    let says = Instance {
+        component: o.desired.component.clone(),
+        holder: HolderId::new(row.holder.clone()).unwrap(),
+        lasts: 90,
+        whereabouts: Whereabouts { namespace: Some(namespace.into()), ..Whereabouts::default() },
+        program_version: None,
+        mode: None,
+        promise: None,
+        healthy: true,
+        leads: Some(row.version),
+    };
+    o.instances = vec![SeenInstance::begin(1, &says, 1_000)];
+}
+
+#[test]
+fn a_row_whose_holder_runs_in_another_namespace_gets_neither_the_label_nor_the_ttl() {
+    let mut o = observed(held_by("a", 7), vec![pod("a").marked("leader", 6), pod("b")]);
+    told(&mut o, "shop");
+    let own = plan(&o);
+    assert!(own.intend && labelled(&own) == Some("a"));
+    told(&mut o, "elsewhere");
+    let foreign = plan(&o);
+    assert!(!foreign.intend);
+    assert_eq!(labelled(&foreign), None);
+    assert_eq!(names(&foreign.strip), ["a"], "who led before does not lead any more");
+    // Also when it no longer renews: it may be back.
+    o.now = S(200);
+    assert!(!plan(&o).intend);
+}
+
+#[test]
+fn a_holder_in_another_namespace_is_not_released_by_what_ended_here() {
+    let mut a = pod("a");
+    let end = End { at: Some(90_000), guessed: false };
+    a.containers[0].now = Incarnation::Ended { id: Some("containerd://a".into()), end };
+    let mut o = observed(held_by("a", 7), vec![a]);
+    o.memory = remembers("a", 7);
+    told(&mut o, "shop");
+    assert!(plan(&o).ended.is_some());
+    told(&mut o, "elsewhere");
+    assert!(plan(&o).ended.is_none());
 }
 
 /// A pod of another app that lease `db` has stamped and labelled under the key of lease `web`.

@@ -9,15 +9,19 @@
 //!  Following ────────▶ free? missing? ───────────────────────────────▶ Leading ──┐ renew every ttl/3
 //!      ▲               unchanged for one ttl on my own clock?             │  ▲───┘
 //!      │                                                                  │ lost, deadline, sick, asked
-//!      │   work stopped; release while the term still runs                ▼
+//!      │   work stopped; release, at once or when the database answers    ▼
 //!      └────────────────────────────────────────────────────────────── Stopping
 //! ```
 
+mod leftover;
+mod takes;
 mod words;
 
 use std::time::Duration;
 
-pub use self::words::{Action, Ineligible, Looked, Standing, StopReason};
+use self::leftover::Leftover;
+use self::takes::{FailedTakes, Taking};
+pub use self::words::{Action, Ineligible, Looked, Release, Standing, StopReason};
 use super::life::{Generation, Life, MAX_TTL_DEFAULT_SECONDS, Quarantine};
 use super::model::{Expected, Take, TermKey};
 use super::name::{ComponentName, HolderId};
@@ -37,6 +41,8 @@ pub struct Term {
     t0: Moment,
     /// When the next renewal is tried.
     next_attempt: Moment,
+    /// The life of the database in which it was taken.
+    generation: Generation,
 }
 
 impl Term {
@@ -82,23 +88,7 @@ pub struct Election {
     stays_away: Option<StaysAway>,
     taking: Taking,
     failed_takes: Option<FailedTakes>,
-}
-
-/// Takes in a row that were all decided on the same sight, and not won.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct FailedTakes {
-    expected: Expected,
-    generation: Generation,
-    count: u32,
-}
-
-/// Whether a take was asked for and has not been answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Taking {
-    No,
-    Yes,
-    /// Asked to step down meanwhile: a term that is won is given back.
-    Declined,
+    leftover: Option<Leftover>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -131,6 +121,7 @@ impl Election {
             stays_away: None,
             taking: Taking::No,
             failed_takes: None,
+            leftover: None,
         }
     }
 
@@ -210,7 +201,11 @@ impl Election {
             Phase::Leading(term) if now >= term.next_attempt => Action::Renew(term.key.clone()),
             Phase::Leading(term) => Action::Wait(term.next_attempt.min(term.deadline())),
             Phase::Stopping { .. } => Action::AwaitWork,
-            Phase::Following { .. } if self.draining => Action::Ended,
+            // One try for each: a process that ends does not wait for a database that is away.
+            Phase::Following { .. } if self.draining => match self.leftover.take() {
+                Some(leftover) => Action::Release(leftover.release()),
+                None => Action::Ended,
+            },
             Phase::Following { next_look, fresh } => {
                 let (next_look, fresh) = (*next_look, *fresh);
                 // A look decides once, and only at once: whoever waited looks again.
@@ -232,6 +227,10 @@ impl Election {
 
     /// What a fresh look calls for.
     fn decide(&mut self, now: Moment) -> Option<Action> {
+        let shown = self.sight.as_ref().and_then(|sight| sight.row.as_ref());
+        if let Some(leftover) = self.leftover.as_ref().filter(|leftover| leftover.is_due(shown)) {
+            return Some(Action::Release(leftover.release()));
+        }
         if let Some(new) = self.quarantine.new_epoch() {
             return Some(Action::BeginEpoch(new));
         }
@@ -258,10 +257,7 @@ impl Election {
         Some(Take {
             term: TermKey { component: self.component.clone(), holder: self.me.clone(), version },
             ttl: timing.ttl_seconds(),
-            expected: match &sight.row {
-                None => Expected::Missing { highest: sight.past.recorded() },
-                row => Expected::of(row.as_ref()),
-            },
+            expected: expected(sight.row.as_ref(), sight.past),
             generation: life.generation(),
         })
     }
@@ -292,6 +288,7 @@ impl Election {
     pub fn looked(&mut self, at: Moment, looked: Looked, jitter: f64) {
         let Looked { row, database_now, standing_ttl, past, life } = looked;
         self.failed_looks = 0;
+        self.leftover = self.leftover.take().filter(|leftover| leftover.outlives(row.as_ref(), past, &life));
         if self.quarantine.answered(at, life) {
             // What was seen in another life of the database says nothing about this one.
             self.sight = None;
@@ -336,12 +333,16 @@ impl Election {
         if opens > at { (at + wait).min(opens + spread) } else { at + wait }
     }
 
-    /// A look failed or timed out: nothing is known, and what was seen before still counts.
-    pub fn look_failed(&mut self, now: Moment, jitter: f64) {
+    /// A look that began at `t0` failed or timed out: nothing is known, and what was seen before still counts.
+    pub fn look_failed(&mut self, t0: Moment, now: Moment, jitter: f64) {
         if let Phase::Following { .. } = self.phase {
-            let backoff = self.timing().retry_after(jitter) * 2u32.saturating_pow(self.failed_looks.min(8));
+            let soon = self.timing().retry_after(jitter);
+            let backoff =
+                (soon * 2u32.saturating_pow(self.failed_looks.min(8))).min(self.timing().renew_interval());
             self.failed_looks += 1;
-            let next_look = now + backoff.min(self.timing().renew_interval());
+            // Counted from the beginning: a database that lets every look time out is not asked too often,
+            // and once it answers again everybody waits for the next look.
+            let next_look = (t0 + backoff).max(now + soon);
             self.phase = Phase::Following { next_look, fresh: false };
         }
     }
@@ -350,9 +351,9 @@ impl Election {
     /// look tells.
     pub fn recorded(&mut self, at: Moment, done: bool, jitter: f64) {
         if done {
-            self.released(at);
+            self.hinted(at);
         } else {
-            self.look_failed(at, jitter);
+            self.look_failed(at, at, jitter);
         }
     }
 
@@ -360,60 +361,6 @@ impl Election {
     pub fn hinted(&mut self, now: Moment) {
         if let Phase::Following { next_look, .. } = &mut self.phase {
             *next_look = now.min(*next_look);
-        }
-    }
-
-    /// A take that began at `t0` was answered at `at`. `won` is `None` when the answer never came.
-    pub fn took(&mut self, t0: Moment, at: Moment, take: &Take, won: Option<bool>) {
-        let declined = self.taking == Taking::Declined;
-        self.taking = Taking::No;
-        self.highest_version = match won {
-            // It may have been applied: that version must never be asked for again.
-            Some(true) | None => self.highest_version.max(take.term.version),
-            Some(false) => self.highest_version,
-        };
-        let Ok(timing) = self.own.for_ttl(take.ttl) else { return };
-        if won == Some(true) && at < timing.deadline(t0) {
-            self.stays_away = None;
-            self.failed_takes = None;
-            self.has_lived = true;
-            self.phase = Phase::Leading(Term {
-                key: take.term.clone(),
-                timing,
-                t0,
-                next_attempt: t0 + timing.renew_interval(),
-            });
-            if declined {
-                self.stop(StopReason::SteppedDown);
-            }
-            if self.unhealthy {
-                self.stop(StopReason::Unhealthy);
-            }
-            if self.draining {
-                self.stop(StopReason::Draining);
-            }
-            return;
-        }
-        if declined && won != Some(false) {
-            // It may have been applied, and then was to be given back.
-            let after_version = self.highest_version;
-            self.stays_away = Some(StaysAway { until: at + self.cooldown, after_version });
-        }
-        let next_look = at + self.pause_after(take, timing);
-        self.phase = Phase::Following { next_look, fresh: false };
-    }
-
-    /// Who lost a race looks at once. But what was decided on one sight and fails again and again
-    /// (a full disk, a right that is missing) must not be tried as fast as the database can refuse it.
-    fn pause_after(&mut self, take: &Take, timing: Timing) -> Duration {
-        let before = self.failed_takes.take();
-        let same = before.filter(|b| b.expected == take.expected && b.generation == take.generation);
-        let count = same.map_or(0, |same| same.count) + 1;
-        self.failed_takes =
-            Some(FailedTakes { expected: take.expected.clone(), generation: take.generation.clone(), count });
-        match count {
-            0 | 1 => Duration::ZERO,
-            n => (timing.retry_after(0.5) * 2u32.pow((n - 2).min(8))).min(timing.renew_interval()),
         }
     }
 
@@ -435,9 +382,9 @@ impl Election {
         }
     }
 
-    /// The work of the term that is over has stopped. Answers the release to send, if the term
-    /// still runs and is still ours to give: work that outlived its deadline is left to lapse.
-    pub fn work_stopped(&mut self, now: Moment) -> Option<TermKey> {
+    /// The work of the term that is over has stopped. Answers the release to send, if the term still runs.
+    /// One that is over is released later, when a look shows that it may be.
+    pub fn work_stopped(&mut self, now: Moment) -> Option<Release> {
         let Phase::Stopping { term, reason } = &self.phase else { return None };
         let (term, reason) = (term.clone(), *reason);
         self.phase = Phase::Following { next_look: now, fresh: false };
@@ -448,14 +395,23 @@ impl Election {
         if matches!(reason, StopReason::Unhealthy | StopReason::SteppedDown) {
             self.stays_away = Some(StaysAway { until: now + self.cooldown, after_version: term.key.version });
         }
-        let ours = !matches!(reason, StopReason::Lost | StopReason::Deadline);
-        (ours && now < term.deadline()).then_some(term.key)
+        if reason == StopReason::Lost {
+            return None;
+        }
+        self.leftover = Leftover::led(&term);
+        let in_time = reason != StopReason::Deadline && now < term.deadline();
+        in_time.then_some(Release { term: term.key, within: None })
     }
 
-    /// The answer to a release came, or did not: either way the next look tells.
-    pub fn released(&mut self, at: Moment) {
+    /// A release was answered at `at`, or was not (`None`: the next look tells whether it is still needed).
+    pub fn released(&mut self, at: Moment, released: Option<bool>, jitter: f64) {
+        self.leftover = match released {
+            Some(_) => None,
+            None => self.leftover.take().and_then(Leftover::after_a_failure),
+        };
+        let pause = if released.is_some() { Duration::ZERO } else { self.timing().retry_after(jitter) };
         if let Phase::Following { next_look, .. } = &mut self.phase {
-            *next_look = at;
+            *next_look = at + pause;
         }
     }
 
@@ -488,6 +444,18 @@ impl Election {
         }
     }
 }
+
+/// What a take that is decided on this sight compares.
+fn expected(row: Option<&LeaseRow>, past: Past) -> Expected {
+    match row {
+        None => Expected::Missing { highest: past.recorded() },
+        Some(_) => Expected::of(row),
+    }
+}
+
+#[cfg(test)]
+#[path = "election_after_tests.rs"]
+mod after_tests;
 
 #[cfg(test)]
 #[path = "election_tests.rs"]

@@ -223,7 +223,7 @@ fn at_the_deadline_the_term_is_over_and_a_late_acknowledgement_does_not_revive_i
     e.renewed(S(107), S(108), Some(true), 0.0);
     assert!(matches!(e.standing(), Standing::Stopping(_, StopReason::Deadline)));
     assert_eq!(e.next(S(108)), Action::AwaitWork);
-    assert_eq!(e.work_stopped(S(108)), None, "after the deadline no release is tried");
+    assert_eq!(e.work_stopped(S(108)), None, "nothing is released before a look");
 }
 
 #[test]
@@ -231,15 +231,8 @@ fn a_release_is_sent_only_after_the_work_has_stopped() {
     let mut e = leader();
     e.drain();
     assert_eq!(e.next(S(101)), Action::AwaitWork);
-    assert_eq!(e.work_stopped(S(102)).map(|t| t.version), Some(1));
+    assert_eq!(e.work_stopped(S(102)).map(|release| release.term.version), Some(1));
     assert_eq!(e.next(S(102)), Action::Ended);
-}
-
-#[test]
-fn work_that_stops_after_the_deadline_is_left_to_lapse() {
-    let mut e = leader();
-    e.drain();
-    assert_eq!(e.work_stopped(S(108)), None);
 }
 
 #[test]
@@ -261,7 +254,7 @@ fn a_term_that_is_won_after_it_was_asked_to_step_down_is_given_back_at_once() {
     e.step_down();
     e.took(S(100), S(101), &take, Some(true));
     assert!(matches!(e.standing(), Standing::Stopping(_, StopReason::SteppedDown)));
-    assert_eq!(e.work_stopped(S(101)), Some(take.term));
+    assert_eq!(e.work_stopped(S(101)), Some(Release { term: take.term, within: None }));
     assert_eq!(e.ineligible(S(110)), Some(Ineligible::StaysAway { until: S(111) }));
 }
 
@@ -345,7 +338,7 @@ fn failed_looks_back_off_to_a_third_of_the_ttl_and_no_further() {
     let mut e = election();
     let mut now = S(100);
     for _ in 0..20 {
-        e.look_failed(now, 1.0);
+        e.look_failed(now, now, 1.0);
         let Action::Wait(until) = e.next(now) else { panic!() };
         assert!(until - now <= S(10) / 3);
         now = until;
@@ -368,7 +361,7 @@ fn a_follower_that_nobody_tells_looks_every_second_and_one_that_is_told_when_som
     let mut e = election();
     e.set_told(false);
     for _ in 0..9 {
-        e.look_failed(S(100), 1.0);
+        e.look_failed(S(100), S(100), 1.0);
     }
     assert!(matches!(e.next(S(100)), Action::Wait(until) if until > S(102)));
 }

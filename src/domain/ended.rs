@@ -8,10 +8,17 @@
 //! * whatever runs now took the place of one of those;
 //! * they ended well after the term began. What a kubelet reports lags behind: the containers that
 //!   were seen at the labelling may have been the ones *before* those that lead.
+//!
+//! What a participant told others outlives it: a program that was restarted beside its agent may have asked the
+//! agent once more before that was killed, and believes the answer for as long as the answer said. [`promised`]
+//! says how long that is after the end was seen. Where nothing runs in the pod any more, nobody within it
+//! believes anything; somebody outside who was told may.
+
+use std::time::Duration;
 
 use super::decide::Lead;
 use super::holder::CLOCK_TOLERANCE;
-use super::instance::Whereabouts;
+use super::instance::{SeenInstance, Whereabouts};
 use super::model::TermKey;
 use super::name::{HolderId, OwnFormat, POD_UID_PART};
 use super::observed::{HolderPod, Memory, Observed, StoreSight};
@@ -37,6 +44,10 @@ pub enum Doubt {
     Earlier(String),
     #[error("a container runs that was not there when the leader was labelled, {0}")]
     NewContainer(String),
+    #[error("the holder did not tell for how long others may believe that it leads")]
+    PromiseUnknown,
+    #[error("processes outside of the pod may have been told that it leads")]
+    PromisedOutside,
 }
 
 /// The pod as it was recorded, if this is the term that it was recorded for and the holder is that pod.
@@ -93,10 +104,41 @@ pub fn has_ended(
     }
 }
 
-/// The term and its pod, if what was observed suggests that the holder has ended: worth a fresh look,
-/// which alone can prove it.
+/// How long after the end of the holder was first seen somebody may still believe that it leads, because it said
+/// so: its longest promise and a ninth of it, because the clock of the one who waits may run 5 % faster than real time,
+/// and that of the one who believes 5 % slower.
+///
+/// # Errors
+/// A [`Doubt`] if that cannot be known: then the lease is left to expire.
+pub fn promised(told: Option<&SeenInstance>, pod: &Pod) -> Result<Duration, Doubt> {
+    let promise = told.and_then(|seen| seen.promise).ok_or(Doubt::PromiseUnknown)?;
+    if promise.longest.is_zero() {
+        return Ok(Duration::ZERO);
+    }
+    if promise.outside || pod.host_network {
+        return Err(Doubt::PromisedOutside);
+    }
+    // A container that is reported as waiting may have begun by now, and one whose end was guessed may run.
+    let is_over = |container: &Container| container.now.end().is_some_and(|end| !end.guessed);
+    if pod.containers.iter().all(is_over) {
+        return Ok(Duration::ZERO);
+    }
+    Ok(promise.longest.saturating_add(promise.longest / 9))
+}
+
+/// What suggests that a holder has ended: worth a fresh look, which alone can prove it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspicion {
+    pub term: TermKey,
+    /// The pod's name.
+    pub pod: String,
+    /// So long after the end was first seen somebody may believe that it leads.
+    pub promised: Duration,
+}
+
+/// Whether what was observed suggests that the holder has ended.
 #[must_use]
-pub fn suspected(o: &Observed, lead: &Lead) -> Option<(TermKey, String)> {
+pub fn suspected(o: &Observed, lead: &Lead) -> Option<Suspicion> {
     let Lead::Held(row, _) = lead else { return None };
     if o.store != StoreSight::Answers {
         return None;
@@ -105,9 +147,10 @@ pub fn suspected(o: &Observed, lead: &Lead) -> Option<(TermKey, String)> {
     let known = recorded(&o.memory, row, told).ok()?;
     let pod = o.pods.as_ref().ok()?.iter().find(|pod| pod.uid == known.uid)?;
     has_ended(&o.memory, row, told, pod).ok()?;
+    let promised = promised(o.told_by(&row.holder), pod).ok()?;
     let holder = HolderId::new(row.holder.clone()).ok()?;
     let term = TermKey { component: o.desired.component.clone(), holder, version: row.version };
-    Some((term, known.name.clone()))
+    Some(Suspicion { term, pod: known.name.clone(), promised })
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! Each thing that must be there for a proof, by what happens without it.
 
+use std::time::Duration;
+
+use super::super::instance::{Mode, Promise};
 use super::super::pod::End;
 use super::*;
 
@@ -67,6 +70,95 @@ fn a_pod_of_which_every_recorded_container_has_ended_is_no_leader_any_more() {
         assert_eq!(judge(&["a"], containers.clone()), Ok(()), "{containers:?}");
     }
     assert_eq!(judge(&["a", "b"], vec![over("a"), restarted("b", "b2")]), Ok(()));
+}
+
+/// A participant that told this of itself.
+fn told(mode: Mode, promise: Option<Promise>) -> SeenInstance {
+    SeenInstance {
+        id: 1,
+        component: "c".into(),
+        holder: row().holder,
+        start_time: TAKEN,
+        heartbeat: TAKEN,
+        lasts: 45,
+        whereabouts: Whereabouts::default(),
+        program_version: None,
+        mode: Some(mode),
+        promise,
+        healthy: true,
+        leads: Some(7),
+    }
+}
+
+fn within_the_pod(seconds: u64) -> Promise {
+    Promise { longest: Duration::from_secs(seconds), outside: false }
+}
+
+fn outside(seconds: u64) -> Promise {
+    Promise { longest: Duration::from_secs(seconds), outside: true }
+}
+
+#[test]
+fn what_took_the_place_of_an_ended_container_may_hold_the_last_promise_for_as_long_as_that_was_given() {
+    // The program was restarted and asked the agent once more; then the agent was killed.
+    let beside_it = || vec![restarted("program", "again"), over("agent")];
+    let waiting = || Container { now: Incarnation::Waiting, before: Some(ended("program")) };
+    let guess = Incarnation::Ended { id: Some("again".into()), end: End { at: Some(LATER), guessed: true } };
+    for containers in [
+        beside_it(),
+        vec![over("program"), restarted("agent", "again")],
+        // It may have begun by now.
+        vec![waiting(), over("agent")],
+        vec![Container { now: guess, before: Some(ended("program")) }, over("agent")],
+    ] {
+        let pod = pod(containers);
+        assert_eq!(has_ended(&remembers(&["program", "agent"]), &row(), None, &pod), Ok(()), "{pod:?}");
+        for mode in [Mode::Embedded, Mode::Around, Mode::Beside] {
+            let wait = promised(Some(&told(mode, Some(within_the_pod(9)))), &pod);
+            assert_eq!(wait, Ok(Duration::from_secs(10)), "{mode:?} {pod:?}");
+            assert_eq!(promised(Some(&told(mode, Some(Promise::NONE))), &pod), Ok(Duration::ZERO));
+            assert_eq!(promised(Some(&told(mode, Some(outside(9)))), &pod), Err(Doubt::PromisedOutside));
+        }
+    }
+    let on_its_node = Pod { host_network: true, ..pod(beside_it()) };
+    let wait = |promise| promised(Some(&told(Mode::Beside, Some(promise))), &on_its_node);
+    assert_eq!(wait(within_the_pod(9)), Err(Doubt::PromisedOutside), "its loopback interface is the node's");
+    assert_eq!(wait(Promise::NONE), Ok(Duration::ZERO));
+}
+
+#[test]
+fn a_wait_covers_a_believer_whose_clock_is_slow_and_a_waiter_whose_clock_is_fast() {
+    let pod = pod(vec![restarted("program", "again"), over("agent")]);
+    for seconds in [1, 6, 1080] {
+        let wait =
+            promised(Some(&told(Mode::Beside, Some(within_the_pod(seconds)))), &pod).unwrap().as_secs_f64();
+        let believed = Duration::from_secs(seconds).as_secs_f64() / 0.95;
+        assert!(wait / 1.05 > believed && wait >= 1.1 * Duration::from_secs(seconds).as_secs_f64());
+    }
+}
+
+#[test]
+fn in_a_pod_of_which_nothing_runs_nobody_believes_anything_but_somebody_outside_may() {
+    let all_over = pod(vec![over("program"), over("agent"), over("init")]);
+    for mode in [Mode::Embedded, Mode::Around, Mode::Beside] {
+        let wait = |promise| promised(Some(&told(mode, Some(promise))), &all_over);
+        assert_eq!(wait(within_the_pod(9)), Ok(Duration::ZERO));
+        assert_eq!(wait(outside(9)), Err(Doubt::PromisedOutside));
+        let on_its_node = Pod { host_network: true, ..all_over.clone() };
+        let wait = promised(Some(&told(mode, Some(within_the_pod(9)))), &on_its_node);
+        assert_eq!(wait, Err(Doubt::PromisedOutside));
+    }
+}
+
+#[test]
+fn a_holder_that_told_nothing_may_have_promised_anything_to_anybody() {
+    for containers in [vec![over("a")], vec![restarted("a", "again")]] {
+        let pod = pod(containers);
+        assert_eq!(promised(None, &pod), Err(Doubt::PromiseUnknown));
+        // As the row of a program of an earlier release reads.
+        let older = SeenInstance { mode: None, ..told(Mode::Beside, None) };
+        assert_eq!(promised(Some(&older), &pod), Err(Doubt::PromiseUnknown));
+    }
 }
 
 #[test]

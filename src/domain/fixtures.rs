@@ -92,6 +92,7 @@ pub(super) fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
         longest_ttl: Some(30),
         pods: Ok(pods),
         instances: Vec::new(),
+        holder_told: None,
         disputed: Vec::new(),
         service: ServiceSight::NotAsked,
         now: S(100),

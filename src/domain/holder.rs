@@ -13,6 +13,10 @@ pub enum Rejection {
     #[error("holder {holder} names no pod of this namespace")]
     NoSuchPod { holder: String },
     #[error(
+        "holder {holder} says that it runs in namespace {namespace}: find out why a program of that namespace competes for this component"
+    )]
+    OtherNamespace { holder: String, namespace: String },
+    #[error(
         "holder {holder} could be any of the pods {pods}; give the pods names of which none is the beginning of another"
     )]
     Ambiguous { holder: String, pods: String },
@@ -47,11 +51,15 @@ pub fn pod_of<'p>(
     pattern: Option<&HolderPattern>,
 ) -> Result<&'p Pod, Rejection> {
     let holder = || row.holder.clone();
+    // Whatever else it says: a pod of this namespace may have the same name.
+    if let Some(other) = told.and_then(|told| told.elsewhere(namespace)) {
+        return Err(Rejection::OtherNamespace { holder: holder(), namespace: other.to_owned() });
+    }
     // A program that was not told its pod's UID writes a process id, which is never that long: it
     // says no more than a foreign one.
     let own = OwnFormat::parse(&row.holder).filter(|own| own.origin.len() == POD_UID_PART);
     let pod = match (told.and_then(whole), own.and_then(|own| pods.iter().find(|pod| pod.name == own.name))) {
-        (Some(told), _) => by_instance(row, pods, namespace, &told)?,
+        (Some(told), _) => by_instance(row, pods, &told)?,
         (None, Some(pod)) => pod,
         (None, None) => foreign(row, pods, pattern)?,
     };
@@ -74,24 +82,18 @@ pub fn pod_of<'p>(
 
 /// Where a participant runs, if it says all of it.
 struct Told<'w> {
-    namespace: &'w str,
     pod: &'w str,
     uid: &'w str,
 }
 
 fn whole(told: &Whereabouts) -> Option<Told<'_>> {
-    let (namespace, pod) = (told.namespace.as_deref()?, told.pod.as_deref()?);
-    Some(Told { namespace, pod, uid: told.pod_uid.as_deref()? })
+    told.namespace.as_ref()?;
+    Some(Told { pod: told.pod.as_deref()?, uid: told.pod_uid.as_deref()? })
 }
 
-fn by_instance<'p>(
-    row: &LeaseRow,
-    pods: &'p [Pod],
-    namespace: &str,
-    told: &Told<'_>,
-) -> Result<&'p Pod, Rejection> {
+fn by_instance<'p>(row: &LeaseRow, pods: &'p [Pod], told: &Told<'_>) -> Result<&'p Pod, Rejection> {
     let holder = || row.holder.clone();
-    let named = pods.iter().find(|pod| told.namespace == namespace && pod.name == told.pod);
+    let named = pods.iter().find(|pod| pod.name == told.pod);
     let pod = named.ok_or_else(|| Rejection::NoSuchPod { holder: holder() })?;
     if pod.uid != told.uid {
         let (expected, uid) = (told.uid.to_owned(), pod.uid.clone());
@@ -327,7 +329,11 @@ mod tests {
     fn a_participant_in_another_namespace_or_pod_of_that_name_is_no_pod_of_this_one() {
         let (pods, uid) = ([pod("d-1")], pod("d-1").uid);
         let rejected = |at: &Whereabouts| judge_told("d-1_8b7e12c0_1f0c9a3d", &pods, at).unwrap_err();
-        assert!(matches!(rejected(&told("elsewhere", "d-1", &uid)), Rejection::NoSuchPod { .. }));
+        assert!(matches!(rejected(&told("elsewhere", "d-1", &uid)), Rejection::OtherNamespace { .. }));
+        // However little else it says, and whatever it is called.
+        let least = Whereabouts { namespace: Some("elsewhere".into()), ..Whereabouts::default() };
+        assert!(matches!(rejected(&least), Rejection::OtherNamespace { .. }));
+        assert!(matches!(judge_told("d-1", &pods, &least), Err(Rejection::OtherNamespace { .. })));
         assert!(matches!(rejected(&told("shop", "d-9", &uid)), Rejection::NoSuchPod { .. }));
         assert!(matches!(rejected(&told("shop", "d-1", "another")), Rejection::OtherUid { .. }));
         // Two statements of one participant must agree.

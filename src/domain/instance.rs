@@ -1,6 +1,6 @@
 //! Participants as they tell of themselves in `component_instance`: who has started when and where,
-//! and who is alive. For people, for the status of a resource, and for finding a holder's pod;
-//! nothing about leadership is decided by it.
+//! and who is alive. For people, for the status of a resource, for finding a holder's pod, and for how long
+//! others may believe a holder that has ended. Nothing about who may lead is decided by it.
 
 use std::time::Duration;
 
@@ -29,6 +29,12 @@ pub struct Whereabouts {
 }
 
 impl Whereabouts {
+    /// The namespace in which this participant says it runs, if that is another one.
+    #[must_use]
+    pub fn elsewhere(&self, namespace: &str) -> Option<&str> {
+        self.namespace.as_deref().filter(|told| *told != namespace)
+    }
+
     /// What the downward API says in a pod whose manifest passes it on: `POD_NAMESPACE`, `POD_NAME`, `POD_UID`,
     /// `NODE_NAME`, `POD_IP`, and `COMPONENT_LEASE_CONTAINER`.
     #[must_use]
@@ -45,6 +51,62 @@ impl Whereabouts {
     }
 }
 
+/// How a participant works with the program whose leadership it decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Within it: the library.
+    Embedded,
+    /// It starts the program and ends it: `run`.
+    Around,
+    /// It only tells the program: `agent`.
+    Beside,
+}
+
+impl Mode {
+    /// As the table has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Around => "around",
+            Self::Beside => "beside",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Embedded, Self::Around, Self::Beside].into_iter().find(|mode| mode.as_str() == text)
+    }
+}
+
+/// For how long, at most, other processes may go on believing that a participant leads because it told
+/// them so. It does not end with the participant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Promise {
+    pub longest: Duration,
+    /// Whether processes outside of the participant's pod are told, too.
+    pub outside: bool,
+}
+
+impl Promise {
+    /// Other processes are told nothing.
+    pub const NONE: Self = Self { longest: Duration::ZERO, outside: false };
+
+    /// As the table has it: a part that is missing or makes no sense leaves the whole unknown.
+    #[must_use]
+    pub fn stored(longest_ms: Option<i64>, outside: Option<bool>) -> Option<Self> {
+        let longest = Duration::from_millis(u64::try_from(longest_ms?).ok()?);
+        Some(Self { longest, outside: outside? })
+    }
+
+    /// As the table has it. Rounded up: what is waited for must not be too short.
+    #[must_use]
+    pub fn longest_ms(&self) -> i64 {
+        i64::try_from(self.longest.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
+    }
+}
+
 /// What a participant says of itself with each heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
@@ -55,6 +117,9 @@ pub struct Instance {
     pub whereabouts: Whereabouts,
     /// Of the program that competes, in its own words.
     pub program_version: Option<String>,
+    /// `None` is not known, here and below.
+    pub mode: Option<Mode>,
+    pub promise: Option<Promise>,
     pub healthy: bool,
     /// The version of the term that it believes it leads.
     pub leads: Option<i64>,
@@ -102,6 +167,9 @@ pub struct SeenInstance {
     pub lasts: i64,
     pub whereabouts: Whereabouts,
     pub program_version: Option<String>,
+    /// `None` where a program of an earlier release wrote the row: it may work in any way and promise anything.
+    pub mode: Option<Mode>,
+    pub promise: Option<Promise>,
     pub healthy: bool,
     pub leads: Option<i64>,
 }
@@ -135,6 +203,8 @@ impl SeenInstance {
             lasts: says.lasts.into(),
             whereabouts: says.whereabouts.clone(),
             program_version: says.program_version.clone(),
+            mode: says.mode,
+            promise: says.promise,
             healthy: says.healthy,
             leads: says.leads,
         }
@@ -152,8 +222,33 @@ mod tests {
             lasts: 15,
             whereabouts: Whereabouts::default(),
             program_version: None,
+            mode: None,
+            promise: None,
             healthy: true,
             leads: None,
+        }
+    }
+
+    #[test]
+    fn a_mode_reads_as_it_was_written_and_anything_else_is_unknown() {
+        for mode in [Mode::Embedded, Mode::Around, Mode::Beside] {
+            assert_eq!(Mode::parse(mode.as_str()), Some(mode));
+        }
+        assert_eq!(Mode::parse("Beside"), None);
+        assert_eq!(Mode::parse(""), None);
+    }
+
+    #[test]
+    fn a_promise_of_which_a_part_is_missing_or_negative_is_unknown() {
+        let promise = Promise { longest: Duration::from_micros(1_500_001), outside: true };
+        assert_eq!(promise.longest_ms(), 1_501, "never shorter than it was given");
+        let stored = Promise::stored(Some(1_501), Some(true)).unwrap();
+        assert_eq!(stored, Promise { longest: Duration::from_millis(1_501), outside: true });
+        assert_eq!(Promise::stored(Some(0), Some(false)), Some(Promise::NONE));
+        for (longest, outside) in
+            [(None, Some(false)), (Some(0), None), (Some(-1), Some(false)), (None, None)]
+        {
+            assert_eq!(Promise::stored(longest, outside), None, "{longest:?} {outside:?}");
         }
     }
 

@@ -21,7 +21,7 @@
 //!
 //! Where to read on: [`election`] is one participant's life as a state machine, [`model`] is what a
 //! row allows, [`life`] is what happens when the database changes under us, [`timing`] relates the durations, [`decide`] turns what the controller
-//! observed into a plan for labels, [`ended`] tells when a holder need not be waited for, and [`report`] says in a status what became of it.
+//! observed into a plan for labels, [`namespace`] says to whom a component belongs, [`ended`] tells when a holder need not be waited for, and [`report`] says in a status what became of it.
 
 pub mod conditions;
 pub mod decide;
@@ -35,6 +35,7 @@ pub mod instance;
 pub mod life;
 pub mod model;
 pub mod name;
+pub mod namespace;
 pub mod observed;
 pub mod pod;
 pub mod record;
@@ -45,7 +46,7 @@ pub mod timing;
 
 pub use election::{Action, Election, Ineligible, Standing, StopReason};
 pub use holder_pattern::HolderPattern;
-pub use instance::{Instance, SeenInstance, Whereabouts};
+pub use instance::{Instance, Mode, Promise, SeenInstance, Whereabouts};
 pub use life::{Generation, Life, NewEpoch, Record};
 pub use model::{Expected, Take, TermKey};
 pub use name::{ComponentName, HolderId, NameError};

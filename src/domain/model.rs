@@ -44,12 +44,12 @@ pub struct Take {
     pub generation: Generation,
 }
 
-/// Whether a take that was decided on one life of the database may be applied to another answer's:
-/// the server must be the one that is recorded *and* the one that the decision saw. (The record
+/// Whether a take or late release that was decided on one life of the database may be applied to another
+/// answer's: the server must be the one that is recorded *and* the one that the decision saw. (The record
 /// alone is replicated: a connection that now leads to a promoted standby would find it as it was.)
 #[must_use]
-pub fn same_life(take: &Take, life: &Life) -> bool {
-    !life.is_strange() && life.generation() == take.generation
+pub fn same_life(decided_on: &Generation, life: &Life) -> bool {
+    !life.is_strange() && life.generation() == *decided_on
 }
 
 /// The row after a successful take, or `None` when the race was lost. `highest` is the highest version
@@ -90,6 +90,18 @@ pub fn release(row: Option<&LeaseRow>, term: &TermKey) -> Option<LeaseRow> {
         renew_time: 0,
         ..row.clone()
     })
+}
+
+/// The same for a term that is over for its holder: only in the life of the database in which it was taken, and
+/// nowhere where lives cannot be told apart.
+#[must_use]
+pub fn release_late(
+    row: Option<&LeaseRow>,
+    term: &TermKey,
+    within: &Generation,
+    life: &Life,
+) -> Option<LeaseRow> {
+    (*life != Life::Unknown && same_life(within, life)).then(|| release(row, term)).flatten()
 }
 
 #[cfg(test)]

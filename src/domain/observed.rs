@@ -142,6 +142,8 @@ pub struct Observed {
     pub pods: Pods,
     /// Those that compete for this component and are alive, as of the last look that asked for them.
     pub instances: Vec<SeenInstance>,
+    /// What the row's holder last told of itself, also where that is out of date by now.
+    pub holder_told: Option<SeenInstance>,
     /// Those that go on saying that they lead although the row says otherwise.
     pub disputed: Vec<Belief>,
     pub service: ServiceSight,
@@ -149,11 +151,23 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// What this holder last told of itself.
+    #[must_use]
+    pub fn told_by(&self, holder: &str) -> Option<&SeenInstance> {
+        let alive = self.instances.iter().rev().find(|seen| seen.holder == holder);
+        alive.or_else(|| self.holder_told.as_ref().filter(|seen| seen.holder == holder))
+    }
+
+    /// The other namespace in which this holder says it runs: then the row is no business of this resource.
+    #[must_use]
+    pub fn elsewhere(&self, holder: &str) -> Option<&str> {
+        self.told(holder).and_then(|told| told.elsewhere(&self.desired.namespace))
+    }
+
     /// Where this holder says it runs.
     #[must_use]
     pub fn told(&self, holder: &str) -> Option<&Whereabouts> {
-        let life = self.instances.iter().rev().find(|seen| seen.holder == holder);
-        life.map(|seen| &seen.whereabouts)
+        self.told_by(holder).map(|seen| &seen.whereabouts)
     }
 }
 

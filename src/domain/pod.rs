@@ -16,6 +16,8 @@ pub struct Pod {
     pub annotations: BTreeMap<String, String>,
     pub ips: Vec<String>,
     pub node: Option<String>,
+    /// Its loopback interface is the node's, which others use too.
+    pub host_network: bool,
     /// Phase Succeeded or Failed.
     pub finished: bool,
     /// When the kubelet accepted it: ms since 1970 UTC.

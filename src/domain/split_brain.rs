@@ -85,6 +85,8 @@ mod tests {
             lasts: 45,
             whereabouts: Whereabouts::default(),
             program_version: None,
+            mode: None,
+            promise: None,
             healthy: true,
             leads,
         };

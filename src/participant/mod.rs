@@ -24,6 +24,7 @@
 mod guard;
 mod presence;
 mod runner;
+mod surroundings;
 mod trouble;
 mod watchdog;
 
@@ -35,14 +36,15 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 pub use guard::{Guard, Leadership};
+pub use surroundings::{component, surroundings};
 pub use watchdog::Overrun;
 
 use crate::clock::{Clock, SystemClock};
 use crate::domain::life::MAX_TTL_DEFAULT_SECONDS;
 use crate::domain::timing::TTL_DEFAULT_SECONDS;
 use crate::domain::{
-    ComponentName, Election, HolderId, Ineligible, Instance, LeaseRow, Moment, NameError, StopReason, Timing,
-    TimingError, Whereabouts,
+    ComponentName, Election, HolderId, Ineligible, Instance, LeaseRow, Mode, Moment, NameError, Promise,
+    StopReason, Timing, TimingError, Whereabouts,
 };
 use crate::store::Store;
 use guard::TermCell;
@@ -153,6 +155,8 @@ pub struct Builder {
     max_ttl: Option<u32>,
     whereabouts: Whereabouts,
     program_version: Option<String>,
+    mode: Mode,
+    promise: Option<Promise>,
     clock: Arc<dyn Clock>,
     on_overrun: OnOverrun,
 }
@@ -217,6 +221,17 @@ impl Builder {
         self
     }
 
+    /// How this participant works with its program, and the longest promise that it ever gives to another process;
+    /// default: [`Mode::Embedded`] and [`Promise::NONE`]. When all containers of a leader's pod have ended, the controller
+    /// releases its lease; it first waits until nobody can believe such a promise any more. So a program that tells
+    /// other processes that it leads must say so here (`None`: not known, such a lease is left to expire), must never tell
+    /// them for longer, and must keep its [`Leadership`] until all that it told is void.
+    #[must_use]
+    pub fn works(mut self, mode: Mode, promise: Option<Promise>) -> Self {
+        (self.mode, self.promise) = (mode, promise);
+        self
+    }
+
     /// For tests and simulations.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -246,6 +261,8 @@ impl Builder {
             max_ttl,
             whereabouts,
             program_version,
+            mode,
+            promise,
             clock,
             on_overrun,
         } = self;
@@ -271,6 +288,8 @@ impl Builder {
             lasts: ttl,
             whereabouts,
             program_version,
+            mode: Some(mode),
+            promise,
             healthy: true,
             leads: None,
         });
@@ -338,6 +357,8 @@ impl Participant {
             max_ttl: None,
             whereabouts: Whereabouts::default(),
             program_version: None,
+            mode: Mode::Embedded,
+            promise: Some(Promise::NONE),
             clock: Arc::new(SystemClock),
             on_overrun: Box::new(watchdog::abort_process),
         }

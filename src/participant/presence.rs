@@ -87,6 +87,8 @@ mod tests {
             lasts: 0,
             whereabouts: Whereabouts::default(),
             program_version: None,
+            mode: None,
+            promise: None,
             healthy: true,
             leads: None,
         };

@@ -16,7 +16,7 @@ use super::presence::Presence;
 use super::trouble::{Call, Trouble};
 use super::{Counters, View};
 use crate::clock::Clock;
-use crate::domain::election::{Looked, Term};
+use crate::domain::election::{Looked, Release, Term};
 use crate::domain::{
     Action, ComponentName, Election, Ineligible, Moment, Standing, StopReason, Take, TermKey,
 };
@@ -122,6 +122,7 @@ impl Runner {
                 Action::Look => self.look().await,
                 Action::Take(take) => self.take(&take).await,
                 Action::Renew(term) => self.renew(&term).await,
+                Action::Release(release) => self.release(release).await,
                 Action::BeginEpoch(new) => {
                     let store = Arc::clone(&self.store);
                     warn!(component = %self.shared.component, store = store.describe(), "the database is another one than the one recorded in it (restarted, promoted or restored): recording a new epoch, in which versions start far above all others");
@@ -143,6 +144,7 @@ impl Runner {
     }
 
     async fn look(&mut self) {
+        let t0 = self.now();
         let limit = self.election.timing().attempt_timeout();
         let looked = {
             let call = attempt(limit, self.store.look(self.election.component()));
@@ -182,7 +184,7 @@ impl Runner {
             Some(Err(error)) => {
                 Counters::count(&self.shared.counters.looks_failed);
                 self.trouble.failed(Call::Ask, &self.shared.component, at, &error);
-                self.election.look_failed(at, fastrand::f64());
+                self.election.look_failed(t0, at, fastrand::f64());
             }
             None => {}
         }
@@ -360,24 +362,44 @@ impl Runner {
                 command = self.commands.recv(), if !self.handle_gone => return self.heard(command),
             }
         }
-        if let Some(key) = self.election.work_stopped(self.now()) {
-            let limit = self.election.timing().attempt_timeout();
-            let answer = attempt(limit, self.store.release(&key)).await;
-            match answer {
-                Ok(Outcome::Applied) => {
-                    Counters::count(&self.shared.counters.releases);
-                    info!(component = %key.component, version = key.version, "released");
-                }
-                Ok(Outcome::Lost) => {
-                    warn!(component = %key.component, version = key.version, "nothing to release: the term was already somebody else's");
-                }
-                // It may have been applied; if not, the term lapses.
-                Err(error) => {
-                    self.trouble.failed(Call::Ask, &self.shared.component, self.shared.clock.boot(), &error);
-                }
-            }
-            self.election.released(self.now());
+        if let Some(release) = self.election.work_stopped(self.now()) {
+            self.release(release).await;
         }
+    }
+
+    async fn release(&mut self, release: Release) {
+        let Release { term, within } = release;
+        let limit = self.election.timing().attempt_timeout();
+        let answer = match &within {
+            None => attempt(limit, self.store.release(&term)).await,
+            Some(generation) => attempt(limit, self.store.release_late(&term, generation)).await,
+        };
+        let (at, component) = (self.now(), &self.shared.component);
+        let released = match answer {
+            Ok(outcome) => {
+                self.trouble.answered(Call::Write, component);
+                Some(outcome == Outcome::Applied)
+            }
+            Err(error) => {
+                self.trouble.failed(Call::Ask, component, at, &error);
+                None
+            }
+        };
+        match released {
+            Some(true) => {
+                Counters::count(&self.shared.counters.releases);
+                info!(%component, version = term.version, late = within.is_some(), "released");
+            }
+            // The row was seen to be ours, or was not asked for because the process ends.
+            Some(false) if within.is_some() => {
+                info!(%component, version = term.version, "nothing to release any more: the row or the database has changed");
+            }
+            Some(false) => {
+                warn!(%component, version = term.version, "nothing to release: the term was already somebody else's");
+            }
+            None => {}
+        }
+        self.election.released(at, released, fastrand::f64());
     }
 
     fn heard(&mut self, command: Option<Command>) {

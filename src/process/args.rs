@@ -1,7 +1,6 @@
 //! Arguments that more than one command takes, and how their values are read.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -148,16 +147,6 @@ pub fn positive_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads where to listen: `127.0.0.1:8355`, `[::1]:8355`, or `:8355` for every address.
-pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
-    full.parse().map_err(|_| {
-        format!(
-            "{text:?} is no address to listen on; write an IP address and a port, for example 127.0.0.1:8355"
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,13 +159,6 @@ mod tests {
             assert!(seconds(bad).unwrap_err().contains("number of seconds"), "{bad}");
         }
         assert!(positive_seconds("0").is_err());
-    }
-
-    #[test]
-    fn an_address_needs_a_port_and_may_leave_out_the_host() {
-        assert_eq!(listen_address(":80").unwrap().to_string(), "0.0.0.0:80");
-        assert_eq!(listen_address("[::1]:0").unwrap().to_string(), "[::1]:0");
-        assert!(listen_address("127.0.0.1").is_err());
     }
 
     #[test]

@@ -4,6 +4,8 @@
 pub mod admin;
 pub mod args;
 pub mod exit;
+pub mod http;
+pub mod listen;
 pub mod metrics;
 pub mod shutdown;
 pub mod telemetry;

@@ -159,7 +159,9 @@ impl Store for MemoryStore {
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
         Ok(self.apply(&take.term.component, |tables, row, now| {
             let highest = tables.history.get(take.term.component.as_str()).copied().unwrap_or(0);
-            model::same_life(take, &self.life(tables)).then(|| model::take(row, highest, take, now)).flatten()
+            model::same_life(&take.generation, &self.life(tables))
+                .then(|| model::take(row, highest, take, now))
+                .flatten()
         }))
     }
 
@@ -169,6 +171,12 @@ impl Store for MemoryStore {
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
         Ok(self.apply(&term.component, |_, row, _| model::release(row, term)))
+    }
+
+    async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
+        Ok(self.apply(&term.component, |tables, row, _| {
+            model::release_late(row, term, within, &self.life(tables))
+        }))
     }
 
     async fn look_all(&self) -> Result<Snapshot, StoreError> {

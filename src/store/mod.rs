@@ -103,6 +103,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Empties the holder; version and row stay.
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError>;
 
+    /// The same for a term that is over for its holder, however late it arrives: only in the life of the
+    /// database that is named, evaluated as for a take. Stores that cannot tell lives apart release nothing.
+    async fn release_late(&self, _: &TermKey, _within: &Generation) -> Result<Outcome, StoreError> {
+        Ok(Outcome::Lost)
+    }
+
     /// All rows and intents, in one query.
     async fn look_all(&self) -> Result<Snapshot, StoreError>;
 

@@ -29,8 +29,8 @@ use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::DATE_MAX;
 use crate::domain::{
-    ComponentName, Expected, Generation, Instance, LeaseRow, Life, NewEpoch, Pace, Record, SeenInstance,
-    Take, TermKey, Whereabouts,
+    ComponentName, Expected, Generation, Instance, LeaseRow, Life, Mode, NewEpoch, Pace, Promise, Record,
+    SeenInstance, Take, TermKey, Whereabouts,
 };
 
 /// A MySQL or MariaDB database.
@@ -245,6 +245,16 @@ impl Store for MySqlStore {
         self.finish(held, answer).map(|done| outcome(&done))
     }
 
+    async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        if held.session.table.companions != Companions::All {
+            return Ok(lost(held));
+        }
+        let query = held.session.table.statements.release_late(term, within);
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(|done| outcome(&done))
+    }
+
     async fn look_all(&self) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look(First::Other).await?;
         let (table, step) = (&held.session.table, held.session.table.step());
@@ -306,7 +316,10 @@ impl Store for MySqlStore {
                 .bind(container)
                 .bind(node)
                 .bind(address)
-                .bind(&says.program_version);
+                .bind(&says.program_version)
+                .bind(says.mode.map(Mode::as_str))
+                .bind(says.promise.map(|promise| promise.longest_ms()))
+                .bind(says.promise.map(|promise| promise.outside));
             let done = held.session.connection.execute(query).await?;
             Ok(i64::try_from(done.last_insert_id()).unwrap_or(i64::MAX))
         };
@@ -463,6 +476,11 @@ fn seen_instance(row: &MySqlRow, component: String) -> Result<SeenInstance, sqlx
         program_version: row.try_get(25)?,
         healthy: row.try_get::<i64, _>(26)? != 0,
         leads: row.try_get(27)?,
+        mode: row.try_get::<Option<String>, _>(28)?.and_then(|mode| Mode::parse(&mode)),
+        promise: Promise::stored(
+            row.try_get(29)?,
+            row.try_get::<Option<i64>, _>(30)?.map(|outside| outside != 0),
+        ),
     })
 }
 

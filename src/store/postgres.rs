@@ -28,8 +28,8 @@ use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::DATE_MAX;
 use crate::domain::{
-    ComponentName, Expected, Generation, Instance, LeaseRow, Life, NewEpoch, Pace, Record, SeenInstance,
-    Take, TermKey, Whereabouts,
+    ComponentName, Expected, Generation, Instance, LeaseRow, Life, Mode, NewEpoch, Pace, Promise, Record,
+    SeenInstance, Take, TermKey, Whereabouts,
 };
 
 /// A PostgreSQL database.
@@ -209,6 +209,21 @@ impl Store for PostgresStore {
         self.finish(held, answer).map(|done| outcome(&done))
     }
 
+    async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        if held.session.table.companions != Companions::All {
+            return Ok(lost(held));
+        }
+        let query = sqlx::query(held.session.table.sql.release_late)
+            .bind(term.component.as_str())
+            .bind(term.holder.as_str())
+            .bind(term.version)
+            .bind(&within.identity)
+            .bind(within.epoch);
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(|done| outcome(&done))
+    }
+
     async fn look_all(&self) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look(First::Other).await?;
         let (statement, step) = (held.session.table.look_all(), held.session.table.step());
@@ -253,7 +268,10 @@ impl Store for PostgresStore {
             .bind(address)
             .bind(&says.program_version)
             .bind(says.healthy)
-            .bind(says.leads);
+            .bind(says.leads)
+            .bind(says.mode.map(Mode::as_str))
+            .bind(says.promise.map(|promise| promise.longest_ms()))
+            .bind(says.promise.map(|promise| promise.outside));
         let answer = held.session.connection.fetch_one(query).await.and_then(|row| row.try_get(0));
         let sent = [says.component.as_str(), says.holder.as_str()];
         let told = [namespace, pod, pod_uid, container, node, address, &says.program_version];
@@ -397,6 +415,8 @@ fn seen_instance(row: &PgRow, component: String) -> Result<SeenInstance, sqlx::E
         program_version: row.try_get(25)?,
         healthy: row.try_get(26)?,
         leads: row.try_get(27)?,
+        mode: row.try_get::<Option<String>, _>(28)?.and_then(|mode| Mode::parse(&mode)),
+        promise: Promise::stored(row.try_get(29)?, row.try_get(30)?),
     })
 }
 

@@ -26,8 +26,8 @@ use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::{DATE_MAX, STEP};
 use crate::domain::{
-    ComponentName, Expected, Generation, Instance, LeaseRow, Life, NewEpoch, Record, SeenInstance, Take,
-    TermKey, Whereabouts,
+    ComponentName, Expected, Generation, Instance, LeaseRow, Life, Mode, NewEpoch, Promise, Record,
+    SeenInstance, Take, TermKey, Whereabouts,
 };
 
 /// A SQLite file.
@@ -222,6 +222,22 @@ impl Store for SqliteStore {
         self.finish(held, answer).map(|done| outcome(&done))
     }
 
+    async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        if held.session.companions != Companions::All {
+            return Ok(lost(held));
+        }
+        let query = sqlx::query(sql::RELEASE_LATE)
+            .bind(term.component.as_str())
+            .bind(term.holder.as_str())
+            .bind(term.version)
+            .bind(&within.identity)
+            .bind(within.epoch)
+            .bind(held.session.name());
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(|done| outcome(&done))
+    }
+
     async fn look_all(&self) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look().await?;
         let query = sqlx::query(held.session.companions.look_all());
@@ -278,7 +294,10 @@ impl Store for SqliteStore {
                 .bind(container)
                 .bind(node)
                 .bind(address)
-                .bind(&says.program_version);
+                .bind(&says.program_version)
+                .bind(says.mode.map(Mode::as_str))
+                .bind(says.promise.map(|promise| promise.longest_ms()))
+                .bind(says.promise.map(|promise| promise.outside));
             let done = held.session.connection.execute(query).await?;
             Ok(done.last_insert_rowid())
         };
@@ -419,6 +438,11 @@ fn seen_instance(row: &SqliteRow, component: String) -> Result<SeenInstance, sql
         program_version: row.try_get(25)?,
         healthy: row.try_get::<i64, _>(26)? != 0,
         leads: row.try_get(27)?,
+        mode: row.try_get::<Option<String>, _>(28)?.and_then(|mode| Mode::parse(&mode)),
+        promise: Promise::stored(
+            row.try_get(29)?,
+            row.try_get::<Option<i64>, _>(30)?.map(|outside| outside != 0),
+        ),
     })
 }
 

@@ -65,7 +65,7 @@ async fn resources_that_cannot_work_are_told_what_to_do_and_a_neighbour_is_not_t
         (
             "second",
             "discovery",
-            json!({"componentName": "discovery"}),
+            json!({"componentName": format!("{}/discovery", site.name())}),
             "Ready",
             "Conflict",
             "delete one of the two, or give them different components",
@@ -94,7 +94,7 @@ async fn a_holder_whose_pod_is_in_another_watched_namespace_is_rejected_and_that
 -> Result<()> {
     let site = Site::new("here").await?;
     let there = site.plane.namespace("there").await?;
-    let site = site.also_watch(there.name()).await?;
+    let site = site.also_watch(&[there.name()]).await?;
     site.make_pods("discovery", &["d-0"]).await?;
     site.plane.fake_pods(there.name(), &[FakePod::new("far-0", "discovery")]).await?;
     let pods: Api<Pod> = Api::namespaced(site.admin.clone(), there.name());
@@ -106,7 +106,7 @@ async fn a_holder_whose_pod_is_in_another_watched_namespace_is_rejected_and_that
     // Over there it leads something of its own.
     let leases: Api<component_lease::api::ComponentLease> = Api::namespaced(site.admin.clone(), there.name());
     leases.create(&kube::api::PostParams::default(), &typed(&lease("theirs", "discovery"))).await?;
-    site.rows.take("theirs", &far, LONG).await?;
+    site.rows.take(&format!("{}/theirs", there.name()), &far, LONG).await?;
     let marks = async || -> Result<Vec<String>> {
         let pod = pods.get("far-0").await?;
         let ours = pod.labels().iter().filter(|(key, _)| key.starts_with("componentlease.io/"));
@@ -324,7 +324,7 @@ async fn the_programs_log_says_what_is_missing_and_what_cannot_be_read_and_never
 
     let source = Source::url(format!("sqlite:{}", folder.path().join("lease.db").display()));
     store::migrate(&source).await?;
-    site.rows = Arc::new(Rows::on(store::open(source.clone(), "test")?));
+    site.rows = Arc::new(Rows::on(store::open(source.clone(), "test")?, site.name()));
     site.rows.take("discovery", &site.holder("d-0").await?, LONG).await?;
     let rights = Rights::of(&site).await?;
     rights.take_away("list", "pods").await?;

@@ -1,9 +1,12 @@
 //! A leader whose containers have all ended is not waited for; a leader of which that is not certain is.
 //! No lease in here expires by itself.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use component_lease::clock::{Clock as _, SystemClock};
-use component_lease::store::StoreError;
+use component_lease::domain::{ComponentName, HolderId, Instance, Mode, Promise, Whereabouts};
+use component_lease::store::{Store as _, StoreError};
 use component_lease_testkit::wait;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
@@ -60,15 +63,39 @@ async fn report(site: &Site, pod: &str, phase: &str, containers: &[Value]) -> Re
     site.plane.patch_status("pod", site.name(), pod, &status).await
 }
 
-/// Two pods, of which `d-0` leads; its two containers run and are recorded. The version.
+/// Two pods, of which `d-0` leads and told nobody so; its two containers run and are recorded. The version.
 async fn led(prefix: &str) -> Result<(Site, Replica, i64)> {
+    led_with(prefix, Some(Promise::NONE)).await
+}
+
+/// The same of a participant that gives promises as long as this.
+async fn led_with(prefix: &str, promise: Option<Promise>) -> Result<(Site, Replica, i64)> {
     let site = Site::new(prefix).await?;
     site.make_pods("discovery", &["d-0", "d-1"]).await?;
     report(&site, "d-0", "Running", &[runs("main", 1), runs("agent", 2)]).await?;
     let controller = Replica::start(&site).await?;
     site.make_lease(&lease("discovery", "discovery")).await?;
-    let version = leads(&site, &site.holder("d-0").await?, &[id(1), id(2)]).await?;
+    let holder = site.holder("d-0").await?;
+    tells(&site, &holder, promise).await?;
+    let version = leads(&site, &holder, &[id(1), id(2)]).await?;
     Ok((site, controller, version))
+}
+
+/// What a participant tells of itself when it starts.
+async fn tells(site: &Site, holder: &str, promise: Option<Promise>) -> Result<()> {
+    let says = Instance {
+        component: ComponentName::new("discovery")?,
+        holder: HolderId::new(holder)?,
+        lasts: LONG,
+        whereabouts: Whereabouts::default(),
+        program_version: None,
+        mode: promise.map(|_| Mode::Beside),
+        promise,
+        healthy: true,
+        leads: None,
+    };
+    site.rows.beat(&says, None).await?;
+    Ok(())
 }
 
 /// This holder takes the lease, and the containers of its pod are recorded; the version.
@@ -149,9 +176,51 @@ async fn containers_restarted_in_the_same_pod_do_not_inherit_the_term() -> Resul
     site.wait_for_labelled(KEY, "leader", &[]).await?;
     // As another participant it may lead again, and is not taken for the one that ended.
     let again = site.holder("d-0").await?;
+    tells(&site, &again, Some(Promise::NONE)).await?;
     leads(&site, &again, &[id(3), id(4)]).await?;
     site.wait_for_labelled(KEY, "leader", &["d-0"]).await?;
     still_leads(&site, &again, "nothing of it has ended").await
+}
+
+#[tokio::test]
+async fn a_program_that_was_restarted_beside_its_agent_is_waited_for_as_long_as_it_was_told_that_it_leads()
+-> Result<()> {
+    let promise = Promise { longest: Duration::from_secs(3), outside: false };
+    let (site, _controller, version) = led_with("believes", Some(promise)).await?;
+    // The program crashed and asked the agent once more; then the agent was killed.
+    let before = SystemClock.boot();
+    report(&site, "d-0", "Running", &[restarted("main", 3, 1), over("agent", 2)]).await?;
+    wait_for_release(&site).await?;
+    let waited = SystemClock.boot() - before;
+    ensure!(waited >= promise.longest * 11 / 10, "released after {waited:?}, while the program may believe");
+    assert_eq!(site.rows.take("discovery", &site.holder("d-1").await?, LONG).await?, version + 1);
+    site.wait_for_labelled(KEY, "leader", &["d-1"]).await
+}
+
+#[tokio::test]
+async fn a_promise_that_only_the_pod_could_hold_is_void_when_nothing_runs_in_it_any_more() -> Result<()> {
+    let promise = Promise { longest: Duration::from_secs(1000), outside: false };
+    let (site, _controller, _) = led_with("void", Some(promise)).await?;
+    let holder = site.rows.holder_of("discovery").await?;
+    report(&site, "d-0", "Running", &[restarted("main", 3, 1), over("agent", 2)]).await?;
+    still_leads(&site, &holder, "the restarted program may believe").await?;
+    let again = container("main", 3, &ended(3), &ended(1));
+    report(&site, "d-0", "Failed", &[again, over("agent", 2)]).await?;
+    wait_for_release(&site).await
+}
+
+#[tokio::test]
+async fn a_promise_that_is_not_known_or_that_somebody_outside_may_hold_is_left_to_expire() -> Result<()> {
+    let outside = Promise { longest: Duration::from_millis(500), outside: true };
+    for promise in [None, Some(outside)] {
+        let (site, _controller, _) = led_with("expires", promise).await?;
+        let holder = site.rows.holder_of("discovery").await?;
+        for containers in [[restarted("main", 3, 1), over("agent", 2)], [over("main", 1), over("agent", 2)]] {
+            report(&site, "d-0", "Running", &containers).await?;
+            still_leads(&site, &holder, &format!("somebody may believe {promise:?}")).await?;
+        }
+    }
+    Ok(())
 }
 
 #[tokio::test]

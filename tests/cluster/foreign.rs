@@ -33,9 +33,11 @@ async fn a_program_with_its_own_sql_is_shown_and_routed_to_and_its_versions_caus
     let source = Source::url(&database.url);
     install(&source, Install { first: true, ..Install::default() }).await?;
     let mut site = Site::new("foreign-program").await?;
-    site.rows = Arc::new(Rows::on(open(source.clone(), "controller")?));
+    site.rows = Arc::new(Rows::on(open(source.clone(), "controller")?, site.name()));
     site.make_pods("discovery", &["d-0", "d-1"]).await?;
-    let pattern = json!({"holderPattern": "worker@(?P<pod>[-a-z0-9.]+)/[0-9]+"});
+    // Such a program writes its own name of the component. The only namespace that is watched owns it.
+    let pattern =
+        json!({"componentName": "discovery", "holderPattern": "worker@(?P<pod>[-a-z0-9.]+)/[0-9]+"});
     site.make_lease(&lease_with("discovery", "discovery", &pattern)).await?;
     let _controller = Replica::start(&site).await?;
 
@@ -86,7 +88,7 @@ async fn a_program_with_its_own_sql_is_shown_and_routed_to_and_its_versions_caus
     // It dies, and one of ours follows, above all that it counted up to.
     let ours = site.holder("d-0").await?;
     site.wait_for_condition("discovery", "LeaderElected", "False", "Expired").await?;
-    let next = site.rows.take("discovery", &ours, TTL * 5).await?;
+    let next = site.rows.take_bare("discovery", &ours, TTL * 5).await?;
     ensure!(next > version, "{next} after {version}");
     site.wait_for_labelled(KEY, "leader", &["d-0"]).await?;
     // And one that the pattern does not fit is believed nothing.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use component_lease::domain::{ComponentName, HolderId, Instance, Whereabouts};
+use component_lease::domain::{HolderId, Instance, Mode, Promise, Whereabouts};
 use component_lease::store::Store as _;
 use component_lease_testkit::wait;
 use kube::ResourceExt as _;
@@ -25,13 +25,15 @@ async fn runs_in(site: &Site, pod: &str) -> Result<Whereabouts> {
     })
 }
 
-fn says(holder: &str, whereabouts: Whereabouts) -> Result<Instance> {
+fn says(site: &Site, holder: &str, whereabouts: Whereabouts) -> Result<Instance> {
     Ok(Instance {
-        component: ComponentName::new("discovery")?,
+        component: site.rows.key("discovery")?,
         holder: HolderId::new(holder)?,
         lasts: LONG,
         whereabouts,
         program_version: Some("1.2.3".to_owned()),
+        mode: Some(Mode::Around),
+        promise: Some(Promise::NONE),
         healthy: true,
         leads: None,
     })
@@ -41,7 +43,7 @@ fn says(holder: &str, whereabouts: Whereabouts) -> Result<Instance> {
 async fn a_holder_of_any_name_is_the_pod_that_it_says_it_runs_in() -> Result<()> {
     let (site, _controller) = led_site("told").await?;
     let berlin = "berlin_4711_1f0c9a3d";
-    site.rows.beat(&says(berlin, runs_in(&site, "d-2").await?)?, None).await?;
+    site.rows.beat(&says(&site, berlin, runs_in(&site, "d-2").await?)?, None).await?;
     site.rows.take("discovery", berlin, LONG).await?;
     site.wait_for_labelled(KEY, "leader", &["d-2"]).await?;
     site.wait_until_ready("discovery").await?;
@@ -50,10 +52,10 @@ async fn a_holder_of_any_name_is_the_pod_that_it_says_it_runs_in() -> Result<()>
     let elsewhere = Whereabouts { namespace: Some("elsewhere".to_owned()), ..runs_in(&site, "d-1").await? };
     let another = Whereabouts { pod_uid: Some("another".to_owned()), ..runs_in(&site, "d-1").await? };
     for (holder, at, why) in [
-        ("d-1:1", elsewhere, "names no pod of this namespace"),
+        ("d-1:1", elsewhere, "says that it runs in namespace elsewhere"),
         ("d-1:2", another, "was made by another pod of the name d-1"),
     ] {
-        site.rows.beat(&says(holder, at)?, None).await?;
+        site.rows.beat(&says(&site, holder, at)?, None).await?;
         site.rows.take("discovery", holder, LONG).await?;
         site.wait_for_lease("discovery", &format!("{holder} is rejected"), |lease| {
             condition(lease, "HolderAccepted").is_some_and(|c| c.status == "False" && c.message.contains(why))
@@ -69,7 +71,7 @@ async fn the_status_shows_who_is_alive_since_when_and_how_well_and_heartbeats_wr
     let (site, _controller) = led_site("alive").await?;
     let mut ids = Vec::new();
     for number in 0..25 {
-        let says = says(&format!("d-0_{number}_1f0c9a3d"), runs_in(&site, "d-0").await?)?;
+        let says = says(&site, &format!("d-0_{number}_1f0c9a3d"), runs_in(&site, "d-0").await?)?;
         ids.push((site.rows.beat(&says, None).await?, says));
     }
     let shown = site
@@ -110,7 +112,7 @@ async fn somebody_who_goes_on_claiming_a_lost_term_is_named_until_it_stops() -> 
     let (site, _controller) = led_site("split").await?;
     let (old, new) = (site.holder("d-0").await?, site.holder("d-1").await?);
     let lost = site.rows.take("discovery", &old, LONG).await?;
-    let claims = Instance { leads: Some(lost), ..says(&old, runs_in(&site, "d-0").await?)? };
+    let claims = Instance { leads: Some(lost), ..says(&site, &old, runs_in(&site, "d-0").await?)? };
     let id = site.rows.beat(&claims, None).await?;
     let version = site.rows.take("discovery", &new, LONG).await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;

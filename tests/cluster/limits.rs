@@ -89,10 +89,13 @@ async fn the_component_cannot_be_changed_and_the_floor_cannot_go_down() -> Resul
     };
     let message = refusal(patch(json!({"componentName": "other"})).await)?;
     ensure!(message.contains("spec.componentName cannot be changed"), "{message}");
-    // Its default, said aloud, is no change.
-    patch(json!({"componentName": "discovery"})).await?;
-    let message = refusal(patch(json!({"componentName": "other"})).await)?;
-    ensure!(message.contains("cannot be changed"), "{message}");
+    let own = json!({"componentName": format!("{}/a", site.name())});
+    site.make_lease(&lease_with("said", "said", &own)).await?;
+    for other in [json!("other"), Value::Null] {
+        let patch = Patch::Merge(json!({"spec": {"componentName": other}}));
+        let message = refusal(site.leases().patch("said", &params, &patch).await)?;
+        ensure!(message.contains("cannot be changed, added or removed"), "{message}");
+    }
 
     controller.stop().await?;
     for lower in [json!({"versionFloor": 0}), json!({"versionFloor": null})] {
@@ -200,17 +203,14 @@ async fn a_list_of_namespaces_needs_roles_in_them_and_none_in_the_cluster() -> R
     let site = Site::new("listed").await?;
     let other = site.plane.namespace("listed").await?;
     let unlisted = Site::new("unlisted").await?;
-    let site = site.also_watch(other.name()).await?;
+    let site = site.also_watch(&[other.name()]).await?;
     for namespace in [site.name(), other.name(), unlisted.name()] {
         let pods = [component_lease_testkit::control_plane::FakePod::new("d-0", "discovery")];
         site.plane.fake_pods(namespace, &pods).await?;
-        let component = json!({"componentName": format!("discovery-{namespace}")});
         let leases: Api<component_lease::api::ComponentLease> =
             Api::namespaced(site.admin.clone(), namespace);
-        leases
-            .create(&PostParams::default(), &typed(&lease_with("discovery", "discovery", &component)))
-            .await?;
-        site.rows.take(&format!("discovery-{namespace}"), "d-0", LONG).await?;
+        leases.create(&PostParams::default(), &typed(&lease("discovery", "discovery"))).await?;
+        site.rows.take(&format!("{namespace}/discovery"), "d-0", LONG).await?;
     }
     let mut config = crate::support::controller::config(&site, "only");
     config.namespaces = vec![site.name().to_owned(), other.name().to_owned()];

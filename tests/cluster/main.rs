@@ -15,3 +15,4 @@ mod resilience;
 mod routing;
 mod steady;
 mod support;
+mod tenants;

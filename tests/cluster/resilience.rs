@@ -143,7 +143,7 @@ async fn with_the_database_away_at_the_start_labels_stay_and_the_message_says_wh
 async fn a_version_below_the_floor_is_shown_begins_an_epoch_and_the_floor_stays() -> Result<()> {
     let (site, controller) = led_site("floor").await?;
     let holder = site.holder("d-1").await?;
-    let name = component_lease::domain::ComponentName::new("discovery")?;
+    let name = site.rows.key("discovery")?;
     let backup = site.rows.backup();
     site.rows.take_as(name.clone(), &holder, LONG, 70).await?;
     site.wait_for_lease("discovery", "floor 70", |l| status(l).version_floor == Some(70)).await?;
@@ -178,7 +178,7 @@ async fn a_version_below_the_floor_is_shown_begins_an_epoch_and_the_floor_stays(
 #[tokio::test]
 async fn a_deleted_row_disturbs_no_other_component_while_the_history_knows_of_it() -> Result<()> {
     let (site, controller) = led_site("deleted").await?;
-    let name = component_lease::domain::ComponentName::new("discovery")?;
+    let name = site.rows.key("discovery")?;
     site.rows.take_as(name.clone(), &site.holder("d-1").await?, LONG, 70).await?;
     site.wait_for_lease("discovery", "floor 70", |l| status(l).version_floor == Some(70)).await?;
     let epoch = site.rows.epoch().await?;

@@ -331,7 +331,8 @@ async fn of_two_resources_with_one_component_the_first_goes_on_and_the_second_ma
 -> Result<()> {
     let (site, _controller) = led_site("conflict").await?;
     site.let_a_second_pass("discovery").await?;
-    site.make_lease(&lease_with("second", "discovery", &json!({"componentName": "discovery"}))).await?;
+    let same = json!({"componentName": format!("{}/discovery", site.name())});
+    site.make_lease(&lease_with("second", "discovery", &same)).await?;
     let message = site.wait_for_condition("second", "Ready", "False", "Conflict").await?;
     assert!(message.contains(&format!("{}/discovery was first", site.name())), "{message}");
     assert_eq!(status(&site.leases().get("second").await?).phase.as_deref(), Some("Conflict"));

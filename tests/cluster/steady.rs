@@ -65,10 +65,11 @@ impl Renewals {
 async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query_a_second() -> Result<()> {
     let database = postgres::shared().await?.fresh_database().await?;
     migrate(&Source::url(&database.url)).await?;
-    let participants = Arc::new(Rows::on(open(Source::url(&database.url), "participants")?));
-
     let mut site = Site::new("steady").await?;
-    site.rows = Arc::new(Rows::on(open(Source::url(&database.url), "controller")?));
+    let rows =
+        |name| -> Result<_> { Ok(Arc::new(Rows::on(open(Source::url(&database.url), name)?, site.name()))) };
+    let participants = rows("participants")?;
+    site.rows = rows("controller")?;
     let pods: Vec<_> =
         (0..APPS * 2).map(|n| FakePod::new(&format!("pod-{n}"), &format!("app-{}", n / 2))).collect();
     site.plane.fake_pods(site.name(), &pods).await?;

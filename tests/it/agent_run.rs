@@ -1,5 +1,7 @@
 //! `run`: the program lives exactly as long as its term, however either of them ends.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 
 use crate::agent_support::*;
@@ -166,6 +168,43 @@ fn orphans_are_reaped() {
     until("the orphan out of the process table", || stat(orphan).is_none().then_some(()));
     assert!(!is_gone(child), "the program itself is not mistaken for it");
     assert!(children_of(first.pid()).iter().all(|(_, state)| *state != 'Z'));
+}
+
+#[test]
+fn a_release_waits_until_nobody_can_believe_any_more_what_was_told_beside_the_program() {
+    let rig = Rig::new();
+    let mut first = rig.run("first", &[], "while [ ! -e $DIR/end ]; do sleep 0.02; done; exit 7");
+    first.leads();
+    let second = rig.agent("second", &[]);
+    second.sees(1);
+    let before = now();
+    // A sidecar asks; then the program ends.
+    let promised = first.ask("/leader").unwrap().json()["valid_for_ms"].as_u64().unwrap();
+    assert!((500..=1000).contains(&promised), "no promise is longer than the stop grace: {promised}");
+    std::fs::write(rig.path("end"), "").unwrap();
+    until("an answer that it does not lead", || {
+        first.ask("/leader").filter(|answer| answer.status == 503 && answer.json()["valid_for_ms"] == 0)
+    });
+    assert_eq!(second.leads().version(), 2);
+    assert!(
+        now() >= before + Duration::from_millis(promised),
+        "the next leader began while the promise held"
+    );
+    assert!(now() - before < TTL, "released, not expired");
+    assert_eq!(first.exit_code(), 7);
+}
+
+#[test]
+fn a_program_beside_which_nobody_asked_is_not_waited_for() {
+    let rig = Rig::new();
+    let first = rig.run("first", &["--stop-grace", "1.5"], "echo $$ > $DIR/pid; exec sleep 100");
+    let pid = rig.pid("pid");
+    let second = rig.agent("second", &[]);
+    second.sees(1);
+    let before = now();
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    assert_eq!(second.leads().version(), 2);
+    assert!(now() - before < Duration::from_millis(1400), "{:?}; log:\n{}", now() - before, first.log());
 }
 
 #[test]

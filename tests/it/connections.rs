@@ -153,6 +153,14 @@ async fn three_connections_are_enough_for_three_participants_whoever_of_them_com
     one.ended().await;
     drop(one);
     until("the next leader", async || two.is_leader() || three.is_leader()).await;
-    let last = if two.is_leader() { two.drain(); two.ended().await; three } else { three.drain(); three.ended().await; two };
+    let last = if two.is_leader() {
+        two.drain();
+        two.ended().await;
+        three
+    } else {
+        three.drain();
+        three.ended().await;
+        two
+    };
     until("the last leader", async || last.is_leader()).await;
 }

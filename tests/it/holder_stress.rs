@@ -128,6 +128,7 @@ fn supervises_with_its_thread_blocked(folder: &Path) {
         cooldown: TTL,
         max_ttl: 30,
         listen: None,
+        answer_outside: false,
         probe: None,
     };
     runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use component_lease::clock::{Clock, SystemClock};
 use component_lease::domain::election::Past;
-use component_lease::domain::{HolderId, Instance, SeenInstance, Whereabouts};
+use component_lease::domain::{HolderId, Instance, Mode, Promise, SeenInstance, Whereabouts};
 use component_lease::store::Store;
 use component_lease_testkit::mysql::Kind;
 use component_lease_testkit::wait;
@@ -26,6 +26,8 @@ pub(crate) fn instance(name: &str, holder: &str) -> Instance {
             address: given("10.0.0.7"),
         },
         program_version: given("1.2.3"),
+        mode: Some(Mode::Beside),
+        promise: Some(Promise { longest: Duration::from_millis(6_001), outside: true }),
         healthy: true,
         leads: None,
     }
@@ -51,6 +53,8 @@ async fn what_is_not_known_is_left_out(bench: &Bench) {
     let poor = Instance {
         whereabouts: Whereabouts::default(),
         program_version: None,
+        mode: None,
+        promise: None,
         healthy: false,
         leads: Some(i64::MAX),
         ..instance("c", "a")
@@ -58,6 +62,24 @@ async fn what_is_not_known_is_left_out(bench: &Bench) {
     bench.store.beat(&poor, None).await.unwrap();
     let seen = alive(&*bench.store).await.remove(0);
     assert_eq!(seen, SeenInstance::begin(seen.id, &poor, seen.start_time));
+}
+
+async fn how_each_kind_of_participant_works_and_what_it_promises_reads_as_it_was_told(bench: &Bench) {
+    let longest = |ms| Some(Promise { longest: Duration::from_millis(ms), outside: false });
+    let kinds = [
+        (Mode::Embedded, Some(Promise::NONE)),
+        (Mode::Around, longest(500)),
+        (Mode::Beside, longest(1_080_000)),
+        (Mode::Embedded, None),
+    ];
+    for (mode, promise) in kinds {
+        let says = Instance { mode: Some(mode), promise, ..instance("c", "a") };
+        let id = bench.store.beat(&says, None).await.unwrap();
+        // It does not change with the heartbeats that follow.
+        bench.store.beat(&Instance { leads: Some(41), ..says }, id).await.unwrap();
+        let seen = alive(&*bench.store).await.pop().unwrap();
+        assert_eq!((seen.mode, seen.promise, seen.leads), (Some(mode), promise, Some(41)));
+    }
 }
 
 async fn a_heartbeat_moves_the_row_and_says_what_is_now(bench: &Bench) {
@@ -152,6 +174,7 @@ macro_rules! behaviours {
         behaviours!(each: memory = super::Bench::memory(); $($name),*);
         behaviours!(each: sqlite = super::Bench::sqlite().await; $($name),*);
         behaviours!(each: postgres = super::Bench::postgres().await; $($name),*);
+        behaviours!(each: postgres_18 = super::Bench::postgres_18().await; $($name),*);
         behaviours!(each: mariadb_10_11 = super::Bench::mysql(super::Kind::MariaDb10_11).await; $($name),*);
         behaviours!(each: mariadb_11_8 = super::Bench::mysql(super::Kind::MariaDb11_8).await; $($name),*);
         behaviours!(each: mysql_9 = super::Bench::mysql(super::Kind::MySql9).await; $($name),*);
@@ -166,6 +189,7 @@ macro_rules! behaviours {
 behaviours!(
     a_start_is_written_down_with_all_that_is_known_of_it,
     what_is_not_known_is_left_out,
+    how_each_kind_of_participant_works_and_what_it_promises_reads_as_it_was_told,
     a_heartbeat_moves_the_row_and_says_what_is_now,
     a_heartbeat_that_is_out_of_date_stays_and_a_new_row_begins,
     nobody_moves_somebody_elses_heartbeat,

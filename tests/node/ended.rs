@@ -44,7 +44,7 @@ async fn killed(stage: &Stage<'_>) -> Result<()> {
     stage.kubectl(&["patch", "componentlease", COMPONENT, "--type=merge", "-p", &spec]).await?;
     let place = stage.place()?;
     wait::until_true(PATIENCE, "the participants to be told the longer ttl", async || {
-        matches!(told_ttl(&place, COMPONENT).await, Ok(Some(TTL)))
+        matches!(told_ttl(&place, &stage.component()).await, Ok(Some(TTL)))
     })
     .await?;
     stage.end_container(&stage.leader().await?).await?;

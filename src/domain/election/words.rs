@@ -38,6 +38,8 @@ pub enum Action {
     /// Try to begin this term. The acknowledgement counts until [`Timing::attempt_counts_for`](crate::domain::Timing::attempt_counts_for).
     Take(Take),
     Renew(TermKey),
+    /// Give back a term that this participant no longer leads.
+    Release(Release),
     /// Record that the database is another one than before.
     BeginEpoch(NewEpoch),
     /// Record that the quarantine of this generation is over.
@@ -48,6 +50,15 @@ pub enum Action {
     AwaitWork,
     /// Drained: nothing held, nothing will be taken.
     Ended,
+}
+
+/// A release to send.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Release {
+    pub term: TermKey,
+    /// The only life of the database in which it may be applied; `None` while the term still runs, when no
+    /// other can have begun.
+    pub within: Option<Generation>,
 }
 
 /// Why a leader stopped leading.

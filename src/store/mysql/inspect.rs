@@ -14,6 +14,7 @@ use super::statements::{LOOK_BARE, LOOK_WITHOUT_LIFE, MARIADB, MYSQL, Statements
 use crate::domain::life::{NARROW_STEP, STEP};
 use crate::domain::{ComponentName, TermKey};
 use crate::store::StoreError;
+use crate::store::error::shorter;
 use crate::store::migration::not_to_be_seen;
 
 /// What `component_lease` can hold.
@@ -61,8 +62,8 @@ SELECT 'table', TABLE_NAME, COALESCE(ENGINE, TABLE_TYPE) FROM information_schema
 WHERE TABLE_SCHEMA = DATABASE()
   AND TABLE_NAME IN ('component_lease', 'component_lease_intent', 'component_lease_schema',
                      'component_lease_history', 'component_lease_store');
-SELECT 'instances', 'led' FROM information_schema.COLUMNS
-WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_instance' AND COLUMN_NAME = 'led';
+SELECT 'instances', 'promises_outside' FROM information_schema.COLUMNS
+WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_instance' AND COLUMN_NAME = 'promises_outside';
 SELECT 'column', COLUMN_NAME, DATA_TYPE, CAST(CHARACTER_MAXIMUM_LENGTH AS CHAR), CHARACTER_SET_NAME,
        COLUMN_TYPE, CAST(NUMERIC_SCALE AS CHAR)
 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease';
@@ -427,7 +428,8 @@ fn fits(
     let length = value.chars().count();
     match max {
         Some(max) if length > max => wrong(format!(
-            "has {length} characters, but the column component_lease.{column} holds {max}; choose a shorter name or widen the column"
+            "has {length} characters, but the column component_lease.{column} holds {max}; widen the column, or {}",
+            shorter(column)
         )),
         _ if !unicode && !value.is_ascii() => wrong(format!(
             "has characters that the column component_lease.{column} may not hold; choose a name of ASCII characters, or convert the column to utf8mb4"

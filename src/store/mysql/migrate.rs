@@ -183,7 +183,8 @@ async fn run(
 
 /// A table of this name that is not ours stays as it is, and is not used.
 async fn instances_are_theirs(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
-    let asked = "SELECT COUNT(*) > 0 AND SUM(COLUMN_NAME = 'led') = 0 FROM information_schema.COLUMNS
+    let asked =
+        "SELECT COUNT(*) > 0 AND SUM(COLUMN_NAME = 'promises_outside') = 0 FROM information_schema.COLUMNS
                  WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_instance'";
     let theirs: Option<bool> = connection.fetch_one(asked).await?.try_get(0)?;
     Ok(theirs.unwrap_or_default())

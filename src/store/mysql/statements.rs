@@ -17,7 +17,11 @@
 
 use std::fmt::Write as _;
 
-use crate::domain::{Expected, Take};
+use sqlx::MySql;
+use sqlx::mysql::MySqlArguments;
+use sqlx::query::Query;
+
+use crate::domain::{Expected, Generation, Take, TermKey};
 
 macro_rules! now {
     () => {
@@ -164,6 +168,7 @@ macro_rules! no_instance {
          CAST(NULL AS CHAR) COLLATE utf8mb4_bin, CAST(NULL AS CHAR) COLLATE utf8mb4_bin,
          CAST(NULL AS CHAR) COLLATE utf8mb4_bin, CAST(NULL AS CHAR) COLLATE utf8mb4_bin,
          CAST(NULL AS CHAR) COLLATE utf8mb4_bin, CAST(NULL AS CHAR) COLLATE utf8mb4_bin,
+         CAST(NULL AS SIGNED), CAST(NULL AS SIGNED), CAST(NULL AS CHAR) COLLATE utf8mb4_bin,
          CAST(NULL AS SIGNED), CAST(NULL AS SIGNED)"
     };
 }
@@ -179,7 +184,8 @@ macro_rules! instances {
                    c.heartbeat, CAST(c.heartbeat_ttl AS SIGNED), c.namespace COLLATE utf8mb4_bin,
                    c.pod COLLATE utf8mb4_bin, c.pod_uid COLLATE utf8mb4_bin, c.container COLLATE utf8mb4_bin,
                    c.node COLLATE utf8mb4_bin, c.address COLLATE utf8mb4_bin,
-                   c.program_version COLLATE utf8mb4_bin, CAST(c.healthy AS SIGNED), c.leads
+                   c.program_version COLLATE utf8mb4_bin, CAST(c.healthy AS SIGNED), c.leads,
+                   c.mode COLLATE utf8mb4_bin, c.longest_promise, CAST(c.promises_outside AS SIGNED)
             FROM (SELECT * FROM component_instance
                   WHERE heartbeat + heartbeat_ttl * 1000 >= ",
             now!(),
@@ -204,6 +210,8 @@ pub(super) struct Statements {
     pub first_record: &'static str,
     /// `?`: the generation.
     pub settle: &'static str,
+    /// `?`: component, holder, version, the generation. The record is locked, as by a take.
+    release_late: &'static str,
 }
 
 macro_rules! statements {
@@ -264,6 +272,16 @@ macro_rules! statements {
                  WHERE s.id = 1 AND s.identity = ? AND s.epoch = ? AND s.identity = ",
                 $identity!()
             ),
+            release_late: concat!(
+                "UPDATE component_lease
+                 SET holder_id = '', renew_time = 0
+                 WHERE component_name = ? AND CAST(CONVERT(holder_id USING utf8mb4) AS BINARY) = CAST(? AS BINARY)
+                   AND version = ?
+                   AND EXISTS (SELECT 1 FROM component_lease_store AS s
+                               WHERE s.id = 1 AND s.identity = ? AND s.epoch = ? AND s.identity = ",
+                $identity!(),
+                " LOCK IN SHARE MODE)"
+            ),
         }
     };
 }
@@ -293,11 +311,13 @@ pub(super) const MOVE_HEARTBEAT: &str = concat!(
     now!()
 );
 
-/// `?`: component, holder, how long a heartbeat lasts, what it says of itself (two), what it leads once more, where and what it is (seven).
+/// `?`: component, holder, how long a heartbeat lasts, what it says of itself (two), what it leads once more, where and what it is (seven),
+/// how it works and what it promises (three).
 pub(super) const BEGIN_INSTANCE: &str = concat!(
     "INSERT INTO component_instance (component_name, instance, heartbeat_ttl, healthy, leads, led, namespace, pod, pod_uid,
-                                     container, node, address, program_version, start_time, heartbeat)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ",
+                                     container, node, address, program_version, mode, longest_promise,
+                                     promises_outside, start_time, heartbeat)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ",
     now!(),
     ", start_time)"
 );
@@ -364,6 +384,21 @@ impl Statements {
              COMMIT;
              SELECT CAST(@component_lease_taken AS SIGNED);"
         )
+    }
+}
+
+impl Statements {
+    pub(super) fn release_late(
+        &self,
+        term: &TermKey,
+        within: &Generation,
+    ) -> Query<'static, MySql, MySqlArguments> {
+        sqlx::query(self.release_late)
+            .bind(term.component.as_str().to_owned())
+            .bind(term.holder.as_str().to_owned())
+            .bind(term.version)
+            .bind(within.identity.clone())
+            .bind(within.epoch)
     }
 }
 
@@ -436,7 +471,7 @@ UPDATE component_lease_intent SET ttl = NULL WHERE component_name = ? AND ttl IS
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ComponentName, Generation, HolderId, TermKey};
+    use crate::domain::{ComponentName, HolderId};
 
     #[test]
     fn what_stands_in_the_text_of_a_take_cannot_be_taken_for_sql() {

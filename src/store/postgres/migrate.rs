@@ -84,7 +84,7 @@ SELECT EXISTS (SELECT FROM component_lease),
 /// Whether `component_instance` is our own.
 const OURS: &str = "
 SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
-               WHERE a.attrelid {=} pg_catalog.to_regclass('component_instance') AND a.attname {=} 'led')";
+               WHERE a.attrelid {=} pg_catalog.to_regclass('component_instance') AND a.attname {=} 'promises_outside')";
 
 /// Logical replication copies rows and leaves sequences as they are.
 const SEQUENCE: &str = "

@@ -192,6 +192,15 @@ UPDATE component_lease
 SET holder_id = '', renew_time = 0
 WHERE component_name {=} $1 AND holder_id {=} $2 AND version {=} $3::bigint";
 
+const RELEASE_LATE: &str = concat!(
+    "WITH ",
+    life!("$4", "$5"),
+    "
+    UPDATE component_lease
+    SET holder_id = '', renew_time = 0
+    WHERE component_name {=} $1 AND holder_id {=} $2 AND version {=} $3::bigint AND EXISTS (SELECT FROM life)"
+);
+
 macro_rules! look_all_with_life {
     () => {
         look_all!(
@@ -212,21 +221,23 @@ const LOOK_ALL: &str = look_all_with_life!();
 /// Behind the rows the instances that are alive. Whoever may write the table could fill it.
 const LOOK_ALL_WITH_INSTANCES: &str = concat!(
     "SELECT b.*, NULL::bigint, NULL::varchar, NULL::bigint, NULL::bigint, NULL::integer, NULL::varchar, NULL::varchar, NULL::varchar,
-            NULL::varchar, NULL::varchar, NULL::varchar, NULL::varchar, NULL::boolean, NULL::bigint
+            NULL::varchar, NULL::varchar, NULL::varchar, NULL::varchar, NULL::boolean, NULL::bigint,
+            NULL::varchar, NULL::bigint, NULL::boolean
      FROM (",
     look_all_with_life!(),
     ") AS b
      UNION ALL
      SELECT NULL, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.component_name,
             c.id, c.instance, c.start_time, c.heartbeat, c.heartbeat_ttl, c.namespace, c.pod, c.pod_uid,
-            c.container, c.node, c.address, c.program_version, c.healthy, c.leads
+            c.container, c.node, c.address, c.program_version, c.healthy, c.leads, c.mode, c.longest_promise,
+            c.promises_outside
      FROM (SELECT * FROM component_instance
            WHERE (heartbeat {+} (heartbeat_ttl {*} 1000::bigint)) {>=} {now}
            ORDER BY id DESC LIMIT 20000) AS c"
 );
 
 /// `$1` the row, if there is one; `$2` to `$4` component, holder, how long a heartbeat lasts; `$5` to `$11` where
-/// and what it is; `$12` and `$13` what it says of itself now.
+/// and what it is; `$12` and `$13` what it says of itself now; `$14` to `$16` how it works and what it promises.
 const BEAT: &str = "
 WITH moved AS (
     UPDATE component_instance
@@ -238,9 +249,11 @@ WITH moved AS (
     RETURNING id
 ), made AS (
     INSERT INTO component_instance (component_name, instance, start_time, heartbeat, heartbeat_ttl, namespace, pod,
-                                    pod_uid, container, node, address, program_version, healthy, leads, led)
+                                    pod_uid, container, node, address, program_version, healthy, leads, led, mode,
+                                    longest_promise, promises_outside)
     SELECT $2::varchar, $3::varchar, t.ms, t.ms, $4::integer, $5::varchar, $6::varchar, $7::varchar, $8::varchar,
-           $9::varchar, $10::varchar, $11::varchar, $12::boolean, $13::bigint, $13::bigint
+           $9::varchar, $10::varchar, $11::varchar, $12::boolean, $13::bigint, $13::bigint, $14::varchar, $15::bigint,
+           $16::boolean
     FROM (SELECT {now} AS ms) AS t
     WHERE NOT EXISTS (SELECT FROM moved)
     RETURNING id
@@ -342,6 +355,7 @@ statements! {
     take_row_bare: TAKE_ROW_BARE,
     renew: RENEW,
     release: RELEASE,
+    release_late: RELEASE_LATE,
     look_all: LOOK_ALL,
     look_all_with_instances: LOOK_ALL_WITH_INSTANCES,
     look_all_without_life: LOOK_ALL_WITHOUT_LIFE,

@@ -14,6 +14,7 @@ use super::statements::Statements;
 use crate::domain::life::{NARROW_STEP, STEP};
 use crate::domain::{ComponentName, TermKey};
 use crate::store::StoreError;
+use crate::store::error::shorter;
 use crate::store::migration::not_to_be_seen;
 
 /// What `component_lease` can hold.
@@ -66,7 +67,7 @@ WITH facts AS MATERIALIZED (
            pg_catalog.to_regclass('component_lease_history') IS NOT NULL
              AND pg_catalog.to_regclass('component_lease_store') IS NOT NULL AS has_life,
            EXISTS (SELECT FROM pg_catalog.pg_attribute AS i
-                   WHERE i.attrelid {=} pg_catalog.to_regclass('component_instance') AND i.attname {=} 'led')
+                   WHERE i.attrelid {=} pg_catalog.to_regclass('component_instance') AND i.attname {=} 'promises_outside')
              AND coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass('component_instance'), 'SELECT'), false)
              AS has_instances,
            CASE WHEN pg_catalog.to_regclass('component_lease_schema') IS NOT NULL
@@ -356,7 +357,8 @@ fn fits(column: &str, value: &str, max: Option<usize>, place: &Place) -> Result<
     let length = value.chars().count();
     match max {
         Some(max) if length > max => Err(StoreError::Misconfigured(format!(
-            "{place}: {value:?} has {length} characters, but the column component_lease.{column} holds {max}; choose a shorter name or widen the column"
+            "{place}: {value:?} has {length} characters, but the column component_lease.{column} holds {max}; widen the column, or {}",
+            shorter(column)
         ))),
         _ => Ok(()),
     }

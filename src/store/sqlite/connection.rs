@@ -317,7 +317,7 @@ SELECT EXISTS (SELECT 1 FROM pragma_table_info('component_lease')) AS has_lease,
        EXISTS (SELECT 1 FROM pragma_table_info('component_lease_intent')) AS has_intent,
        EXISTS (SELECT 1 FROM pragma_table_info('component_lease_history'))
          AND EXISTS (SELECT 1 FROM pragma_table_info('component_lease_store')) AS has_life,
-       EXISTS (SELECT 1 FROM pragma_table_info('component_instance') WHERE name = 'led') AS has_instances,
+       EXISTS (SELECT 1 FROM pragma_table_info('component_instance') WHERE name = 'promises_outside') AS has_instances,
        EXISTS (SELECT 1 FROM pragma_table_info('component_lease_schema')) AS has_schema,
        (SELECT group_concat(needed.name, ', ')
         FROM (SELECT 'component_name' AS name UNION ALL SELECT 'holder_id' UNION ALL SELECT 'lease_time'

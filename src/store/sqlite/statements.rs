@@ -206,6 +206,14 @@ UPDATE component_lease
 SET holder_id = '', renew_time = 0
 WHERE component_name = ?1 AND holder_id = ?2 AND version = ?3";
 
+pub(super) const RELEASE_LATE: &str = concat!(
+    "UPDATE component_lease
+     SET holder_id = '', renew_time = 0
+     WHERE component_name = ?1 AND holder_id = ?2 AND version = ?3
+       AND ",
+    life!("?6", "?4", "?5")
+);
+
 macro_rules! look_all_with_life {
     () => {
         look_all!(
@@ -225,14 +233,15 @@ pub(super) const LOOK_ALL: &str = look_all_with_life!();
 
 /// Behind the rows the instances that are alive. Whoever may write the table could fill it.
 pub(super) const LOOK_ALL_WITH_INSTANCES: &str = concat!(
-    "SELECT b.*, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    "SELECT b.*, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
      FROM (",
     look_all_with_life!(),
     ") AS b
      UNION ALL
      SELECT NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.component_name,
             c.id, c.instance, c.start_time, c.heartbeat, c.heartbeat_ttl, c.namespace, c.pod, c.pod_uid,
-            c.container, c.node, c.address, c.program_version, c.healthy, c.leads
+            c.container, c.node, c.address, c.program_version, c.healthy, c.leads, c.mode, c.longest_promise,
+            c.promises_outside
      FROM (SELECT * FROM component_instance
            WHERE heartbeat + heartbeat_ttl * 1000 >= ",
     now!(),
@@ -251,11 +260,13 @@ pub(super) const MOVE_HEARTBEAT: &str = concat!(
     now!()
 );
 
-/// `?1` to `?5` as above from the component on, `?6` to `?12` where and what it is.
+/// `?1` to `?5` as above from the component on, `?6` to `?12` where and what it is, `?13` to `?15` how it
+/// works and what it promises.
 pub(super) const BEGIN_INSTANCE: &str = concat!(
     "INSERT INTO component_instance (component_name, instance, start_time, heartbeat, heartbeat_ttl, healthy, leads,
-                                     namespace, pod, pod_uid, container, node, address, program_version, led)
-     SELECT ?1, ?2, t.ms, t.ms, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?5
+                                     namespace, pod, pod_uid, container, node, address, program_version, led,
+                                     mode, longest_promise, promises_outside)
+     SELECT ?1, ?2, t.ms, t.ms, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?5, ?13, ?14, ?15
      FROM (SELECT ",
     now!(),
     " AS ms) AS t"

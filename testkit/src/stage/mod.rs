@@ -25,7 +25,7 @@ use chart::Release;
 use rows::Place;
 use store::Store;
 
-/// The component, and what everything around it is called.
+/// The name of the component, and what everything around it is called.
 pub const COMPONENT: &str = "discovery";
 /// The label of its leader.
 pub const LABEL: &str = "componentlease.io/discovery";
@@ -110,7 +110,7 @@ impl<'n> Stage<'n> {
         self.apply(&read("demo/base/componentlease.yaml")?).await?;
         let place = self.place()?;
         wait::until_true(PATIENCE, "the participants to be told their ttl", async || {
-            matches!(rows::told_ttl(&place, COMPONENT).await, Ok(Some(TTL)))
+            matches!(rows::told_ttl(&place, &self.component()).await, Ok(Some(TTL)))
         })
         .await?;
         let folder = repository().join("demo").join(self.store.name());
@@ -165,6 +165,12 @@ impl<'n> Stage<'n> {
         Ok(format!("{address}:80").parse()?)
     }
 
+    /// The key of the row.
+    #[must_use]
+    pub fn component(&self) -> String {
+        format!("{}/{COMPONENT}", self.namespace)
+    }
+
     /// Where this machine sees the rows.
     ///
     /// # Errors
@@ -178,7 +184,7 @@ impl<'n> Stage<'n> {
     /// # Errors
     /// When the row is nobody's.
     pub async fn leader(&self) -> Result<String> {
-        let row = rows::look(&self.place()?, COMPONENT).await?.context("there is no row")?;
+        let row = rows::look(&self.place()?, &self.component()).await?.context("there is no row")?;
         Ok(row.pod().with_context(|| format!("{row:?} names no pod"))?.to_owned())
     }
 
@@ -195,7 +201,7 @@ impl<'n> Stage<'n> {
     /// # Errors
     /// When the database does not answer.
     pub async fn record_rows(&self) -> Result<rows::Rows> {
-        rows::Rows::record(&self.place()?, COMPONENT).await
+        rows::Rows::record(&self.place()?, &self.component()).await
     }
 
     /// A recorder of the label.

@@ -29,6 +29,7 @@ pub fn config(site: &Site, identity: &str) -> Config {
         poll_interval: Duration::from_secs(1),
         max_ttl: 30,
         allowed_label_prefixes: Vec::new(),
+        allowed_components: Vec::new(),
         election: None,
         identity: identity.to_owned(),
         origin: None,

@@ -100,12 +100,13 @@ impl Site {
         plane.apply(&rights).await?;
         let account = plane.kubeconfig_for(namespace.name(), "component-lease").await?;
         let admin = client(plane.kubeconfig()).await?;
-        Ok(Self { plane, namespace, admin, account, rows: Arc::new(Rows::default()) })
+        let rows = Arc::new(Rows::of(namespace.name()));
+        Ok(Self { plane, namespace, admin, account, rows })
     }
 
-    /// Gives the account its rights in a second namespace, too.
-    pub async fn also_watch(self, other: &str) -> Result<Self> {
-        let watch = format!("watch.namespaces={{{},{other}}}", self.name());
+    /// Gives the account its rights in other namespaces, too.
+    pub async fn also_watch(self, others: &[&str]) -> Result<Self> {
+        let watch = format!("watch.namespaces={{{}}}", [&[self.name()], others].concat().join(","));
         self.plane.apply(&rights(self.name(), &["--set", &watch]).await?).await?;
         Ok(self)
     }

@@ -11,6 +11,7 @@ use anyhow::{Result, ensure};
 use async_trait::async_trait;
 use component_lease::clock::SystemClock;
 use component_lease::domain::election::Looked;
+use component_lease::domain::namespace::key_in;
 use component_lease::domain::{
     ComponentName, Expected, Generation, HolderId, Instance, NewEpoch, Take, TermKey,
 };
@@ -29,8 +30,9 @@ pub enum Mood {
     Hangs,
 }
 
-/// Rows in memory.
+/// Rows in memory. A component that is named without a slash is one of the site's namespace.
 pub struct Rows {
+    namespace: String,
     inner: Arc<dyn Store>,
     memory: Option<Arc<MemoryStore>>,
     mood: Mutex<Mood>,
@@ -38,23 +40,31 @@ pub struct Rows {
     terms: Mutex<BTreeMap<String, TermKey>>,
 }
 
-impl Default for Rows {
-    fn default() -> Self {
-        let memory = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
-        Self { memory: Some(Arc::clone(&memory)), ..Self::on(memory) }
-    }
-}
-
 impl Rows {
+    /// In memory.
+    pub fn of(namespace: &str) -> Self {
+        let memory = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+        Self { memory: Some(Arc::clone(&memory)), ..Self::on(memory, namespace) }
+    }
+
     /// On a real database.
-    pub fn on(inner: Arc<dyn Store>) -> Self {
+    pub fn on(inner: Arc<dyn Store>, namespace: &str) -> Self {
         Self {
+            namespace: namespace.to_owned(),
             inner,
             memory: None,
             mood: Mutex::default(),
             asked: AtomicU64::new(0),
             terms: Mutex::default(),
         }
+    }
+
+    /// The key of a component.
+    pub fn key(&self, component: &str) -> Result<ComponentName> {
+        if component.contains('/') {
+            return Ok(ComponentName::new(component)?);
+        }
+        Ok(key_in(&self.namespace, component)?)
     }
 
     pub fn set_mood(&self, mood: Mood) {
@@ -90,7 +100,7 @@ impl Rows {
 
     /// Whose the component is; empty when it is nobody's.
     pub async fn holder_of(&self, component: &str) -> Result<String> {
-        let row = self.inner.look(&ComponentName::new(component)?).await?.row;
+        let row = self.inner.look(&self.key(component)?).await?.row;
         Ok(row.map(|row| row.holder).unwrap_or_default())
     }
 
@@ -101,7 +111,15 @@ impl Rows {
 
     /// The holder takes the component from whoever has it; the version.
     pub async fn take(&self, component: &str, holder: &str, ttl: u32) -> Result<i64> {
-        let component = ComponentName::new(component)?;
+        self.take_next(self.key(component)?, holder, ttl).await
+    }
+
+    /// [`Rows::take`] of a component whose key is this bare name.
+    pub async fn take_bare(&self, component: &str, holder: &str, ttl: u32) -> Result<i64> {
+        self.take_next(ComponentName::new(component)?, holder, ttl).await
+    }
+
+    async fn take_next(&self, component: ComponentName, holder: &str, ttl: u32) -> Result<i64> {
         let seen = self.inner.look(&component).await?;
         let version = seen.row.as_ref().map_or(0, |row| row.version) + 1;
         self.take_as(component, holder, ttl, version).await
@@ -130,7 +148,8 @@ impl Rows {
 
     fn term(&self, component: &str) -> TermKey {
         let terms = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
-        terms.get(component).cloned().expect("somebody has taken it before")
+        let key = self.key(component).expect("the name of a component");
+        terms.get(key.as_str()).cloned().expect("somebody has taken it before")
     }
 
     pub async fn renew(&self, component: &str) -> Result<()> {
@@ -147,7 +166,7 @@ impl Rows {
 
     /// What the participants find.
     pub async fn intended_ttl(&self, component: &str) -> Result<Option<u32>> {
-        Ok(self.inner.look(&ComponentName::new(component)?).await?.standing_ttl)
+        Ok(self.inner.look(&self.key(component)?).await?.standing_ttl)
     }
 
     async fn mood(&self) -> Result<(), StoreError> {

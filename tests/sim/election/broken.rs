@@ -36,4 +36,31 @@ pub(super) enum Broken {
     SettledNotBoundToItsEpoch,
     /// A term may last longer than anybody waits for a lost one.
     TtlAboveTheLongest,
+    /// A term that is over is released in whatever life of the database the release arrives.
+    LateReleaseNotBoundToTheIdentity,
+    /// Its release compares the life of the term with the record, not with the server itself.
+    LateReleaseBoundToTheRecord,
+    /// Its release compares the server, and not the epoch.
+    LateReleaseNotBoundToTheEpoch,
+    /// It is released on a table whose lives nobody can tell apart.
+    LateReleaseOfABareTable,
+    /// The right to release a term is kept after another row was seen.
+    RightKeptAfterAnotherRow,
+    /// It is kept after another life of the database was seen, and used there.
+    RightKeptAfterAnotherLife,
+    /// It is kept when the participant takes again.
+    RightKeptWhenTakingAgain,
+}
+
+impl Broken {
+    /// Found only in the small worlds that are made for them.
+    pub(super) fn keeps_the_right(self) -> bool {
+        matches!(
+            self,
+            Self::LateReleaseOfABareTable
+                | Self::RightKeptAfterAnotherRow
+                | Self::RightKeptAfterAnotherLife
+                | Self::RightKeptWhenTakingAgain
+        )
+    }
 }

@@ -1,7 +1,7 @@
 //! What a database keeps beside the row, what it may forget, what tells its lives apart, and what
 //! it answers to a participant.
 
-use component_lease::domain::election::{Looked, Past};
+use component_lease::domain::election::{Looked, Past, Release};
 use component_lease::domain::life::{self, NARROW_STEP, STEP};
 use component_lease::domain::{Expected, Generation, LeaseRow, Life, NewEpoch, Record, Take, TermKey, model};
 
@@ -13,7 +13,7 @@ pub(super) enum Call {
     Look,
     Take(Take),
     Renew(TermKey),
-    Release(TermKey),
+    Release(Release),
     BeginEpoch(NewEpoch),
     Settle(Generation),
 }
@@ -28,6 +28,8 @@ pub(super) enum Answer {
 pub(super) struct Database {
     server: u32,
     servers: u32,
+    /// Somebody else made the table: no companions, so that nobody can tell its lives apart.
+    bare: bool,
     highest: i64,
     record: Record,
 }
@@ -41,6 +43,10 @@ pub(super) struct Copy {
 }
 
 impl Copy {
+    pub(super) fn row(&self) -> Option<&LeaseRow> {
+        self.row.as_ref()
+    }
+
     /// Whether nothing but a renewal lies between the two.
     pub(super) fn is_about(&self, other: &Self) -> bool {
         let term = |row: &LeaseRow| (row.holder.clone(), row.version);
@@ -53,7 +59,11 @@ impl Database {
     /// A first installation.
     pub(super) fn new(max_ttl: u32) -> Self {
         let record = Record { identity: "1".to_owned(), epoch: 0, settled: true, max_ttl };
-        Self { server: 1, servers: 1, highest: 0, record }
+        Self { server: 1, servers: 1, bare: false, highest: 0, record }
+    }
+
+    pub(super) fn bare(max_ttl: u32) -> Self {
+        Self { bare: true, ..Self::new(max_ttl) }
     }
 
     /// Tables of which nobody knows whether a term was forgotten with them.
@@ -84,7 +94,21 @@ impl Database {
         copy.row
     }
 
+    /// Goes on as the same server, and nobody says anything. Only the row matters here: a version that was
+    /// forgotten with its history may be granted twice.
+    pub(super) fn reload_in_silence(&mut self, copy: Copy) -> Option<LeaseRow> {
+        self.highest = copy.highest;
+        copy.row
+    }
+
+    pub(super) fn generation(&self) -> Generation {
+        self.life(None, None).generation()
+    }
+
     fn life(&self, row: Option<&LeaseRow>, broken: Option<Broken>) -> Life {
+        if self.bare {
+            return Life::Unknown;
+        }
         let step = if broken == Some(Broken::VersionWithoutEpoch) { 0 } else { STEP };
         let mut record = self.record.clone();
         match broken {
@@ -99,6 +123,7 @@ impl Database {
 
     fn past(&self, row: Option<&LeaseRow>, broken: Option<Broken>) -> Past {
         match self.highest {
+            _ if self.bare => Past::Unknown,
             0 => Past::NeverLived,
             _ if row.is_none() && broken == Some(Broken::DeletedRowInsertedAtOnce) => Past::NeverLived,
             highest => Past::Lived(highest),
@@ -127,7 +152,30 @@ impl Database {
                 model::renew(row, term, now).map(|row| LeaseRow { renew_time: now, ..row })
             }
             Call::Renew(term) => model::renew(row, term, now),
-            Call::Release(term) => model::release(row, term),
+            Call::Release(Release { term, within: None }) => model::release(row, term),
+            Call::Release(Release { term, within: Some(within) }) => {
+                let mut within = within.clone();
+                match broken {
+                    Some(Broken::LateReleaseNotBoundToTheIdentity) => {
+                        within.identity = self.server.to_string();
+                        within.epoch = self.record.epoch;
+                    }
+                    Some(Broken::LateReleaseBoundToTheRecord) if within.identity == self.record.identity => {
+                        within.identity = self.server.to_string();
+                    }
+                    Some(Broken::LateReleaseNotBoundToTheEpoch) => within.epoch = self.record.epoch,
+                    _ => {}
+                }
+                let loose = matches!(
+                    broken,
+                    Some(Broken::LateReleaseNotBoundToTheIdentity | Broken::LateReleaseBoundToTheRecord)
+                );
+                if loose && within == self.generation() {
+                    model::release(row, term)
+                } else {
+                    model::release_late(row, term, &within, &self.life(row, None))
+                }
+            }
         };
         (Answer::Applied(after.is_some()), after)
     }
@@ -150,13 +198,16 @@ impl Database {
             Some(Broken::TakeBoundToTheRecord) => {
                 (&recorded.identity, recorded.epoch) == (&take.generation.identity, take.generation.epoch)
             }
-            _ => model::same_life(take, &self.life(row, None)),
+            // Somebody who knows the table alone.
+            _ if take.generation == Generation::default() => true,
+            _ => model::same_life(&take.generation, &self.life(row, None)),
         };
         let highest = match (&take.expected, broken) {
             (
                 Expected::Missing { highest },
                 Some(Broken::InsertNotBoundToHistory | Broken::DeletedRowInsertedAtOnce),
             ) => *highest,
+            _ if take.generation == Generation::default() => 0,
             _ => self.highest,
         };
         applies.then(|| model::take(row, highest, take, now)).flatten()

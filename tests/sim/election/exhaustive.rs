@@ -17,12 +17,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use component_lease::domain::life::STEP;
 
 use super::broken::Broken;
-use world::{Faults, Start, Step, TICKS_PER_TTL, World};
+use world::{Company, Faults, Start, Step, TICKS_PER_TTL, World};
 
 /// Where a search begins and how far it goes.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     start: Start,
+    company: Company,
     participants: usize,
     /// Sixths of a ttl.
     ticks: u32,
@@ -71,7 +72,7 @@ fn fingerprint(world: &World) -> u64 {
 
 /// All orders; what goes wrong in one of them, told step by step.
 fn search(bounds: Bounds, broken: Option<Broken>) -> Result<Search, String> {
-    let begins = World::new(bounds.start, bounds.participants, broken);
+    let begins = World::new(bounds.start, bounds.company, bounds.participants, broken);
     let mut search = Search::default();
     // Stories with few faults first: they are the ones to read.
     for faults in 0..=bounds.faults {
@@ -98,7 +99,7 @@ fn story(mut world: World, path: &[Step]) -> String {
 fn bounds(start: Start, participants: usize, ticks: u32, faults: u32) -> Bounds {
     let chosen = |name, usual| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(usual);
     let (ticks, faults) = (chosen("MODEL_TICKS", ticks), chosen("MODEL_FAULTS", faults));
-    Bounds { start, participants, ticks, faults, of: Faults::OfAnyKind }
+    Bounds { start, company: Company::Ours, participants, ticks, faults, of: Faults::OfAnyKind }
 }
 
 /// Nothing goes wrong, and yet it could have.
@@ -107,7 +108,7 @@ fn holds(bounds: Bounds, at_least: usize) {
     let (states, ends) = (search.seen.len(), search.ends);
     println!("{bounds:?}: {states} states, {ends} at the end, versions up to {}", search.highest);
     assert!(states >= at_least && ends > 0, "{bounds:?}: {states} states, {ends} at the end: too few");
-    if bounds.ticks > TICKS_PER_TTL {
+    if bounds.ticks > TICKS_PER_TTL && bounds.company == Company::Ours && bounds.of != Faults::InSilence {
         assert!(search.highest > STEP, "{bounds:?}: nobody has led in a later life of the database");
     }
 }
@@ -130,6 +131,12 @@ fn nor_does_one_at_the_end_of_a_quarantine() {
 }
 
 #[test]
+fn nor_does_one_after_a_term_that_was_not_given_back() {
+    holds(bounds(Start::Overdue, 2, 5, 2), 20_000);
+    holds(bounds(Start::Overdue, 2, TICKS_PER_TTL + 3, 1), 3_000);
+}
+
+#[test]
 fn nor_does_one_among_three_participants() {
     holds(bounds(Start::Fresh, 3, 1, 2), 20_000);
     holds(bounds(Start::Fresh, 3, TICKS_PER_TTL + 1, 1), 30_000);
@@ -144,6 +151,32 @@ fn lives() -> Bounds {
 #[test]
 fn nor_do_two_changes_of_the_database_in_turn() {
     holds(lives(), 200_000);
+}
+
+/// Beside one who knows the table alone, and as he does where there is nothing else.
+fn in_company(start: Start, company: Company) -> Bounds {
+    let (ticks, faults) = if start == Start::Overdue { (3, 2) } else { (TICKS_PER_TTL + 2, 1) };
+    let participants = if company == Company::OneForeign { 3 } else { 2 };
+    Bounds { company, of: Faults::ToHeldRows, ..bounds(start, participants, ticks, faults) }
+}
+
+/// Where a database forgets and nobody can tell.
+fn in_silence(start: Start) -> Bounds {
+    Bounds { of: Faults::InSilence, ..bounds(start, 2, TICKS_PER_TTL + 3, 2) }
+}
+
+#[test]
+fn nor_does_a_term_that_is_released_late_beside_one_who_knows_the_table_alone() {
+    for start in [Start::Fresh, Start::Overdue] {
+        holds(in_company(start, Company::OneForeign), 1_000);
+        holds(in_company(start, Company::Bare), 1_000);
+    }
+}
+
+#[test]
+fn nor_does_a_right_to_release_that_has_ended() {
+    holds(in_silence(Start::Fresh), 1_000);
+    holds(in_silence(Start::LedTwice), 1_000);
 }
 
 #[test]
@@ -163,6 +196,14 @@ fn each_broken_rule_is_found_in_some_order() {
         (Broken::HistoryAfterTheTake, within(Start::Fresh)),
         (Broken::SettledNotBoundToItsEpoch, within(Start::WaitedOut)),
         (Broken::TtlAboveTheLongest, within(Start::Fresh)),
+        (Broken::ReleaseBeforeStop, within(Start::Fresh)),
+        (Broken::LateReleaseNotBoundToTheIdentity, in_company(Start::Overdue, Company::OneForeign)),
+        (Broken::LateReleaseBoundToTheRecord, in_company(Start::Overdue, Company::OneForeign)),
+        (Broken::LateReleaseNotBoundToTheEpoch, in_company(Start::Overdue, Company::OneForeign)),
+        (Broken::LateReleaseOfABareTable, in_company(Start::Overdue, Company::Bare)),
+        (Broken::RightKeptAfterAnotherRow, in_silence(Start::Fresh)),
+        (Broken::RightKeptAfterAnotherLife, in_company(Start::Overdue, Company::OneForeign)),
+        (Broken::RightKeptWhenTakingAgain, in_silence(Start::LedTwice)),
     ] {
         let Err(why) = search(bounds, Some(broken)) else { panic!("{broken:?} makes no difference") };
         println!("{broken:?}: {why}\n");

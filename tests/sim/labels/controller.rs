@@ -113,6 +113,7 @@ impl World {
             pods: Ok(pods),
             longest_ttl: None,
             instances: Vec::new(),
+            holder_told: None,
             disputed: Vec::new(),
             service: ServiceSight::NotAsked,
             now,

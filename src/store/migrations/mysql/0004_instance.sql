@@ -26,6 +26,12 @@ CREATE TABLE IF NOT EXISTS component_instance (
         COMMENT 'Where it can be reached.',
     program_version VARCHAR(253) NULL
         COMMENT 'Which version of the program it is, in the program''s own words.',
+    mode VARCHAR(16) NULL
+        COMMENT 'How it works with the program whose leadership it decides: embedded in it, around it (it starts and stops it) or beside it.',
+    longest_promise BIGINT NULL
+        COMMENT 'The longest time, in ms, for which it ever tells another process that it leads. NULL: not known.',
+    promises_outside BOOLEAN NULL
+        COMMENT 'Whether it tells that to processes outside of its pod too. NULL: not known.',
     healthy BOOLEAN NOT NULL
         COMMENT 'Whether it would lead, as far as its health goes.',
     leads BIGINT NULL

@@ -13,6 +13,9 @@ CREATE TABLE component_instance (
     node            VARCHAR(253),
     address         VARCHAR(253),
     program_version VARCHAR(253),
+    mode            VARCHAR(16),
+    longest_promise BIGINT,
+    promises_outside BOOLEAN,
     healthy         BOOLEAN NOT NULL,
     leads           BIGINT,
     led             BIGINT
@@ -40,6 +43,12 @@ COMMENT ON COLUMN component_instance.container IS 'The name of its container.';
 COMMENT ON COLUMN component_instance.node IS 'The node that it runs on.';
 COMMENT ON COLUMN component_instance.address IS 'Where it can be reached.';
 COMMENT ON COLUMN component_instance.program_version IS 'Which version of the program it is, in the program''s own words.';
+COMMENT ON COLUMN component_instance.mode IS
+    'How it works with the program whose leadership it decides: embedded in it, around it (it starts and stops it) or beside it.';
+COMMENT ON COLUMN component_instance.longest_promise IS
+    'The longest time, in ms, for which it ever tells another process that it leads. NULL: not known.';
+COMMENT ON COLUMN component_instance.promises_outside IS
+    'Whether it tells that to processes outside of its pod too. NULL: not known.';
 COMMENT ON COLUMN component_instance.healthy IS 'Whether it would lead, as far as its health goes.';
 COMMENT ON COLUMN component_instance.leads IS
     'The version of the term that it believes it leads. Compare with component_lease.version: two such beliefs at a time are a split brain.';

@@ -28,6 +28,13 @@ CREATE TABLE IF NOT EXISTS component_instance (
     address         VARCHAR(253),
     -- Which version of the program it is, in the program's own words.
     program_version VARCHAR(253),
+    -- How it works with the program whose leadership it decides: embedded in it, around it (it starts and stops it)
+    -- or beside it.
+    mode            VARCHAR(16),
+    -- The longest time, in ms, for which it ever tells another process that it leads. NULL: not known.
+    longest_promise BIGINT,
+    -- Whether it tells that to processes outside of its pod too. NULL: not known.
+    promises_outside BOOLEAN,
     -- Whether it would lead, as far as its health goes.
     healthy         BOOLEAN NOT NULL,
     -- The version of the term that it believes it leads. Compare with component_lease.version: two such beliefs at

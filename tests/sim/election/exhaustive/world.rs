@@ -5,11 +5,12 @@
 //! order; the next comes when nobody has anything left to do at once.
 
 mod participant;
+mod rights;
 
 use std::time::Duration;
 
 use component_lease::domain::election::Standing;
-use component_lease::domain::{LeaseRow, Moment};
+use component_lease::domain::{Generation, LeaseRow, Moment};
 
 use super::super::broken::Broken;
 use super::super::database::{Answer, Call, Copy, Database};
@@ -52,6 +53,8 @@ pub(super) enum Step {
     FailBack,
     /// An older state is read into the running server, and its operator says so.
     Reload(usize),
+    /// The same, and nobody says so.
+    ReloadInSilence(usize),
     DeleteRow,
 }
 
@@ -66,9 +69,11 @@ impl Step {
             | Self::Reconnect(_)
             | Self::Resume(_) => None,
             Self::Send(..) | Self::CutOff(_) | Self::Pause(_) => Some(Faults::OfAnyKind),
-            Self::Failover(_) | Self::FailBack | Self::Reload(_) | Self::DeleteRow => {
-                Some(Faults::OfTheDatabase)
-            }
+            Self::Failover(_)
+            | Self::FailBack
+            | Self::Reload(_)
+            | Self::ReloadInSilence(_)
+            | Self::DeleteRow => Some(Faults::OfTheDatabase),
         }
     }
 }
@@ -78,6 +83,24 @@ impl Step {
 pub(super) enum Faults {
     OfAnyKind,
     OfTheDatabase,
+    /// Of any kind, but that a database that forgot something still says that somebody leads, in a row that
+    /// nobody watches. Who knows the table alone waits for one ttl then, so that this is no more than is
+    /// promised beside him; and calls that are not bound to a life of the database do not reach another.
+    ToHeldRows,
+    /// Participants are cut off, and a database forgets in silence: promised is that who has lost the right
+    /// to release a term does not use it.
+    InSilence,
+}
+
+/// Who made the tables, and who competes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Company {
+    /// Participants of ours on tables of ours.
+    Ours,
+    /// The last one knows the table alone.
+    OneForeign,
+    /// There is nothing but the table.
+    Bare,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -104,6 +127,10 @@ pub(super) enum Start {
     Released,
     /// The quarantine of a database that nobody knew is over in this moment.
     WaitedOut,
+    /// The first participant leads its second term.
+    LedTwice,
+    /// The first was cut off until its term was over, and the others have watched.
+    Overdue,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -113,6 +140,7 @@ pub(super) struct World {
     begins: bool,
     faults: Faults,
     faults_left: u32,
+    company: Company,
     broken: Option<Broken>,
     database: Database,
     row: Option<LeaseRow>,
@@ -125,19 +153,22 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(start: Start, participants: usize, broken: Option<Broken>) -> Self {
-        let database = match start {
-            Start::WaitedOut => Database::unsettled(TTL),
-            Start::Fresh | Start::Released => Database::new(TTL),
+    pub(super) fn new(start: Start, company: Company, number: usize, broken: Option<Broken>) -> Self {
+        let database = match (start, company) {
+            (_, Company::Bare) => Database::bare(TTL),
+            (Start::WaitedOut, _) => Database::unsettled(TTL),
+            (Start::Fresh | Start::Released | Start::LedTwice | Start::Overdue, _) => Database::new(TTL),
         };
         let states = vec![database.copy(None)];
-        let participants = (0..participants).map(Participant::new).collect();
+        let first = if start == Start::LedTwice { 1 } else { number };
+        let participants = (0..first).map(Participant::new).collect();
         let (row, left, under_way) = (None, None, Vec::new());
         let mut world = Self {
             now: 0,
             begins: true,
             faults: Faults::OfAnyKind,
             faults_left: 0,
+            company,
             broken,
             database,
             row,
@@ -151,6 +182,11 @@ impl World {
             Start::Fresh => {}
             Start::Released => world.was_led(),
             Start::WaitedOut => world.undisturbed_until(TICKS_PER_TTL),
+            Start::LedTwice => world.leads_twice(number),
+            Start::Overdue => world.outlives_its_term(),
+        }
+        if company == Company::OneForeign {
+            world.participants[number - 1].is_foreign = true;
         }
         world
     }
@@ -178,6 +214,50 @@ impl World {
         self.turn(p).expect("nobody else leads");
         self.step(Step::Send(p, Way::Promptly)).expect("nobody else leads");
         assert!(self.row.as_ref().is_some_and(LeaseRow::is_free), "{self:?}");
+    }
+
+    /// The first, before the others come.
+    fn leads_twice(&mut self, number: usize) {
+        let leads = |world: &Self| matches!(world.participants[0].election.standing(), Standing::Leading(_));
+        let first = (self.now + 1..).find(|end| {
+            self.undisturbed_until(*end);
+            leads(self)
+        });
+        self.participants[0].election.step_down();
+        self.turn(0).expect("nobody else leads");
+        (first.expect("it leads")..).find(|end| {
+            self.undisturbed_until(*end);
+            leads(self)
+        });
+        for p in 1..number {
+            let mut participant = Participant::new(p);
+            participant.doing = Doing::Calls(Call::Look, self.moment());
+            self.participants.push(participant);
+        }
+    }
+
+    fn outlives_its_term(&mut self) {
+        self.step(Step::Send(0, Way::Promptly)).expect("nobody else leads");
+        self.step(Step::Send(0, Way::Promptly)).expect("nobody else leads");
+        self.participants[0].state = State::CutOff;
+        let follows = |world: &Self| {
+            let participant = &world.participants[0];
+            participant.rights.are_there() && matches!(participant.election.standing(), Standing::Following)
+        };
+        while !follows(self) {
+            let sends = (0..self.participants.len())
+                .find(|p| matches!(self.participants[*p].doing, Doing::Calls(..)));
+            let step =
+                sends.map_or(Step::Tick, |p| Step::Send(p, if p == 0 { Way::InVain } else { Way::Promptly }));
+            self.step(step).expect("nothing goes wrong undisturbed");
+        }
+        self.participants[0].state = State::Runs;
+        assert!(matches!(self.participants[0].doing, Doing::Calls(Call::Look, _)), "{self:?}");
+    }
+
+    /// Whether versions are promised to rise.
+    fn rises(&self) -> bool {
+        self.company == Company::Ours && self.faults != Faults::InSilence
     }
 
     fn undisturbed_until(&mut self, end: u32) {
@@ -261,11 +341,55 @@ impl World {
         if idle {
             steps.push(Step::Tick);
         }
+        if asked && self.faults == Faults::InSilence {
+            steps.extend((0..self.states.len()).map(Step::ReloadInSilence));
+        }
         steps.retain(|step| match step.fault() {
             None => true,
-            Some(fault) => self.faults_left > 0 && (self.faults == Faults::OfAnyKind || self.faults == fault),
+            Some(fault) => self.faults_left > 0 && self.may_go_wrong(*step, fault),
         });
         steps
+    }
+
+    fn may_go_wrong(&self, step: Step, fault: Faults) -> bool {
+        // Who watches a row that was renewed and put back takes it for one that did not change.
+        let is_watched = |row: &LeaseRow| {
+            let mut followers = self.participants.iter().map(|participant| &participant.election);
+            followers.any(|e| {
+                e.standing() == Standing::Following && e.sight().is_some_and(|s| s.row.as_ref() == Some(row))
+            })
+        };
+        let is_new = |row: Option<&LeaseRow>| row.is_some_and(|row| !row.is_free() && !is_watched(row));
+        match (self.faults, step) {
+            (Faults::OfAnyKind, _) => true,
+            (Faults::OfTheDatabase, _) => fault == self.faults,
+            (Faults::ToHeldRows, Step::Failover(i) | Step::Reload(i)) => is_new(self.states[i].row()),
+            (Faults::ToHeldRows, Step::FailBack) => {
+                is_new(self.left.as_ref().and_then(|(_, row)| row.as_ref()))
+            }
+            (Faults::ToHeldRows, Step::Send(p, Way::RequestLate | Way::ServerThatWasLeft)) => {
+                self.is_bound_to_a_life(p)
+            }
+            (Faults::ToHeldRows, _) => step != Step::DeleteRow,
+            (Faults::InSilence, Step::ReloadInSilence(i)) => {
+                let (row, life) = (self.states[i].row(), self.database.generation());
+                let by_right = |row| self.participants.iter().any(|p| p.rights.cover(row, &life));
+                is_new(row) && !row.is_some_and(by_right)
+            }
+            (Faults::InSilence, _) => matches!(step, Step::CutOff(_)),
+        }
+    }
+
+    /// What it is about to call.
+    fn is_bound_to_a_life(&self, p: usize) -> bool {
+        let participant = &self.participants[p];
+        let Doing::Calls(call, _) = &participant.doing else { return false };
+        match call {
+            Call::Look => true,
+            Call::Take(take) => take.generation != Generation::default(),
+            Call::Release(release) => release.within.is_some(),
+            _ => !participant.is_foreign && self.company != Company::Bare,
+        }
     }
 
     /// Takes one of [`Self::steps`]; what was promised and does not hold any more.
@@ -297,6 +421,7 @@ impl World {
                 let now = self.database_now() + 1_000;
                 self.row = self.database.reload_and_bump(self.states[i].clone(), now);
             }
+            Step::ReloadInSilence(i) => self.row = self.database.reload_in_silence(self.states[i].clone()),
             Step::DeleteRow => self.row = None,
         }
         self.keep_state();
@@ -356,7 +481,9 @@ impl World {
         let what = match step {
             Step::Send(p, _) => format!(": {:?}", self.participants[p].doing),
             Step::Arrive(i) => format!(": {:?}", self.under_way[i]),
-            Step::Failover(i) | Step::Reload(i) => format!(": {:?}", self.states[i]),
+            Step::Failover(i) | Step::Reload(i) | Step::ReloadInSilence(i) => {
+                format!(": {:?}", self.states[i])
+            }
             _ => String::new(),
         };
         format!("{}/{TICKS_PER_TTL} ttl: {step:?}{what}", self.now)

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use component_lease::domain::election::{Looked, Standing, Term};
+use component_lease::domain::election::{Looked, Release, Standing, Term};
 use component_lease::domain::{Action, Election, Moment, StopReason};
 
 use super::super::broken::Broken;
@@ -51,6 +51,7 @@ impl Sim {
                 self.send(p, Call::Take(take));
             }
             Action::Renew(term) => self.send(p, Call::Renew(term)),
+            Action::Release(release) => self.send(p, Call::Release(release)),
             Action::BeginEpoch(new) => self.send(p, Call::BeginEpoch(new)),
             Action::Settle(waited_out) => self.send(p, Call::Settle(waited_out)),
             Action::Wait(until) => {
@@ -65,11 +66,11 @@ impl Sim {
                 let takes = grace.mul_f64(1.2 * self.rng.f64());
                 let at = self.now + u64::try_from(takes.as_micros()).unwrap_or(0);
                 if self.setup.broken == Some(Broken::ReleaseBeforeStop)
-                    && let Standing::Stopping(term, StopReason::Draining | StopReason::SteppedDown) =
-                        self.processes[p].election.standing()
+                    && let Standing::Stopping(term, reason) = self.processes[p].election.standing()
+                    && reason != StopReason::Lost
                 {
-                    let key = term.key.clone();
-                    self.push(self.now + MS, Event::Arrive(p, u64::MAX, Call::Release(key)));
+                    let release = Release { term: term.key.clone(), within: None };
+                    self.push(self.now + MS, Event::Arrive(p, u64::MAX, Call::Release(release)));
                 }
                 self.push(at, Event::WorkStopped(p, turn));
             }
@@ -129,11 +130,11 @@ impl Sim {
         match call {
             Call::Look => match answer {
                 Some(Answer::Looked(looked)) => self.looked(p, t0, at, looked, jitter)?,
-                _ => election.look_failed(at, jitter),
+                _ => election.look_failed(t0, at, jitter),
             },
             Call::Take(take) => election.took(counted_from, at, &take, applied),
             Call::Renew(_) => election.renewed(counted_from, at, applied, jitter),
-            Call::Release(_) => election.released(at),
+            Call::Release(_) => election.released(at, applied, jitter),
             Call::BeginEpoch(_) | Call::Settle(_) => election.recorded(at, applied == Some(true), jitter),
         }
         self.turn(p)
@@ -183,7 +184,7 @@ impl Sim {
         process.turn += 1;
         let now = process.boot(self.now);
         match process.election.work_stopped(now) {
-            Some(term) => self.send(p, Call::Release(term)),
+            Some(release) => self.send(p, Call::Release(release)),
             None => self.turn(p)?,
         }
         Ok(())

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use component_lease::domain::election::Standing;
-use component_lease::domain::{Action, ComponentName, Election, HolderId, Moment, Timing};
+use component_lease::domain::election::{Past, Standing};
+use component_lease::domain::{Action, ComponentName, Election, Generation, HolderId, Life, Moment, Timing};
 
 use super::super::super::broken::Broken;
 use super::super::super::database::{Answer, Call};
+use super::rights::Rights;
 use super::{TTL, UnderWay, Way, World};
 
 /// Kept short, so that a term is told to stop five sixths of a ttl after its last renewal began.
@@ -40,6 +41,9 @@ pub(super) struct Participant {
     pub(super) doing: Doing,
     /// The version it works for, and until when at the longest.
     pub(super) works: Option<(i64, Moment)>,
+    /// It knows the table alone and watches rows as we do, as somebody else's program may.
+    pub(super) is_foreign: bool,
+    pub(super) rights: Rights,
 }
 
 impl Participant {
@@ -53,6 +57,8 @@ impl Participant {
             // Its first turn is a look.
             doing: Doing::Calls(Call::Look, Moment::ZERO),
             works: None,
+            is_foreign: false,
+            rights: Rights::default(),
         }
     }
 }
@@ -75,12 +81,20 @@ impl World {
                     Call::Take(take)
                 }
                 Action::Renew(term) => Call::Renew(term),
+                Action::Release(release) => {
+                    if !participant.rights.allow(&release) {
+                        return Err(format!("no right to this release: {release:?}"));
+                    }
+                    Call::Release(release)
+                }
                 Action::BeginEpoch(new) => Call::BeginEpoch(new),
                 Action::Settle(waited_out) => Call::Settle(waited_out),
                 Action::AwaitWork => {
-                    participant.works = None;
+                    if self.broken != Some(Broken::ReleaseBeforeStop) {
+                        participant.works = None;
+                    }
                     match participant.election.work_stopped(now) {
-                        Some(term) => Call::Release(term),
+                        Some(release) => Call::Release(release),
                         None => continue,
                     }
                 }
@@ -106,10 +120,11 @@ impl World {
         let began = participant.works.is_none_or(|(before, _)| before != version);
         participant.works = Some((version, term.abort()));
         if began {
-            if version <= self.granted {
+            // Where lives cannot be told apart, only exclusion is promised.
+            if version <= self.granted && self.rises() {
                 return Err(format!("version {version} granted after {}", self.granted));
             }
-            self.granted = version;
+            self.granted = version.max(self.granted);
         }
         Ok(())
     }
@@ -164,6 +179,7 @@ impl World {
                 Call::Take(_) if self.broken == Some(Broken::HistoryAfterTheTake) => {
                     self.under_way.push(UnderWay::History(row.version));
                 }
+                Call::Take(take) if take.generation == Generation::default() => {}
                 Call::Take(_) => self.database.remember(row.version),
                 _ => {}
             }
@@ -210,20 +226,42 @@ impl World {
             Some(Answer::Applied(applied)) => Some(*applied),
             _ => None,
         };
+        let rights = &mut participant.rights;
+        match (&call, &answer) {
+            (Call::Look, Some(Answer::Looked(looked))) => rights.looked(looked),
+            (Call::Take(take), _) => rights.took(take, applied),
+            (Call::Renew(_), Some(Answer::Applied(false))) => rights.lost(),
+            (Call::Release(release), Some(_)) => rights.released(&release.term),
+            _ => {}
+        }
+        match self.broken.filter(|broken| broken.keeps_the_right()) {
+            None => rights.forget_the_ended(),
+            Some(broken) => {
+                if let (Call::Look, Some(Answer::Looked(looked))) = (&call, &answer)
+                    && let Some(release) = rights.wrongly_kept(looked, broken)
+                {
+                    participant.doing = Doing::Calls(Call::Release(release), at);
+                    return Ok(());
+                }
+            }
+        }
         let election = &mut participant.election;
         match call {
             Call::Look => match answer {
-                Some(Answer::Looked(looked)) => {
+                Some(Answer::Looked(mut looked)) => {
+                    if participant.is_foreign {
+                        (looked.past, looked.life) = (Past::Unknown, Life::Unknown);
+                    }
                     if self.broken == Some(Broken::SightFromRequest) {
                         election.looked(t0, looked.clone(), 0.0);
                     }
                     election.looked(at, looked, 0.0);
                 }
-                _ => election.look_failed(at, 0.0),
+                _ => election.look_failed(t0, at, 0.0),
             },
             Call::Take(take) => election.took(counted_from, at, &take, applied),
             Call::Renew(_) => election.renewed(counted_from, at, applied, 0.0),
-            Call::Release(_) => election.released(at),
+            Call::Release(_) => election.released(at, applied, 0.0),
             Call::BeginEpoch(_) | Call::Settle(_) => election.recorded(at, applied == Some(true), 0.0),
         }
         self.turn(p)

@@ -1,0 +1,78 @@
+//! The right to release a term of one's own that nobody leads any more, however late.
+//!
+//! A leader that could not renew stops at its deadline, and its row would keep everybody out for one more ttl.
+//! The same holds for a take whose answer never came. So the former holder releases exactly that term, once
+//! its work is confirmed stopped, as soon as the database answers. The right ends
+//!
+//! * with the first other row or other life of the database that it sees,
+//! * when it takes again,
+//! * with the process (which tries once when it ends in order).
+//!
+//! The release is bound to the life of the database in which the term was taken, by the statement itself: a
+//! failover may bring the old row back while another participant leads. A table without companions cannot
+//! tell its lives apart, so nothing is released late there.
+
+use super::{Release, Term, expected};
+use crate::domain::life::{Generation, Life};
+use crate::domain::model::{Expected, Take, TermKey};
+use crate::domain::record::LeaseRow;
+use crate::domain::sight::Past;
+
+/// How often a release is tried that gets no answer though looks do; then the term is left to lapse.
+const TRIES: u32 = 3;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Leftover {
+    term: TermKey,
+    generation: Generation,
+    /// What the take expected, where it is not known whether it was applied.
+    awaited: Option<Expected>,
+    failures: u32,
+}
+
+impl Leftover {
+    /// After a term that was led, and whose work has stopped.
+    pub(super) fn led(term: &Term) -> Option<Self> {
+        Self::new(&term.key, &term.generation, None)
+    }
+
+    /// After a take that was acknowledged too late to be used.
+    pub(super) fn unused(take: &Take) -> Option<Self> {
+        Self::new(&take.term, &take.generation, None)
+    }
+
+    /// After a take that was never answered: it may have been applied, or may be applied later.
+    pub(super) fn unanswered(take: &Take) -> Option<Self> {
+        Self::new(&take.term, &take.generation, Some(take.expected.clone()))
+    }
+
+    fn new(term: &TermKey, generation: &Generation, awaited: Option<Expected>) -> Option<Self> {
+        let told_apart = *generation != Generation::default();
+        told_apart.then(|| Self { term: term.clone(), generation: generation.clone(), awaited, failures: 0 })
+    }
+
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.awaited.is_some()
+    }
+
+    /// Whether the right is still there after a look.
+    pub(super) fn outlives(&self, row: Option<&LeaseRow>, past: Past, life: &Life) -> bool {
+        let same_life = !life.is_strange() && life.generation() == self.generation;
+        let still = row.is_some_and(|row| row.is_term(&self.term));
+        same_life && (still || self.awaited == Some(expected(row, past)))
+    }
+
+    /// Whether the row says that the term is held.
+    pub(super) fn is_due(&self, row: Option<&LeaseRow>) -> bool {
+        row.is_some_and(|row| row.is_term(&self.term))
+    }
+
+    pub(super) fn release(&self) -> Release {
+        Release { term: self.term.clone(), within: Some(self.generation.clone()) }
+    }
+
+    pub(super) fn after_a_failure(mut self) -> Option<Self> {
+        self.failures += 1;
+        (self.failures < TRIES).then_some(self)
+    }
+}

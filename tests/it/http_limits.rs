@@ -1,0 +1,128 @@
+//! The HTTP endpoints of every program under an attack: probes are answered, and memory stays within bounds.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::agent_support::{PROGRAM, Rig, Running, free_address, now, until};
+
+const HALF: &[u8] = b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ";
+/// A kubelet's time-out unless it is told another.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Each program that listens, with as many open files as most systems allow.
+fn programs(rig: &Rig) -> Vec<(&'static str, Running)> {
+    let kubeconfig = rig.path("kubeconfig");
+    let nobody = "apiVersion: v1\nkind: Config\ncurrent-context: x\nclusters: [{name: x, cluster: {server: 'http://127.0.0.1:1'}}]\ncontexts: [{name: x, context: {cluster: x, user: x}}]\nusers: [{name: x, user: {}}]\n";
+    std::fs::write(&kubeconfig, nobody).unwrap();
+    let url = rig.url();
+    let start = |name: &'static str, flags: &[&str], then: &[&str]| {
+        let address = free_address();
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n 1024; exec \"$0\" \"$@\"", PROGRAM, name]);
+        command.args(["--database-url", &url, "--listen", &address.to_string()]).args(flags).args(then);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("KUBECONFIG", &kubeconfig);
+        (name, Running::start(command, rig.path(&format!("{name}.log")), address))
+    };
+    vec![
+        start("agent", &["--component", "a", "--ttl", "5"], &[]),
+        start("run", &["--component", "b", "--ttl", "5"], &["--", "sleep", "1000"]),
+        start("controller", &["--leader-elect=false"], &[]),
+    ]
+}
+
+/// Attackers need files, too.
+fn raise_the_limit_of_files() -> usize {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }).unwrap();
+    usize::try_from(hard.unwrap_or(u64::MAX)).unwrap_or(usize::MAX)
+}
+
+fn half(address: SocketAddr) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
+    stream.write_all(HALF).ok()?;
+    Some(stream)
+}
+
+/// From another address of this machine than the attacker's, as a kubelet would; whether it was well in time.
+fn probe(address: SocketAddr, path: &str) -> bool {
+    let begun = now();
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddr::new(Ipv4Addr::new(127, 0, 0, 77).into(), 0)).unwrap();
+    if connect(&socket, &address).is_err() {
+        return false;
+    }
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PROBE_TIMEOUT)).unwrap();
+    let asked = write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let mut text = String::new();
+    let read = stream.read_to_string(&mut text);
+    asked.is_ok() && read.is_ok() && text.starts_with("HTTP/1.1 200") && now() - begun < PROBE_TIMEOUT
+}
+
+/// Resident memory of the process, MiB.
+fn memory(of: &Running) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", of.pid().as_raw_nonzero())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+#[test]
+fn half_sent_requests_keep_no_probe_from_its_answer_and_use_up_no_memory() {
+    let files = raise_the_limit_of_files();
+    let rig = Rig::new();
+    for (name, running) in programs(&rig) {
+        until(&format!("an answer of {name}"), || probe(running.address, "/livez").then_some(()));
+        let before = memory(&running);
+        let mut open: Vec<_> = (0..1100).filter_map(|_| half(running.address)).collect();
+        assert!(probe(running.address, "/livez"), "{name}; log:\n{}", running.log());
+        let many = 12_000.min(files.saturating_sub(500));
+        open.extend((open.len()..many).filter_map(|_| half(running.address)));
+        assert!(probe(running.address, "/livez"), "{name}; log:\n{}", running.log());
+        assert!(probe(running.address, "/metrics"), "{name}; log:\n{}", running.log());
+        let after = memory(&running);
+        println!("{name}: {before} MiB before, {after} MiB with {} connections", open.len());
+        assert!(after < before + 16, "{name} grew from {before} to {after} MiB");
+        let said = running.log().matches("too many connections").count();
+        assert_eq!(said, 1, "said once a minute; log:\n{}", running.log());
+    }
+}
+
+#[test]
+fn while_connections_pour_in_every_probe_is_answered_in_time_and_the_election_goes_on() {
+    raise_the_limit_of_files();
+    let rig = Rig::new();
+    for (name, running) in programs(&rig) {
+        until(&format!("an answer of {name}"), || probe(running.address, "/livez").then_some(()));
+        let (over, opened) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let late = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Also those that close at once, and those that never ask.
+                let mut open = std::collections::VecDeque::new();
+                while !over.load(Ordering::Relaxed) {
+                    open.push_back(half(running.address));
+                    open.truncate(2000);
+                    opened.fetch_add(1, Ordering::Relaxed);
+                    if open.len() == 2000 {
+                        open.pop_front();
+                    }
+                }
+            });
+            until("the flood", || (opened.load(Ordering::Relaxed) > 1000).then_some(()));
+            let late = (0..200).filter(|_| !probe(running.address, "/livez")).count();
+            over.store(true, Ordering::Relaxed);
+            late
+        });
+        println!("{name}: {late} of 200 probes late during {} connections", opened.load(Ordering::Relaxed));
+        assert_eq!(late, 0, "{name}; log:\n{}", running.log());
+        if name != "controller" {
+            running.leads();
+        }
+    }
+}

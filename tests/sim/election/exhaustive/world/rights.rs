@@ -1,0 +1,121 @@
+//! Which terms a participant may release after it has stopped leading them, written down a second time: the
+//! state machine must not claim more. For rules that are broken on purpose, also what a right is kept beyond.
+
+use component_lease::domain::election::{Looked, Past, Release};
+use component_lease::domain::{Expected, Generation, Life, Take, TermKey};
+
+use super::super::super::broken::Broken;
+
+/// A term that this participant asked for, and why it may not release it any more.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Right {
+    term: TermKey,
+    within: Generation,
+    /// Whether nobody knows if the take was applied.
+    awaits: Option<Expected>,
+    another_row: bool,
+    another_life: bool,
+    took_again: bool,
+    released: bool,
+}
+
+impl Right {
+    fn has_ended(&self) -> bool {
+        self.another_row || self.another_life || self.took_again || self.released || self.is_of_a_bare_table()
+    }
+
+    fn is_of_a_bare_table(&self) -> bool {
+        self.within == Generation::default()
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(super) struct Rights(Vec<Right>);
+
+impl Rights {
+    pub(super) fn looked(&mut self, looked: &Looked) {
+        let shown = match &looked.row {
+            None => Expected::Missing {
+                highest: if let Past::Lived(highest) = looked.past { highest } else { 0 },
+            },
+            row => Expected::of(row.as_ref()),
+        };
+        for right in &mut self.0 {
+            right.another_life |= looked.life.is_strange() || looked.life.generation() != right.within;
+            let is_its = looked.row.as_ref().is_some_and(|row| row.is_term(&right.term));
+            right.another_row |= !is_its && right.awaits.as_ref() != Some(&shown);
+        }
+    }
+
+    pub(super) fn took(&mut self, take: &Take, applied: Option<bool>) {
+        let lost = applied == Some(false);
+        for right in &mut self.0 {
+            // An earlier take that was never answered may be what a later one lost to.
+            right.took_again |= !lost || right.awaits.is_none();
+        }
+        if !lost {
+            self.0.push(Right {
+                term: take.term.clone(),
+                within: take.generation.clone(),
+                awaits: applied.is_none().then(|| take.expected.clone()),
+                another_row: false,
+                another_life: false,
+                took_again: false,
+                released: false,
+            });
+        }
+    }
+
+    /// A renewal found another row.
+    pub(super) fn lost(&mut self) {
+        for right in &mut self.0 {
+            right.another_row = true;
+        }
+    }
+
+    pub(super) fn released(&mut self, term: &TermKey) {
+        for right in self.0.iter_mut().filter(|right| right.term == *term) {
+            right.released = true;
+        }
+    }
+
+    pub(super) fn forget_the_ended(&mut self) {
+        self.0.retain(|right| !right.has_ended());
+    }
+
+    pub(super) fn are_there(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// A release within a term needs none.
+    pub(super) fn allow(&self, release: &Release) -> bool {
+        let is_it =
+            |right: &&Right| right.term == release.term && Some(&right.within) == release.within.as_ref();
+        release.within.is_none() || self.0.iter().find(is_it).is_some_and(|right| !right.has_ended())
+    }
+
+    /// Whether this row, in this life, may still be released by right.
+    pub(super) fn cover(&self, row: &component_lease::domain::LeaseRow, life: &Generation) -> bool {
+        self.0.iter().any(|right| row.is_term(&right.term) && right.within == *life && !right.has_ended())
+    }
+
+    /// The release that a participant sends after this look that keeps its right for longer than it should.
+    pub(super) fn wrongly_kept(&self, looked: &Looked, broken: Broken) -> Option<Release> {
+        let row = looked.row.as_ref()?;
+        let right = self.0.iter().find(|right| row.is_term(&right.term) && right.has_ended())?;
+        let within = match broken {
+            Broken::LateReleaseOfABareTable if looked.life == Life::Unknown => None,
+            Broken::RightKeptAfterAnotherRow if !right.another_life && !right.released => {
+                Some(right.within.clone())
+            }
+            Broken::RightKeptAfterAnotherLife if right.another_life && !looked.life.is_strange() => {
+                Some(looked.life.generation())
+            }
+            Broken::RightKeptWhenTakingAgain if right.took_again && !right.another_life => {
+                Some(right.within.clone())
+            }
+            _ => return None,
+        };
+        Some(Release { term: right.term.clone(), within })
+    }
+}

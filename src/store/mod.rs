@@ -34,6 +34,8 @@ mod postgres;
 mod slot;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod tls;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -6,6 +6,7 @@ use sqlx::error::DatabaseError;
 
 use super::connection::Place;
 use crate::store::StoreError;
+use crate::store::tls::advice;
 
 /// The server refused one statement and the connection is as before. Everything else that goes
 /// wrong ends the connection: the next one looks at the table and the server anew, and says better
@@ -13,6 +14,15 @@ use crate::store::StoreError;
 pub(super) fn leaves_connection_in_order(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(DatabaseError::code);
     code.is_some_and(|code| code == "55P03" || code.starts_with("40") || CANNOT_HOLD.contains(&&*code))
+}
+
+/// Whether another host may do better: nobody there, or not yet; not a refusal of us.
+pub(super) fn is_of_this_host(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "57P03"),
+        _ => false,
+    }
 }
 
 /// The history has this version or a later one: the take was rolled back, and is a lost race.
@@ -72,13 +82,9 @@ pub(super) fn classify(error: sqlx::Error, place: &Place) -> StoreError {
 }
 
 fn tls(text: &str, place: &Place) -> StoreError {
-    if text.contains("does not support TLS") {
-        return StoreError::Misconfigured(format!(
-            "{place}: {text}; let the server have a certificate and ssl = on, or, if you accept that whoever is in between can read the password and grant leases, say sslmode=disable"
-        ));
-    }
     StoreError::Misconfigured(format!(
-        "{place}: no trusted TLS connection: {text}; name the authority that signed the server's certificate with sslrootcert=/path/to/ca.crt in the URL, or, if you accept that whoever is in between can read the password and grant leases, say sslmode=require or sslmode=disable"
+        "{place}: no trusted TLS connection: {text}; {}",
+        advice(text, "sslrootcert")
     ))
 }
 

@@ -7,7 +7,7 @@ use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
-use super::connection::{Place, options};
+use super::connection::{Place, dial};
 use super::errors::classify;
 use super::identity;
 use super::statements::{Statements, qualified};
@@ -115,9 +115,7 @@ pub(in crate::store) async fn migrate(
 ) -> Result<MigrationReport, StoreError> {
     let place = Place::new(Source::url(""), url, "component-lease migrate");
     let run = async {
-        let options = options(url, "component-lease migrate")?;
-        let mut connection =
-            PgConnection::connect_with(&options).await.map_err(|error| classify(error, &place))?;
+        let mut connection = dial(url, "component-lease migrate", &place).await?;
         let report = run(&mut connection, &place, how).await?;
         // It is done; a goodbye that fails changes nothing.
         let _ = connection.close().await;

@@ -10,7 +10,6 @@
 
 use std::error::Error;
 use std::future::IntoFuture;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,12 +20,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use component_lease::clock::{Clock, SystemClock};
+use component_lease::process::listen::{Listen, bind};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
@@ -63,7 +63,7 @@ async fn main() -> Result<(), Failure> {
         .map_err(|_| "COMPONENT_LEASE_AGENT_URL is not set; run this under `component-lease run`")?
         .parse()?;
     let agent = agent.authority().ok_or("COMPONENT_LEASE_AGENT_URL names no host")?.to_string();
-    let listen: SocketAddr = std::env::var("LISTEN").unwrap_or_else(|_| "0.0.0.0:8080".to_owned()).parse()?;
+    let listen: Listen = std::env::var("LISTEN").as_deref().unwrap_or(":8080").parse()?;
     let service = Arc::new(Service {
         pod: std::env::var("POD_NAME").unwrap_or_else(|_| format!("pid-{}", std::process::id())),
         valid_until: AtomicU64::new(0),
@@ -71,7 +71,7 @@ async fn main() -> Result<(), Failure> {
         ending: AtomicBool::new(false),
     });
     let mut terminate = signal(SignalKind::terminate())?;
-    let listener = TcpListener::bind(listen).await?;
+    let listener = bind(listen).await?;
     println!("{} listens on {}", service.pod, listener.local_addr()?);
     tokio::spawn(keep_asking(agent, Arc::clone(&service)));
     let router = Router::new().route("/", get(answer)).with_state(Arc::clone(&service));

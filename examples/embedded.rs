@@ -10,8 +10,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use component_lease::domain::ComponentName;
-use component_lease::participant::{End, Guard, Participant};
+use component_lease::domain::Whereabouts;
+use component_lease::participant::{End, Guard, Participant, component};
 use component_lease::store::{Install, Source, install, open};
 
 #[tokio::main]
@@ -22,8 +22,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     install(&source, Install { first: true, ..Install::default() }).await?;
     let store = open(source, "embedded")?;
 
-    let participant =
-        Arc::new(Participant::builder(store, ComponentName::new("embedded-example")?).ttl(5).start()?);
+    // In a pod the component belongs to the pod's namespace (POD_NAMESPACE).
+    let builder = Participant::builder(store, component("embedded-example")?)
+        .whereabouts(Whereabouts::from_variables(|name| std::env::var(name).ok()));
+    let participant = Arc::new(builder.ttl(5).start()?);
     println!("{} competes", participant.holder());
 
     // The process is asked to end: stop the work, give the row back, then go.

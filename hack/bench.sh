@@ -1,21 +1,22 @@
 #!/bin/bash
 # Figures, not pass or fail. WHAT names the sections, DB the databases, of the environment or make:
-#   make bench WHAT="failover release stock participant crowd kill handover" DB="sqlite postgres"   (the default: all)
+#   make bench WHAT="failover release stock participant crowd kill outage handover" DB="sqlite postgres"   (the default: all)
 #     failover      leader's container killed: to the first answer of the next, on a real node
 #     release       leader asked to end: the same
 #     stock         release with the EndpointSlice batch period of stock Kubernetes
 #     participant   what is_leader() costs, and a renewal's round trip
 #     crowd         200 participants on one row whose holder falls silent: grants, attempts
 #     kill          leading process killed: to the next leader, 200 times
+#     outage        database frozen for two ttls: from its return to the next leader
 #     handover      leader asked to step down: to the next leader, with LISTEN and without
 # RUNS=10 measures the last three that often, PARTICIPANTS=20 makes a smaller crowd.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-read -ra what <<<"${WHAT:-failover release stock participant crowd kill handover}"
+read -ra what <<<"${WHAT:-failover release stock participant crowd kill outage handover}"
 read -ra databases <<<"${DB:-sqlite postgres}"
 sections=() plain=()
 for section in "${what[@]}"; do case $section in
-  participant | crowd | kill | handover) plain+=("$section") ;;
+  participant | crowd | kill | outage | handover) plain+=("$section") ;;
   failover | release | stock) sections+=("$section") ;;
   *) sed -n '3,11p' "$0" >&2; exit 2 ;;
 esac; done

@@ -3,6 +3,8 @@
 //! A row in the table `component_lease` decides which one of many processes leads. Everything that
 //! decides is in [`domain`]; [`store`] is where the row lives; [`participant`] is what a service embeds.
 #![deny(unsafe_code)]
+// They panic where the reader has gone: `process::output` does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 #[cfg(feature = "agent")]
 pub mod agent;

@@ -1,16 +1,22 @@
 //! The program `component-lease`: wiring only.
 
+// They panic where the reader has gone: `process::output` does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::ffi::OsString;
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use clap::{Args, Parser, Subcommand};
 use component_lease::agent::{self, ParticipantArgs, guardian};
+use component_lease::clock::{Clock, SystemClock};
 use component_lease::controller::command::ControllerArgs;
+use component_lease::domain::repeats::{Repeats, kind_of};
 use component_lease::participant::surroundings;
 use component_lease::process::args::{DatabaseArgs, LogArgs, MigrateArgs, TablesArgs};
-use component_lease::process::{self, Failure, telemetry};
+use component_lease::process::{self, Failure, output, telemetry};
 use component_lease::store::{Install, Source, StoreError, begin_epoch, install, open};
 use component_lease::{api, controller, tryout};
 use tracing::warn;
@@ -115,7 +121,11 @@ fn main() -> ExitCode {
     match perform(Cli::parse().command) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            eprintln!("component-lease: {}", telemetry::one_line(&failure.to_string()));
+            output::complain(&format!(
+                "component-lease: {}
+",
+                telemetry::one_line(&failure.to_string())
+            ));
             ExitCode::from(failure.exit.code())
         }
     }
@@ -125,18 +135,17 @@ fn perform(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Agent(command) => block_on(compete(command, None)),
         Command::Run(RunCommand { agent, command }) => block_on(compete(agent, Some(command))),
-        Command::Install { dir } => agent::install(&dir).map(|path| {
-            println!("installed {}", path.display());
-            0
-        }),
+        Command::Install { dir } => {
+            let path = agent::install(&dir)?;
+            output::print(&format!("installed {}\n", path.display()))
+        }
         Command::Migrate(command) => block_on(create_tables(command)),
         Command::Epoch(EpochCommand::Bump(command)) => block_on(bump(command)),
         Command::Controller(command) => block_on(control(command)),
         Command::Try => block_on(tryout::perform()),
         Command::Crd => {
             let yaml = api::crd_yaml().map_err(|error| Failure::unexpected(error.to_string()))?;
-            print!("{yaml}");
-            Ok(0)
+            output::print(&yaml)
         }
         Command::GuardGroup => {
             guardian::guard();
@@ -160,7 +169,7 @@ fn block_on(work: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failu
 /// Beside a program, or around the one that `run` was given.
 async fn compete(command: AgentCommand, program: Option<Vec<OsString>>) -> Result<u8, Failure> {
     let AgentCommand { participant, database, migrate: at_start, log } = command;
-    telemetry::init(&log)?;
+    telemetry::init(&log, once_a_minute())?;
     let mut config = participant.check(std::env::var("POD_NAME").ok(), &surroundings())?;
     config.max_ttl = at_start.tables.max_ttl;
     let source = source(database);
@@ -188,7 +197,7 @@ async fn migrate_at_start(at_start: MigrateArgs, source: Source) {
 /// Reconciles until a signal ends it.
 async fn control(command: ControllerCommand) -> Result<u8, Failure> {
     let ControllerCommand { controller, database, migrate: mut at_start, log } = command;
-    telemetry::init(&log)?;
+    telemetry::init(&log, once_a_minute())?;
     let source = source(database);
     let store = open(source.clone(), "component-lease-controller").map_err(|error| failure(&error))?;
     if at_start.migrate && !at_start.tables.first_install {
@@ -201,20 +210,28 @@ async fn control(command: ControllerCommand) -> Result<u8, Failure> {
 
 async fn create_tables(command: MigrateCommand) -> Result<u8, Failure> {
     let MigrateCommand { database, tables, log } = command;
-    telemetry::init(&log)?;
+    telemetry::init(&log, once_a_minute())?;
     let source = source(database);
     let report = install(&source, how(tables)).await.map_err(|error| failure(&error))?;
-    print!("{report}");
+    output::print(&report.to_string())?;
     // Whether it can be used is what somebody wants to know who has just made it.
     let store = open(source, "component-lease migrate").map_err(|error| failure(&error))?;
     let found = store.look_all().await.map_err(|error| failure(&error))?;
     if let Some(record) = found.life.record().filter(|record| record.max_ttl != tables.max_ttl) {
-        println!(
-            "-- The longest ttl of this database is {} s and stays so (--max-ttl is {}); docs/databases.md says how it is changed.",
+        output::print(&format!(
+            "-- The longest ttl of this database is {} s and stays so (--max-ttl is {}); docs/databases.md says how it is changed.\n",
             record.max_ttl, tables.max_ttl
-        );
+        ))?;
     }
     Ok(0)
+}
+
+/// A problem that lasts is said once a minute, whatever number it carries each time.
+fn once_a_minute() -> telemetry::Due {
+    let repeats = Mutex::new(Repeats::default());
+    Box::new(move |kind| {
+        repeats.lock().unwrap_or_else(PoisonError::into_inner).is_due(&kind_of(kind), SystemClock.boot())
+    })
 }
 
 fn how(TablesArgs { first_install, max_ttl }: TablesArgs) -> Install {
@@ -223,11 +240,10 @@ fn how(TablesArgs { first_install, max_ttl }: TablesArgs) -> Install {
 
 async fn bump(command: BumpCommand) -> Result<u8, Failure> {
     let BumpCommand { database, log } = command;
-    telemetry::init(&log)?;
+    telemetry::init(&log, once_a_minute())?;
     let store = open(source(database), "component-lease epoch bump").map_err(|error| failure(&error))?;
     let begun = begin_epoch(&*store).await.map_err(|error| failure(&error))?;
-    println!("{begun}");
-    Ok(0)
+    output::print(&format!("{begun}\n"))
 }
 
 fn source(args: DatabaseArgs) -> Source {

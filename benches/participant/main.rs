@@ -5,6 +5,7 @@
 //! participant   what is_leader() costs, and a renewal's round trip
 //! crowd         200 participants on one row whose holder falls silent
 //! kill          the leader's process killed: to the next leader
+//! outage        the database frozen for two ttls: from its return to the next leader
 //! handover      the leader asked to step down: to the next leader, with LISTEN and without
 //! ```
 
@@ -14,6 +15,7 @@ mod calls;
 mod crowd;
 mod handover;
 mod kill;
+mod outage;
 
 use std::error::Error;
 use std::sync::Arc;
@@ -28,7 +30,7 @@ use component_lease_testkit::postgres::Server;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-const SECTIONS: [&str; 4] = ["participant", "crowd", "kill", "handover"];
+const SECTIONS: [&str; 5] = ["participant", "crowd", "kill", "outage", "handover"];
 /// Seconds, where nothing else is said.
 const TTL: u32 = 5;
 const TERM: Duration = Duration::from_secs(5);
@@ -51,6 +53,7 @@ async fn main() -> Result<(), Failure> {
             "participant" => calls::measure().await,
             "crowd" => crowd::measure().await,
             "kill" => kill::measure().await,
+            "outage" => outage::measure().await,
             _ => handover::measure().await,
         }?;
     }

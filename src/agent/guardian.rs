@@ -24,6 +24,7 @@ use super::children::Children;
 use super::group;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::Moment;
+use crate::process::output::complain;
 
 /// The hidden command that is the guardian.
 pub const COMMAND: &str = "guard-group";
@@ -151,15 +152,15 @@ pub fn guard() {
             && group::send(group, Signal::KILL)
         {
             charge = None;
-            eprintln!(
-                "component-lease: the supervisor did not stop its program in time (is it stopped or frozen?); the program was killed before the lease ran out"
+            complain(
+                "component-lease: the supervisor did not stop its program in time (is it stopped or frozen?); the program was killed before the lease ran out\n",
             );
         }
     }
     if let Some(Charge { group, .. }) = charge
         && group::send(group, Signal::KILL)
     {
-        eprintln!("component-lease: the supervisor is gone; what was left of its program was killed");
+        complain("component-lease: the supervisor is gone; what was left of its program was killed\n");
     }
 }
 

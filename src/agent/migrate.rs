@@ -9,13 +9,12 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::clock::{Clock, SystemClock};
-use crate::domain::Moment;
+use crate::domain::repeats::{Repeats, kind_of};
 use crate::store::StoreError;
 
 /// How long the start waits for the tables, so that in the ordinary case they are there at the first look.
 const START_WAITS: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-const SAID_AGAIN: Duration = Duration::from_secs(60);
 
 /// Returns when the tables are made, or after a while; goes on in the background until they are.
 pub async fn migrate_in_background<F, R>(attempt: impl Fn() -> F + Send + 'static)
@@ -34,15 +33,14 @@ where
     R: Display + 'static,
 {
     let mut pause = Duration::from_millis(500);
-    let mut said: Option<(String, Moment)> = None;
+    let mut repeats = Repeats::default();
     loop {
         match attempt().await {
             Ok(report) => return info!("{report}"),
             Err(error) => {
-                let (error, now) = (error.to_string(), SystemClock.boot());
-                if said.as_ref().is_none_or(|(text, at)| *text != error || now >= *at + SAID_AGAIN) {
+                let error = error.to_string();
+                if repeats.is_due(&kind_of(&error), SystemClock.boot()) {
                     warn!(error, "the tables cannot be made yet; trying again");
-                    said = Some((error, now));
                 }
             }
         }

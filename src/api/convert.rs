@@ -178,6 +178,7 @@ pub fn memory(lease: &ComponentLease, status: Option<&ComponentLeaseStatus>) -> 
         version: status.version.unwrap_or(0),
         floor: status.version_floor.unwrap_or(0).max(copy),
         transitions: status.transitions.unwrap_or(0),
+        database: status.database_uuid.clone(),
         applied: status.applied.as_ref().map(|applied| LabelScheme {
             key: applied.label_key.clone(),
             leader: applied.leader_value.clone(),
@@ -231,6 +232,7 @@ pub fn status(
         lease_time: wanted.lease_time.and_then(rfc3339),
         renew_time: wanted.renew_time.and_then(rfc3339),
         version_floor: Some(wanted.floor),
+        database_uuid: wanted.database.as_deref().map(|uuid| uuid.chars().take(64).collect()),
         transitions: Some(wanted.transitions),
         candidates: Some(wanted.candidates),
         instances: wanted.instances.iter().map(instance).collect(),

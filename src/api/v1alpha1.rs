@@ -290,6 +290,12 @@ pub struct ComponentLeaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_floor: Option<i64>,
 
+    /// The UUID of the database that this was seen in. While another one answers, labels, intents and epochs
+    /// stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub database_uuid: Option<String>,
+
     /// How many terms this resource has seen begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transitions: Option<i64>,

@@ -58,6 +58,10 @@ pub struct ControllerArgs {
         value_name = "NAMESPACE=COMPONENT"
     )]
     pub allowed_components: Vec<String>,
+    /// UUID of the database (component_lease_store.uuid) that resources may go over to which have known another
+    /// one: after tables were made anew, or a move to another database
+    #[arg(long, env = "COMPONENT_LEASE_ACCEPT_DATABASE", value_name = "UUID")]
+    pub accept_database: Option<String>,
     /// Elect among the controller's replicas by a Kubernetes Lease
     #[arg(
         long,
@@ -99,6 +103,7 @@ impl ControllerArgs {
             poll_interval,
             allowed_label_prefixes,
             allowed_components,
+            accept_database,
             leader_elect,
             leader_elect_namespace,
             leader_elect_name,
@@ -119,6 +124,13 @@ impl ControllerArgs {
         let allowed_components: Vec<Grant> = allowed_components
             .collect::<Result<_, _>>()
             .map_err(|error: GrantError| Failure::config(format!("{error} (--allowed-components)")))?;
+        let accept_database =
+            accept_database.map(|uuid| uuid.trim().to_ascii_lowercase()).filter(|uuid| !uuid.is_empty());
+        if let Some(bad) = accept_database.as_deref().filter(|uuid| !is_uuid(uuid)) {
+            return Err(Failure::config(format!(
+                "--accept-database {bad:?} is no UUID; the condition DatabaseChanged names the one that is meant, as in 0e8400f2-1c5e-4f0a-9d3b-2b1f6a7c8d9e"
+            )));
+        }
         let election = if leader_elect {
             let namespace = leader_elect_namespace.filter(|namespace| !namespace.is_empty()).ok_or_else(|| {
                 Failure::config(
@@ -135,12 +147,20 @@ impl ControllerArgs {
             max_ttl,
             allowed_label_prefixes,
             allowed_components,
+            accept_database,
             election,
             identity: identity.filter(|name| !name.is_empty()).unwrap_or_else(crate::participant::host_name),
             origin: pod_uid.filter(|uid| !uid.is_empty()),
         };
         Ok((config, listen))
     }
+}
+
+/// In the usual form, in lower case.
+fn is_uuid(text: &str) -> bool {
+    let groups: Vec<&str> = text.split('-').collect();
+    groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
+        && groups.concat().chars().all(|c| c.is_ascii_hexdigit())
 }
 
 /// Runs the controller until a signal ends it. `max_ttl` in seconds, as the participants have it.

@@ -79,6 +79,8 @@ pub struct Config {
     pub allowed_label_prefixes: Vec<String>,
     /// Components that resources may claim beside those of their own namespace.
     pub allowed_components: Vec<Grant>,
+    /// The UUID of the database to which resources may go over that have known another one.
+    pub accept_database: Option<String>,
     /// `None` when there is only this replica.
     pub election: Option<ElectionConfig>,
     /// The name of this replica: the pod's.
@@ -146,6 +148,7 @@ impl Controller {
             max_ttl,
             allowed_label_prefixes,
             allowed_components,
+            accept_database,
             election,
             identity,
             origin,
@@ -188,6 +191,7 @@ impl Controller {
             retry: Retry::default(),
             allowed_prefixes: allowed_label_prefixes,
             grants,
+            accept_database,
             election,
             written: Mutex::default(),
             endings: Endings::default(),
@@ -339,7 +343,7 @@ async fn lead(
         // The first look concerns everybody: before it there is nothing to go by.
         rows.start_afresh();
         shared.sweep.notify_one();
-        let led = rows.poll(poll_interval, &context.metrics, |changed| match changed {
+        let changed = |changed| match changed {
             Changed::Components(components) => {
                 trigger.components(&components.iter().map(String::as_str).collect());
             }
@@ -348,7 +352,9 @@ async fn lead(
                 // What the database could not be told may be told now.
                 shared.sweep.notify_one();
             }
-        });
+        };
+        let may_write = |database: Option<&str>| context.may_write_to(database);
+        let led = rows.poll(poll_interval, &context.metrics, changed, may_write);
         let lost = async {
             match &leadership {
                 None => std::future::pending().await,
@@ -379,7 +385,8 @@ async fn sweep(context: Arc<Context>, shared: Arc<Shared>) -> &'static str {
     let mut pruned = None;
     loop {
         let _ = tokio::time::timeout(SWEEP_AGAIN, shared.sweep.notified()).await;
-        if !context.acts() {
+        let database = context.rows.database();
+        if !context.acts() || !context.may_write_to(database.as_deref()) {
             continue;
         }
         gone.append(&mut *lock(&shared.gone));

@@ -21,6 +21,7 @@ use crate::api::{self, ComponentLease, ComponentLeaseStatus, InvalidSpec};
 use crate::clock::Clock;
 use crate::domain::ComponentName;
 use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Truth};
+use crate::domain::database::{AnotherDatabase, check};
 use crate::domain::decide::{Decision, Event, decide};
 use crate::domain::namespace::Grants;
 use crate::domain::observed::{Desired, LabelScheme, Observed, RowSight, Status, StoreSight};
@@ -48,6 +49,7 @@ pub(super) struct Context {
     pub(super) retry: Retry,
     pub(super) allowed_prefixes: Vec<String>,
     pub(super) grants: Grants,
+    pub(super) accept_database: Option<String>,
     /// `None` when there is only this replica.
     pub(super) election: Option<Arc<Participant>>,
     /// Statuses as they were last written, until the watch has caught up.
@@ -66,6 +68,24 @@ impl Context {
     /// Every readable resource of every scope.
     pub(super) fn leases(&self) -> Vec<Arc<Lease>> {
         self.scopes.iter().flat_map(|scope| scope.leases.state()).collect()
+    }
+
+    /// Whether something may be written that concerns the whole database which answered last: not where it is
+    /// another one than all resources know, nor before they are known.
+    pub(super) fn may_write_to(&self, database: Option<&str>) -> bool {
+        self.scopes.iter().all(|scope| scope.filled()) && self.check_database(None, database).is_ok()
+    }
+
+    fn check_database(&self, known: Option<&str>, now: Option<&str>) -> Result<(), AnotherDatabase> {
+        let accepted = self.accept_database.as_deref();
+        if known.is_some() {
+            return check(known, [], now, accepted);
+        }
+        let leases = self.leases();
+        let others = leases
+            .iter()
+            .filter_map(|lease| lease.0.as_ref().ok()?.status.as_ref()?.database_uuid.as_deref());
+        check(None, others, now, accepted)
     }
 
     fn status_before(&self, lease: &ComponentLease) -> Option<ComponentLeaseStatus> {
@@ -181,6 +201,7 @@ async fn reconcile_valid(
             }
             // For these very pods: a pod that is seen later may know of a version later still.
             (observed.store, observed.row, observed.now) = context.rows.sight(desired.component.as_str());
+            hold_if_another(&mut observed, context);
             observed.row_confirmed = true;
             decision = decide(&observed);
         }
@@ -213,10 +234,11 @@ async fn reconcile_valid(
                 let events: Vec<Event> =
                     plan.events.iter().cloned().chain(news(before.as_ref(), &status)).collect();
                 // At once: until all is done, nothing else is done about this resource.
+                let held = matches!(observed.store, StoreSight::Another(_));
                 let ((), intended, raised, floor) = futures::join!(
                     record(&context.announcer, lease, &events),
                     set_intent(desired, plan.intend, context),
-                    raise_epoch(desired, observed.memory.floor, context),
+                    async { held || raise_epoch(desired, observed.memory.floor, context).await },
                     copy_floor(&context.client, lease, status.floor)
                 );
                 let intended = intended & raised;
@@ -248,6 +270,7 @@ fn news(before: Option<&ComponentLeaseStatus>, status: &Status) -> Vec<Event> {
         (ConditionType::VersionRegressed, EventReason::VersionRegressed),
         (ConditionType::TtlLimited, EventReason::TtlLimited),
         (ConditionType::SplitBrain, EventReason::SplitBrain),
+        (ConditionType::DatabaseChanged, EventReason::DatabaseChanged),
     ];
     let said = |kind: ConditionType| {
         before.is_some_and(|before| before.conditions.iter().any(|c| c.type_ == kind.as_str()))
@@ -292,10 +315,11 @@ fn observe(
     for pod in pods.iter_mut().flatten() {
         pod.forget_forbidden_key(&marks, |key| api::may_write(key, &context.allowed_prefixes));
     }
-    Observed {
+    let mut observed = Observed {
         memory,
         claim: claim(lease, desired, context, pods.as_deref().unwrap_or(&[])),
         store,
+        database: None,
         row,
         row_confirmed: false,
         longest_ttl: context.rows.longest_ttl(),
@@ -306,6 +330,23 @@ fn observe(
         pods,
         now,
         desired: desired.clone(),
+    };
+    hold_if_another(&mut observed, context);
+    observed
+}
+
+/// Nothing that another database says than the one that the resource has known is believed.
+fn hold_if_another(observed: &mut Observed, context: &Context) {
+    // Before the first look there is nothing to tell by.
+    let RowSight::Seen { since, .. } = observed.row else { return };
+    let now = context.rows.database();
+    match context.check_database(observed.memory.database.as_deref(), now.as_deref()) {
+        Ok(()) => observed.database = now,
+        Err(another) => {
+            observed.store = StoreSight::Another(another.to_string());
+            observed.row = RowSight::Never { since };
+            (observed.instances, observed.disputed, observed.longest_ttl) = (Vec::new(), Vec::new(), None);
+        }
     }
 }
 
@@ -344,7 +385,7 @@ async fn set_intent(desired: &Desired, may: bool, context: &Context) -> bool {
             false
         }
         Err(_) => {
-            warn!(component = %desired.component, "the ttl could not be passed on to the participants in time; trying again");
+            warn!(component = %desired.component, error = "no answer in time", "the ttl could not be passed on to the participants; trying again");
             false
         }
     }
@@ -407,6 +448,7 @@ async fn report_invalid(
         candidates: before.as_ref().and_then(|status| status.candidates).unwrap_or(0),
         instances: Vec::new(),
         applied: memory.applied.clone(),
+        database: memory.database.clone(),
         conditions: vec![
             Condition::new(ConditionType::Ready, false, reason, why.as_str()),
             unknown(ConditionType::LeaderElected),

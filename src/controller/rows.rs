@@ -13,6 +13,7 @@ use super::metrics::Metrics;
 use crate::clock::Clock;
 use crate::domain::life::Quarantine;
 use crate::domain::observed::{RowSight, StoreSight};
+use crate::domain::repeats::{Repeats, kind_of};
 use crate::domain::split_brain::Belief;
 use crate::domain::{ComponentName, LeaseRow, Life, Moment, NewEpoch, SeenInstance};
 use crate::store::{Outcome, Snapshot, StandingIntent, Store, StoreError};
@@ -51,7 +52,8 @@ struct Failure {
     /// The first of its kind: a text that changes from look to look is no news.
     error: StoreError,
     since: Moment,
-    said: String,
+    /// It was logged.
+    said: bool,
     /// Everybody has been told.
     told: bool,
 }
@@ -67,6 +69,7 @@ struct State {
     /// When the last look that succeeded was sent.
     answered: Moment,
     failure: Option<Failure>,
+    repeats: Repeats,
     since: Moment,
 }
 
@@ -80,6 +83,7 @@ impl State {
             last_look: Moment::ZERO,
             answered: Moment::ZERO,
             failure: None,
+            repeats: Repeats::default(),
             since,
         }
     }
@@ -181,6 +185,12 @@ impl Rows {
         Some(NewEpoch { seen, at_least, max_ttl, deliberate: true })
     }
 
+    /// The UUID of the database that answered last; `None` where it says none, or has not answered.
+    pub(super) fn database(&self) -> Option<String> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.quarantine.life().and_then(Life::database).map(ToOwned::to_owned)
+    }
+
     /// Seconds; `None` where the database says nothing about it.
     pub(super) fn longest_ttl(&self) -> Option<u32> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
@@ -214,16 +224,23 @@ impl Rows {
         self.state.read().unwrap_or_else(PoisonError::into_inner).last_look
     }
 
-    /// Looks until dropped. `interval` is the pause after each look.
-    pub(super) async fn poll(&self, interval: Duration, metrics: &Metrics, changed: impl Fn(Changed)) {
+    /// Looks until dropped. `interval` is the pause after each look. `may_write` tells whether epochs may be
+    /// recorded in the database of this UUID.
+    pub(super) async fn poll(
+        &self,
+        interval: Duration,
+        metrics: &Metrics,
+        changed: impl Fn(Changed),
+        may_write: impl Fn(Option<&str>) -> bool,
+    ) {
         let mut hints = self.store.hints();
         let every_commit = hints.tells_every_commit();
         let pause = if every_commit { interval * SLOW_POLL } else { interval };
         let mut budget = Budget { left: BURST, at: self.clock.boot(), interval };
-        let mut trouble = None;
+        let mut repeats = Repeats::default();
         loop {
             let change = self.look(metrics).await;
-            let recorded = self.record(&mut trouble).await;
+            let recorded = self.record(&may_write, &mut repeats).await;
             match change {
                 Some(change) => changed(change),
                 // Only what turns out to be a mere renewal is rationed: handovers in quick
@@ -252,7 +269,17 @@ impl Rows {
 
     /// Records that the database is another one than before, or that the quarantine which follows
     /// was waited out: without it, nobody would who starts while no participant is there.
-    async fn record(&self, trouble: &mut Option<String>) -> Option<Outcome> {
+    async fn record(
+        &self,
+        may_write: &impl Fn(Option<&str>) -> bool,
+        repeats: &mut Repeats,
+    ) -> Option<Outcome> {
+        if self.is_settled() {
+            return Some(Outcome::Lost);
+        }
+        if !may_write(self.database().as_deref()) {
+            return None;
+        }
         let (begin, settle) = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             let state = &mut *state;
@@ -280,12 +307,18 @@ impl Rows {
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("no answer within {LOOK_TIMEOUT:?}")),
         };
-        let error = outcome.as_ref().err().cloned();
-        if let Some(error) = error.as_ref().filter(|error| trouble.as_ref() != Some(error)) {
+        if let Err(error) = &outcome
+            && repeats.is_due(&kind_of(error), self.clock.boot())
+        {
             warn!(store = self.store.describe(), error, "{what} could not be recorded; trying again");
         }
-        *trouble = error;
         outcome.ok()
+    }
+
+    /// There is nothing to record.
+    fn is_settled(&self) -> bool {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.quarantine.life().is_none_or(Life::is_settled)
     }
 
     fn failing(&self) -> bool {
@@ -337,7 +370,7 @@ impl Rows {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let first = state.rows.is_none();
         let failure = state.failure.take();
-        if first || failure.is_some() {
+        if first || failure.as_ref().is_some_and(|failure| failure.said) {
             info!(store = self.store.describe(), rows = snapshot.rows.len(), "the database answers");
         }
         let mut components = Vec::new();
@@ -392,15 +425,16 @@ impl Rows {
         let kind = error.kind();
         let since = state.failure.as_ref().map_or(now, |failure| failure.since);
         let known = state.failure.take().filter(|failure| failure.error.kind() == kind);
-        if known.as_ref().is_none_or(|known| known.said != said) {
+        let due = state.repeats.is_due(&kind_of(&said), now);
+        if due {
             warn!(
                 store = self.store.describe(),
                 error = said,
                 "the database did not answer as hoped; labels stay as they are"
             );
         }
-        let mut failure = known.unwrap_or_else(|| Failure { error, since, said: String::new(), told: false });
-        failure.said = said;
+        let mut failure = known.unwrap_or(Failure { error, since, said: false, told: false });
+        failure.said |= due;
         let tell = !failure.told && (nothing_known || now >= since + FAILURE_GRACE);
         failure.told |= tell;
         state.failure = Some(failure);

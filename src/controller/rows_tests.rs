@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, MemoryTables};
 
 #[test]
 fn hints_that_never_end_cost_one_look_per_interval() {
@@ -71,21 +71,36 @@ async fn life(store: &MemoryStore) -> Life {
 async fn a_changed_database_is_recorded_and_its_quarantine_ended_while_no_participant_is_there() {
     let (rows, store, clock) = over_memory(20);
     let metrics = Metrics::default();
-    let mut trouble = None;
+    let mut repeats = Repeats::default();
     rows.look(&metrics).await;
-    assert_eq!(rows.record(&mut trouble).await, Some(Outcome::Lost), "there is nothing to record");
+    assert_eq!(rows.record(&|_| true, &mut repeats).await, Some(Outcome::Lost), "there is nothing to record");
     store.become_another(store.copy());
     rows.look(&metrics).await;
-    assert_eq!(rows.record(&mut trouble).await, Some(Outcome::Applied));
+    assert_eq!(rows.record(&|_| true, &mut repeats).await, Some(Outcome::Applied));
     assert!(!life(&store).await.is_strange());
     rows.look(&metrics).await;
     // The longer of what is recorded and what is configured, from the answer that showed the epoch.
     for (seconds, settled) in [(0, false), (29, false), (1, true)] {
         clock.pass(seconds);
         rows.look(&metrics).await;
-        rows.record(&mut trouble).await;
+        rows.record(&|_| true, &mut repeats).await;
         assert_eq!(life(&store).await.is_settled(), settled, "after {seconds} s more");
     }
+}
+
+#[tokio::test]
+async fn nothing_is_recorded_in_a_database_that_may_not_be_written_to() {
+    let (rows, store, _) = over_memory(20);
+    rows.look(&Metrics::default()).await;
+    let known = rows.database().expect("each database has a UUID");
+    store.become_another(MemoryTables::default());
+    rows.look(&Metrics::default()).await;
+    let mut repeats = Repeats::default();
+    let outcome = rows.record(&|now| now == Some(known.as_str()), &mut repeats).await;
+    assert_eq!((outcome, life(&store).await.record()), (None, None));
+    assert_eq!(rows.record(&|now| now.is_none(), &mut repeats).await, Some(Outcome::Applied));
+    rows.look(&Metrics::default()).await;
+    assert!(rows.database().is_some_and(|now| now != known), "tables that are made anew have another UUID");
 }
 
 #[tokio::test]
@@ -95,12 +110,12 @@ async fn whoever_has_not_been_looking_waits_the_whole_quarantine_again() {
     rows.look(&metrics).await;
     store.become_another(store.copy());
     rows.look(&metrics).await;
-    rows.record(&mut None).await;
+    rows.record(&|_| true, &mut Repeats::default()).await;
     rows.look(&metrics).await;
     clock.pass(30);
     rows.start_afresh();
     rows.look(&metrics).await;
-    assert_eq!(rows.record(&mut None).await, Some(Outcome::Lost));
+    assert_eq!(rows.record(&|_| true, &mut Repeats::default()).await, Some(Outcome::Lost));
     assert!(!life(&store).await.is_settled());
 }
 

@@ -44,6 +44,8 @@ words! {
         TtlLimited,
         /// Only shown while it is true: a participant goes on saying that it leads, and the row says otherwise.
         SplitBrain,
+        /// Only shown while it is true: another database answers than the one that the resource has known.
+        DatabaseChanged,
     }
 }
 
@@ -104,6 +106,8 @@ words! {
         AboveMaxTtl,
         /// SplitBrain: somebody claims a term that is another's or over.
         TermDisputed,
+        /// DatabaseChanged: the UUID of the tables is another one, so nothing is done by what they say.
+        AnotherDatabase,
     }
 }
 
@@ -127,6 +131,7 @@ words! {
         VersionRegressed,
         TtlLimited,
         SplitBrain,
+        DatabaseChanged,
     }
 }
 

@@ -117,6 +117,9 @@ pub enum Decision {
 
 /// The row, judged by our own boot clock. A controller that has just begun gives a row one ttl.
 fn who_leads(o: &Observed) -> Lead {
+    if let StoreSight::Another(_) = o.store {
+        return Lead::Unknown;
+    }
     let remove = o.desired.on_store_unreachable == OnStoreUnreachable::Remove;
     match (&o.row, &o.store) {
         (RowSight::Seen { row: Some(row), since }, store) if !row.is_free() => {
@@ -144,7 +147,8 @@ fn runs_out(o: &Observed) -> Option<Moment> {
             (*since, Duration::from_secs(u64::from(o.desired.ttl)))
         }
     };
-    (o.desired.on_store_unreachable == OnStoreUnreachable::Remove).then(|| since + ttl)
+    let remove = o.desired.on_store_unreachable == OnStoreUnreachable::Remove;
+    (remove && !matches!(o.store, StoreSight::Another(_))).then(|| since + ttl)
 }
 
 fn ran_out(o: &Observed) -> bool {
@@ -199,7 +203,7 @@ pub fn decide(o: &Observed) -> Decision {
     let elsewhere = holder.is_some_and(|holder| o.elsewhere(holder).is_some());
 
     let mut plan = Plan {
-        intend: !elsewhere,
+        intend: !elsewhere && !matches!(o.store, StoreSight::Another(_)),
         candidates: pods.iter().filter(|pod| is_candidate(o, pod)).count(),
         ended: suspected(o, &lead).filter(|_| !elsewhere),
         strip: Vec::new(),

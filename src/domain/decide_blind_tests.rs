@@ -111,3 +111,25 @@ fn with_the_pods_unlisted_nothing_is_planned_and_what_was_recorded_of_the_leader
     assert!(touches_no_pod(&plan) && plan.leader.is_none());
     assert_eq!(holder_pod(&o, &plan), o.memory.holder_pod);
 }
+
+#[test]
+fn another_database_moves_no_label_whatever_it_says_and_however_long_it_answers() {
+    let pods = vec![pod("a").marked("leader", 7), pod("b").marked("standby", 7)];
+    for policy in [OnStoreUnreachable::Keep, OnStoreUnreachable::Remove] {
+        for there in [Some(held_by("b", 90)), Some(row("", 3)), None] {
+            let sights = [RowSight::Never { since: S(1) }, RowSight::Seen { row: there, since: S(1) }];
+            for row in sights {
+                let mut o = observed(held_by("b", 90), pods.clone());
+                (o.memory, o.row, o.now) = (remembers("a", 7), row, S(9999));
+                o.store = StoreSight::Another("uuid-b answers".into());
+                o.desired.on_store_unreachable = policy;
+                let plan = plan(&o);
+                assert!(touches_no_pod(&plan) && !plan.intend, "{plan:?}");
+                assert_eq!(
+                    (plan.lead, plan.ended, plan.events, plan.next),
+                    (Lead::Unknown, None, vec![], None)
+                );
+            }
+        }
+    }
+}

@@ -29,6 +29,8 @@ use super::record::LeaseRow;
 pub use super::sight::{Past, Sight};
 use super::timing::{Moment, Timing, TimingError};
 
+/// How soon a participant that may have something to release looks again at most.
+const OWED_LOOK: Duration = Duration::from_millis(500);
 /// How often a follower looks at least that nobody tells of changes.
 const UNTOLD_LOOK: Duration = Duration::from_secs(1);
 
@@ -336,13 +338,14 @@ impl Election {
     /// A look that began at `t0` failed or timed out: nothing is known, and what was seen before still counts.
     pub fn look_failed(&mut self, t0: Moment, now: Moment, jitter: f64) {
         if let Phase::Following { .. } = self.phase {
+            // Everybody waits for the release, and only one looks for it.
+            let most = if self.leftover.is_some() { OWED_LOOK } else { self.timing().renew_interval() };
             let soon = self.timing().retry_after(jitter);
-            let backoff =
-                (soon * 2u32.saturating_pow(self.failed_looks.min(8))).min(self.timing().renew_interval());
+            let backoff = soon * 2u32.saturating_pow(self.failed_looks.min(8));
             self.failed_looks += 1;
             // Counted from the beginning: a database that lets every look time out is not asked too often,
             // and once it answers again everybody waits for the next look.
-            let next_look = (t0 + backoff).max(now + soon);
+            let next_look = (t0 + backoff.min(most)).max(now + soon.min(most));
             self.phase = Phase::Following { next_look, fresh: false };
         }
     }

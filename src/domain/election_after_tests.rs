@@ -235,26 +235,44 @@ fn a_process_that_ends_tries_once_without_a_look() {
     assert_eq!(e.next(S(101)), Action::Ended);
 }
 
-#[test]
-fn while_looks_time_out_the_next_begins_soon_and_while_they_are_refused_the_wait_grows() {
-    let mut e = overdue();
-    let (mut now, mut waits) = (S(108), Vec::new());
-    for _ in 0..6 {
-        // Given up after a sixth of the ttl.
-        let began = now;
-        now += S(10) / 6;
-        e.look_failed(began, now, 0.0);
-        let Action::Wait(until) = e.next(now) else { panic!("it waits") };
-        waits.push(until - now);
-        now = until;
-    }
-    assert!(waits.iter().all(|wait| *wait <= S(10) / 3 - S(10) / 6), "{waits:?}");
-    let mut e = overdue();
+/// How long it waits after each of six looks that are given up after this long.
+fn waits(e: &mut Election, given_up_after: Duration) -> Vec<Duration> {
     let mut now = S(108);
-    for _ in 0..6 {
-        e.look_failed(now, now, 0.0);
+    let wait = |_| {
+        let began = now;
+        now += given_up_after;
+        e.look_failed(began, now, 0.9);
         let Action::Wait(until) = e.next(now) else { panic!("it waits") };
-        (waits, now) = (vec![until - now], until);
+        let wait = until - now;
+        now = until;
+        wait
+    };
+    (0..6).map(wait).collect()
+}
+
+#[test]
+fn looks_that_time_out_are_followed_by_the_next_sooner_than_looks_that_are_refused() {
+    let follower = || {
+        let mut e = election();
+        look(&mut e, S(100), row("other", 42, 9));
+        e
+    };
+    let (third, sixth) = (S(10) / 3, S(10) / 6);
+    assert_eq!(waits(&mut follower(), Duration::ZERO).last(), Some(&third));
+    let timed_out = waits(&mut follower(), sixth);
+    assert!(timed_out.iter().all(|wait| *wait <= third - sixth), "{timed_out:?}");
+}
+
+#[test]
+fn who_may_have_something_to_release_looks_twice_a_second_whatever_the_ttl() {
+    let sixth = S(10) / 6;
+    for waits in [waits(&mut overdue(), Duration::ZERO), waits(&mut overdue(), sixth)] {
+        assert!(waits.iter().all(|wait| *wait <= Duration::from_millis(500)), "{waits:?}");
     }
-    assert_eq!(waits, [S(10) / 3]);
+    let timing = Timing::new(300, S(1)).unwrap();
+    let me = HolderId::new("me").unwrap();
+    let mut e = Election::new(ComponentName::new("c").unwrap(), me, timing, S(10)).with_max_ttl(300);
+    let take = take(&mut e, life("a", "a", 0));
+    e.took(S(100), S(100) + timing.attempt_counts_for(), &take, None);
+    assert!(waits(&mut e, Duration::ZERO).iter().all(|wait| *wait <= Duration::from_millis(500)));
 }

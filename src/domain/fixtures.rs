@@ -87,6 +87,7 @@ pub(super) fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
         memory: Memory::default(),
         claim: Claim::First,
         store: StoreSight::Answers,
+        database: Some("uuid-a".into()),
         row: RowSight::Seen { row: Some(row), since: S(95) },
         row_confirmed: false,
         longest_ttl: Some(30),
@@ -115,6 +116,7 @@ pub(super) fn remembers(name: &str, version: i64) -> Memory {
         floor: version,
         transitions: 4,
         applied: Some(scheme(KEY, "leader")),
+        database: Some("uuid-a".into()),
     }
 }
 

@@ -100,6 +100,17 @@ impl Life {
         !self.is_strange() && self.record().is_some_and(|record| record.settled)
     }
 
+    /// Which database this is, whichever server has it: the UUID of the record, in which each identity ends.
+    #[must_use]
+    pub fn database(&self) -> Option<&str> {
+        match self {
+            Self::Recorded { identity, .. } => {
+                identity.rsplit_once('/').map(|(_, uuid)| uuid).filter(|uuid| !uuid.is_empty())
+            }
+            Self::Unknown | Self::Unrecorded { .. } => None,
+        }
+    }
+
     /// Versions of this epoch are above this.
     #[must_use]
     pub fn base(&self) -> i64 {

@@ -24,6 +24,7 @@
 //! observed into a plan for labels, [`namespace`] says to whom a component belongs, [`ended`] tells when a holder need not be waited for, and [`report`] says in a status what became of it.
 
 pub mod conditions;
+pub mod database;
 pub mod decide;
 pub mod election;
 pub mod ended;
@@ -39,6 +40,7 @@ pub mod namespace;
 pub mod observed;
 pub mod pod;
 pub mod record;
+pub mod repeats;
 pub mod report;
 pub mod sight;
 pub mod split_brain;

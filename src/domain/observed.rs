@@ -85,6 +85,8 @@ pub enum StoreSight {
     Answers,
     Unreachable(String),
     Misconfigured(String),
+    /// It answers, and is not the database that this resource has known: nothing may be done by what it says.
+    Another(String),
 }
 
 /// The pods of the namespace that concern this resource, or why they cannot be listed.
@@ -115,6 +117,8 @@ pub struct Memory {
     pub floor: i64,
     pub transitions: i64,
     pub applied: Option<LabelScheme>,
+    /// The UUID of the database.
+    pub database: Option<String>,
 }
 
 /// The leader's pod as it was when it was labelled.
@@ -133,6 +137,8 @@ pub struct Observed {
     pub memory: Memory,
     pub claim: Claim,
     pub store: StoreSight,
+    /// The UUID of the database that answered last; `None` where it says none.
+    pub database: Option<String>,
     pub row: RowSight,
     /// The row was looked at again after *these very* pods were seen, of which one carries a later
     /// version. Good for one decision: pods that are seen later may know of a version later still.
@@ -190,5 +196,7 @@ pub struct Status {
     /// The longest-lived first, a bounded number of them.
     pub instances: Vec<SeenInstance>,
     pub applied: Option<LabelScheme>,
+    /// The UUID of the database that this was seen in.
+    pub database: Option<String>,
     pub conditions: Vec<Condition>,
 }

@@ -78,6 +78,14 @@ pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
             ),
         ));
     }
+    if let StoreSight::Another(why) = &o.store {
+        conditions.push(Condition::new(
+            ConditionType::DatabaseChanged,
+            true,
+            Reason::AnotherDatabase,
+            why.clone(),
+        ));
+    }
     conditions.extend(disputed(o, row));
     Status {
         observed_generation: o.desired.generation,
@@ -97,6 +105,7 @@ pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
         candidates: i64::try_from(plan.candidates).unwrap_or(i64::MAX),
         instances: o.instances.iter().take(INSTANCES_SHOWN).cloned().collect(),
         applied: Some(o.desired.labels.clone()),
+        database: if unknown { o.memory.database.clone() } else { o.database.clone() },
         conditions,
     }
 }
@@ -119,6 +128,7 @@ pub fn report_conflict(o: &Observed, by: &str) -> Status {
         candidates: 0,
         instances: Vec::new(),
         applied: o.memory.applied.clone(),
+        database: o.memory.database.clone(),
         conditions: vec![
             condition(ConditionType::Ready, Truth::False),
             condition(ConditionType::LeaderElected, Truth::Unknown),
@@ -150,6 +160,7 @@ fn disputed(o: &Observed, row: Option<&LeaseRow>) -> Option<Condition> {
 /// Why nothing can be said about the row.
 fn not_known(o: &Observed, kind: ConditionType) -> Condition {
     let (reason, message) = match (&o.row, &o.store) {
+        (_, StoreSight::Another(why)) => (Reason::AnotherDatabase, why.as_str()),
         (RowSight::Never { .. }, StoreSight::Answers) => {
             (Reason::NotYetKnown, "the row has not been seen yet")
         }
@@ -168,7 +179,7 @@ fn elected(o: &Observed, plan: &Plan) -> Condition {
     let c = |status: Truth, reason, message: String| {
         Condition::new(ConditionType::LeaderElected, status, reason, message)
     };
-    if matches!(o.row, RowSight::Never { .. }) {
+    if matches!(o.row, RowSight::Never { .. }) || matches!(o.store, StoreSight::Another(_)) {
         return not_known(o, ConditionType::LeaderElected);
     }
     match &plan.lead {
@@ -304,12 +315,15 @@ fn reachable(o: &Observed) -> Condition {
         StoreSight::Answers => c(Truth::True, Reason::StoreAnswered, "the database answers"),
         StoreSight::Unreachable(error) => c(Truth::False, Reason::StoreUnreachable, error),
         StoreSight::Misconfigured(error) => c(Truth::False, Reason::StoreMisconfigured, error),
+        StoreSight::Another(why) => c(Truth::False, Reason::AnotherDatabase, why),
     }
 }
 
 /// True when all the others are; with the database down and labels kept it is not known.
 fn ready(o: &Observed, others: &[Condition]) -> Condition {
-    let kept = o.store != StoreSight::Answers && o.desired.on_store_unreachable == OnStoreUnreachable::Keep;
+    let another = matches!(o.store, StoreSight::Another(_));
+    let keep = o.desired.on_store_unreachable == OnStoreUnreachable::Keep;
+    let kept = another || o.store != StoreSight::Answers && keep;
     let worst = (others
         .iter()
         .find(|c| c.status == Truth::False && !(kept && c.kind == ConditionType::StoreReachable)))

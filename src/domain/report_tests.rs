@@ -81,6 +81,7 @@ fn a_new_term_is_counted_once_and_raises_the_floor() {
         floor: status.floor,
         transitions: status.transitions,
         applied: status.applied.clone(),
+        database: status.database.clone(),
     };
     let again = said(&Observed { memory, ..o });
     assert_eq!(again, status, "a status that is read back is not written again");
@@ -373,4 +374,35 @@ fn a_resource_that_came_second_touches_nothing_and_keeps_what_it_had_applied() {
         assert_eq!(short(&status, kind), (Truth::Unknown, Reason::Conflict));
     }
     assert_eq!(short(&status, ConditionType::StoreReachable).0, Truth::True, "the database is all right");
+}
+
+#[test]
+fn another_database_is_said_and_what_was_known_of_the_right_one_stays() {
+    let why = "the database that answers has the UUID uuid-b";
+    let mut o = Observed { memory: remembers("b", 7), store: StoreSight::Another(why.into()), ..led() };
+    o.database = Some("uuid-b".into());
+    for policy in [OnStoreUnreachable::Keep, OnStoreUnreachable::Remove] {
+        o.desired.on_store_unreachable = policy;
+        let status = said(&o);
+        assert_eq!((status.database.as_deref(), status.version, status.floor), (Some("uuid-a"), 7, 7));
+        assert_eq!(
+            (status.holder, status.holder_pod),
+            (o.memory.holder.clone(), o.memory.holder_pod.clone())
+        );
+        for (kind, truth) in [
+            (ConditionType::DatabaseChanged, Truth::True),
+            (ConditionType::StoreReachable, Truth::False),
+            (ConditionType::LeaderElected, Truth::Unknown),
+            (ConditionType::Ready, Truth::Unknown),
+        ] {
+            let condition = status.conditions.iter().find(|c| c.kind == kind).expect("it is said");
+            assert_eq!((condition.status, condition.reason), (truth, Reason::AnotherDatabase), "{kind}");
+            assert!(condition.message.contains(why), "{}", condition.message);
+        }
+        let regressed = status.conditions.iter().any(|c| c.kind == ConditionType::VersionRegressed);
+        assert!(!regressed, "another database has not lost anything");
+    }
+    // Accepted: what is there now is what is known from then on.
+    let status = said(&Observed { store: StoreSight::Answers, ..o });
+    assert_eq!(status.database.as_deref(), Some("uuid-b"));
 }

@@ -2,11 +2,11 @@
 //!
 //! ```no_run
 //! # use std::sync::Arc;
-//! # use component_lease::{clock::SystemClock, domain::ComponentName, participant::Participant, store::MemoryStore};
+//! # use component_lease::{clock::SystemClock, participant::{Participant, component}, store::MemoryStore};
 //! # async fn work(version: i64) {}
 //! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
-//! let participant = Participant::builder(store, ComponentName::new("scheduler")?).ttl(30).start()?;
+//! let participant = Participant::builder(store, component("scheduler")?).ttl(30).start()?;
 //!
 //! // Each turn of this loop is one term. `lead` waits until this process leads.
 //! while let Some(leadership) = participant.lead().await {
@@ -471,5 +471,7 @@ pub(crate) fn host_name() -> String {
     if name.is_empty() { "localhost".to_owned() } else { name.into_owned() }
 }
 
+#[cfg(test)]
+mod outage_tests;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::{debug, info};
 
 use crate::domain::instance::rhythm;
+use crate::domain::repeats::{Repeats, kind_of};
 use crate::domain::{Instance, Moment, Timing};
 use crate::store::StoreError;
 
@@ -19,11 +20,19 @@ pub(super) struct Presence {
     said: Option<(bool, Option<i64>)>,
     due: Moment,
     trouble: Option<String>,
+    repeats: Repeats,
 }
 
 impl Presence {
     pub(super) fn new(says: Instance) -> Self {
-        Self { says: says.cut(), row: None, said: None, due: Moment::ZERO, trouble: None }
+        Self {
+            says: says.cut(),
+            row: None,
+            said: None,
+            due: Moment::ZERO,
+            trouble: None,
+            repeats: Repeats::default(),
+        }
     }
 
     /// What is to be said now, and how long it may take, if it is time for it and there is time for it: half
@@ -63,7 +72,7 @@ impl Presence {
             }
             Some(Err(error)) => {
                 let text = error.to_string();
-                if self.trouble.as_deref() != Some(text.as_str()) {
+                if self.repeats.is_due(&kind_of(&text), now) {
                     info!(component = %self.says.component, error = text, "no sign of life could be given in component_instance; nothing else is disturbed");
                 }
                 self.trouble = Some(text);

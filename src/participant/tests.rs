@@ -11,13 +11,13 @@ use crate::store::{Hints, MemoryStore, Outcome, Snapshot, StandingIntent, StoreE
 
 /// A boot clock that follows tokio's (paused) time, plus what a test adds for a suspend.
 #[derive(Debug)]
-struct TestClock {
+pub(super) struct TestClock {
     start: tokio::time::Instant,
     jump: Mutex<Duration>,
 }
 
 impl TestClock {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self { start: tokio::time::Instant::now(), jump: Mutex::default() })
     }
 

@@ -1,14 +1,10 @@
 //! What is wrong with the database: said once when it begins, once a minute while it lasts, and when it is over.
 
-use std::time::Duration;
-
 use tracing::{info, warn};
 
+use crate::domain::repeats::{Repeats, kind_of};
 use crate::domain::{ComponentName, Moment, Pace, Timing};
 use crate::store::StoreError;
-
-/// How often a problem that lasts is said again.
-const SAID_AGAIN: Duration = Duration::from_secs(60);
 
 /// Which kind of call failed or was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,10 +15,16 @@ pub(super) enum Call {
     Write,
 }
 
+/// A warning was logged.
+#[derive(Debug)]
+struct Said;
+
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     text: Option<String>,
-    said: Moment,
+    repeats: Repeats,
+    /// That it is over is said of what was said.
+    said: Option<Said>,
     /// Nothing has been answered since something was asked.
     deaf: bool,
     /// The last attempt to write failed: that looks succeed does not mean that the next one would not.
@@ -48,9 +50,9 @@ impl Trouble {
             Call::Write => (self.deaf, self.refused) = (false, true),
         }
         let text = error.to_string();
-        if self.text.as_deref() != Some(text.as_str()) || now >= self.said + SAID_AGAIN {
+        if self.repeats.is_due(&kind_of(&text), now) {
             warn!(%component, error = text, "the database could not do what was asked of it; trying again");
-            self.said = now;
+            self.said = Some(Said);
         }
         self.text = Some(text);
     }
@@ -61,7 +63,7 @@ impl Trouble {
             return;
         }
         self.refused = false;
-        if self.text.take().is_some() {
+        if self.text.take().is_some() && self.said.take().is_some() {
             info!(%component, "the database does again what is asked of it");
         }
     }
@@ -96,6 +98,8 @@ impl Trouble {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

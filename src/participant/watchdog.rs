@@ -1,6 +1,7 @@
 //! A plain OS thread that sees to it that no work outlives its term. Not an async task: the case
 //! that it is there for is the one in which every async worker is blocked.
 
+use std::io::Write as _;
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
@@ -25,9 +26,12 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// The default: end the process. Whoever cannot stop its work in time must not go on.
 pub(super) fn abort_process(overrun: &Overrun) {
-    eprintln!(
+    // Whether anybody reads it or not: a panic here would leave the work running.
+    let _ = writeln!(
+        std::io::stderr(),
         "component-lease: the work of {} (version {}) did not stop before its lease ran out; ending the process so that there are never two leaders",
-        overrun.component, overrun.version
+        overrun.component,
+        overrun.version
     );
     std::process::abort();
 }

@@ -5,8 +5,10 @@ pub mod admin;
 pub mod args;
 pub mod exit;
 pub mod http;
+mod limit;
 pub mod listen;
 pub mod metrics;
+pub mod output;
 pub mod shutdown;
 pub mod telemetry;
 

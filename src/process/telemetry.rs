@@ -8,13 +8,16 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::args::{LogArgs, LogFormat};
 use super::exit::{ExitCode, Failure};
+pub use super::limit::Due;
+use super::limit::Limit;
 
-/// Begins to log.
-pub fn init(args: &LogArgs) -> Result<(), Failure> {
+/// Begins to log. Problems that repeat are said as often as `due` lets them.
+pub fn init(args: &LogArgs, due: Due) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&args.log).map_err(|error| {
         Failure::new(
             ExitCode::Usage,
@@ -28,8 +31,10 @@ pub fn init(args: &LogArgs) -> Result<(), Failure> {
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     let begun = match args.log_format {
-        LogFormat::Text => builder.fmt_fields(OneLine).with_target(false).finish().try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),
+        LogFormat::Text => {
+            builder.fmt_fields(OneLine).with_target(false).finish().with(Limit(due)).try_init()
+        }
+        LogFormat::Json => builder.json().flatten_event(true).finish().with(Limit(due)).try_init(),
     };
     begun.map_err(|error| Failure::unexpected(format!("cannot begin to log: {error}")))
 }

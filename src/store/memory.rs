@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
+use super::uuid::new_uuid;
 use super::{Hint, Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::clock::Clock;
 use crate::domain::election::{Looked, Past};
@@ -34,6 +35,8 @@ pub struct MemoryTables {
     /// Highest version by component.
     history: BTreeMap<String, i64>,
     record: Option<Record>,
+    /// Of the record: another one with each that is made anew.
+    uuid: String,
     instances: BTreeMap<i64, SeenInstance>,
     last_instance: i64,
     /// The highest version that an instance ever led.
@@ -51,8 +54,9 @@ impl MemoryStore {
     /// With another longest ttl; seconds.
     #[must_use]
     pub fn with_max_ttl(clock: Arc<dyn Clock>, max_ttl: u32) -> Self {
-        let record = Record { identity: identity(1), epoch: 0, settled: true, max_ttl };
-        let tables = MemoryTables { record: Some(record), ..MemoryTables::default() };
+        let uuid = new_uuid();
+        let record = Record { identity: identity(1, &uuid), epoch: 0, settled: true, max_ttl };
+        let tables = MemoryTables { record: Some(record), uuid, ..MemoryTables::default() };
         Self { clock, tables: Mutex::new(tables), life: Mutex::new(1), changed: broadcast::channel(64).0 }
     }
 
@@ -82,12 +86,12 @@ impl MemoryStore {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn identity(&self) -> String {
-        identity(*self.life.lock().unwrap_or_else(PoisonError::into_inner))
+    fn identity(&self, tables: &MemoryTables) -> String {
+        identity(*self.life.lock().unwrap_or_else(PoisonError::into_inner), &tables.uuid)
     }
 
     fn life(&self, tables: &MemoryTables) -> Life {
-        let (identity, step) = (self.identity(), STEP);
+        let (identity, step) = (self.identity(tables), STEP);
         match &tables.record {
             None => Life::Unrecorded { identity, step },
             Some(record) => Life::Recorded { identity, step, record: record.clone() },
@@ -114,9 +118,12 @@ impl MemoryStore {
         Outcome::Applied
     }
 
-    fn write_record(&self, rule: impl FnOnce(Option<&Record>) -> Option<Record>) -> Outcome {
+    fn write_record(&self, rule: impl FnOnce(Option<&Record>, &str) -> Option<Record>) -> Outcome {
         let mut tables = self.tables();
-        match rule(tables.record.as_ref()) {
+        if tables.record.is_none() {
+            tables.uuid = new_uuid();
+        }
+        match rule(tables.record.as_ref(), &self.identity(&tables)) {
             None => Outcome::Lost,
             Some(record) => {
                 tables.record = Some(record);
@@ -126,8 +133,9 @@ impl MemoryStore {
     }
 }
 
-fn identity(life: u64) -> String {
-    format!("memory/{life}")
+/// As every database has it, with the UUID at its end.
+fn identity(life: u64, uuid: &str) -> String {
+    format!("memory/{life}/{uuid}")
 }
 
 impl fmt::Debug for MemoryStore {
@@ -235,13 +243,12 @@ impl Store for MemoryStore {
     }
 
     async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
-        let (identity, now) = (self.identity(), self.clock.wall_ms());
-        Ok(self.write_record(|recorded| life::begin(recorded, new, &identity, now, STEP)))
+        let now = self.clock.wall_ms();
+        Ok(self.write_record(|recorded, identity| life::begin(recorded, new, identity, now, STEP)))
     }
 
     async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
-        let identity = self.identity();
-        Ok(self.write_record(|recorded| life::settle(recorded, waited_out, &identity)))
+        Ok(self.write_record(|recorded, identity| life::settle(recorded, waited_out, identity)))
     }
 
     fn hints(&self) -> Hints {

@@ -4,8 +4,10 @@
 //! that the two can be compared line by line.
 
 mod connection;
+mod doubt;
 mod errors;
 mod inspect;
+mod mend;
 mod migrate;
 mod statements;
 
@@ -23,8 +25,9 @@ pub(super) use self::migrate::migrate;
 use self::statements as sql;
 use super::address::MySqlUrl;
 use super::connect::Source;
-use super::migration::new_uuid;
 use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
+use super::suspicion::LostTake;
+use super::uuid::new_uuid;
 use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::DATE_MAX;
@@ -37,6 +40,7 @@ use crate::domain::{
 pub(super) struct MySqlStore {
     place: Place,
     slot: Slot<Place>,
+    lost: LostTake,
 }
 
 impl MySqlStore {
@@ -45,7 +49,7 @@ impl MySqlStore {
         if let Some(weaker) = url.weaker_tls() {
             tracing::warn!("{url}: {weaker}");
         }
-        Self { place: Place::new(source, url), slot: Slot::default() }
+        Self { place: Place::new(source, url), slot: Slot::default(), lost: LostTake::default() }
     }
 
     /// The connection, connected and set up as the call needs it.
@@ -122,18 +126,20 @@ impl MySqlStore {
     async fn rolled_back(
         &self,
         mut held: Held<'_, Place>,
+        take: &Take,
         error: sqlx::Error,
     ) -> Result<Outcome, StoreError> {
         let in_order = errors::leaves_connection_in_order(&error)
             && held.session.connection.execute(sqlx::raw_sql("ROLLBACK")).await.is_ok();
+        // Without a COMMIT nothing is applied: where the connection is closed, the server rolls back.
+        let raced = errors::is_granted_already(&error);
+        if raced && in_order {
+            return self.raced(held, take).await;
+        }
         if in_order {
             held.put_back();
         }
-        // Without a COMMIT nothing is applied: where the connection is closed, the server rolls back.
-        if errors::is_granted_already(&error) {
-            return Ok(Outcome::Lost);
-        }
-        Err(errors::classify(error, &self.place))
+        if raced { Ok(Outcome::Lost) } else { Err(errors::classify(error, &self.place)) }
     }
 }
 
@@ -195,11 +201,12 @@ impl Store for MySqlStore {
             let answer = held.session.connection.fetch_one(sqlx::raw_sql(text)).await;
             let taken = match answer {
                 Ok(row) => row.try_get::<i64, _>(0),
-                Err(error) => return self.rolled_back(held, error).await,
+                Err(error) => return self.rolled_back(held, take, error).await,
             };
-            return self
-                .finish(held, taken)
-                .map(|taken| if taken == 0 { Outcome::Lost } else { Outcome::Applied });
+            return match taken {
+                Ok(0) => self.raced(held, take).await,
+                taken => self.finish(held, taken).map(|_| Outcome::Applied),
+            };
         }
         if *generation != Generation::default() {
             return Ok(lost(held));
@@ -221,6 +228,7 @@ impl Store for MySqlStore {
         };
         match held.session.connection.execute(query).await {
             Err(error) if errors::is_granted_already(&error) => Ok(lost(held)),
+            Ok(done) if done.rows_affected() == 0 => self.raced(held, take).await,
             answer => self.finish(held, answer).map(|done| outcome(&done)),
         }
     }
@@ -231,8 +239,10 @@ impl Store for MySqlStore {
             .bind(term.component.as_str())
             .bind(term.holder.as_str())
             .bind(term.version);
-        let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
+        match held.session.connection.execute(query).await {
+            Ok(done) if done.rows_affected() == 0 => self.confirm_lost(held, term).await,
+            answer => self.finish(held, answer).map(|done| outcome(&done)),
+        }
     }
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
@@ -241,8 +251,10 @@ impl Store for MySqlStore {
             .bind(term.component.as_str())
             .bind(term.holder.as_str())
             .bind(term.version);
-        let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
+        match held.session.connection.execute(query).await {
+            Ok(done) if done.rows_affected() == 0 => self.confirm_lost(held, term).await,
+            answer => self.finish(held, answer).map(|done| outcome(&done)),
+        }
     }
 
     async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {

@@ -2,10 +2,12 @@
 //! COMMITTED), on the one connection of the [`Slot`]. This file and its statements stand in the same
 //! order and shape as `sqlite.rs`, so that the two can be compared line by line.
 
+mod access;
 mod connection;
 mod errors;
 mod hints;
 mod identity;
+mod mend;
 mod migrate;
 mod statements;
 mod table;
@@ -18,12 +20,14 @@ use async_trait::async_trait;
 use sqlx::postgres::{PgQueryResult, PgRow};
 use sqlx::{Executor, Row};
 
+use self::access::{Call, Doubt};
 use self::connection::{Place, Session};
 pub(super) use self::migrate::migrate;
 use self::table::Companions;
 use super::address::PostgresUrl;
 use super::connect::Source;
 use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
+use super::suspicion::LostTake;
 use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::DATE_MAX;
@@ -36,6 +40,7 @@ use crate::domain::{
 pub(super) struct PostgresStore {
     place: Place,
     slot: Slot<Place>,
+    lost: LostTake,
 }
 
 impl PostgresStore {
@@ -44,7 +49,7 @@ impl PostgresStore {
         if let Some(weaker) = url.weaker_tls() {
             tracing::warn!("{url}: {weaker}");
         }
-        Self { place: Place::new(source, url, application), slot: Slot::default() }
+        Self { place: Place::new(source, url, application), slot: Slot::default(), lost: LostTake::default() }
     }
 
     /// The connection, connected and set up as the call needs it.
@@ -100,18 +105,51 @@ impl PostgresStore {
     }
 
     /// Puts the connection back where the answer leaves it in order.
-    fn finish<T>(&self, held: Held<'_, Place>, answer: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+    async fn finish<T>(
+        &self,
+        mut held: Held<'_, Place>,
+        call: Call,
+        answer: Result<T, sqlx::Error>,
+    ) -> Result<T, StoreError> {
         match answer {
             Ok(value) => {
                 held.put_back();
                 Ok(value)
             }
             Err(error) => {
+                if errors::is_denied(&error)
+                    && let Some(why) = access::lacks(&mut held.session.connection, call, &self.place).await
+                {
+                    return Err(errors::denied(&error, &why, &self.place));
+                }
                 if errors::leaves_connection_in_order(&error) {
                     held.put_back();
                 }
                 Err(errors::classify(error, &self.place))
             }
+        }
+    }
+}
+
+impl PostgresStore {
+    /// What "no row" means after it was asked about.
+    async fn doubted(
+        &self,
+        held: Held<'_, Place>,
+        call: Call,
+        doubt: Result<(), Doubt>,
+    ) -> Result<Outcome, StoreError> {
+        match doubt {
+            Ok(()) => Ok(lost(held)),
+            Err(Doubt::Suppressed(why)) => {
+                held.put_back();
+                Err(why)
+            }
+            Err(Doubt::Failed(error)) if errors::is_denied(&error) => {
+                self.finish(held, call, Err(error)).await
+            }
+            // No row is what the server said; nothing speaks against it.
+            Err(Doubt::Failed(_)) => Ok(Outcome::Lost),
         }
     }
 }
@@ -152,7 +190,8 @@ impl Store for PostgresStore {
             }
             looked => looked,
         };
-        self.finish(held, looked).map_err(|error| errors::naming(error, &[component.as_str()]))
+        let looked = self.finish(held, Call::Look, looked).await;
+        looked.map_err(|error| errors::naming(error, &[component.as_str()]))
     }
 
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
@@ -182,10 +221,14 @@ impl Store for PostgresStore {
         let query = if kept { query.bind(&generation.identity).bind(generation.epoch) } else { query };
         match held.session.connection.execute(query).await {
             Err(error) if errors::is_granted_already(&error) => Ok(lost(held)),
-            answer => self
-                .finish(held, answer)
-                .map(|done| outcome(&done))
-                .map_err(|error| errors::naming(error, &[term.component.as_str(), term.holder.as_str()])),
+            Ok(done) if done.rows_affected() == 0 && self.lost.again(take) => {
+                let doubt = access::confirm_raced(&mut held.session.connection, take, &self.place).await;
+                self.doubted(held, Call::Take, doubt).await
+            }
+            answer => {
+                let answer = self.finish(held, Call::Take, answer).await.map(|done| outcome(&done));
+                answer.map_err(|error| errors::naming(error, &[term.component.as_str(), term.holder.as_str()]))
+            }
         }
     }
 
@@ -196,7 +239,13 @@ impl Store for PostgresStore {
             .bind(term.holder.as_str())
             .bind(term.version);
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
+        match answer {
+            Ok(done) if done.rows_affected() == 0 => {
+                let doubt = access::confirm_lost(&mut held.session.connection, term, &self.place).await;
+                self.doubted(held, Call::Term, doubt).await
+            }
+            answer => self.finish(held, Call::Term, answer).await.map(|done| outcome(&done)),
+        }
     }
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
@@ -206,7 +255,13 @@ impl Store for PostgresStore {
             .bind(term.holder.as_str())
             .bind(term.version);
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
+        match answer {
+            Ok(done) if done.rows_affected() == 0 => {
+                let doubt = access::confirm_lost(&mut held.session.connection, term, &self.place).await;
+                self.doubted(held, Call::Term, doubt).await
+            }
+            answer => self.finish(held, Call::Term, answer).await.map(|done| outcome(&done)),
+        }
     }
 
     async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
@@ -221,7 +276,7 @@ impl Store for PostgresStore {
             .bind(&within.identity)
             .bind(within.epoch);
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
+        self.finish(held, Call::Take, answer).await.map(|done| outcome(&done))
     }
 
     async fn look_all(&self) -> Result<Snapshot, StoreError> {
@@ -229,7 +284,7 @@ impl Store for PostgresStore {
         let (statement, step) = (held.session.table.look_all(), held.session.table.step());
         let answer = held.session.connection.fetch_all(sqlx::query(statement)).await;
         let snapshot = answer.and_then(|rows| snapshot(&rows, step));
-        self.finish(held, snapshot)
+        self.finish(held, Call::LookAll, snapshot).await
     }
 
     async fn look_all_with_instances(&self) -> Result<Snapshot, StoreError> {
@@ -245,7 +300,7 @@ impl Store for PostgresStore {
             .fetch_all(sqlx::query(held.session.table.sql.look_all_with_instances))
             .await;
         let snapshot = answer.and_then(|rows| snapshot(&rows, step));
-        self.finish(held, snapshot)
+        self.finish(held, Call::LookAll, snapshot).await
     }
 
     async fn beat(&self, says: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {
@@ -277,7 +332,8 @@ impl Store for PostgresStore {
         let told = [namespace, pod, pod_uid, container, node, address, &says.program_version];
         let sent: Vec<&str> =
             sent.into_iter().chain(told.into_iter().flatten().map(String::as_str)).collect();
-        self.finish(held, answer).map(Some).map_err(|error| errors::naming(error, &sent))
+        let answer = self.finish(held, Call::Beat, answer).await.map(Some);
+        answer.map_err(|error| errors::naming(error, &sent))
     }
 
     async fn prune_instances(&self, older_than: Duration) -> Result<u64, StoreError> {
@@ -289,7 +345,7 @@ impl Store for PostgresStore {
         let query = sqlx::query(held.session.table.sql.prune_instances)
             .bind(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| done.rows_affected())
+        self.finish(held, Call::Prune, answer).await.map(|done| done.rows_affected())
     }
 
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
@@ -299,7 +355,8 @@ impl Store for PostgresStore {
             .bind(component.as_str())
             .bind(i32::try_from(intent.ttl).unwrap_or(i32::MAX));
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(drop).map_err(|error| errors::naming(error, &[component.as_str()]))
+        let answer = self.finish(held, Call::Intent, answer).await.map(drop);
+        answer.map_err(|error| errors::naming(error, &[component.as_str()]))
     }
 
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
@@ -307,7 +364,8 @@ impl Store for PostgresStore {
         held.session.table.has_intent(&self.place)?;
         let query = sqlx::query(held.session.table.sql.clear_intent).bind(component.as_str());
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(drop).map_err(|error| errors::naming(error, &[component.as_str()]))
+        let answer = self.finish(held, Call::Intent, answer).await.map(drop);
+        answer.map_err(|error| errors::naming(error, &[component.as_str()]))
     }
 
     async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
@@ -329,7 +387,7 @@ impl Store for PostgresStore {
                 .bind(false),
         };
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
+        self.finish(held, Call::Record, answer).await.map(|done| outcome(&done))
     }
 
     async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
@@ -338,7 +396,7 @@ impl Store for PostgresStore {
         let query =
             sqlx::query(held.session.table.sql.settle).bind(&waited_out.identity).bind(waited_out.epoch);
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
+        self.finish(held, Call::Record, answer).await.map(|done| outcome(&done))
     }
 
     fn hints(&self) -> Hints {

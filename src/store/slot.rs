@@ -56,7 +56,24 @@ pub(super) trait Connect: Clone + fmt::Display + Send + Sync + 'static {
 pub(super) enum Request<C: Connect> {
     /// To take the place of the slot's connection, which broke, if it is one to this source. It stops
     /// listening for that.
-    Replace(C::Source, oneshot::Sender<(Instant, Result<C::Session, StoreError>)>),
+    Replace(C::Source, oneshot::Sender<Answer<C::Session>>),
+}
+
+/// How the making of a connection ended.
+pub(super) enum Answer<S> {
+    Made(S),
+    /// And when.
+    Failed(StoreError, Instant),
+    TimedOut,
+}
+
+impl<S> Answer<S> {
+    pub(super) fn now(made: Result<S, StoreError>) -> Self {
+        match made {
+            Ok(session) => Self::Made(session),
+            Err(error) => Self::Failed(error, Instant::now()),
+        }
+    }
 }
 
 /// Room for one connection. Calls of one store queue up for it.
@@ -80,7 +97,7 @@ struct Coming<C: Connect> {
     source: C::Source,
     /// Whether it is the one that stood beside the slot's.
     is_spare: bool,
-    answer: oneshot::Receiver<(Instant, Result<C::Session, StoreError>)>,
+    answer: oneshot::Receiver<Answer<C::Session>>,
     _maker: Option<AbortOnDropHandle<()>>,
 }
 
@@ -137,11 +154,8 @@ fn make<C: Connect>(how: &C, source: C::Source, first: First) -> Coming<C> {
     let (how, to) = (how.clone(), source.clone());
     let maker = tokio::spawn(async move {
         let made = timeout(CONNECT_LIMIT, how.connect(to, first)).await;
-        let made = made.unwrap_or_else(|_| {
-            Err(StoreError::Retryable(format!("{how}: no connection within {CONNECT_LIMIT:?}")))
-        });
         // Whoever does not wait any more has dropped the store, or wants another source.
-        let _ = sender.send((Instant::now(), made));
+        let _ = sender.send(made.map_or(Answer::TimedOut, Answer::now));
     });
     Coming { source, is_spare: false, answer, _maker: Some(AbortOnDropHandle::new(maker)) }
 }
@@ -169,18 +183,25 @@ impl<'a, C: Connect> Turn<'a, C> {
                 }
             };
             let is_spare = coming.is_spare;
-            let answer = (&mut coming.answer).await;
+            let (answer, waited) = match coming.answer.try_recv() {
+                Err(oneshot::error::TryRecvError::Empty) => ((&mut coming.answer).await.ok(), true),
+                answer => (answer.ok(), false),
+            };
             self.room.coming = None;
-            match answer {
-                Ok((_, Ok(session))) => return Ok(session),
-                Ok((at, Err(error))) if !is_spare && at.elapsed() < ERROR_LASTS => return Err(error),
-                // A spare that is none, or an error of long ago: there is no spare any more.
-                Ok((_, Err(_))) => {}
-                Err(_) if is_spare => {}
-                Err(_) => {
-                    return Err(StoreError::Retryable(format!("{how}: the connection was given up")));
+            let error = match answer {
+                Some(Answer::Made(session)) => return Ok(session),
+                // There is no spare any more.
+                _ if is_spare => continue,
+                Some(Answer::Failed(_, at)) if at.elapsed() >= ERROR_LASTS => continue,
+                Some(Answer::Failed(error, _)) => error,
+                // It ended unheard, and says nothing of how it would be now.
+                Some(Answer::TimedOut) if !waited => continue,
+                Some(Answer::TimedOut) => {
+                    StoreError::Retryable(format!("{how}: no connection within {CONNECT_LIMIT:?}"))
                 }
-            }
+                None => StoreError::Retryable(format!("{how}: the connection was given up")),
+            };
+            return Err(error);
         }
     }
 

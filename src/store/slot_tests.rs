@@ -115,8 +115,11 @@ async fn a_connection_that_is_never_made_has_a_limit_of_its_own_and_the_next_cal
     let error = server.call(&slot).await.unwrap_err().to_string();
     assert_eq!((error.as_str(), began.elapsed()), ("server: no connection within 10s", CONNECT_LIMIT));
     assert_eq!((server.begun(), server.open()), (1, 0));
+    // Nobody hears of the second.
+    assert!(timeout(MS(833), server.call(&slot)).await.is_err());
+    tokio::time::sleep(CONNECT_LIMIT).await;
     *server.0.takes.lock().unwrap() = MS(1);
-    assert_eq!(server.call(&slot).await.unwrap(), 2);
+    assert_eq!(server.call(&slot).await.unwrap(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,7 +180,7 @@ fn stand_beside(server: &Server, slot: &Slot<Server>, takes: Duration) -> tokio:
         } else {
             Err(StoreError::Retryable("not this one".into()))
         };
-        let _ = taker.send((Instant::now(), spare));
+        let _ = taker.send(Answer::now(spare));
     })
 }
 

@@ -3,8 +3,10 @@
 //! same order and shape as `postgres.rs`, so that the two can be compared line by line.
 
 mod connection;
+mod doubt;
 mod errors;
 mod hints;
+mod mend;
 mod migrate;
 mod statements;
 
@@ -20,8 +22,9 @@ use sqlx::{Connection, Executor, Row};
 use self::connection::{Companions, Place, Session};
 pub(super) use self::migrate::migrate;
 use self::statements as sql;
-use super::migration::new_uuid;
 use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
+use super::suspicion::LostTake;
+use super::uuid::new_uuid;
 use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::{DATE_MAX, STEP};
@@ -34,11 +37,12 @@ use crate::domain::{
 pub(super) struct SqliteStore {
     place: Place,
     slot: Slot<Place>,
+    lost: LostTake,
 }
 
 impl SqliteStore {
     pub(super) fn new(path: PathBuf, unsafe_backend: bool) -> Self {
-        Self { place: Place::new(path, unsafe_backend), slot: Slot::default() }
+        Self { place: Place::new(path, unsafe_backend), slot: Slot::default(), lost: LostTake::default() }
     }
 
     /// The connection, connected and set up as the call needs it.
@@ -177,11 +181,16 @@ impl Store for SqliteStore {
             Expected::Row { version, renew_time } => query.bind(*version).bind(*renew_time),
         };
         if !kept {
-            let answer = held.session.connection.execute(query).await;
-            return self.finish(held, answer).map(|done| outcome(&done));
+            return match held.session.connection.execute(query).await {
+                Ok(done) if done.rows_affected() == 0 => self.raced(held, take).await,
+                answer => self.finish(held, answer).map(|done| outcome(&done)),
+            };
         }
         let query = query.bind(&generation.identity).bind(generation.epoch).bind(held.session.name());
-        let history = sqlx::query(sql::WRITE_HISTORY).bind(term.component.as_str());
+        let history = sqlx::query(sql::WRITE_HISTORY)
+            .bind(term.component.as_str())
+            .bind(term.holder.as_str())
+            .bind(term.version);
         let answer = async {
             let mut transaction = held.session.connection.begin_with("BEGIN IMMEDIATE").await?;
             if transaction.execute(query).await?.rows_affected() == 0 {
@@ -193,13 +202,20 @@ impl Store for SqliteStore {
                     transaction.rollback().await?;
                     return Ok(Outcome::Lost);
                 }
+                // A trigger made something else of the row.
+                Ok(done) if done.rows_affected() == 0 => {
+                    transaction.rollback().await?;
+                    return Ok(Outcome::Lost);
+                }
                 other => other?,
             };
             transaction.commit().await?;
             Ok(Outcome::Applied)
         };
-        let answer = answer.await;
-        self.finish(held, answer)
+        match answer.await {
+            Ok(Outcome::Lost) => self.raced(held, take).await,
+            answer => self.finish(held, answer),
+        }
     }
 
     async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
@@ -208,8 +224,10 @@ impl Store for SqliteStore {
             .bind(term.component.as_str())
             .bind(term.holder.as_str())
             .bind(term.version);
-        let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
+        match held.session.connection.execute(query).await {
+            Ok(done) if done.rows_affected() == 0 => self.confirm_lost(held, term).await,
+            answer => self.finish(held, answer).map(|done| outcome(&done)),
+        }
     }
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
@@ -218,8 +236,10 @@ impl Store for SqliteStore {
             .bind(term.component.as_str())
             .bind(term.holder.as_str())
             .bind(term.version);
-        let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
+        match held.session.connection.execute(query).await {
+            Ok(done) if done.rows_affected() == 0 => self.confirm_lost(held, term).await,
+            answer => self.finish(held, answer).map(|done| outcome(&done)),
+        }
     }
 
     async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {

@@ -9,6 +9,13 @@ use super::ledger::{Ledger, Write};
 use super::{COMPONENT, TTL_SECONDS};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::{LeaseRow, Moment};
+use crate::process::output;
+
+/// A line. Whoever reads may have gone.
+macro_rules! say {
+    () => { say!("") };
+    ($($text:tt)+) => {{ let _ = output::print(&format!("{}\n", format_args!($($text)+))); }};
+}
 
 pub(super) struct Screen {
     began: Moment,
@@ -32,13 +39,13 @@ impl Screen {
     /// A line with the seconds since the beginning.
     fn line(&self, text: impl Display) {
         let seconds = (SystemClock.boot().saturating_sub(self.began)).as_secs_f64();
-        println!("{} {text}", self.paint("2", format_args!("{seconds:>6.2} s")));
+        say!("{} {text}", self.paint("2", format_args!("{seconds:>6.2} s")));
     }
 
     pub(super) fn title(&self) {
-        println!("{}", self.bold("Three participants compete for one row in a SQLite file."));
-        println!("Only the leader's program runs. It writes to a ledger and hands its version along.");
-        println!("A participant counts as leading from its first write, which is up to 0.1 s late.\n");
+        say!("{}", self.bold("Three participants compete for one row in a SQLite file."));
+        say!("Only the leader's program runs. It writes to a ledger and hands its version along.");
+        say!("A participant counts as leading from its first write, which is up to 0.1 s late.\n");
     }
 
     pub(super) fn started(&self, competitors: &[Competitor]) {
@@ -61,8 +68,8 @@ impl Screen {
     pub(super) fn row(&self, row: &LeaseRow, led_for: Duration) {
         let head =
             format!("{:<10} {:<24} {:>7} {:>5}  {}", "COMPONENT", "HOLDER", "VERSION", "TTL", "LEADS SINCE");
-        println!("           {}", self.paint("2", head));
-        println!(
+        say!("           {}", self.paint("2", head));
+        say!(
             "           {COMPONENT:<10} {:<24} {:>7} {:>3} s  {} ago",
             row.holder,
             row.version,
@@ -88,7 +95,7 @@ impl Screen {
     }
 
     pub(super) fn summary(&self, ledger: &Ledger, version: i64) {
-        println!();
+        say!();
         self.line(format_args!(
             "the ledger took {} writes of versions 1 to {version} and refused {} with an old version",
             ledger.accepted, ledger.refused
@@ -97,13 +104,13 @@ impl Screen {
 
     pub(super) fn what_next(&self) {
         let me = std::env::args().next().unwrap_or_else(|| "component-lease".to_owned());
-        println!("\n{}", self.bold("Next: your own program, in two terminals"));
-        println!("  {me} run --component my-job --database-url sqlite:leases.db \\");
-        println!("    --migrate --first-install -- your-program");
-        println!("The one that starts your program leads. End it: the other starts your program.");
-        println!("  {me} run --help     every flag");
-        println!("  make demo           the same on a Kubernetes of its own, behind a Service");
-        println!("The program of this try was: sh -c '{PROGRAM}'");
+        say!("\n{}", self.bold("Next: your own program, in two terminals"));
+        say!("  {me} run --component my-job --database-url sqlite:leases.db \\");
+        say!("    --migrate --first-install -- your-program");
+        say!("The one that starts your program leads. End it: the other starts your program.");
+        say!("  {me} run --help     every flag");
+        say!("  make demo           the same on a Kubernetes of its own, behind a Service");
+        say!("The program of this try was: sh -c '{PROGRAM}'");
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use component_lease::clock::{Clock as _, SystemClock};
-use component_lease::domain::{ComponentName, HolderId, Instance, Mode, Promise, Whereabouts};
+use component_lease::domain::{HolderId, Instance, Mode, Promise, Whereabouts};
 use component_lease::store::{Store as _, StoreError};
 use component_lease_testkit::wait;
 use kube::api::DeleteParams;
@@ -84,7 +84,7 @@ async fn led_with(prefix: &str, promise: Option<Promise>) -> Result<(Site, Repli
 /// What a participant tells of itself when it starts.
 async fn tells(site: &Site, holder: &str, promise: Option<Promise>) -> Result<()> {
     let says = Instance {
-        component: ComponentName::new("discovery")?,
+        component: site.rows.key("discovery")?,
         holder: HolderId::new(holder)?,
         lasts: LONG,
         whereabouts: Whereabouts::default(),

@@ -72,6 +72,8 @@ impl<'s> Tenant<'s> {
                 ..Whereabouts::default()
             },
             program_version: None,
+            mode: None,
+            promise: None,
             healthy: true,
             leads: None,
         };
@@ -169,7 +171,7 @@ async fn two_namespaces_with_the_same_manifests_do_not_disturb_each_other_and_a_
         let told = site.rows.intended_ttl(&tenant.key("payments")).await?;
         ensure!(told == Some(30), "{}: the participants are told {told:?}", tenant.namespace);
         let now = tenant.leases().get("payments").await?;
-        ensure!(status(&now).component.as_deref() == Some(&tenant.key("payments")));
+        ensure!(status(&now).component.as_deref() == Some(tenant.key("payments").as_str()));
     }
     ensure!(site.rows.intended_ttl("other/payments").await?.is_none());
     // A leader of one changes nothing for the other.

@@ -39,11 +39,11 @@ fn count(counter: &AtomicU64) -> u64 {
 }
 
 /// Its connection alone takes longer than an attempt.
-async fn a_participant_leads_and_is_followed_where_a_round_trip_takes_300_ms(make: Make) {
+async fn a_participant_leads_and_is_followed_where_a_round_trip_takes_200_ms(make: Make) {
     let server = Machine::start(make).await;
     store::install(&Source::url(server.url()), Install { first: true, max_ttl: TTL }).await.unwrap();
     let proxy = TcpProxy::start(([127, 0, 0, 1], server.port()).into()).unwrap();
-    proxy.delay(Duration::from_millis(150));
+    proxy.delay(Duration::from_millis(100));
     let open = || store::open(Source::url(server.url_through(proxy.port())), "far").unwrap();
     let one = participant(open(), "one");
     until("the first leader", async || one.is_leader()).await;
@@ -61,7 +61,7 @@ async fn a_participant_leads_and_is_followed_where_a_round_trip_takes_300_ms(mak
 
 on_servers! {
     [POSTGRES, MYSQL, MARIADB] =>
-        a_participant_leads_and_is_followed_where_a_round_trip_takes_300_ms;
+        a_participant_leads_and_is_followed_where_a_round_trip_takes_200_ms;
 }
 
 /// The sessions of this application, oldest first.

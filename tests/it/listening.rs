@@ -19,7 +19,8 @@ fn in_a_network(rig: &Rig, script: &str) -> String {
             cat "$DIR/answer"
         }
         begin() {
-            "$PROGRAM" "$@" --component discovery --database-url "$URL" > "$DIR/log" 2>&1 &
+            verb=$1; shift
+            "$PROGRAM" "$verb" --component discovery --database-url "$URL" "$@" > "$DIR/log" 2>&1 &
             running=$!
             trap 'kill $running 2> /dev/null || true' EXIT
         }

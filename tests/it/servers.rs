@@ -106,6 +106,21 @@ impl Machine {
         }
     }
 
+    /// It does nothing at all until it is thawed, and every connection stays open.
+    pub(crate) fn freeze(&self) {
+        match self {
+            Self::Postgres(server) => server.freeze_all().unwrap(),
+            Self::MySql(server) => server.freeze_all().unwrap(),
+        }
+    }
+
+    pub(crate) fn thaw(&self) {
+        match self {
+            Self::Postgres(server) => server.thaw_all().unwrap(),
+            Self::MySql(server) => server.thaw_all().unwrap(),
+        }
+    }
+
     /// A standby or replica that follows asynchronously and has all that was written so far.
     pub(crate) async fn standby(&self) -> Self {
         let standby = match self {

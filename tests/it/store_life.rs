@@ -42,6 +42,7 @@ on_every_store!(
     the_history_has_a_line_for_each_term,
     of_many_insertions_one_is_applied_and_its_history_is_written_with_it,
     an_insertion_looks_at_the_history,
+    a_late_release_is_applied_in_the_life_of_its_term_only,
 );
 
 async fn a_take_is_applied_in_its_own_epoch_only(bench: Bench) {
@@ -135,6 +136,39 @@ async fn an_insertion_looks_at_the_history(bench: Bench) {
     assert_eq!(bench.store.take(&wrong).await.unwrap(), Outcome::Lost, "there is no version 41");
     assert_eq!(row(&*bench.store, "c").await, None);
     assert!(matches!(bench.store.look(&component("c")).await.unwrap().life, Life::Recorded { .. }));
+}
+
+async fn a_late_release_is_applied_in_the_life_of_its_term_only(bench: Bench) {
+    let a = held(&*bench.store, "c", "a").await;
+    let within = generation(&*bench.store).await;
+    let before = row(&*bench.store, "c").await;
+    let other = |holder: &str, version| term("c", holder, version);
+    for (term, within) in [
+        (a.clone(), Generation::default()),
+        (a.clone(), Generation { identity: "another".to_owned(), ..within.clone() }),
+        (a.clone(), Generation { epoch: within.epoch + 1, ..within.clone() }),
+        (other("b", a.version), within.clone()),
+        (other("A", a.version), within.clone()),
+        (other("a", a.version + 1), within.clone()),
+    ] {
+        assert_eq!(
+            bench.store.release_late(&term, &within).await.unwrap(),
+            Outcome::Lost,
+            "{term:?} {within:?}"
+        );
+        assert_eq!(row(&*bench.store, "c").await, before);
+    }
+    assert_eq!(bench.store.release_late(&a, &within).await.unwrap(), Outcome::Applied);
+    let free = row(&*bench.store, "c").await.unwrap();
+    assert!(free.is_free() && free.renew_time == 0 && free.version == a.version, "{free:?}");
+    assert_eq!(bench.store.release_late(&a, &within).await.unwrap(), Outcome::Lost, "it was released");
+    // Of a life that is over.
+    let b = Take { generation: within.clone(), ..take(&term("c", "b", 2), Some(&free)) };
+    assert_eq!(bench.store.take(&b).await.unwrap(), Outcome::Applied);
+    begin_epoch(&*bench.store).await.unwrap();
+    assert_eq!(bench.store.release_late(&b.term, &within).await.unwrap(), Outcome::Lost);
+    let now = generation(&*bench.store).await;
+    assert_eq!(bench.store.release_late(&b.term, &now).await.unwrap(), Outcome::Applied);
 }
 
 /// What only an administrator does, on a real server.

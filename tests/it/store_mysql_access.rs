@@ -12,29 +12,29 @@ use crate::store_mysql::{on_each_kind, open, server};
 use crate::stores::{component, held, migrated_mysql, misconfigured, retryable, says, take, term};
 
 /// A user without any privilege, dropped by hand at the end (a failed test leaves it to its server's end).
-struct User<'a> {
+pub(crate) struct User<'a> {
     server: &'a Server,
     database: &'a Database,
-    name: String,
+    pub(crate) name: String,
 }
 
 impl<'a> User<'a> {
-    async fn create(server: &'a Server, database: &'a Database, name: &str) -> Self {
+    pub(crate) async fn create(server: &'a Server, database: &'a Database, name: &str) -> Self {
         let name = format!("{name}_{}", database.name.trim_start_matches("test_"));
         server.sql(&format!("CREATE USER '{name}'@'%' IDENTIFIED BY 'pass-word'")).await.unwrap();
         Self { server, database, name }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.server.url_as(&self.name, "pass-word", &self.database.name)
     }
 
-    fn store(&self) -> Arc<dyn Store> {
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
         store::open(Source::url(self.url()), "user").unwrap()
     }
 
     /// The grants as `migrate` prints them, for this user in place of the one of the example.
-    async fn grant(&self, example: &str) {
+    pub(crate) async fn grant(&self, example: &str) {
         let report = store::migrate(&Source::url(&self.database.url)).await.unwrap();
         let grants: Vec<_> = report.grants.unwrap().lines().filter(|line| line.contains(example)).collect();
         assert!(grants.len() >= 3, "{grants:?}");
@@ -43,7 +43,7 @@ impl<'a> User<'a> {
         }
     }
 
-    async fn drop(self) {
+    pub(crate) async fn drop(self) {
         self.server.sql(&format!("DROP USER '{}'@'%'", self.name)).await.unwrap();
     }
 }

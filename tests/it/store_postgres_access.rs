@@ -11,33 +11,36 @@ use crate::store_postgres::{migrated, open};
 use crate::stores::{component, held, misconfigured, retryable, says, take, term};
 
 /// A role without any privilege, dropped at the end.
-struct Role<'a> {
+pub(crate) struct Role<'a> {
     database: &'a Database,
-    name: String,
+    pub(crate) name: String,
 }
 
 impl<'a> Role<'a> {
-    async fn create(database: &'a Database, name: &str) -> Self {
+    pub(crate) async fn create(database: &'a Database, name: &str) -> Self {
         let name = format!("{name}_{}", database.name);
         database.psql(&format!("CREATE ROLE {name} LOGIN PASSWORD 'pass-word'")).await.unwrap();
         Self { database, name }
     }
 
-    async fn store(&self) -> std::sync::Arc<dyn Store> {
-        let server = postgres::shared().await.unwrap();
+    pub(crate) async fn store(&self) -> std::sync::Arc<dyn Store> {
+        self.store_on(postgres::shared().await.unwrap())
+    }
+
+    pub(crate) fn store_on(&self, server: &Server) -> std::sync::Arc<dyn Store> {
         let url = server.url_as(&self.name, "pass-word", &self.database.name);
         store::open(Source::url(url), "role").unwrap()
     }
 
     /// The grants as `migrate` prints them, for this role in place of the one of the example.
-    async fn grant(&self, example: &str) {
+    pub(crate) async fn grant(&self, example: &str) {
         let report = store::migrate(&Source::url(&self.database.url)).await.unwrap();
         for line in report.grants.unwrap().lines().filter(|line| line.contains(example)) {
             self.database.psql(&line.replace(example, &self.name)).await.unwrap();
         }
     }
 
-    async fn drop(self) {
+    pub(crate) async fn drop(self) {
         let name = &self.name;
         self.database.psql(&format!("DROP OWNED BY {name}; DROP ROLE {name}")).await.unwrap();
     }

@@ -26,8 +26,15 @@
 //! | history written after the take | every order |
 //! | `settled` not bound to its epoch | every order |
 //! | a longer ttl than `max_ttl` | seeds, every order |
-//! | release before stop | seeds |
+//! | release before stop | seeds, every order |
 //! | leading because a read says so | seeds |
+//! | late release not bound to the identity | every order, beside a foreign participant |
+//! | late release bound to the record instead of the server | every order, beside a foreign participant |
+//! | late release not bound to the epoch | every order, beside a foreign participant |
+//! | late release of a bare table | every order, on a bare table |
+//! | right to release kept after another row | every order, in a database that forgets in silence |
+//! | right to release kept after another life of the database | every order, beside a foreign participant |
+//! | right to release kept when taking again | every order, in a database that forgets in silence |
 
 mod broken;
 mod database;
@@ -202,6 +209,40 @@ fn a_database_clock_that_steps_costs_nothing() {
             let worst = worst_replacement(ttl, 0.0, step);
             assert!(worst <= f64::from(ttl) + 1.0, "{worst} s at a ttl of {ttl} s after a step of {step} ms");
         }
+    }
+}
+
+/// Seconds from the end of an outage to the next leader, at the worst.
+fn worst_return(ttl: u32, drift: f64) -> f64 {
+    let one = |seed: u64| {
+        let mut sim = Sim::new(seed, quiet(1 + usize::try_from(seed % 3).unwrap(), ttl, drift));
+        let freezes = sim.ttl() * 2 + sim.rng.u64(0..sim.ttl());
+        run_until(&mut sim, freezes);
+        let leader = sim.leader().expect("nothing went wrong yet");
+        let holder = sim.holder(leader);
+        let lasts = sim.ttl() + sim.rng.u64(0..2 * sim.ttl());
+        sim.freeze_database(lasts);
+        let (grants, thaws) = (sim.grants, sim.now + lasts);
+        run_until(&mut sim, thaws);
+        if sim.holder(leader) != holder {
+            // Its work did not stop in time, and it was ended by force: nobody is left who may release.
+            return None;
+        }
+        while sim.grants == grants {
+            sim.step().unwrap();
+        }
+        Some((sim.now - thaws) as f64 / SECOND as f64)
+    };
+    let returns: Vec<f64> = (0..200).filter_map(one).collect();
+    assert!(returns.len() > 100, "only {} of 200 leaders lived", returns.len());
+    returns.into_iter().fold(0.0, f64::max)
+}
+
+#[test]
+fn after_an_outage_of_the_database_somebody_leads_within_a_second() {
+    for (ttl, drift) in [(5, 0.0), (5, 0.05), (30, 0.05), (300, 0.0)] {
+        let worst = worst_return(ttl, drift);
+        assert!(worst <= 1.0, "{worst} s at a ttl of {ttl} s");
     }
 }
 

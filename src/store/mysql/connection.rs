@@ -203,8 +203,11 @@ impl Session {
         let look = self.table.look();
         let statements = match first {
             First::Other => &[][..],
+            First::Renew if self.table.instances => &[sql::RENEW, sql::MOVE_HEARTBEAT],
             First::Renew => &[sql::RENEW],
-            First::Look if self.table.instances => &[sql::RENEW, look, sql::CLAIMED],
+            First::Look if self.table.instances => {
+                &[sql::RENEW, look, sql::CLAIMED, sql::BEGIN_INSTANCE, sql::MOVE_HEARTBEAT]
+            }
             First::Look => &[sql::RENEW, look],
         };
         for statement in statements {
@@ -228,11 +231,18 @@ impl Session {
 /// What a session must not leave to the server's configuration.
 ///
 /// Strict mode: nothing is ever cut or clamped. READ COMMITTED: an UPDATE that finds no row leaves
-/// no gap lock behind.
+/// no gap lock behind. No limit of rows, joins or time: `sql_select_limit` would cut a look at all
+/// rows without a word. (Comments of the form `/*!80000` are MySQL's; MariaDB leaves out those from 50700 on.)
 pub(super) fn set_up(lock_limit: u64) -> String {
     format!(
         "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', SESSION time_zone = '+00:00', \
-             SESSION autocommit = 1, SESSION completion_type = 'NO_CHAIN', {}, NAMES utf8mb4 COLLATE utf8mb4_bin; \
+             SESSION autocommit = 1, SESSION completion_type = 'NO_CHAIN', {}, \
+             SESSION sql_select_limit = 18446744073709551615, SESSION max_join_size = 18446744073709551615, \
+             SESSION sql_big_selects = 1, SESSION sql_safe_updates = 0, SESSION sql_auto_is_null = 0, \
+             SESSION lc_messages = 'en_US' \
+             /*!80000 , SESSION max_execution_time = 0 */ \
+             /*M!100600 , SESSION max_statement_time = 0, SESSION idle_transaction_timeout = 0, \
+             SESSION idle_write_transaction_timeout = 0 */, NAMES utf8mb4 COLLATE utf8mb4_bin; \
          SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; ",
         limits(lock_limit)
     )

@@ -8,7 +8,7 @@ use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::connection::Place;
-use super::errors::classify;
+use super::errors::{classify, no_table};
 use super::migrate;
 use super::statements::{LOOK_BARE, LOOK_WITHOUT_LIFE, MARIADB, MYSQL, Statements};
 use crate::domain::life::{NARROW_STEP, STEP};
@@ -54,7 +54,7 @@ SHOW VARIABLES WHERE Variable_name IN (
     'read_only', 'super_read_only', 'innodb_read_only', 'transaction_read_only', 'tx_read_only',
     'log_bin', 'binlog_format', 'sync_binlog', 'innodb_flush_log_at_trx_commit',
     'wsrep_on', 'group_replication_group_name', 'group_replication_single_primary_mode',
-    'group_replication_consistency');
+    'group_replication_consistency', 'system_versioning_asof');
 SELECT 'fact', CONCAT('privilege ', PRIVILEGE_TYPE), GRANTEE FROM information_schema.USER_PRIVILEGES
 WHERE GRANTEE = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')
   AND PRIVILEGE_TYPE IN ('SUPER', 'CONNECTION_ADMIN', 'READ_ONLY ADMIN', 'READ ONLY ADMIN');
@@ -194,6 +194,7 @@ pub(super) async fn inspect(
         // The step is not to be seen either; whoever sees one companion has been granted some of them.
         found.sees_all_of(migrate::LIFE, place)?;
     }
+    hides_nothing(&found, place)?;
     let table = table(&found, place)?;
     for says in unsafe_ways(&found) {
         place.refuse_unsafe(&says)?;
@@ -204,6 +205,22 @@ pub(super) async fn inspect(
         }
     }
     Ok(table)
+}
+
+/// A look that shows less than there is must not pass for one of a database with less in it. Neither server
+/// knows policies for rows; what there is are views, and MariaDB's looks at the past.
+fn hides_nothing(found: &Found, place: &Place) -> Result<(), StoreError> {
+    let views = found.tables.iter().find(|(_, engine)| engine.contains("VIEW"));
+    if let Some((table, _)) = views {
+        return Err(no_table(place, table));
+    }
+    let past = found.fact("system_versioning_asof");
+    if !matches!(past, "" | "DEFAULT") {
+        return Err(StoreError::Misconfigured(format!(
+            "{place}: the server has system_versioning_asof = {past}, with which a system-versioned table shows rows of the past: SET GLOBAL system_versioning_asof = DEFAULT"
+        )));
+    }
+    Ok(())
 }
 
 fn server(found: &Found, place: &Place) -> Result<(), StoreError> {

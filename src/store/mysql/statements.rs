@@ -334,8 +334,9 @@ impl Statements {
     /// hexadecimal digits. One row, one column: how many terms were begun.
     ///
     /// The life is locked, so that no epoch begins while a take of the one before is under way. The
-    /// version must be above all in the history when that is written, after the wait for the row's lock;
-    /// else NULL is no version, and the take fails (`errors::is_granted_already`) and is rolled back.
+    /// version must be above all in the history when that is written, after the wait for the row's lock, and the
+    /// row must say what was written, which a trigger may have altered; else NULL is no version, and the take
+    /// fails (`errors::is_granted_already`) and is rolled back.
     pub(super) fn take(&self, take: &Take) -> String {
         let Take { term, ttl, expected, generation } = take;
         let (name, holder) = (text(term.component.as_str()), text(term.holder.as_str()));
@@ -376,8 +377,9 @@ impl Statements {
             "SET @component_lease_taken = ROW_COUNT();
              INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
              SELECT {name},
-                    IF(EXISTS (SELECT 1 FROM component_lease_history AS h
-                               WHERE h.component_name = {name} AND h.version >= {version}), NULL, {version}),
+                    IF(l.version <> {version} OR CAST(CONVERT(l.holder_id USING utf8mb4) AS BINARY) <> CAST({holder} AS BINARY)
+                       OR EXISTS (SELECT 1 FROM component_lease_history AS h
+                                  WHERE h.component_name = {name} AND h.version >= {version}), NULL, {version}),
                     {holder}, CAST(l.lease_time AS SIGNED), {ttl}
              FROM component_lease AS l
              WHERE l.component_name = {name} AND @component_lease_taken = 1;
@@ -444,6 +446,34 @@ pub(super) const RELEASE: &str = "
 UPDATE component_lease
 SET holder_id = '', renew_time = 0
 WHERE component_name = ? AND CAST(CONVERT(holder_id USING utf8mb4) AS BINARY) = CAST(? AS BINARY) AND version = ?";
+
+/// A view in its place may show less.
+macro_rules! is_table {
+    () => {
+        "EXISTS (SELECT 1 FROM information_schema.TABLES
+                 WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease' AND TABLE_TYPE <> 'VIEW')"
+    };
+}
+
+macro_rules! still {
+    ($where:literal) => {
+        concat!(
+            "SELECT EXISTS (SELECT 1 FROM component_lease WHERE component_name = ?",
+            $where,
+            "), ",
+            is_table!()
+        )
+    };
+}
+
+/// Whether a row that a change did not find is there as it was: asked where "no row" may not be the whole truth.
+pub(super) const STILL_LED: &str =
+    still!(" AND CAST(CONVERT(holder_id USING utf8mb4) AS BINARY) = CAST(? AS BINARY) AND version = ?");
+
+pub(super) const STILL_SEEN: &str = still!(" AND COALESCE(version, 0) = ? AND COALESCE(renew_time, 0) = ?");
+
+pub(super) const STILL_MISSING: &str =
+    concat!("SELECT NOT EXISTS (SELECT 1 FROM component_lease WHERE component_name = ?), ", is_table!());
 
 pub(super) const LOOK_ALL_WITHOUT_LIFE: &str = look_all!(no_record!(), "");
 

@@ -277,13 +277,20 @@ pub(super) async fn prepare(
     place: &Place,
 ) -> Result<(), StoreError> {
     let (text, number) = (<str as Type<Postgres>>::type_info(), <i64 as Type<Postgres>>::type_info());
+    let beat = {
+        let mut types = vec![text.clone(); 13];
+        (types[0], types[3]) = (number.clone(), <i32 as Type<Postgres>>::type_info());
+        (types[11], types[12]) = (<bool as Type<Postgres>>::type_info(), number.clone());
+        (table.sql.beat, types)
+    };
     let renew = (table.sql.renew, vec![text.clone(), text.clone(), number]);
     let look = (table.look(), vec![text.clone()]);
     let claimed = (table.sql.claimed, vec![text]);
     let statements = match first {
         First::Other => vec![],
+        First::Renew if table.instances => vec![renew, beat],
         First::Renew => vec![renew],
-        First::Look if table.instances => vec![renew, look, claimed],
+        First::Look if table.instances => vec![renew, look, claimed, beat],
         First::Look => vec![renew, look],
     };
     for (statement, types) in statements {

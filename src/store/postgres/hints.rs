@@ -15,7 +15,7 @@ use super::connection::{Place, Session, prepare};
 use super::errors::{classify, has_run_out};
 use super::table::{Table, inspect};
 use crate::store::address::PostgresUrl;
-use crate::store::slot::{CONNECT_LIMIT, Connect, First, Request, Slot};
+use crate::store::slot::{Answer, CONNECT_LIMIT, Connect, First, Request, Slot};
 use crate::store::{Hint, HintSender, StoreError};
 
 const CHANNEL: &str = "component_lease";
@@ -268,7 +268,7 @@ impl Listening {
                         Err(StoreError::Retryable("the database URL has changed".to_owned()))
                     };
                     // Who asked is gone only with the store.
-                    let _ = taker.send((Instant::now(), spare));
+                    let _ = taker.send(Answer::now(spare));
                     return Ended::Given;
                 }
                 () = tokio::time::sleep_until(end) => return Ended::Yielded,

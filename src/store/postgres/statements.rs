@@ -73,6 +73,15 @@ macro_rules! no_record {
     };
 }
 
+/// Whether the row has what the take says, and no trigger wrote something else: then the history gets no
+/// version, which it refuses, and nothing is taken.
+macro_rules! written {
+    () => {
+        "(component_name::varchar {=} $1::varchar AND holder_id::varchar {=} $2::varchar
+          AND version::bigint {=} $3::bigint AND ttl::bigint {=} $4::bigint)"
+    };
+}
+
 /// Seconds of this server's clock since 2026, `domain::life::EPOCH_ZERO`.
 macro_rules! date {
     ($latest:literal) => {
@@ -142,17 +151,25 @@ const TAKE_MISSING: &str = concat!(
         WHERE coalesce((SELECT pg_catalog.max(h.version) FROM component_lease_history AS h
                         WHERE h.component_name {=} $1::varchar), 0) {=} $5::bigint
         ON CONFLICT DO NOTHING
-        RETURNING lease_time::bigint AS lease_time
+        RETURNING lease_time::bigint AS lease_time, ",
+    written!(),
+    " AS written
     )
     INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
-    SELECT $1::varchar, $3::bigint, $2::varchar, t.lease_time, $4::integer FROM taken AS t"
+    SELECT $1::varchar, CASE WHEN t.written THEN $3::bigint END, $2::varchar, t.lease_time, $4::integer FROM taken AS t"
 );
 
-const TAKE_MISSING_BARE: &str = "
+const TAKE_MISSING_BARE: &str = concat!(
+    "
 INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)
 SELECT $1::varchar, $2::varchar, t.ms, t.ms, $3::bigint, $4::integer
 FROM (SELECT {now} AS ms) AS t
-ON CONFLICT DO NOTHING";
+ON CONFLICT DO NOTHING
+RETURNING 1 {/} (CASE WHEN ",
+    written!(),
+    " THEN 1 ELSE 0 END)"
+);
+
 
 // The life comes last: whoever is late by the row alone locks nothing.
 const TAKE_ROW: &str = concat!(
@@ -167,25 +184,35 @@ const TAKE_ROW: &str = concat!(
             ttl = $4::integer
         WHERE component_name {=} $1::varchar AND coalesce(version, 0) {=} $5::bigint AND coalesce(renew_time, 0) {=} $6::bigint
           AND EXISTS (SELECT FROM life)
-        RETURNING lease_time::bigint AS lease_time
+        RETURNING lease_time::bigint AS lease_time, ", written!(), " AS written
     )
     INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
-    SELECT $1::varchar, $3::bigint, $2::varchar, t.lease_time, $4::integer FROM taken AS t"
+    SELECT $1::varchar, CASE WHEN t.written THEN $3::bigint END, $2::varchar, t.lease_time, $4::integer FROM taken AS t"
 );
 
-const TAKE_ROW_BARE: &str = "
+const TAKE_ROW_BARE: &str = concat!(
+    "
 UPDATE component_lease
 SET holder_id = $2::varchar,
     lease_time = {now},
     renew_time = greatest({now}, coalesce(renew_time, 0) {+} 1),
     version = $3::bigint,
     ttl = $4::integer
-WHERE component_name {=} $1 AND coalesce(version, 0) {=} $5::bigint AND coalesce(renew_time, 0) {=} $6::bigint";
+WHERE component_name {=} $1::varchar AND coalesce(version, 0) {=} $5::bigint AND coalesce(renew_time, 0) {=} $6::bigint
+RETURNING 1 {/} (CASE WHEN ",
+    written!(),
+    " THEN 1 ELSE 0 END)"
+);
 
+/// A trigger that leaves the renewal time as it was would let a leader go on whom followers take for dead:
+/// then the division fails, and nothing is renewed. (The inner SELECT sees the row as it was before.)
 const RENEW: &str = "
 UPDATE component_lease
 SET renew_time = greatest({now}, coalesce(renew_time, 0) {+} 1)
-WHERE component_name {=} $1 AND holder_id {=} $2 AND version {=} $3::bigint";
+WHERE component_name {=} $1 AND holder_id {=} $2 AND version {=} $3::bigint
+RETURNING 1 {/} (CASE WHEN renew_time::bigint {>} (SELECT coalesce(o.renew_time, 0)::bigint FROM component_lease AS o
+                                                   WHERE o.component_name {=} $1) THEN 1 ELSE 0 END)";
+
 
 const RELEASE: &str = "
 UPDATE component_lease
@@ -380,7 +407,7 @@ impl Statements {
 pub(super) fn qualified(template: &str) -> String {
     let mut sql =
         template.replace("{now}", "(extract(epoch FROM pg_catalog.clock_timestamp()) {*} 1000)::bigint");
-    for operator in ["=", "<>", "<", ">", "<=", ">=", "+", "-", "*", "||", "&"] {
+    for operator in ["=", "<>", "<", ">", "<=", ">=", "+", "-", "*", "/", "||", "&"] {
         sql = sql.replace(&format!("{{{operator}}}"), &format!("OPERATOR(pg_catalog.{operator})"));
     }
     sql
@@ -392,7 +419,7 @@ pub(super) mod tests {
 
     /// What is written like a call and is SQL's own syntax.
     const SYNTAX: &[&str] = &[
-        "always",
+        "always", "array", "by", "f", "n", "not",
         "and",
         "any",
         "as",

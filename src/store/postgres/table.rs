@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Executor, Row};
 
+use super::access::{Call, lacks, refuse_veils, veils};
 use super::connection::{Place, lock_timeout};
-use super::errors::classify;
+use super::errors::{classify, is_denied, refused};
 use super::identity::{self, Form};
 use super::migrate;
 use super::statements::Statements;
@@ -45,15 +46,27 @@ pub(super) enum Companions {
 ///
 /// A table that may not be there is read by a text (`query_to_xml`): named in the statement, it would be an error.
 /// The keepalives let the server find out about a dead participant's connection within two minutes.
+/// With `row_security = off` a statement from which a policy would hide a row is an error, also where
+/// the policy came after this look. Limits of time that were set for the user are no limits of ours.
 ///
 /// The identity is asked for as a look will, so that what the server does not say is known before.
-pub(super) const INSPECT: &str = "
+pub(super) const INSPECT: &str = concat!(
+    "
 WITH facts AS MATERIALIZED (
     SELECT pg_catalog.set_config('lock_timeout', $1, false),
            pg_catalog.set_config('default_transaction_isolation', 'read committed', false),
            pg_catalog.set_config('tcp_keepalives_idle', '60', false),
            pg_catalog.set_config('tcp_keepalives_interval', '15', false),
            pg_catalog.set_config('tcp_keepalives_count', '4', false),
+           pg_catalog.set_config('row_security', 'off', false),
+           pg_catalog.set_config('statement_timeout', '0', false),
+           pg_catalog.set_config('idle_in_transaction_session_timeout', '0', false),
+           pg_catalog.set_config('standard_conforming_strings', 'on', false),
+           pg_catalog.set_config('exit_on_error', 'off', false),
+           CASE WHEN pg_catalog.current_setting('idle_session_timeout', true) IS NOT NULL
+                THEN pg_catalog.set_config('idle_session_timeout', '0', false) END,
+           CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
+                THEN pg_catalog.set_config('transaction_timeout', '0', false) END,
            pg_catalog.version() AS version,
            pg_catalog.to_regproc('pg_catalog.aurora_version') IS NOT NULL AS aurora,
            pg_catalog.current_setting('server_version_num')::bigint AS server_version,
@@ -79,12 +92,16 @@ WITH facts AS MATERIALIZED (
             FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid {=} c.relnamespace
             WHERE c.relname {=} 'component_lease' AND (c.relkind {=} 'r' OR c.relkind {=} 'p')) AS schemas
 )
-SELECT f.server_version, f.standby, f.read_only, f.no_fsync, f.no_synchronous_commit, f.search_path,
+SELECT ",
+    veils!(),
+    " AS veils,
+       f.server_version, f.standby, f.read_only, f.no_fsync, f.no_synchronous_commit, f.search_path,
        f.lease IS NOT NULL AS has_lease, f.has_intent, f.has_life, f.has_instances, f.schema_version, f.schemas,
        f.version, f.aurora, CASE WHEN f.standby THEN NULL ELSE {identity} END AS identity,
        (SELECT pg_catalog.string_agg(u.relname, ', ') FROM pg_catalog.pg_class AS u
         WHERE u.relpersistence {<>} 'p'
-          AND (u.oid {=} f.lease OR u.oid {=} pg_catalog.to_regclass('component_lease_history')
+          AND (EXISTS (SELECT FROM pg_catalog.pg_partition_tree(f.lease) AS p WHERE p.relid {=} u.oid)
+               OR u.oid {=} f.lease OR u.oid {=} pg_catalog.to_regclass('component_lease_history')
                OR u.oid {=} pg_catalog.to_regclass('component_lease_store'))) AS unlogged,
        EXISTS (SELECT FROM pg_catalog.pg_trigger AS g
                JOIN pg_catalog.pg_proc AS p ON p.oid {=} g.tgfoid
@@ -101,7 +118,8 @@ JOIN (SELECT NULL::pg_catalog.text AS identity, NULL::pg_catalog.uuid AS uuid) A
 LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid {=} f.lease AND a.attnum {>} 0 AND NOT a.attisdropped
 LEFT JOIN pg_catalog.pg_type AS t ON t.oid {=} a.atttypid
 LEFT JOIN pg_catalog.pg_type AS b ON b.oid {=} CASE WHEN t.typtype {=} 'd' THEN t.typbasetype ELSE t.oid END
-LEFT JOIN pg_catalog.pg_collation AS o ON o.oid {=} a.attcollation";
+LEFT JOIN pg_catalog.pg_collation AS o ON o.oid {=} a.attcollation"
+);
 
 /// Asks again where the server does not say everything of itself.
 async fn facts(
@@ -109,7 +127,6 @@ async fn facts(
     lock_limit: u64,
     place: &Place,
 ) -> Result<(Vec<PgRow>, Form), StoreError> {
-    let failed = |error| classify(error, place);
     let mut form = place.form.get();
     for tried in [false, true] {
         // Not prepared, so that it takes one round trip.
@@ -123,7 +140,11 @@ async fn facts(
             {
                 return Ok((rows, form));
             }
-            Err(error) if tried || !identity::may_be_for_identity(&error) => return Err(failed(error)),
+            Err(error) if tried || !identity::may_be_for_identity(&error) => {
+                let denied = is_denied(&error);
+                let why = if denied { lacks(connection, Call::Look, place).await } else { None };
+                return Err(why.map_or_else(|| classify(error, place), |why| refused(&why, place)));
+            }
             _ => form = identity::probe(connection, place).await?,
         }
     }
@@ -168,6 +189,8 @@ pub(super) async fn inspect(
             ),
         }));
     }
+    let veils: Vec<String> = facts.try_get("veils").map_err(failed)?;
+    refuse_veils(&veils, place)?;
     if let Some(version) = facts.try_get::<Option<i64>, _>("schema_version").map_err(failed)? {
         migrate::known(version, place)?;
         for (since, sees, tables) in [

@@ -313,7 +313,10 @@ impl Session {
 }
 
 const INSPECT: &str = "
-SELECT EXISTS (SELECT 1 FROM pragma_table_info('component_lease')) AS has_lease,
+SELECT (SELECT group_concat(name, ', ') FROM sqlite_schema
+        WHERE type = 'view' AND lower(name) IN ('component_lease', 'component_lease_intent', 'component_lease_history',
+                                                'component_lease_store', 'component_lease_schema')) AS views,
+       EXISTS (SELECT 1 FROM pragma_table_info('component_lease')) AS has_lease,
        EXISTS (SELECT 1 FROM pragma_table_info('component_lease_intent')) AS has_intent,
        EXISTS (SELECT 1 FROM pragma_table_info('component_lease_history'))
          AND EXISTS (SELECT 1 FROM pragma_table_info('component_lease_store')) AS has_life,
@@ -339,6 +342,11 @@ async fn inspect(connection: &mut SqliteConnection, place: &Place) -> Result<(Co
 
     if !yes("has_lease")? {
         return Err(wrong("there is no table component_lease; run `component-lease migrate`".to_owned()));
+    }
+    if let Some(views) = text("views")? {
+        return Err(wrong(format!(
+            "{views} is a view, which may show less than there is: DROP VIEW it, and give the table its name again or run `component-lease migrate`"
+        )));
     }
     if let Some(missing) = text("missing")? {
         return Err(wrong(format!(

@@ -35,20 +35,41 @@ pub(super) fn classify(error: sqlx::Error, place: &Place) -> StoreError {
         return match error {
             sqlx::Error::Io(error) => StoreError::Retryable(format!("{place}: {error}")),
             sqlx::Error::WorkerCrashed => StoreError::Retryable(format!("{place}: the connection ended")),
-            other => StoreError::Bug(format!("{place}: {other}")),
+            error @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
+                StoreError::Misconfigured(format!(
+                    "{place}: a value in the tables cannot be read: {error}; somebody else may have written it, or changed a column"
+                ))
+            }
+            error @ (sqlx::Error::Encode(_)
+            | sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::ColumnIndexOutOfBounds { .. }) => StoreError::Bug(format!("{place}: {error}")),
+            other => StoreError::Retryable(format!("{place}: {other}")),
         };
     };
-    let says = format!("{place}: {} (SQLite code {})", database.message(), code.unwrap_or(-1));
+    let message = database.message();
+    let says = format!("{place}: {message} (SQLite code {})", code.unwrap_or(-1));
     match code {
         Some(BUSY | LOCKED) => StoreError::Retryable(format!(
             "{place}: another process holds the file's lock for longer than this call may wait"
         )),
-        // INTERNAL is 2; SCHEMA: somebody altered the table under way; PROTOCOL: a race for the lock.
-        Some(4 | 7 | 9 | 10 | 13 | 15 | 17) => StoreError::Retryable(says),
+        // A table or column that somebody dropped, or a name that is a view's: SQLite has one code for all.
+        Some(ERROR) if message.contains("no such table") || message.contains("no such column") => {
+            StoreError::Misconfigured(format!("{says}; run `component-lease migrate`"))
+        }
+        Some(ERROR) if message.contains("syntax error") => StoreError::Bug(says),
+        Some(ERROR) => StoreError::Misconfigured(format!(
+            "{says}; a trigger, view or column of somebody else's may be the reason: see docs/databases.md"
+        )),
+        // INTERNAL; ABORT; NOMEM; INTERRUPT; IOERR; NOTFOUND; FULL; PROTOCOL: a race for the lock; EMPTY;
+        // SCHEMA: somebody altered the table under way.
+        Some(2 | 4 | 7 | 9 | 10 | 12 | 13 | 15 | 16 | 17) => StoreError::Retryable(says),
+        Some(22) => StoreError::Misconfigured(format!("{says}; the file system cannot hold a file so large")),
+        // MISUSE; RANGE.
+        Some(21 | 25) => StoreError::Bug(says),
         Some(3 | 8 | 23) => StoreError::Misconfigured(format!(
             "{says}; this process needs write permission on the file, on the -wal and -shm files beside it, and on the folder"
         )),
-        Some(11 | 26) => StoreError::Misconfigured(format!(
+        Some(11 | 24 | 26) => StoreError::Misconfigured(format!(
             "{says}; this is no SQLite database, or it is damaged: name another file"
         )),
         Some(14) => {
@@ -58,6 +79,6 @@ pub(super) fn classify(error: sqlx::Error, place: &Place) -> StoreError {
         Some(18..=20) => StoreError::Misconfigured(format!(
             "{says}: the table component_lease does not accept what component-lease must write; see docs/databases.md"
         )),
-        _ => StoreError::Bug(says),
+        _ => StoreError::Retryable(format!("{says}; component-lease does not know this kind of error")),
     }
 }

@@ -191,7 +191,29 @@ pub(super) const TAKE_ROW_BARE: &str = concat!(
 /// The second half of a take: SQLite's `WITH` cannot change tables.
 pub(super) const WRITE_HISTORY: &str = "
 INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
-SELECT component_name, version, holder_id, lease_time, ttl FROM component_lease WHERE component_name = ?1";
+SELECT component_name, version, holder_id, lease_time, ttl FROM component_lease
+WHERE component_name = ?1 AND holder_id = ?2 AND version = ?3";
+
+macro_rules! triggers {
+    () => {
+        "(SELECT group_concat(name, ', ') FROM sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) = 'component_lease')"
+    };
+}
+
+/// Whether a row that a change did not find is there as it was, and the triggers that may do that.
+pub(super) const STILL_LED: &str = concat!(
+    "SELECT EXISTS (SELECT 1 FROM component_lease WHERE component_name = ?1 AND holder_id = ?2 AND version = ?3), ",
+    triggers!()
+);
+
+pub(super) const STILL_SEEN: &str = concat!(
+    "SELECT EXISTS (SELECT 1 FROM component_lease
+                    WHERE component_name = ?1 AND coalesce(version, 0) = ?2 AND coalesce(renew_time, 0) = ?3), ",
+    triggers!()
+);
+
+pub(super) const STILL_MISSING: &str =
+    concat!("SELECT NOT EXISTS (SELECT 1 FROM component_lease WHERE component_name = ?1), ", triggers!());
 
 pub(super) const RENEW: &str = concat!(
     "UPDATE component_lease

@@ -30,6 +30,7 @@ pub fn config(site: &Site, identity: &str) -> Config {
         max_ttl: 30,
         allowed_label_prefixes: Vec::new(),
         allowed_components: Vec::new(),
+        accept_database: None,
         election: None,
         identity: identity.to_owned(),
         origin: None,

@@ -155,8 +155,12 @@ fn nor_do_two_changes_of_the_database_in_turn() {
 
 /// Beside one who knows the table alone, and as he does where there is nothing else.
 fn in_company(start: Start, company: Company) -> Bounds {
-    let (ticks, faults) = if start == Start::Overdue { (3, 2) } else { (TICKS_PER_TTL + 2, 1) };
-    let participants = if company == Company::OneForeign { 3 } else { 2 };
+    // On a bare table nobody begins before a missing row was watched for as long as a term may last.
+    let (participants, begins) = match company {
+        Company::Bare => (2, TICKS_PER_TTL),
+        Company::OneForeign | Company::Ours => (3, 0),
+    };
+    let (ticks, faults) = if start == Start::Overdue { (3, 2) } else { (begins + TICKS_PER_TTL + 2, 1) };
     Bounds { company, of: Faults::ToHeldRows, ..bounds(start, participants, ticks, faults) }
 }
 

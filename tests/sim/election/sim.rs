@@ -95,6 +95,8 @@ pub(super) struct Sim {
     /// The database's clock is this far from real time, ms.
     clock_offset: i64,
     clock_stands: Option<i64>,
+    /// Until then the database keeps what arrives.
+    frozen_until: Real,
     highest_granted: i64,
     pub(super) grants: u64,
     starts: u32,
@@ -122,6 +124,7 @@ impl Sim {
             standing_ttl: None,
             clock_offset: 1_800_000_000_000,
             clock_stands: None,
+            frozen_until: 0,
             highest_granted: 0,
             grants: 0,
             starts: 0,
@@ -207,6 +210,10 @@ impl Sim {
         }
         match event {
             Event::Wake(p, turn) if self.waits(p, turn) => self.turn(p)?,
+            Event::Arrive(p, turn, call) if self.now < self.frozen_until => {
+                let at = self.frozen_until + self.rng.u64(0..5 * MS);
+                self.push(at, Event::Arrive(p, turn, call));
+            }
             Event::Arrive(p, turn, call) => self.arrive(p, turn, &call)?,
             Event::Answer(p, turn, answer) if self.waits(p, turn) => self.answered(p, Some(answer))?,
             Event::GiveUp(p, turn) if self.waits(p, turn) => self.answered(p, None)?,
@@ -252,6 +259,12 @@ impl Sim {
     }
     pub(super) fn leader(&self) -> Option<usize> {
         self.processes.iter().position(|process| process.alive && process.working.is_some())
+    }
+
+    /// Of the process that is there; `None` while there is none.
+    pub(super) fn holder(&self, p: usize) -> Option<HolderId> {
+        let process = &self.processes[p];
+        process.alive.then(|| process.election.me().clone())
     }
 
     /// Ends a process for good.
@@ -318,6 +331,11 @@ impl Sim {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The database answers nothing for so long, and then does what it was asked, whoever still waits.
+    pub(super) fn freeze_database(&mut self, lasts: Real) {
+        self.frozen_until = self.now + lasts;
     }
 
     pub(super) fn step_database_clock(&mut self, ms: i64) {

@@ -108,6 +108,7 @@ impl World {
             memory,
             claim: Claim::First,
             store: StoreSight::Answers,
+            database: None,
             row: RowSight::Seen { row, since },
             row_confirmed: confirmed || self.breaks(Broken::NoLookAgain),
             pods: Ok(pods),
@@ -188,6 +189,7 @@ impl World {
                 floor: status.floor,
                 transitions: status.transitions,
                 applied: status.applied,
+                database: status.database,
             };
             self.controllers[c].job = if memory == observed.memory || !self.statuses_written {
                 Job::Idle

@@ -161,7 +161,10 @@ impl World {
         };
         let states = vec![database.copy(None)];
         let first = if start == Start::LedTwice { 1 } else { number };
-        let participants = (0..first).map(Participant::new).collect();
+        let mut participants: Vec<_> = (0..first).map(Participant::new).collect();
+        if company == Company::OneForeign {
+            participants[number - 1].is_foreign = true;
+        }
         let (row, left, under_way) = (None, None, Vec::new());
         let mut world = Self {
             now: 0,
@@ -184,9 +187,6 @@ impl World {
             Start::WaitedOut => world.undisturbed_until(TICKS_PER_TTL),
             Start::LedTwice => world.leads_twice(number),
             Start::Overdue => world.outlives_its_term(),
-        }
-        if company == Company::OneForeign {
-            world.participants[number - 1].is_foreign = true;
         }
         world
     }
@@ -218,17 +218,15 @@ impl World {
 
     /// The first, before the others come.
     fn leads_twice(&mut self, number: usize) {
-        let leads = |world: &Self| matches!(world.participants[0].election.standing(), Standing::Leading(_));
-        let first = (self.now + 1..).find(|end| {
-            self.undisturbed_until(*end);
-            leads(self)
-        });
+        let until_it_leads = |world: &mut Self| {
+            while !matches!(world.participants[0].election.standing(), Standing::Leading(_)) {
+                world.undisturbed_until(world.now + 1);
+            }
+        };
+        until_it_leads(self);
         self.participants[0].election.step_down();
         self.turn(0).expect("nobody else leads");
-        (first.expect("it leads")..).find(|end| {
-            self.undisturbed_until(*end);
-            leads(self)
-        });
+        until_it_leads(self);
         for p in 1..number {
             let mut participant = Participant::new(p);
             participant.doing = Doing::Calls(Call::Look, self.moment());
@@ -237,19 +235,19 @@ impl World {
     }
 
     fn outlives_its_term(&mut self) {
-        self.step(Step::Send(0, Way::Promptly)).expect("nobody else leads");
-        self.step(Step::Send(0, Way::Promptly)).expect("nobody else leads");
-        self.participants[0].state = State::CutOff;
-        let follows = |world: &Self| {
-            let participant = &world.participants[0];
-            participant.rights.are_there() && matches!(participant.election.standing(), Standing::Following)
+        let follows = |world: &Self| world.participants[0].election.standing() == Standing::Following;
+        let next = |world: &mut Self, way| {
+            let sends = (0..world.participants.len())
+                .find(|p| matches!(world.participants[*p].doing, Doing::Calls(..)));
+            let step = sends.map_or(Step::Tick, |p| Step::Send(p, if p == 0 { way } else { Way::Promptly }));
+            world.step(step).expect("nothing goes wrong undisturbed");
         };
+        while follows(self) {
+            next(self, Way::Promptly);
+        }
+        self.participants[0].state = State::CutOff;
         while !follows(self) {
-            let sends = (0..self.participants.len())
-                .find(|p| matches!(self.participants[*p].doing, Doing::Calls(..)));
-            let step =
-                sends.map_or(Step::Tick, |p| Step::Send(p, if p == 0 { Way::InVain } else { Way::Promptly }));
-            self.step(step).expect("nothing goes wrong undisturbed");
+            next(self, Way::InVain);
         }
         self.participants[0].state = State::Runs;
         assert!(matches!(self.participants[0].doing, Doing::Calls(Call::Look, _)), "{self:?}");

@@ -1,8 +1,10 @@
 //! Which terms a participant may release after it has stopped leading them, written down a second time: the
 //! state machine must not claim more. For rules that are broken on purpose, also what a right is kept beyond.
 
+use std::collections::BTreeSet;
+
 use component_lease::domain::election::{Looked, Past, Release};
-use component_lease::domain::{Expected, Generation, Life, Take, TermKey};
+use component_lease::domain::{Expected, Generation, LeaseRow, Life, Take, TermKey};
 
 use super::super::super::broken::Broken;
 
@@ -13,19 +15,31 @@ struct Right {
     within: Generation,
     /// Whether nobody knows if the take was applied.
     awaits: Option<Expected>,
-    another_row: bool,
-    another_life: bool,
-    took_again: bool,
-    released: bool,
+    ended: BTreeSet<End>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum End {
+    AnotherRow,
+    AnotherLife,
+    TookAgain,
+    Released,
+    BareTable,
 }
 
 impl Right {
     fn has_ended(&self) -> bool {
-        self.another_row || self.another_life || self.took_again || self.released || self.is_of_a_bare_table()
+        !self.ended.is_empty()
     }
 
-    fn is_of_a_bare_table(&self) -> bool {
-        self.within == Generation::default()
+    fn had(&self, end: End) -> bool {
+        self.ended.contains(&end)
+    }
+
+    fn ends(&mut self, end: End, if_so: bool) {
+        if if_so {
+            self.ended.insert(end);
+        }
     }
 }
 
@@ -41,9 +55,10 @@ impl Rights {
             row => Expected::of(row.as_ref()),
         };
         for right in &mut self.0 {
-            right.another_life |= looked.life.is_strange() || looked.life.generation() != right.within;
+            right
+                .ends(End::AnotherLife, looked.life.is_strange() || looked.life.generation() != right.within);
             let is_its = looked.row.as_ref().is_some_and(|row| row.is_term(&right.term));
-            right.another_row |= !is_its && right.awaits.as_ref() != Some(&shown);
+            right.ends(End::AnotherRow, !is_its && right.awaits.as_ref() != Some(&shown));
         }
     }
 
@@ -51,17 +66,15 @@ impl Rights {
         let lost = applied == Some(false);
         for right in &mut self.0 {
             // An earlier take that was never answered may be what a later one lost to.
-            right.took_again |= !lost || right.awaits.is_none();
+            right.ends(End::TookAgain, !lost || right.awaits.is_none());
         }
+        let bare = take.generation == Generation::default();
         if !lost {
             self.0.push(Right {
                 term: take.term.clone(),
                 within: take.generation.clone(),
                 awaits: applied.is_none().then(|| take.expected.clone()),
-                another_row: false,
-                another_life: false,
-                took_again: false,
-                released: false,
+                ended: bare.then_some(End::BareTable).into_iter().collect(),
             });
         }
     }
@@ -69,22 +82,18 @@ impl Rights {
     /// A renewal found another row.
     pub(super) fn lost(&mut self) {
         for right in &mut self.0 {
-            right.another_row = true;
+            right.ends(End::AnotherRow, true);
         }
     }
 
     pub(super) fn released(&mut self, term: &TermKey) {
         for right in self.0.iter_mut().filter(|right| right.term == *term) {
-            right.released = true;
+            right.ends(End::Released, true);
         }
     }
 
     pub(super) fn forget_the_ended(&mut self) {
         self.0.retain(|right| !right.has_ended());
-    }
-
-    pub(super) fn are_there(&self) -> bool {
-        !self.0.is_empty()
     }
 
     /// A release within a term needs none.
@@ -95,7 +104,7 @@ impl Rights {
     }
 
     /// Whether this row, in this life, may still be released by right.
-    pub(super) fn cover(&self, row: &component_lease::domain::LeaseRow, life: &Generation) -> bool {
+    pub(super) fn cover(&self, row: &LeaseRow, life: &Generation) -> bool {
         self.0.iter().any(|right| row.is_term(&right.term) && right.within == *life && !right.has_ended())
     }
 
@@ -105,13 +114,13 @@ impl Rights {
         let right = self.0.iter().find(|right| row.is_term(&right.term) && right.has_ended())?;
         let within = match broken {
             Broken::LateReleaseOfABareTable if looked.life == Life::Unknown => None,
-            Broken::RightKeptAfterAnotherRow if !right.another_life && !right.released => {
+            Broken::RightKeptAfterAnotherRow if !right.had(End::AnotherLife) && !right.had(End::Released) => {
                 Some(right.within.clone())
             }
-            Broken::RightKeptAfterAnotherLife if right.another_life && !looked.life.is_strange() => {
+            Broken::RightKeptAfterAnotherLife if right.had(End::AnotherLife) && !looked.life.is_strange() => {
                 Some(looked.life.generation())
             }
-            Broken::RightKeptWhenTakingAgain if right.took_again && !right.another_life => {
+            Broken::RightKeptWhenTakingAgain if right.had(End::TookAgain) && !right.had(End::AnotherLife) => {
                 Some(right.within.clone())
             }
             _ => return None,

@@ -1,0 +1,180 @@
+//! A database that answers nothing for a while and then does all that it was asked, in paused time.
+
+use tokio::sync::watch;
+
+use super::tests::TestClock;
+use super::*;
+use crate::domain::election::Looked;
+use crate::domain::{Generation, Take, TermKey};
+use crate::store::{Hints, MemoryStore, Outcome, Snapshot, StandingIntent, StoreError};
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Frozen {
+    Nothing,
+    Takes,
+    All,
+}
+
+/// What is asked of it while it is frozen is done when it thaws, whether or not anybody still waits.
+#[derive(Debug, Clone)]
+struct Freezable {
+    inner: Arc<MemoryStore>,
+    frozen: watch::Sender<Frozen>,
+}
+
+impl Freezable {
+    async fn done<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+        is_take: bool,
+    ) -> Result<T, StoreError> {
+        let mut frozen = self.frozen.subscribe();
+        let done = tokio::spawn(async move {
+            let held = |frozen: &Frozen| *frozen == Frozen::All || is_take && *frozen == Frozen::Takes;
+            frozen.wait_for(|frozen| !held(frozen)).await.map(drop).unwrap();
+            call.await
+        });
+        done.await.unwrap()
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Freezable {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
+        let (inner, component) = (self.inner.clone(), component.clone());
+        self.done(async move { inner.look(&component).await }, false).await
+    }
+    async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
+        let (inner, take) = (self.inner.clone(), take.clone());
+        self.done(async move { inner.take(&take).await }, true).await
+    }
+    async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
+        let (inner, term) = (self.inner.clone(), term.clone());
+        self.done(async move { inner.renew(&term).await }, false).await
+    }
+    async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
+        let (inner, term) = (self.inner.clone(), term.clone());
+        self.done(async move { inner.release(&term).await }, false).await
+    }
+    async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
+        let (inner, term, within) = (self.inner.clone(), term.clone(), within.clone());
+        self.done(async move { inner.release_late(&term, &within).await }, false).await
+    }
+    async fn look_all(&self) -> Result<Snapshot, StoreError> {
+        self.inner.look_all().await
+    }
+    async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
+        self.inner.set_intent(component, intent).await
+    }
+    async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
+        self.inner.clear_intent(component).await
+    }
+    fn hints(&self) -> Hints {
+        Hints::none()
+    }
+    fn limit_lock_wait(&self, _: Duration) {}
+}
+
+struct Rig {
+    clock: Arc<TestClock>,
+    store: Freezable,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let clock = TestClock::new();
+        let inner = Arc::new(MemoryStore::new(clock.clone()));
+        Self { clock, store: Freezable { inner, frozen: watch::Sender::new(Frozen::Nothing) } }
+    }
+
+    fn start(&self, name: &str) -> Participant {
+        let component = ComponentName::new("c").unwrap();
+        let builder = Participant::builder(Arc::new(self.store.clone()), component).name(name).ttl(10);
+        builder.clock(self.clock.clone()).on_overrun(|_| {}).start().unwrap()
+    }
+
+    async fn row(&self) -> LeaseRow {
+        self.store.inner.look(&ComponentName::new("c").unwrap()).await.unwrap().row.unwrap()
+    }
+
+    fn freeze(&self, what: Frozen) {
+        self.store.frozen.send_replace(what);
+    }
+
+    /// How long it takes from now until one of them leads a term after this one.
+    async fn until_led_after(&self, version: i64, of: &[&Participant]) -> Duration {
+        let began = self.clock.boot();
+        while !of.iter().any(|p| p.guard().is_some_and(|guard| guard.version() > version)) {
+            assert!(self.clock.boot() < began + Duration::from_secs(60), "nobody leads");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.clock.boot() - began
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_somebody_leads_within_a_second() {
+    for lasts in 10..40 {
+        let rig = Rig::new();
+        let first = rig.start("first");
+        let leadership = first.lead().await.unwrap();
+        let second = rig.start("second");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        rig.freeze(Frozen::All);
+        assert_eq!(leadership.lost().await, StopReason::Deadline);
+        drop(leadership);
+        tokio::time::sleep(Duration::from_millis(500 * lasts)).await;
+        rig.freeze(Frozen::Nothing);
+        let took = rig.until_led_after(1, &[&first, &second]).await;
+        assert!(took <= Duration::from_secs(1), "{took:?} after {lasts} half seconds");
+        assert_eq!(first.counters().releases.load(Ordering::Relaxed), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_nothing_is_released_while_the_work_still_runs() {
+    let rig = Rig::new();
+    let first = rig.start("first");
+    let leadership = first.lead().await.unwrap();
+    rig.freeze(Frozen::All);
+    leadership.lost().await;
+    rig.freeze(Frozen::Nothing);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(rig.row().await.holder, first.holder().as_str());
+    drop(leadership);
+    rig.until_led_after(1, &[&first]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_take_that_is_applied_after_it_was_given_up_blocks_nobody_for_a_ttl() {
+    let rig = Rig::new();
+    rig.freeze(Frozen::Takes);
+    let first = rig.start("first");
+    // Long enough to be given up, and to be tried again.
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    rig.freeze(Frozen::Nothing);
+    let took = rig.until_led_after(0, &[&first]).await;
+    assert!(took <= Duration::from_secs(4), "a look at most every third of the ttl: {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_ends_during_an_outage_does_not_wait_for_its_end() {
+    let rig = Rig::new();
+    let first = rig.start("first");
+    let leadership = first.lead().await.unwrap();
+    rig.freeze(Frozen::All);
+    leadership.lost().await;
+    drop(leadership);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let began = rig.clock.boot();
+    first.drain();
+    assert_eq!(first.ended().await, End::Drained);
+    assert!(rig.clock.boot() - began <= Duration::from_secs(2), "one try of a sixth of the ttl");
+    // That one may be applied later, and is.
+    rig.freeze(Frozen::Nothing);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(rig.row().await.is_free());
+}

@@ -247,12 +247,21 @@ async fn bump(command: BumpCommand) -> Result<u8, Failure> {
 }
 
 fn source(args: DatabaseArgs) -> Source {
-    let DatabaseArgs { database_url, database_url_file, database_password_file, allow_unsafe_backend } = args;
+    let DatabaseArgs {
+        database_url,
+        database_url_file,
+        database_password_file,
+        database_ca_file,
+        allow_unsafe_backend,
+    } = args;
     let source = match (database_url, database_url_file) {
         (Some(url), _) => Source::url(url.expose()),
         (None, file) => Source::file(file.unwrap_or_default()),
     };
-    let source = source.allow_unsafe_backend(allow_unsafe_backend);
+    let mut source = source.allow_unsafe_backend(allow_unsafe_backend);
+    if let Some(file) = database_ca_file {
+        source = source.with_ca_file(file);
+    }
     match database_password_file {
         Some(file) => source.with_password_file(file),
         None => source,

@@ -38,6 +38,8 @@ mod slot;
 mod sqlite;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod suspicion;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod tls;
 mod uuid;
 
 use std::collections::BTreeMap;

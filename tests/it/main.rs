@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod addresses;
 mod agent_beside;
 mod agent_health;
 mod agent_run;
@@ -39,8 +40,12 @@ mod store_mysql_foreign;
 mod store_mysql_life;
 mod store_postgres;
 mod store_postgres_access;
+mod store_postgres_copies;
+mod store_postgres_encodings;
 mod store_postgres_faults;
 mod store_postgres_foreign;
+mod store_postgres_identity;
+mod store_postgres_trojans;
 mod store_property;
 mod store_sqlite;
 mod stores;

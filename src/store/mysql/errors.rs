@@ -7,6 +7,7 @@ use sqlx::mysql::MySqlDatabaseError;
 
 use super::connection::Place;
 use crate::store::StoreError;
+use crate::store::tls::advice;
 
 const NOT_NULL: u16 = 1048;
 const DUPLICATE: u16 = 1062;
@@ -88,7 +89,8 @@ pub(super) fn classify(error: sqlx::Error, place: &Place) -> StoreError {
 
 fn tls(text: &str, place: &Place) -> StoreError {
     StoreError::Misconfigured(format!(
-        "{place}: no trusted TLS connection: {text}; name the authority that signed the server's certificate with ssl-ca=/path/to/ca.crt in the URL, or, if you accept that whoever is in between can read the password and grant leases, say ssl-mode=REQUIRED"
+        "{place}: no trusted TLS connection: {text}; {}",
+        advice(text, "ssl-ca")
     ))
 }
 

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnection, MySqlDatabaseError};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
-use super::connection::{Place, options, set_up};
+use super::connection::{Place, dial, set_up};
 use super::errors::{classify, is_granted_already};
 use super::mend::{IS_OURS, mend};
 use super::statements::{MARIADB, MYSQL};
@@ -111,8 +111,7 @@ pub(super) fn known(version: i64, place: &Place) -> Result<(), StoreError> {
 pub(in crate::store) async fn migrate(url: &MySqlUrl, how: Install) -> Result<MigrationReport, StoreError> {
     let place = Place::new(Source::url(""), url);
     let run = async {
-        let options = options(url)?;
-        let mut connection = options.connect().await.map_err(|error| classify(error, &place))?;
+        let mut connection = dial(url, &place).await?;
         let report = run(&mut connection, &place, how).await?;
         // It is done; a goodbye that fails changes nothing.
         let _ = connection.close().await;

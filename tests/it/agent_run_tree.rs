@@ -41,7 +41,9 @@ fn runs(rig: &Rig, name: &str, supervisor: &Running) -> (Pid, Pid) {
     assert!(!is_gone(program) && !is_gone(worker));
     let (_, parent, group) = stat(worker).unwrap();
     assert_eq!(group, worker.as_raw_nonzero().get(), "a group of its own");
-    assert!(guardians_between(supervisor.pid(), program).iter().any(|pid| pid.as_raw_nonzero().get() == parent));
+    assert!(
+        guardians_between(supervisor.pid(), program).iter().any(|pid| pid.as_raw_nonzero().get() == parent)
+    );
     (program, worker)
 }
 
@@ -71,7 +73,7 @@ fn what_left_the_group_is_asked_to_stop_before_it_is_killed_and_only_once_the_gr
     let rig = Rig::new();
     let mut first = rig.run(
         "first",
-        &["--ttl", "30", "--max-ttl", "30"],
+        &[],
         // The worker says what it finds when it is asked.
         r#"setsid bash -c 'trap "kill -0 $(cat $DIR/pid) 2> /dev/null && echo early > $DIR/asked || echo late > $DIR/asked; exit 0" TERM
             echo $$ > $DIR/worker; while :; do sleep 0.02; done' &
@@ -89,7 +91,8 @@ fn what_left_the_group_is_asked_to_stop_before_it_is_killed_and_only_once_the_gr
 fn a_program_that_ends_by_itself_leaves_nothing_behind() {
     let rig = Rig::new();
     // A double fork: neither parent nor session nor group lead to it.
-    let mut first = rig.run("first", &[], &with_daemon("while [ ! -e $DIR/go ]; do sleep 0.02; done; exit 3"));
+    let mut first =
+        rig.run("first", &[], &with_daemon("while [ ! -e $DIR/go ]; do sleep 0.02; done; exit 3"));
     let (_, worker) = runs(&rig, "first", &first);
     fs::write(rig.path("go"), "").unwrap();
     assert_eq!(first.exit_code(), 3);
@@ -162,7 +165,9 @@ fn strike(blows: &[(usize, Signal)]) {
     }
 }
 
-const (SUPERVISOR, OUTER, INNER): (usize, usize, usize) = (0, 1, 2);
+const SUPERVISOR: usize = 0;
+const OUTER: usize = 1;
+const INNER: usize = 2;
 
 #[test]
 fn with_either_guardian_killed_the_other_one_ends_everything_of_a_supervisor_that_is_killed() {
@@ -276,11 +281,10 @@ fn something_that_cannot_be_ended_keeps_the_lease_from_being_released_and_is_nam
         let status = Command::new("chmod").arg("a+rwx").arg(path).status().unwrap();
         assert!(status.success());
     }
-    let helper = rig.path("as-another");
-    fs::copy("/usr/bin/sleep", &helper).unwrap();
-    for (program, arguments) in [("chown", vec!["65533"]), ("chmod", vec!["4755"])] {
-        assert!(Command::new(program).args(arguments).arg(&helper).status().unwrap().success());
-    }
+    fs::copy("/usr/bin/sleep", rig.path("as-another")).unwrap();
+    let helper = rig.path("as-root");
+    fs::copy("/usr/bin/setpriv", &helper).unwrap();
+    assert!(Command::new("chmod").arg("4755").arg(&helper).status().unwrap().success());
     let address = free_address();
     let mut command = Command::new("setpriv");
     command
@@ -288,7 +292,7 @@ fn something_that_cannot_be_ended_keeps_the_lease_from_being_released_and_is_nam
         .arg(PROGRAM)
         .args(["run", "--component", "discovery", "--ttl", "5", "--name", "first"])
         .args(["--database-url", &rig.url(), "--listen", &address.to_string(), "--", "bash", "-c"])
-        .arg("$DIR/as-another 1000 & echo $! > $DIR/worker; while [ ! -e $DIR/go ]; do sleep 0.02; done; exit 4")
+        .arg("$DIR/as-root --reuid 65533 --regid 65533 --clear-groups $DIR/as-another 1000 & echo $! > $DIR/worker; while [ ! -e $DIR/go ]; do sleep 0.02; done; exit 4")
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env("DIR", &folder);
@@ -303,8 +307,10 @@ fn something_that_cannot_be_ended_keeps_the_lease_from_being_released_and_is_nam
     fs::write(rig.path("go"), "").unwrap();
     until("a word about what is in the way", || {
         let log = first.log();
-        (log.contains("cannot be ended") && log.contains(&format!("{}", worker.as_raw_nonzero()))
-            && log.contains("as-another") && log.contains("user 65533"))
+        (log.contains("cannot be ended")
+            && log.contains(&format!("{}", worker.as_raw_nonzero()))
+            && log.contains("as-another")
+            && log.contains("user 65533"))
         .then_some(())
     });
     assert!(!first.log().contains("released"), "{}", first.log());
@@ -325,7 +331,10 @@ fn what_ran_beside_the_program_is_left_alone() {
     command.args(["--database-url", &rig.url(), "--listen", &address.to_string(), "--", "sh", "-c"]);
     command.arg("echo $$ >> $DIR/pid; exec sleep 1000");
     let mut shell = Command::new("sh");
-    shell.args(["-c", "sleep 1000 & echo $! > $DIR/beside; exec \"$@\"", "sh"]).arg(PROGRAM).args(command.get_args());
+    shell
+        .args(["-c", "sleep 1000 & echo $! > $DIR/beside; exec \"$@\"", "sh"])
+        .arg(PROGRAM)
+        .args(command.get_args());
     shell.env("DIR", rig.path("")).stdin(Stdio::null()).process_group(0);
     let mut first = Running::start(shell, rig.path("first.log"), address);
     first.leads();

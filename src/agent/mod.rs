@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -146,6 +147,8 @@ pub async fn around(
     };
     program::check(program, std::env::var_os("PATH"))?;
     let cannot = |error| Failure::unexpected(format!("cannot supervise: {error}"));
+    // The program may run as the same user, and is not to read our environment in /proc.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| cannot(error.into()))?;
     let signals = Signals::new().map_err(cannot)?;
     let children = Children::new().map_err(cannot)?;
     let tree = Arc::new(Tree::default());

@@ -13,7 +13,7 @@ use crate::agent_support::*;
 /// Starts a worker that has a session of its own, a parent that is gone, no environment and an open ear for
 /// nothing; `$DIR/$NAME.worker` gets its number. It takes a lock on `$DIR/lock` for as long as it lives: two of
 /// them at a time leave a line in `$DIR/overlaps`.
-const DAEMON: &str = r#"
+const DAEMON: &str = r"
     cat > $DIR/$NAME.sh <<END
     trap '' TERM HUP INT
     exec 9>> $DIR/lock
@@ -25,7 +25,7 @@ END
     exec 8<> $DIR/silence
     (setsid env -i bash $DIR/$NAME.sh 8<&8 > /dev/null 2>&1 &)
     while [ ! -s $DIR/$NAME.worker ]; do sleep 0.02; done
-"#;
+";
 
 /// A program that stops when it is told to, and leaves such a worker behind.
 fn with_daemon(then: &str) -> String {
@@ -216,13 +216,12 @@ fn without_any_guardian_the_supervisor_ends_everything_itself_gives_the_term_bac
     let rig = Rig::new();
     let first = rig.run("first", &["--cooldown", "0.1"], &with_daemon(OBEYS));
     let (program, worker) = runs(&rig, "first", &first);
-    // Children of the supervisor from before are none of the program's.
     for guardian in guardians_between(first.pid(), program) {
         kill_process(guardian, Signal::KILL).unwrap();
     }
     ends("program", program);
     ends("worker", worker);
-    until("another term", || rig.lines("first.pid").get(1).cloned());
+    until("another copy", || rig.lines("first.worker").get(1).cloned());
     assert_eq!(first.leads().version(), 2);
     assert!(first.log().contains("both guardian processes were killed"), "{}", first.log());
     assert!(rig.lines("overlaps").is_empty(), "both copies ran at a time");
@@ -258,8 +257,10 @@ fn copies_of_terms_that_were_cut_short_in_every_way_never_run_at_a_time() {
             2 => {
                 // Won again by the very same supervisor.
                 kill_process(program, Signal::STOP).unwrap();
-                guardians.iter().for_each(|pid| kill_process(*pid, Signal::KILL).unwrap());
-                until("another term", || rig.lines(&format!("{name}.pid")).get(1).cloned());
+                for guardian in guardians {
+                    kill_process(guardian, Signal::KILL).unwrap();
+                }
+                until("another copy", || rig.lines(&format!("{name}.worker")).get(1).cloned());
             }
             _ => {}
         }
@@ -269,34 +270,63 @@ fn copies_of_terms_that_were_cut_short_in_every_way_never_run_at_a_time() {
     assert!(rig.lines("overlaps").is_empty(), "{:?}", rig.lines("overlaps"));
 }
 
-#[test]
-fn something_that_cannot_be_ended_keeps_the_lease_from_being_released_and_is_named() {
-    if !rustix::process::geteuid().is_root() {
-        panic!("this test needs root: it runs a supervisor as one user and a part of its program as another");
-    }
+/// A folder and a database that every user may use.
+fn rig_for_everybody() -> Rig {
+    assert!(rustix::process::geteuid().is_root(), "this test needs root: it runs processes as several users");
     let rig = Rig::new();
-    // The supervisor's user may not signal what the program starts as another one.
-    let folder = rig.path("");
-    for path in [folder.clone(), rig.path("lease.db")] {
-        let status = Command::new("chmod").arg("a+rwx").arg(path).status().unwrap();
-        assert!(status.success());
+    for path in [rig.path(""), rig.path("lease.db")] {
+        assert!(Command::new("chmod").arg("a+rwx").arg(path).status().unwrap().success());
     }
-    fs::copy("/usr/bin/sleep", rig.path("as-another")).unwrap();
-    let helper = rig.path("as-root");
-    fs::copy("/usr/bin/setpriv", &helper).unwrap();
-    assert!(Command::new("chmod").arg("4755").arg(&helper).status().unwrap().success());
+    rig
+}
+
+/// `run` around a shell script, as a user without any right.
+fn run_as_another_user(rig: &Rig, script: &str) -> Running {
     let address = free_address();
     let mut command = Command::new("setpriv");
     command
         .args(["--reuid", "65532", "--regid", "65532", "--clear-groups", "--"])
         .arg(PROGRAM)
         .args(["run", "--component", "discovery", "--ttl", "5", "--name", "first"])
-        .args(["--database-url", &rig.url(), "--listen", &address.to_string(), "--", "bash", "-c"])
-        .arg("$DIR/as-root --reuid 65533 --regid 65533 --clear-groups $DIR/as-another 1000 & echo $! > $DIR/worker; while [ ! -e $DIR/go ]; do sleep 0.02; done; exit 4")
+        .args(["--database-url", &rig.url(), "--listen", &address.to_string(), "--", "bash", "-c", script])
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
-        .env("DIR", &folder);
-    let first = Running::start(command, rig.path("first.log"), address);
+        .env("PGPASSWORD", "hush")
+        .env("DIR", rig.path(""));
+    Running::start(command, rig.path("first.log"), address)
+}
+
+#[test]
+fn a_program_of_the_same_user_cannot_read_the_environment_of_its_supervisor() {
+    let rig = rig_for_everybody();
+    let mut first = run_as_another_user(
+        &rig,
+        "for pid in $(grep -l guard-group /proc/[0-9]*/cmdline | cut -d/ -f3); do
+            [ $(stat -c %u /proc/$pid) = 65532 ] && tr '\\0' '\\n' < /proc/$pid/environ; done > $DIR/seen
+        outer=$(cut -d' ' -f4 /proc/$PPID/stat); supervisor=$(cut -d' ' -f4 /proc/$outer/stat)
+        cut -d' ' -f2 /proc/$supervisor/stat > $DIR/name
+        cat /proc/$supervisor/environ >> $DIR/seen 2> /dev/null; echo $? > $DIR/read; exit 3",
+    );
+    assert_eq!(first.exit_code(), 3, "{}", first.log());
+    assert_eq!(rig.lines("name"), ["(component-lease)"]);
+    assert_eq!(rig.lines("read"), ["1"]);
+    let seen = fs::read_to_string(rig.path("seen")).unwrap();
+    assert!(seen.contains("COMPONENT_LEASE_VERSION=1") && !seen.contains("hush"), "{seen}");
+}
+
+#[test]
+fn something_that_cannot_be_ended_keeps_the_lease_from_being_released_and_is_named() {
+    // The supervisor's user may not signal what its program starts as another one.
+    let rig = rig_for_everybody();
+    fs::copy("/usr/bin/sleep", rig.path("as-another")).unwrap();
+    let helper = rig.path("as-root");
+    fs::copy("/usr/bin/setpriv", &helper).unwrap();
+    assert!(Command::new("chmod").arg("4755").arg(&helper).status().unwrap().success());
+    let first = run_as_another_user(
+        &rig,
+        "$DIR/as-root --reuid 65533 --regid 65533 --clear-groups $DIR/as-another 1000 &
+        echo $! > $DIR/worker; while [ ! -e $DIR/go ]; do sleep 0.02; done; exit 4",
+    );
     first.leads();
     let worker = rig.pid("worker");
     until("the worker as another user", || {

@@ -59,9 +59,14 @@ enum Life {
 /// What a guardian or the process table says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum News {
-    Started { guardian: Pid, child: Pid },
+    Started {
+        guardian: Pid,
+        child: Pid,
+    },
     Failed(i32),
     Ended(Pid, Ended),
+    /// Nothing more will be said by this guardian.
+    Closed,
 }
 
 impl News {
@@ -108,13 +113,14 @@ pub(super) enum Happening {
 struct Ledger {
     outer: (Pid, Life),
     inner: Option<(Pid, Life)>,
+    inner_is_silent: bool,
     program: Option<Pid>,
     status: Option<Ended>,
 }
 
 impl Ledger {
     fn new(outer: Pid) -> Self {
-        Self { outer: (outer, Life::Runs), inner: None, program: None, status: None }
+        Self { outer: (outer, Life::Runs), inner: None, inner_is_silent: false, program: None, status: None }
     }
 
     fn hear(&mut self, from: Which, news: News) -> Option<Happening> {
@@ -134,6 +140,12 @@ impl Ledger {
             },
             News::Failed(error) => Some(Happening::NotStarted(error)),
             News::Ended(pid, ended) => self.ended(pid, ended),
+            News::Closed => {
+                self.inner_is_silent |= from == Which::Inner;
+                let was_alone = self.is_alone();
+                self.doubt_inner();
+                (!was_alone && self.is_alone()).then_some(Happening::BothLost)
+            }
         }
     }
 
@@ -141,10 +153,21 @@ impl Ledger {
         self.inner.get_or_insert((pid, Life::Runs));
     }
 
+    /// The outer guardian may have fetched the inner one and been killed before it could say so.
+    fn doubt_inner(&mut self) {
+        if self.outer.1 == Life::Died
+            && self.inner_is_silent
+            && let Some(inner) = self.inner.as_mut().filter(|inner| inner.1 == Life::Runs)
+        {
+            inner.1 = Life::Died;
+        }
+    }
+
     fn ended(&mut self, pid: Pid, ended: Ended) -> Option<Happening> {
         let life = if ended == Ended::Exited(0) { Life::Done } else { Life::Died };
         if pid == self.outer.0 && self.outer.1 == Life::Runs {
             self.outer.1 = life;
+            self.doubt_inner();
         } else if let Some(inner) =
             self.inner.as_mut().filter(|inner| inner.0 == pid && inner.1 == Life::Runs)
         {
@@ -406,6 +429,7 @@ async fn hear(line: OwnedReadHalf, from: Which, tell: mpsc::UnboundedSender<(Whi
             let _ = tell.send((from, news));
         }
     }
+    let _ = tell.send((from, News::Closed));
 }
 
 async fn pass_on(pid: Pid, ended: oneshot::Receiver<Ended>, tell: mpsc::UnboundedSender<(Which, News)>) {
@@ -473,6 +497,7 @@ mod tests {
         assert_eq!(ended, Some(Happening::ProgramEnded(Ended::Exited(7))));
         assert!(!ledger.is_over(), "what it started may live on");
         assert_eq!(ends(&mut ledger, 3, Ended::Exited(0)), None);
+        assert_eq!(ledger.hear(Which::Inner, News::Closed), None);
         assert_eq!(ends(&mut ledger, 2, Ended::Exited(0)), Some(Happening::NothingLeft));
         assert!(ledger.is_over() && ledger.status == Some(Ended::Exited(7)));
     }
@@ -499,6 +524,20 @@ mod tests {
             assert_eq!(ends(&mut ledger, order[1], KILLED), Some(Happening::BothLost));
             assert!(ledger.is_alone() && !ledger.is_over());
             assert_eq!(ends(&mut ledger, 4, KILLED), Some(Happening::ProgramEnded(KILLED)));
+        }
+        // The outer one was killed between fetching the inner one and saying so.
+        for silent_first in [true, false] {
+            let mut ledger = ledger();
+            let mut heard = Vec::new();
+            if silent_first {
+                heard.push(ledger.hear(Which::Inner, News::Closed));
+                heard.push(ends(&mut ledger, 2, KILLED));
+            } else {
+                heard.push(ends(&mut ledger, 2, KILLED));
+                heard.push(ledger.hear(Which::Inner, News::Closed));
+            }
+            assert_eq!(heard.last(), Some(&Some(Happening::BothLost)), "{heard:?}");
+            assert!(ledger.is_alone());
         }
         let mut early = Ledger::new(pid(2));
         assert_eq!(ends(&mut early, 2, KILLED), Some(Happening::BothLost));

@@ -7,6 +7,7 @@ mod agent_beside;
 mod agent_health;
 mod agent_run;
 mod agent_run_signals;
+mod agent_run_tree;
 mod agent_support;
 mod bad_input;
 mod changed_ttl;

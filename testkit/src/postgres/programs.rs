@@ -35,7 +35,7 @@ impl Home {
 }
 
 /// The folder that holds `initdb`, `postgres` and `psql`.
-fn folder() -> Result<PathBuf> {
+pub fn folder() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("TEST_POSTGRES_BIN").filter(|v| !v.is_empty()) {
         let folder = PathBuf::from(folder);
         if !has_server(&folder) {

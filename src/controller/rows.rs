@@ -15,7 +15,7 @@ use crate::domain::life::Quarantine;
 use crate::domain::observed::{RowSight, StoreSight};
 use crate::domain::repeats::{Repeats, kind_of};
 use crate::domain::split_brain::Belief;
-use crate::domain::{ComponentName, LeaseRow, Life, Moment, NewEpoch, SeenInstance};
+use crate::domain::{ComponentName, LeaseRow, Life, Moment, SeenInstance};
 use crate::store::{Outcome, Snapshot, StandingIntent, Store, StoreError};
 
 /// A look is given up after this.
@@ -174,15 +174,9 @@ impl Rows {
         known && state.intents.get(component.as_str()) != Some(&intent)
     }
 
-    /// The epoch that must begin because a resource has seen a later version than this database knows.
-    pub(super) fn epoch_above(&self, component: &str, floor: i64) -> Option<NewEpoch> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let version = state.rows.as_ref()?.get(component).map_or(0, |seen| seen.row.version);
-        let life = state.quarantine.life()?;
-        let at_least = life.epoch_above(floor).filter(|_| version < floor)?;
-        let record = life.record()?;
-        let (seen, max_ttl) = (Some(record.clone()), record.max_ttl);
-        Some(NewEpoch { seen, at_least, max_ttl, deliberate: true })
+    /// Which life of which database the last look that succeeded came from.
+    pub(super) fn life(&self) -> Option<Life> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).quarantine.life().cloned()
     }
 
     /// The UUID of the database that answered last; `None` where it says none, or has not answered.
@@ -407,9 +401,10 @@ impl Rows {
         components.extend(differing(&state.intents, &snapshot.intents));
         state.rows = Some(rows);
         state.intents = snapshot.intents;
-        state.quarantine.answered(now, snapshot.life);
+        // What resources say of their floors depends on it.
+        let another_life = state.quarantine.answered(now, snapshot.life);
         state.answered = asked;
-        if first || failure.is_some_and(|failure| failure.told) {
+        if first || another_life || failure.is_some_and(|failure| failure.told) {
             return Some(Changed::Everything);
         }
         (!components.is_empty()).then_some(Changed::Components(components))

@@ -10,8 +10,8 @@ use super::access::{Call, lacks, refuse_veils, veils};
 use super::connection::{Place, lock_timeout};
 use super::errors::{classify, is_denied, refused};
 use super::{migrate, statements};
-use crate::domain::life::{NARROW_STEP, STEP};
-use crate::domain::{ComponentName, TermKey};
+use crate::domain::life::{NARROW_STEP, STEP, fits as fits_epoch};
+use crate::domain::{ComponentName, NewEpoch, TermKey};
 use crate::store::StoreError;
 use crate::store::error::shorter;
 use crate::store::migration::not_to_be_seen;
@@ -303,6 +303,18 @@ impl Table {
             )));
         }
         Ok(())
+    }
+
+    /// An epoch whose versions do not fit the column is never recorded: nothing could be taken in it.
+    pub(super) fn fits_epoch(&self, new: &NewEpoch, place: &Place) -> Result<(), StoreError> {
+        let epoch = new.seen.as_ref().map_or(0, |seen| seen.epoch).saturating_add(1).max(new.at_least);
+        if !self.is_narrow() || fits_epoch(epoch, self.step(), self.version_max) {
+            return Ok(());
+        }
+        Err(StoreError::Misconfigured(format!(
+            "{place}: the versions of epoch {epoch} do not fit the column component_lease.version, which ends at {}: ALTER TABLE component_lease ALTER COLUMN version TYPE BIGINT",
+            self.version_max
+        )))
     }
 
     /// Whether there is no room for dates in a version.

@@ -70,10 +70,14 @@ pub(super) async fn raise_epoch(desired: &Desired, floor: i64, context: &Context
     let new = NewEpoch { seen: Some(record.clone()), at_least, max_ttl: record.max_ttl, deliberate: true };
     let begun = tokio::time::timeout(TIMEOUT, context.rows.store().begin_epoch(&new)).await;
     let why = match begun {
-        Ok(Ok(Outcome::Applied)) => return true,
+        Ok(Ok(Outcome::Applied)) => {
+            // So that no other resource asks for one that has begun.
+            context.rows.look_again().await;
+            return true;
+        }
         // Another epoch began meanwhile, which the next look shows, or the database's date is behind ours.
         Ok(Ok(Outcome::Lost)) => {
-            rate().failed(now);
+            rate().not_begun(now);
             return false;
         }
         Ok(Err(error)) => error.to_string(),

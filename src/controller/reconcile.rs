@@ -197,6 +197,9 @@ async fn reconcile_valid(
         }
         let before = context.status_before(lease);
         let mut observed = observe(lease, before.as_ref(), desired, scope, context);
+        if !context.rows.knows_holder(desired.component.as_str()) {
+            return Ok(Action::await_change());
+        }
         let mut decision = decide(&observed);
         if matches!(decision, Decision::LookAgain) {
             debug!(object = lease.name_any(), "a pod knows of a later version; looking at the row again");
@@ -206,6 +209,9 @@ async fn reconcile_valid(
             // For these very pods: a pod that is seen later may know of a version later still.
             (observed.store, observed.row, observed.now) = context.rows.sight(desired.component.as_str());
             hold_if_another(&mut observed, context);
+            if !context.rows.knows_holder(desired.component.as_str()) {
+                return Ok(Action::await_change());
+            }
             observed.row_confirmed = true;
             decision = decide(&observed);
         }

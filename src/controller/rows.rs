@@ -1,7 +1,7 @@
 //! All rows of the database, by one query a look: every second, and at once when the store hints at
 //! a change. Compared in memory; only what means something is passed on. Renewals are not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -65,6 +65,10 @@ struct State {
     intents: BTreeMap<String, StandingIntent>,
     quarantine: Quarantine,
     instances: Instances,
+    /// Components whose holder is new and may have said where it runs: the next look asks for that.
+    untold: BTreeSet<String>,
+    /// That look failed: go by the names of holders.
+    by_name: bool,
     last_look: Moment,
     /// When the last look that succeeded was sent.
     answered: Moment,
@@ -80,6 +84,8 @@ impl State {
             intents: BTreeMap::new(),
             quarantine: Quarantine::new(max_ttl),
             instances: Instances::default(),
+            untold: BTreeSet::new(),
+            by_name: false,
             last_look: Moment::ZERO,
             answered: Moment::ZERO,
             failure: None,
@@ -160,6 +166,12 @@ impl Rows {
     /// What the component's holder last told of itself, also if it is not alive any more.
     pub(super) fn holder_told(&self, component: &str) -> Option<SeenInstance> {
         self.state.read().unwrap_or_else(PoisonError::into_inner).instances.holder(component)
+    }
+
+    /// Whether the holder of the component has been asked where it runs. Nothing is decided before: it may be in
+    /// another namespace, and have the name of a pod of this one. Changes are told when it has been.
+    pub(super) fn knows_holder(&self, component: &str) -> bool {
+        !self.state.read().unwrap_or_else(PoisonError::into_inner).untold.contains(component)
     }
 
     /// Who goes on saying that it leads the component although the row says otherwise.
@@ -350,7 +362,9 @@ impl Rows {
             }
             Err(error) => {
                 if with_instances {
-                    self.state.write().unwrap_or_else(PoisonError::into_inner).instances.failed(asked);
+                    let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+                    state.instances.failed(asked);
+                    state.by_name = true;
                 }
                 self.failed(error)
             }
@@ -384,18 +398,26 @@ impl Rows {
                     seen
                 }
                 old => {
+                    let new_holder = old.as_ref().is_none_or(|old| old.row.holder != row.holder);
                     if old.is_none_or(|old| means_something(&old, &row)) {
-                        components.push(component.clone());
-                        if state.instances.lacks(&component, &row.holder) && !with_instances {
+                        if new_holder && state.instances.lacks(&component, &row.holder) && !with_instances {
                             // Who that is may be known to the table only.
+                            state.untold.insert(component.clone());
                             state.instances.want();
                             self.look_now.notify_one();
+                        } else {
+                            state.untold.remove(&component);
+                            components.push(component.clone());
                         }
                     }
                     Seen { row, since: now, given_up: false }
                 }
             };
             rows.insert(component, seen);
+        }
+        if with_instances || state.by_name {
+            components.extend(std::mem::take(&mut state.untold));
+            state.by_name = false;
         }
         components.extend(before.into_keys());
         components.extend(differing(&state.intents, &snapshot.intents));

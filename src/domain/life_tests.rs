@@ -62,8 +62,8 @@ fn an_epoch_begins_by_compare_and_set_on_what_was_seen_and_clears_settled() {
 fn the_recorded_server_itself_begins_no_epoch_unless_asked_for() {
     let seen = record("a", 7, true);
     assert_eq!(begin(Some(&seen), &new_epoch(&seen), "a", NOW, STEP), None);
-    let asked = NewEpoch { deliberate: true, at_least: 90_000_000, ..new_epoch(&seen) };
-    assert_eq!(begin(Some(&seen), &asked, "a", NOW, STEP).unwrap().epoch, 90_000_000);
+    let asked = NewEpoch { deliberate: true, at_least: 20_000_000, ..new_epoch(&seen) };
+    assert_eq!(begin(Some(&seen), &asked, "a", NOW, STEP).unwrap().epoch, 28_000_000);
 }
 
 #[test]

@@ -227,7 +227,8 @@ impl Store for PostgresStore {
             }
             answer => {
                 let answer = self.finish(held, Call::Take, answer).await.map(|done| outcome(&done));
-                answer.map_err(|error| errors::naming(error, &[term.component.as_str(), term.holder.as_str()]))
+                answer
+                    .map_err(|error| errors::naming(error, &[term.component.as_str(), term.holder.as_str()]))
             }
         }
     }
@@ -371,6 +372,7 @@ impl Store for PostgresStore {
     async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
         let mut held = self.session().await?;
         held.session.table.has_life(&self.place)?;
+        held.session.table.fits_epoch(new, &self.place)?;
         let latest_date = if held.session.table.is_narrow() { 0 } else { DATE_MAX };
         let query = match &new.seen {
             Some(seen) => sqlx::query(held.session.table.sql.begin_epoch)

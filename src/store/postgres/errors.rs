@@ -159,7 +159,7 @@ fn by_code(said: &Said, place: &Place) -> StoreError {
         "42P01" | "42703" | "3F000" => return misconfigured("; run `component-lease migrate`"),
         "26000" | "42P05" => {
             return misconfigured(
-                ": a connection pooler in between mixes up prepared statements; connect to the server itself, use session pooling, or PgBouncer 1.21 or newer with max_prepared_statements above 0",
+                ": a connection pooler in between mixes up prepared statements; connect to the server itself, or use session pooling",
             );
         }
         code if CANNOT_HOLD.contains(&code) => {

@@ -24,6 +24,7 @@ mod http_limits;
 mod led;
 mod listening;
 mod outage;
+mod put_back;
 mod namespaces;
 mod refusals;
 mod servers;

@@ -6,13 +6,18 @@
 
 /// The server's own, whatever is recorded: the timeline from the log that is being written (the
 /// control file lags a promotion), the start time because a volume that was put back has the same
-/// name, and the UUID of the record, to which `s` must refer.
+/// name, the UUID of the record, to which `s` must refer, and the OIDs of the database and of its tables: a
+/// database that was restored beside and renamed has another, and so have tables that were dropped and made anew.
 macro_rules! identity {
     () => {
         "(SELECT c.system_identifier FROM pg_control_system() AS c)
          || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
          || '/' || (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint
-         || '/' || coalesce(s.uuid::text, '')"
+         || '/' || coalesce(s.uuid::text, '')
+         || '/' || (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+         || '.' || coalesce(to_regclass('component_lease')::oid, 0)
+         || '.' || coalesce(to_regclass('component_lease_history')::oid, 0)
+         || '.' || coalesce(to_regclass('component_lease_store')::oid, 0)"
     };
 }
 

@@ -300,6 +300,7 @@ fn where_the_epoch_cannot_be_recorded_nothing_is_taken() {
     for at in 101..200 {
         assert!(matches!(e.next(S(at)), Action::BeginEpoch(_)), "{at}");
         e.recorded(S(at), false, 0.0);
+        assert!(matches!(e.next(S(at)), Action::Wait(_)), "a refusal is not repeated at once");
         look(&mut e, S(at + 1), row("", 40, 0), Past::Lived(40), life("a", "a", 0, true));
     }
 }

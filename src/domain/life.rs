@@ -225,7 +225,16 @@ impl Quarantine {
     #[must_use]
     pub fn new(own_max_ttl: u32) -> Self {
         let own = Duration::from_secs(own_max_ttl.into());
-        Self { life: None, since: None, longest: own, own, settled_at: None, memory: Memory::default(), forgot: None, wanted: None }
+        Self {
+            life: None,
+            since: None,
+            longest: own,
+            own,
+            settled_at: None,
+            memory: Memory::default(),
+            forgot: None,
+            wanted: None,
+        }
     }
 
     /// An answer came at `at`, read after it arrived. Whether identity or epoch are others than
@@ -257,7 +266,8 @@ impl Quarantine {
             self.wanted = None;
         }
         if forgot {
-            let long_ago = self.forgot.is_none_or(|last| at >= last + self.longest * QUARANTINES_BETWEEN_LOSSES);
+            let long_ago =
+                self.forgot.is_none_or(|last| at >= last + self.longest * QUARANTINES_BETWEEN_LOSSES);
             if long_ago {
                 let step = match life {
                     Life::Recorded { step, .. } | Life::Unrecorded { step, .. } => *step,

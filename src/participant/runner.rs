@@ -125,7 +125,7 @@ impl Runner {
                 Action::Release(release) => self.release(release).await,
                 Action::BeginEpoch(new) => {
                     let store = Arc::clone(&self.store);
-say_new_epoch(&self.shared.component, &store.describe(), &new);
+                    say_new_epoch(&self.shared.component, &store.describe(), &new);
                     self.record(store.begin_epoch(&new)).await;
                 }
                 Action::Settle(waited_out) => {

@@ -17,9 +17,11 @@ fn open(url: &str) -> Arc<dyn Store> {
 
 /// Connections may have been closed meanwhile.
 async fn life(store: &dyn Store) -> Life {
-    wait::until(SOON, "an answer", async || Ok(store.look(&component("c")).await.ok().map(|looked| looked.life)))
-        .await
-        .unwrap()
+    wait::until(SOON, "an answer", async || {
+        Ok(store.look(&component("c")).await.ok().map(|looked| looked.life))
+    })
+    .await
+    .unwrap()
 }
 
 async fn calm(store: &dyn Store) -> Generation {

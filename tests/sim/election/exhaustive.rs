@@ -108,7 +108,10 @@ fn holds(bounds: Bounds, at_least: usize) {
     let (states, ends) = (search.seen.len(), search.ends);
     println!("{bounds:?}: {states} states, {ends} at the end, versions up to {}", search.highest);
     assert!(states >= at_least && ends > 0, "{bounds:?}: {states} states, {ends} at the end: too few");
-    if bounds.ticks > TICKS_PER_TTL && bounds.company == Company::Ours && matches!(bounds.of, Faults::OfAnyKind | Faults::OfTheDatabase) {
+    if bounds.ticks > TICKS_PER_TTL
+        && bounds.company == Company::Ours
+        && matches!(bounds.of, Faults::OfAnyKind | Faults::OfTheDatabase)
+    {
         assert!(search.highest > STEP, "{bounds:?}: nobody has led in a later life of the database");
     }
 }

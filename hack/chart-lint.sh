@@ -118,6 +118,7 @@ refuse "SQLite with a database secret" 'database.\* is set but store is sqlite' 
 refuse "SQLite with a path that leaves the claim" "/sqlite/path" "${sqlite[@]}" --set sqlite.path=../x.db
 refuse "PostgreSQL with a claim" 'sqlite.\* is set but store is postgres' "${least[@]}" --set sqlite.existingClaim=c
 refuse "two sources of certificates" 'set one of them' "${least[@]}" --set database.tls.secret=a,database.tls.configMap=b
+refuse "a key of no certificates" "database.tls.caKey is a key of" "${least[@]}" --set database.tls.caKey=ca.crt
 refuse "an unknown key" "additional properties 'storage' not allowed" "${least[@]}" --set storage=x
 refuse "an unknown key further down" "additional properties 'existingsecret' not allowed" "${least[@]}" --set database.existingsecret.name=x
 refuse "a word for a number" '/replicas' "${least[@]}" --set replicas=two

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use clap::{Args, Parser, Subcommand};
-use component_lease::agent::{self, ParticipantArgs, guardian};
+use component_lease::agent::{self, AroundArgs, ParticipantArgs, guardian};
 use component_lease::clock::{Clock, SystemClock};
 use component_lease::controller::command::ControllerArgs;
 use component_lease::domain::repeats::{Repeats, kind_of};
@@ -72,6 +72,8 @@ struct AgentCommand {
 struct RunCommand {
     #[command(flatten)]
     agent: AgentCommand,
+    #[command(flatten)]
+    around: AroundArgs,
     /// The command to run while leading, and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -134,7 +136,9 @@ fn main() -> ExitCode {
 fn perform(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Agent(command) => block_on(compete(command, None)),
-        Command::Run(RunCommand { agent, command }) => block_on(compete(agent, Some(command))),
+        Command::Run(RunCommand { agent, around, command }) => {
+            block_on(compete(agent, Some((around, command))))
+        }
         Command::Install { dir } => {
             let path = agent::install(&dir)?;
             output::print(&format!("installed {}\n", path.display()))
@@ -147,10 +151,7 @@ fn perform(command: Command) -> Result<u8, Failure> {
             let yaml = api::crd_yaml().map_err(|error| Failure::unexpected(error.to_string()))?;
             output::print(&yaml)
         }
-        Command::GuardGroup => {
-            guardian::guard();
-            Ok(0)
-        }
+        Command::GuardGroup => Ok(guardian::guard()),
     }
 }
 
@@ -167,7 +168,7 @@ fn block_on(work: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failu
 }
 
 /// Beside a program, or around the one that `run` was given.
-async fn compete(command: AgentCommand, program: Option<Vec<OsString>>) -> Result<u8, Failure> {
+async fn compete(command: AgentCommand, program: Option<(AroundArgs, Vec<OsString>)>) -> Result<u8, Failure> {
     let AgentCommand { participant, database, migrate: at_start, log } = command;
     telemetry::init(&log, once_a_minute())?;
     let mut config = participant.check(std::env::var("POD_NAME").ok(), &surroundings())?;
@@ -177,7 +178,7 @@ async fn compete(command: AgentCommand, program: Option<Vec<OsString>>) -> Resul
     migrate_at_start(at_start, source).await;
     match program {
         None => agent::beside(config, store).await,
-        Some(program) => agent::around(config, store, program).await,
+        Some((around, command)) => agent::around(config, around, store, command).await,
     }
 }
 
@@ -247,12 +248,21 @@ async fn bump(command: BumpCommand) -> Result<u8, Failure> {
 }
 
 fn source(args: DatabaseArgs) -> Source {
-    let DatabaseArgs { database_url, database_url_file, database_password_file, allow_unsafe_backend } = args;
+    let DatabaseArgs {
+        database_url,
+        database_url_file,
+        database_password_file,
+        database_ca_file,
+        allow_unsafe_backend,
+    } = args;
     let source = match (database_url, database_url_file) {
         (Some(url), _) => Source::url(url.expose()),
         (None, file) => Source::file(file.unwrap_or_default()),
     };
-    let source = source.allow_unsafe_backend(allow_unsafe_backend);
+    let mut source = source.allow_unsafe_backend(allow_unsafe_backend);
+    if let Some(file) = database_ca_file {
+        source = source.with_ca_file(file);
+    }
     match database_password_file {
         Some(file) => source.with_password_file(file),
         None => source,

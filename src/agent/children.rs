@@ -1,14 +1,13 @@
 //! Starts processes and reaps everything that ends, as PID 1 and a subreaper must.
 //!
-//! One plain OS thread does both, for two reasons. The parent-death signal of a child follows the
-//! *thread* that started it, so that thread must live as long as the process. And a process that
-//! cannot be executed is waited for by the standard library itself, which must not be overtaken by
-//! a `waitpid` for any child. Nothing else in this process may wait for children.
+//! One plain OS thread does both: a process that cannot be executed is waited for by the standard
+//! library itself, which must not be overtaken by a `waitpid` for any child. Nothing else in this
+//! process may wait for children.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::process::{ChildStdin, Command};
+use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 
@@ -42,7 +41,7 @@ impl Ended {
         }
     }
 
-    fn of(status: WaitStatus) -> Option<Self> {
+    pub(super) fn of(status: WaitStatus) -> Option<Self> {
         status.exit_status().map(Self::Exited).or_else(|| status.terminating_signal().map(Self::Signalled))
     }
 }
@@ -51,18 +50,18 @@ impl Ended {
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) pid: Pid,
-    pub(super) stdin: Option<ChildStdin>,
     /// Never sent on when the process table lost it, which cannot happen while only this thread reaps.
     pub(super) ended: oneshot::Receiver<Ended>,
 }
 
 enum Order {
     Start(Box<Command>, oneshot::Sender<io::Result<Started>>),
+    Await(Pid, oneshot::Sender<Ended>),
     Reap,
 }
 
 /// The handle of the thread.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Children {
     orders: mpsc::Sender<Order>,
 }
@@ -85,6 +84,15 @@ impl Children {
         self.orders.send(Order::Start(Box::new(command), reply)).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
+
+    /// How a process ends that becomes a child of this one when its own parent has died. Never told of one
+    /// that ends before.
+    pub(super) fn await_orphan(&self, pid: Pid) -> oneshot::Receiver<Ended> {
+        let (tell, ended) = oneshot::channel();
+        // Without the thread nothing is ever told.
+        let _ = self.orders.send(Order::Await(pid, tell));
+        ended
+    }
 }
 
 fn keep(inbox: &mpsc::Receiver<Order>) {
@@ -92,14 +100,20 @@ fn keep(inbox: &mpsc::Receiver<Order>) {
     while let Ok(order) = inbox.recv() {
         match order {
             Order::Start(mut command, reply) => {
-                let started = command.spawn().map(|mut child| {
+                let started = command.spawn().map(|child| {
                     let (tell, ended) = oneshot::channel();
                     let pid = Pid::from_child(&child);
                     awaited.insert(pid, tell);
-                    Started { pid, stdin: child.stdin.take(), ended }
+                    Started { pid, ended }
                 });
+                // Its ends of pipes and sockets are the child's alone from now on.
+                drop(command);
                 // Whoever asked may have given up; the process is reaped all the same.
                 let _ = reply.send(started);
+            }
+            Order::Await(pid, tell) => {
+                awaited.retain(|_, tell| !tell.is_closed());
+                awaited.insert(pid, tell);
             }
             Order::Reap => reap(&mut awaited),
         }
@@ -112,7 +126,7 @@ fn reap(awaited: &mut HashMap<Pid, oneshot::Sender<Ended>>) {
     while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
         let Some(ended) = Ended::of(status) else { continue };
         if let Some(tell) = awaited.remove(&pid) {
-            // Nobody waits for a guardian.
+            // Whoever waited may have given up.
             let _ = tell.send(ended);
         } else {
             debug!(pid = pid.as_raw_nonzero(), ?ended, "reaped an orphan");

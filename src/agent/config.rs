@@ -1,11 +1,13 @@
 //! What `agent` and `run` are told: flags or environment, checked once into a [`Config`].
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
 use super::health::{Probe, Target};
+use super::withheld;
 use crate::domain::life::MAX_TTL_DEFAULT_SECONDS;
 use crate::domain::namespace::{Surroundings, key_of};
 use crate::domain::timing::{TTL_MAX_SECONDS, TTL_MIN_SECONDS};
@@ -62,6 +64,21 @@ pub struct ParticipantArgs {
     pub answer_outside: bool,
     #[command(flatten)]
     pub health: HealthArgs,
+}
+
+/// The flags of `run` alone.
+#[derive(Debug, Clone, Args)]
+pub struct AroundArgs {
+    /// Seconds for which the lease is renewed while the program stops after SIGTERM; keep it 5 s below the
+    /// pod's terminationGracePeriodSeconds
+    #[arg(long, env = "COMPONENT_LEASE_DRAIN_TIMEOUT", default_value = "25", value_parser = seconds, value_name = "SECONDS")]
+    pub drain_timeout: Duration,
+    /// Variable with access to the database that the program needs itself (PGPASSWORD, …); may be repeated
+    #[arg(long, env = "COMPONENT_LEASE_PASS_ENV", value_delimiter = ',', value_parser = withheld::known, value_name = "NAME")]
+    pub pass_env: Vec<String>,
+    /// The program `component-lease`, which is started as a guardian; where this very program is not it.
+    #[arg(skip)]
+    pub guardian: Option<PathBuf>,
 }
 
 /// The flags of the health probe.

@@ -1,27 +1,45 @@
-//! A second pair of eyes: a tiny process that ends the program's whole group when its supervisor
-//! dies or is stopped beyond the abort moment.
+//! The guardian: a tiny process between the supervisor and its program, which ends everything that
+//! the program has started when the supervisor dies or is stopped beyond the abort moment.
 //!
-//! The parent-death signal reaches only the direct child, and only when the supervisor is dead.
-//! What the program started itself would live on without a lease, and so would everything while
-//! the supervisor is frozen (SIGSTOP, a debugger). The guardian reads from a pipe whose other end
-//! only the supervisor holds: one line per change, `<process group> <abort moment in ms>`; the end
-//! of the pipe is the end of the supervisor. The first line is written by the program's own process
-//! before it becomes the program: a supervisor that is stopped right after the fork cannot.
+//! ```text
+//! supervisor ── guardian ── guardian ── program ── whatever it starts
+//! ```
+//! Each of the three is a subreaper: what loses its parent becomes a child of the nearest one above it
+//! that lives, whatever group or session it is in. So a guardian that has no child left knows that
+//! nothing is left of the program, and no process can slip away from all three. There are two guardians
+//! because a process cannot be put above another one later: when one is killed, the other one has
+//! everything below it already.
+//!
+//! A guardian has one end of a socket as its standard input. The supervisor alone holds the other end:
+//! the end of the stream is the end of the supervisor. First comes a descriptor (the outer guardian:
+//! the socket of the inner one; the inner one: the program's standard input), then a line
+//! `begin <deadline> <abort> <length of the command>` and the command, then `watch <group> <abort>`
+//! for each change; moments in ms of the boot clock. It answers `started <itself> <child>` or
+//! `failed <errno>`, and `ended <pid> <exit|signal> <number>`, and exits with 0 when nothing is left.
 
-use std::io::{self, BufRead, Write};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, BufRead, BufReader, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{ChildStdin, Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::cmsg_space;
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal};
-use tracing::warn;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, wait};
 
-use super::children::Children;
-use super::group;
+use super::birth::Birth;
+use super::children::Ended;
+use super::processes::Process;
+use super::tree::{self, ROUND, Scope};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::Moment;
 use crate::process::output::complain;
@@ -31,150 +49,279 @@ pub const COMMAND: &str = "guard-group";
 
 /// How often the boot clock is read: a longer wait would sleep through a suspend.
 const TICK: Duration = Duration::from_millis(50);
+/// How often a process that cannot be ended is complained of.
+const REPEAT: Duration = Duration::from_secs(60);
 
-/// The supervisor's side.
-#[derive(Debug)]
-pub(super) struct Guardian {
-    pipe: Option<ChildStdin>,
-    said: (i32, u128),
+/// A guardian to be started: this very program, unless it is told another one.
+pub(super) fn command(program: Option<&Path>) -> Command {
+    let itself = Path::new("/proc/self/exe");
+    let mut command = match program {
+        Some(program) => Command::new(program),
+        None if itself.exists() => Command::new(itself),
+        None => Command::new(std::env::args_os().next().unwrap_or_else(|| "component-lease".into())),
+    };
+    command.arg(COMMAND);
+    // A group of its own: Ctrl-C in a terminal is not for it.
+    command.process_group(0);
+    command
 }
 
-/// What the process that becomes the program says to the guardian first.
+/// What a guardian is told first.
 #[derive(Debug)]
-pub(super) struct Announcement {
-    pipe: OwnedFd,
+struct Orders {
+    handed: OwnedFd,
+    deadline: Moment,
     abort: Moment,
+    /// Empty for the outer guardian, which starts the inner one.
+    command: Vec<OsString>,
 }
 
-impl Announcement {
-    pub(super) fn on(pipe: OwnedFd, abort: Moment) -> Self {
-        Self { pipe, abort }
-    }
-
-    /// That its group, which it leads, is to be watched. Between fork and exec: allocates nothing, never waits.
-    pub(super) fn say(&self, group: Pid) -> Result<(), Errno> {
-        let mut pipe = [PollFd::new(&self.pipe, PollFlags::OUT)];
-        poll(&mut pipe, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
-        if pipe[0].revents() != PollFlags::OUT {
-            // No guardian: the supervisor finds out by itself. Should it end just now, writing ends this process
-            // too (SIGPIPE), and the supervisor takes it for a program that was killed.
-            return Ok(());
+impl Orders {
+    /// `None` when the supervisor ended before it gave any.
+    fn receive(control: &mut BufReader<UnixStream>) -> io::Result<Option<Self>> {
+        let Some(handed) = receive_descriptor(control.get_ref())? else { return Ok(None) };
+        let mut line = String::new();
+        control.read_line(&mut line)?;
+        let bad = || io::Error::new(io::ErrorKind::InvalidData, "the supervisor's orders cannot be read");
+        if line.is_empty() {
+            return Ok(None);
         }
-        let mut line = [0; 64];
-        let mut rest = &mut line[..];
-        let fits = writeln!(rest, "{} {}", group.as_raw_nonzero(), self.abort.as_millis());
-        let left = rest.len();
-        fits.map_err(|_| Errno::OVERFLOW)?;
-        rustix::io::write(&self.pipe, &line[..line.len() - left]).map(drop)
+        let mut words = line.strip_prefix("begin ").ok_or_else(bad)?.split_ascii_whitespace();
+        let mut number = || words.next().and_then(|word| word.parse::<u64>().ok()).ok_or_else(bad);
+        let (deadline, abort, length) = (number()?, number()?, number()?);
+        let mut command = Vec::new();
+        control.take(length).read_to_end(&mut command)?;
+        if command.len() as u64 != length {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            handed,
+            deadline: Duration::from_millis(deadline),
+            abort: Duration::from_millis(abort),
+            command: words_of(&command),
+        }))
     }
-}
 
-impl Guardian {
-    /// Without a guardian the program still runs, and still dies with its supervisor.
-    pub(super) async fn start(children: &Children) -> Self {
-        let mut command = Command::new("/proc/self/exe");
-        command.arg(COMMAND).env_clear().current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null());
-        // A group of its own: Ctrl-C in a terminal is not for it.
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let pipe = match children.start(command).await {
-            Ok(started) => started.stdin,
-            Err(error) => {
-                warn!(%error, "cannot start the guardian process: what the program starts itself would outlive a killed supervisor");
-                None
+    fn is_outer(&self) -> bool {
+        self.command.is_empty()
+    }
+
+    fn start(&self) -> io::Result<Child> {
+        let mut command = match self.command.split_first() {
+            None => command(None),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).process_group(0);
+                command
             }
         };
-        Self { pipe, said: (0, 0) }
-    }
-
-    /// For the process that becomes the program; `None` without a guardian.
-    pub(super) fn announcement(&mut self, abort: Moment) -> Option<Announcement> {
-        // Whatever comes next is news, also that there is nothing to guard.
-        self.said = (-1, 0);
-        let pipe = self.pipe.as_ref()?.as_fd().try_clone_to_owned();
-        pipe.map(|pipe| Announcement::on(pipe, abort)).ok()
-    }
-
-    /// Which group to end, and when at the latest.
-    pub(super) fn watch(&mut self, group: Pid, abort: Moment) {
-        self.say((group.as_raw_nonzero().get(), abort.as_millis()));
-    }
-
-    /// Nothing is left to guard. Never said by a mere drop: a supervisor that panics is as good as dead.
-    pub(super) fn dismiss(mut self) {
-        self.say((0, 0));
-    }
-
-    fn say(&mut self, what: (i32, u128)) {
-        let Some(pipe) = &mut self.pipe else { return };
-        if what == self.said {
-            return;
-        }
-        self.said = what;
-        if let Err(error) = writeln!(pipe, "{} {}", what.0, what.1) {
-            warn!(%error, "the guardian process is gone; going on without");
-            self.pipe = None;
-        }
+        command.stdin(self.handed.try_clone()?);
+        Birth { parent: getpid(), deadline: self.deadline }.before_exec_of(&mut command);
+        command.spawn()
     }
 }
 
+/// A command as it is sent: each word ends with a byte that no word can contain.
+pub(super) fn packed(command: &[OsString]) -> Vec<u8> {
+    command.iter().flat_map(|word| word.as_bytes().iter().copied().chain([0])).collect()
+}
+
+fn words_of(packed: &[u8]) -> Vec<OsString> {
+    let words = packed.split_inclusive(|byte| *byte == 0);
+    words.map(|word| OsStr::from_bytes(word.strip_suffix(&[0]).unwrap_or(word)).to_owned()).collect()
+}
+
+/// Comes with one byte; `None` at the end of the stream.
+fn receive_descriptor(control: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let mut into = [IoSliceMut::new(&mut byte)];
+    let received = loop {
+        match recvmsg(control, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => {}
+            received => break received?,
+        }
+    };
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    let handed = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    handed.map(Some).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no descriptor came along"))
+}
+
+/// Which group the program leads, and by when it must have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Charge {
-    group: Pid,
+    group: Option<Pid>,
     abort: Moment,
 }
 
-/// `None` when there is nothing to guard.
-fn parse(line: &str) -> Option<Charge> {
-    let (group, abort) = line.trim().split_once(' ')?;
-    let group = group.parse().ok().filter(|group| *group > 1).and_then(Pid::from_raw)?;
-    Some(Charge { group, abort: Duration::from_millis(abort.parse().ok()?) })
+fn parse(line: &[u8]) -> Option<Charge> {
+    let mut words = std::str::from_utf8(line).ok()?.strip_prefix("watch ")?.split_ascii_whitespace();
+    // Groups 0 and 1 would mean "my own" and "everybody".
+    let group = words.next()?.parse().ok().filter(|group| *group > 1).and_then(Pid::from_raw);
+    Some(Charge { group, abort: Duration::from_millis(words.next()?.parse().ok()?) })
 }
 
-/// The guardian's side: returns when its supervisor is gone or needs it no more.
-pub fn guard() {
-    let (tell, told) = mpsc::channel();
-    thread::spawn(move || {
-        for line in io::stdin().lock().lines().map_while(Result::ok) {
-            if tell.send(parse(&line)).is_err() {
-                return;
-            }
+/// The guardian's side: returns the exit code, when nothing is left of the program.
+pub fn guard() -> u8 {
+    let guarded = io::stdin().as_fd().try_clone_to_owned().and_then(|control| guard_on(control.into()));
+    match guarded {
+        Ok(()) => 0,
+        Err(error) => {
+            complain(&format!("component-lease: the guardian process cannot go on: {error}\n"));
+            1
         }
-    });
-    let mut charge: Option<Charge> = None;
+    }
+}
+
+fn guard_on(control: UnixStream) -> io::Result<()> {
+    let mut tell = control.try_clone()?;
+    let mut control = BufReader::new(control);
+    // Before there is anybody who could lose a parent.
+    rustix::process::set_child_subreaper(Some(getpid()))?;
+    let Some(orders) = Orders::receive(&mut control)? else { return Ok(()) };
+    let child = match orders.start() {
+        Ok(child) => Pid::from_child(&child),
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
+            // The supervisor may be gone: then nobody needs to know.
+            let _ = writeln!(tell, "failed {errno}");
+            return Ok(());
+        }
+    };
+    let _ = writeln!(tell, "started {} {}", getpid().as_raw_nonzero(), child.as_raw_nonzero());
+    let group = (!orders.is_outer()).then_some(child);
+    let inner = orders.is_outer().then(|| Process::read(child)).flatten();
+    let (abort, outer) = (orders.abort, orders.is_outer());
+    // The supervisor is to see whether the program's side of its pipes is closed.
+    drop(orders);
+    let charge = Charge { group, abort };
+    let program = Arc::new(AtomicI32::new(number(group)));
+    let known = Arc::clone(&program);
+    thread::Builder::new().name("watch".to_owned()).spawn(move || {
+        let (why, charge) = watch(control, charge, |group| known.store(number(group), Ordering::Relaxed));
+        if outer {
+            // The inner guardian first: it is nearer.
+            thread::sleep(TICK);
+        }
+        end(&charge, why, inner.as_ref());
+    })?;
+    let reap = |pid: Pid, ended: Ended| {
+        // Below the outer guardian, the program is fetched here if the inner one was killed.
+        if pid == child || number(Some(pid)) == program.load(Ordering::Relaxed) {
+            let (how, number) = match ended {
+                Ended::Exited(code) => ("exit", code),
+                Ended::Signalled(signal) => ("signal", signal),
+            };
+            let _ = writeln!(tell, "ended {} {how} {number}", pid.as_raw_nonzero());
+        }
+    };
+    reap_until_nothing_is_left(reap)
+}
+
+fn number(pid: Option<Pid>) -> i32 {
+    pid.map_or(0, |pid| pid.as_raw_nonzero().get())
+}
+
+/// As a subreaper, this process is the parent of whatever lost its own: no child means that nothing is left.
+fn reap_until_nothing_is_left(mut reaped: impl FnMut(Pid, Ended)) -> io::Result<()> {
     loop {
-        match told.recv_timeout(TICK) {
-            Ok(next) => charge = next,
-            Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => {}
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) => {
+                if let Some(ended) = Ended::of(status) {
+                    reaped(pid, ended);
+                }
+            }
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(Errno::CHILD) => return Ok(()),
+            Err(error) => return Err(error.into()),
         }
-        if let Some(Charge { group, abort }) = charge
-            && SystemClock.boot() >= abort
-            && group::send(group, Signal::KILL)
-        {
-            charge = None;
-            complain(
-                "component-lease: the supervisor did not stop its program in time (is it stopped or frozen?); the program was killed before the lease ran out\n",
-            );
-        }
-    }
-    if let Some(Charge { group, .. }) = charge
-        && group::send(group, Signal::KILL)
-    {
-        complain("component-lease: the supervisor is gone; what was left of its program was killed\n");
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Why everything must end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    SupervisorGone,
+    Abort,
+}
 
-    #[test]
-    fn a_line_names_a_group_and_a_moment_and_zero_means_nothing() {
-        let charge = parse("1234 5000\n").unwrap();
-        assert_eq!((charge.group.as_raw_nonzero().get(), charge.abort), (1234, Duration::from_secs(5)));
-        // Groups 0 and 1 would mean "my own" and "everybody".
-        for nothing in ["0 0", "1 5000", "-5 5000", "", "x y", "12"] {
-            assert_eq!(parse(nothing), None, "{nothing:?}");
+/// Returns when everything must end.
+fn watch(
+    mut control: BufReader<UnixStream>,
+    mut charge: Charge,
+    learned: impl Fn(Option<Pid>),
+) -> (Why, Charge) {
+    let mut line = Vec::new();
+    if control.get_ref().set_read_timeout(Some(TICK)).is_err() {
+        return (Why::SupervisorGone, charge);
+    }
+    loop {
+        match control.read_until(b'\n', &mut line) {
+            Ok(_) if line.ends_with(b"\n") => {
+                if let Some(next) = parse(&line) {
+                    charge = Charge { group: next.group.or(charge.group), ..next };
+                    learned(charge.group);
+                }
+                line.clear();
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+                ) => {}
+            Ok(_) | Err(_) => return (Why::SupervisorGone, charge),
         }
+        if SystemClock.boot() >= charge.abort {
+            return (Why::Abort, charge);
+        }
+    }
+}
+
+/// Ends everything below this process; the process itself ends when it has no child left.
+fn end(charge: &Charge, why: Why, inner: Option<&Process>) -> ! {
+    let guardians = inner.map(|inner| inner.id).into_iter().collect();
+    let scope = Scope { guardians, group: charge.group, ..Scope::default() };
+    let (mut said, mut complained) = (false, None);
+    loop {
+        let round = scope.kill();
+        match &round {
+            Ok(round) if round.living.is_empty() => {
+                // One that is stopped keeps what has ended from being fetched.
+                if let Some(inner) = inner {
+                    let _ = inner.signal(Signal::KILL);
+                }
+            }
+            Ok(round) if !said => {
+                said = true;
+                let names = tree::name(&Ok(round.living.clone()));
+                match why {
+                    Why::SupervisorGone => complain(&format!(
+                        "component-lease: the supervisor is gone; what was left of its program was killed: {names}\n"
+                    )),
+                    Why::Abort => complain(&format!(
+                        "component-lease: the supervisor did not stop its program in time (is it stopped or frozen?); the program was killed before the lease ran out: {names}\n"
+                    )),
+                }
+            }
+            _ => {}
+        }
+        let now = SystemClock.boot();
+        if complained.is_none_or(|at| now >= at + REPEAT)
+            && let Ok(round) = &round
+            && let Some((process, error)) = round.refused.first()
+        {
+            complained = Some(now);
+            complain(&format!(
+                "component-lease: process {} of the program cannot be killed: {error}; it may go on beside the next leader: end it by hand\n",
+                process.describe()
+            ));
+        }
+        thread::sleep(ROUND);
     }
 }

@@ -1,29 +1,34 @@
 //! The participant as a program, for programs in any language: beside one ([`beside`], the command
 //! `agent`) or around one ([`around`], the command `run`).
 
+mod birth;
 mod children;
 mod config;
-mod group;
 pub mod guardian;
+mod guardians;
 pub mod health;
 mod http;
 mod install;
 mod metrics;
 mod migrate;
+mod processes;
 mod program;
 mod signals;
 mod supervise;
+mod tree;
+mod withheld;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-pub use config::{Config, HealthArgs, ParticipantArgs};
+pub use config::{AroundArgs, Config, HealthArgs, ParticipantArgs};
 pub use install::{PROGRAM, install};
 pub use migrate::migrate_in_background;
 
@@ -36,11 +41,11 @@ use crate::process::listen::{Listen, bind, reachable};
 use crate::process::{ExitCode, Failure, http as server, shutdown};
 use crate::store::Store;
 use children::Children;
-use group::Group;
 use health::{Judge, Probe};
 use http::{Promised, Teller};
 use signals::Signals;
 use supervise::Supervisor;
+use tree::Tree;
 
 /// Where `agent` listens unless told otherwise.
 const BESIDE_LISTENS: Listen = Listen::Loopback(8355);
@@ -49,6 +54,9 @@ const AROUND_LISTENS: Listen = Listen::Loopback(0);
 
 /// Shortest promise that `/leader` gives, however short the stop grace.
 const LEAST_PROMISE: Duration = Duration::from_millis(500);
+
+/// How long the thread of last resort goes on killing what the program starts anew.
+const LAST_RESORT: Duration = Duration::from_secs(1);
 
 /// How late the election loop may be before `/livez` says that it is dead, beyond one ttl.
 const LATE: Duration = Duration::from_secs(5);
@@ -128,20 +136,27 @@ async fn watch_health(probe: Probe, cooldown: Duration, participant: Arc<Partici
 }
 
 /// Competes around a program: runs it while this process leads. Answers the exit code to end with.
-pub async fn around(config: Config, store: Arc<dyn Store>, command: Vec<OsString>) -> Result<u8, Failure> {
+pub async fn around(
+    config: Config,
+    around: AroundArgs,
+    store: Arc<dyn Store>,
+    command: Vec<OsString>,
+) -> Result<u8, Failure> {
     let Some(program) = command.first() else {
         return Err(Failure::new(ExitCode::Usage, "there is no command to run; write it after --"));
     };
     program::check(program, std::env::var_os("PATH"))?;
     let cannot = |error| Failure::unexpected(format!("cannot supervise: {error}"));
+    // The program may run as the same user, and is not to read our environment in /proc.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| cannot(error.into()))?;
     let signals = Signals::new().map_err(cannot)?;
     let children = Children::new().map_err(cannot)?;
-    let group = Arc::new(Group::default());
+    let tree = Arc::new(Tree::default());
     let builder = builder(&config, store, Mode::Around).on_overrun({
-        let group = Arc::clone(&group);
+        let tree = Arc::clone(&tree);
         move |overrun| {
             // A plain thread: this happens even when every async worker is blocked.
-            group.signal(rustix::process::Signal::KILL);
+            tree.kill(LAST_RESORT);
             error!(version = overrun.version, "the program did not stop before its lease ran out: killed");
         }
     });
@@ -151,9 +166,12 @@ pub async fn around(config: Config, store: Arc<dyn Store>, command: Vec<OsString
         teller: served.teller,
         command,
         agent_url: format!("http://{}", reachable(served.address)),
+        withheld: withheld::from_the_program(&around.pass_env),
+        guardian: around.guardian,
         cooldown: config.cooldown,
+        drain_timeout: around.drain_timeout,
         probe: config.probe,
-        group,
+        tree,
         children,
         signals,
         ending: false,

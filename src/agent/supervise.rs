@@ -1,44 +1,51 @@
 //! `run`: a program that runs while this participant leads, and at no other time.
 //!
 //! ```text
-//! standing by ──win──▶ start the program in a process group of its own
+//! standing by ──win──▶ start guardians, and through them the program in a process group of its own
 //!      ▲                   │ lost / sick / asked to end              │ it ended by itself
 //!      │                   ▼                                         ▼
-//!      │               TERM to the group … KILL to the group     drain, release, exit with its code
-//!      └── release ◀── when the whole group is gone (unless asked to end: then exit with its code)
+//!      │               TERM to the group … KILL to everything    release, exit with its code
+//!      └── release ◀── when nothing is left of the program (unless asked to end: then exit with its code)
 //! ```
-//! The group is ended by force before the abort moment by this task; at the abort moment by a
-//! plain OS thread, should every async worker be blocked; and by the guardian process, should this
-//! whole process be frozen or dead.
+//! Asked to end, it passes the signal on and goes on renewing while the program stops, for as long as the
+//! drain timeout at most. Everything that the program has started is ended by force before the abort moment by
+//! this task; at the abort moment by a plain OS thread, should every async worker be blocked; and by the
+//! guardian processes, should this whole process be frozen or dead.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::process::{Pid, Signal};
-use tokio::sync::oneshot;
+use rustix::process::Signal;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
-use super::children::{Children, Ended, Started};
-use super::group::Group;
-use super::guardian::{Announcement, Guardian};
+use super::children::Children;
+use super::guardians::{Guardians, Happening, Program};
 use super::health::{Judge, Probe};
 use super::http::Teller;
 use super::signals::{Heard, Signals};
+use super::tree::{self, ROUND, Remains, Tree};
 use super::{confirm_the_stop, program};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::{Moment, StopReason};
 use crate::participant::{End, Leadership, Participant};
 use crate::process::{ExitCode, Failure};
 
-/// How often the abort moment is passed on and the end of the group is looked for.
+/// How often the abort moment is passed on.
 const TICK: Duration = Duration::from_millis(100);
-const LAST_TICK: Duration = Duration::from_millis(5);
+/// How often guardians that somebody stopped are told to go on.
+const WAKE: Duration = Duration::from_secs(1);
+/// How long a program that has ended is waited for before what is left of it is looked for.
+const SETTLE: Duration = Duration::from_millis(10);
+/// A program that did not stop within the drain timeout has this long after it is told a last time: it was told
+/// long ago, and a pod's usual grace period is 5 s longer than the default of that timeout.
+const LAST_GRACE: Duration = Duration::from_secs(3);
+/// How long killed processes may take to end before they are complained of, and how often that is repeated.
+const OVERDUE: Duration = Duration::from_secs(1);
+const REPEAT: Duration = Duration::from_secs(60);
 
 /// What is supervised, and by what rules.
 #[derive(Debug)]
@@ -48,9 +55,15 @@ pub(super) struct Supervisor {
     pub(super) command: Vec<OsString>,
     /// Where the child can ask whether it leads.
     pub(super) agent_url: String,
+    /// Variables that are not passed on to the child.
+    pub(super) withheld: Vec<&'static str>,
+    /// What is started as a guardian, if not this very program.
+    pub(super) guardian: Option<PathBuf>,
     pub(super) cooldown: Duration,
+    /// How long the lease is renewed for a program that was told to stop.
+    pub(super) drain_timeout: Duration,
     pub(super) probe: Option<Probe>,
-    pub(super) group: Arc<Group>,
+    pub(super) tree: Arc<Tree>,
     pub(super) children: Children,
     pub(super) signals: Signals,
     /// Somebody asked this process to end.
@@ -59,23 +72,23 @@ pub(super) struct Supervisor {
 
 /// The program of one term.
 struct Running {
-    pid: Pid,
-    ended: oneshot::Receiver<Ended>,
-    status: Option<Ended>,
-    /// It was already told to end by a signal that was passed on.
-    told: bool,
+    guardians: Guardians,
     /// Its probe failed.
     sick: bool,
+    /// It was told to end by a signal that was passed on, while the lease was renewed.
+    told: bool,
 }
 
-impl Running {
-    async fn wait(&mut self) -> Ended {
-        if self.status.is_none() {
-            // Only a reaper that died could lose the status, and then this process is lost too.
-            self.status = Some((&mut self.ended).await.unwrap_or(Ended::Signalled(Signal::KILL.as_raw())));
-        }
-        self.status.unwrap_or(Ended::Exited(0))
-    }
+/// How far the stopping of a program has come.
+struct Stopping {
+    /// When it is told to stop; `None` once it was.
+    ask_at: Option<Moment>,
+    kill_at: Moment,
+    killing: bool,
+    look_at: Moment,
+    complain_at: Moment,
+    wake_at: Moment,
+    remains: Remains,
 }
 
 impl Supervisor {
@@ -102,7 +115,7 @@ impl Supervisor {
 
     fn end(&mut self) {
         self.ending = true;
-        self.participant.drain();
+        self.participant.shutdown(self.drain_timeout);
     }
 
     async fn finish(&mut self, code: u8) -> Result<u8, Failure> {
@@ -117,47 +130,56 @@ impl Supervisor {
 
     /// One term. Answers an exit code when there will be no other.
     async fn term(&mut self, leadership: Leadership) -> Result<Option<u8>, Failure> {
-        let mut guardian = Guardian::start(&self.children).await;
-        if !leadership.guard().is_valid() {
-            // Whatever took so long (a paused machine): a program that is not started need not be killed.
-            guardian.dismiss();
-            confirm_the_stop(leadership, &self.teller).await;
-            return Ok(self.ending.then_some(0));
-        }
-        let Started { pid, ended, .. } = match self.start(&leadership, &mut guardian).await {
-            Ok(started) => started,
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                warn!(
-                    version = leadership.version(),
-                    "the term was over before the program could be started"
-                );
-                guardian.dismiss();
+        // The clock first: should this process be stopped in between, the deadline must not move.
+        let now = SystemClock.boot();
+        let deadline = now + leadership.guard().valid_for();
+        let moments = (deadline, leadership.abort_at());
+        let program = self.program(&leadership);
+        let mut guardians = match Guardians::start(&self.children, &self.tree, program, moments).await {
+            Ok(guardians) => guardians,
+            Err(error) => {
+                self.participant.drain();
                 confirm_the_stop(leadership, &self.teller).await;
-                return Ok(self.ending.then_some(0));
+                self.finish(0).await?;
+                return Err(Failure::unexpected(format!(
+                    "cannot start the guardian process, without which no program is run: {error}"
+                )));
+            }
+        };
+        let started = guardians.started(deadline).await;
+        let mut running = Running { guardians, sick: false, told: false };
+        match started {
+            Ok(pid) => {
+                info!(version = leadership.version(), pid = pid.as_raw_nonzero(), "the program is started");
             }
             Err(error) => {
-                guardian.dismiss();
+                running.guardians.dismiss();
+                self.stop(&leadership, &mut running, None).await;
+                self.tree.set(None);
+                if error.kind() == io::ErrorKind::TimedOut {
+                    warn!(
+                        version = leadership.version(),
+                        "the term was over before the program could be started"
+                    );
+                    confirm_the_stop(leadership, &self.teller).await;
+                    return Ok(self.ending.then_some(0));
+                }
                 self.participant.drain();
                 confirm_the_stop(leadership, &self.teller).await;
                 self.finish(0).await?;
                 return Err(program::failure(&self.command[0], &error));
             }
-        };
-        self.group.set(Some(pid));
-        guardian.watch(pid, leadership.abort_at());
-        info!(version = leadership.version(), pid = pid.as_raw_nonzero(), "the program is started");
-        let mut running = Running { pid, ended, status: None, told: false, sick: false };
+        }
 
-        let reason = self.attend(&leadership, &mut running, &mut guardian).await;
-        let by_itself = running.status;
-        if by_itself.is_some() {
+        let reason = self.attend(&leadership, &mut running).await;
+        let by_itself = reason.is_none();
+        if by_itself {
             self.participant.drain();
         }
         self.stop(&leadership, &mut running, reason).await;
-        let ended = running.wait().await;
+        let ended = running.guardians.last_word().await;
         info!(version = leadership.version(), %ended, "the program has ended");
-        self.group.set(None);
-        guardian.dismiss();
+        self.tree.set(None);
         // The program has stopped; others may have been told that this process leads.
         confirm_the_stop(leadership, &self.teller).await;
 
@@ -165,86 +187,126 @@ impl Supervisor {
         if running.sick {
             self.recover_after_the_cooldown();
         }
-        Ok((by_itself.is_some() || self.ending).then(|| ended.exit_code()))
+        Ok((by_itself || self.ending).then(|| ended.exit_code()))
     }
 
     /// Until the work must stop (answers why) or the program ended by itself (answers `None`).
-    async fn attend(
-        &mut self,
-        leadership: &Leadership,
-        running: &mut Running,
-        guardian: &mut Guardian,
-    ) -> Option<StopReason> {
+    async fn attend(&mut self, leadership: &Leadership, running: &mut Running) -> Option<StopReason> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut wake = interval(WAKE);
+        wake.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let participant = Arc::clone(&self.participant);
         let sick = until_sick(self.probe.clone(), self.cooldown);
         tokio::pin!(sick);
+        running.guardians.watch(leadership.abort_at());
         loop {
             tokio::select! {
                 biased;
                 reason = leadership.lost() => return Some(reason),
-                _ = running.wait() => return None,
+                happening = running.guardians.next() => match happening {
+                    Happening::ProgramEnded(_) | Happening::NothingLeft => return None,
+                    Happening::BothLost => {
+                        warn!("both guardian processes were killed: should this process die now, the program would go on without a lease; ending the term");
+                        participant.step_down();
+                    }
+                    Happening::OneLost | Happening::ProgramStarted(_) | Happening::NotStarted(_) => {}
+                },
                 heard = self.signals.next() => match heard {
                     Heard::End(signal) => {
-                        self.group.signal(signal);
-                        self.group.signal(Signal::CONT);
+                        self.tree.signal(signal);
+                        self.tree.signal(Signal::CONT);
+                        if !self.ending {
+                            info!(signal = signal.as_raw(), seconds = self.drain_timeout.as_secs_f64(), "told to end: renewing the lease while the program stops, for the drain timeout at most");
+                        }
                         running.told = true;
                         self.end();
                     }
-                    Heard::PassOn(signal) => {
-                        self.group.signal(signal);
-                    }
+                    Heard::PassOn(signal) => self.tree.signal(signal),
                 },
-                () = &mut sick, if !running.sick => {
+                // A program that is stopping need not be well.
+                () = &mut sick, if !running.sick && !self.ending => {
                     running.sick = true;
                     participant.set_healthy(false);
                 }
-                _ = tick.tick() => guardian.watch(running.pid, leadership.abort_at()),
+                _ = tick.tick() => running.guardians.watch(leadership.abort_at()),
+                _ = wake.tick() => running.guardians.wake(),
             }
         }
     }
 
-    /// Returns when no process of the group is left.
+    /// Returns when nothing is left of the program.
     async fn stop(&mut self, leadership: &Leadership, running: &mut Running, reason: Option<StopReason>) {
         let began = SystemClock.boot();
         let stop_grace = leadership.guard().stop_grace();
-        let kill_at = kill_at(began, leadership.abort_at(), stop_grace, reason);
-        // Some programs hear TERM only (a shell starts background jobs deaf to INT and QUIT), others
-        // take a second signal for "at once": it is sent late to those that were told something else.
-        let mut ask_at = Some(if running.told { began + stop_grace / 2 } else { began });
-        let mut killing = false;
-        loop {
-            // A process that ended still counts as one of the group until it is reaped.
-            if running.status.is_some() && self.group.is_gone() {
-                return;
-            }
+        let drained = running.told && !self.drain_timeout.is_zero();
+        let kill_at = kill_at(began, leadership.abort_at(), stop_grace, (reason, drained));
+        // Others take a second signal for "at once": it is sent late to those that were told just now.
+        let told_just_now = running.told && !drained;
+        let mut stopping = Stopping {
+            // Some programs hear TERM only: a shell starts background jobs deaf to INT and QUIT.
+            ask_at: Some(if told_just_now { began + stop_grace / 2 } else { began }),
+            kill_at,
+            killing: false,
+            look_at: began + SETTLE,
+            complain_at: kill_at + OVERDUE,
+            wake_at: began + WAKE,
+            remains: Remains::default(),
+        };
+        while !running.guardians.nothing_is_left() {
+            self.press(leadership, running, &mut stopping);
             let now = SystemClock.boot();
-            if ask_at.take_if(|at| now >= *at).is_some() {
-                self.group.ask_to_stop();
-            }
-            if now >= kill_at {
-                if !killing {
-                    warn!(version = leadership.version(), "the program does not stop in time: killing it");
-                }
-                killing = true;
-                self.group.signal(Signal::KILL);
-            }
-            let pause = if running.status.is_some() { LAST_TICK } else { TICK };
-            let pause = if killing { LAST_TICK } else { pause.min(kill_at - now) };
+            let next = if stopping.killing { now + ROUND } else { stopping.look_at.min(kill_at) };
             tokio::select! {
-                _ = running.wait(), if running.status.is_none() => {}
-                () = sleep(pause) => {}
+                _ = running.guardians.next() => {}
+                () = sleep(next.saturating_sub(now).min(TICK)) => {}
                 heard = self.signals.next() => match heard {
                     Heard::End(signal) => {
-                        self.group.signal(signal);
+                        self.tree.signal(signal);
                         self.end();
                     }
-                    Heard::PassOn(signal) => {
-                        self.group.signal(signal);
-                    }
+                    Heard::PassOn(signal) => self.tree.signal(signal),
                 },
             }
+        }
+    }
+
+    /// One round of getting a program to end.
+    fn press(&self, leadership: &Leadership, running: &Running, stopping: &mut Stopping) {
+        let now = SystemClock.boot();
+        if stopping.ask_at.take_if(|at| now >= *at).is_some() {
+            self.tree.ask_to_stop();
+        }
+        if now >= stopping.wake_at {
+            stopping.wake_at = now + WAKE;
+            running.guardians.wake();
+        }
+        let Some(scope) = self.tree.scope() else { return };
+        if now >= stopping.kill_at {
+            let round = scope.kill();
+            let nobody = round.as_ref().is_ok_and(|round| round.living.is_empty());
+            if !stopping.killing && !nobody {
+                let names = tree::name(&round.as_ref().map(|round| round.living.clone()).map_err(copy));
+                warn!(version = leadership.version(), %names, "the program does not stop in time: killing it");
+            }
+            stopping.killing = true;
+            if now >= stopping.complain_at {
+                if nobody {
+                    // What has ended is not fetched by a guardian that hangs.
+                    running.guardians.kill();
+                } else {
+                    stopping.complain_at = now + REPEAT;
+                    let names = tree::name(&round.map(|round| round.living));
+                    warn!(version = leadership.version(), %names, "something that the program has started cannot be ended: the lease is not released while it runs, so it lapses and another may lead beside it; end it by hand");
+                }
+            }
+        } else if now >= stopping.look_at && running.guardians.status().is_some() {
+            stopping.look_at = now + TICK / 2;
+            if let Ok(living) = scope.living() {
+                stopping.remains.ask_to_stop(&living, running.guardians.program());
+            }
+        } else if now >= stopping.look_at {
+            stopping.look_at = now + TICK;
         }
     }
 
@@ -260,70 +322,31 @@ impl Supervisor {
         });
     }
 
-    async fn start(&self, leadership: &Leadership, guardian: &mut Guardian) -> io::Result<Started> {
-        let mut command = Command::new(&self.command[0]);
-        command
-            .args(&self.command[1..])
-            .env("COMPONENT_LEASE_COMPONENT", self.participant.component().as_str())
-            .env("COMPONENT_LEASE_HOLDER", self.participant.holder().as_str())
-            .env("COMPONENT_LEASE_VERSION", leadership.version().to_string())
-            .env("COMPONENT_LEASE_AGENT_URL", &self.agent_url)
-            // Whoever has it can take any lease, and the program does not need it.
-            .env_remove("COMPONENT_LEASE_DATABASE_URL")
-            .process_group(0);
-        if io::stdin().is_terminal() {
-            // In a group of its own, it would be stopped on its first read from the terminal.
-            command.stdin(Stdio::null());
+    /// What the program is started with.
+    fn program(&self, leadership: &Leadership) -> Program {
+        let participant = &self.participant;
+        Program {
+            command: self.command.clone(),
+            set: vec![
+                ("COMPONENT_LEASE_COMPONENT", participant.component().as_str().into()),
+                ("COMPONENT_LEASE_HOLDER", participant.holder().as_str().into()),
+                ("COMPONENT_LEASE_VERSION", leadership.version().to_string().into()),
+                ("COMPONENT_LEASE_AGENT_URL", self.agent_url.clone().into()),
+            ],
+            unset: self.withheld.clone(),
+            guardian: self.guardian.clone(),
         }
-        // The clock first: should this process be stopped in between, the deadline must not move.
-        let now = SystemClock.boot();
-        let birth = Birth {
-            parent: rustix::process::getpid(),
-            deadline: now + leadership.guard().valid_for(),
-            announcement: guardian.announcement(leadership.abort_at()),
-        };
-        birth.before_exec_of(&mut command);
-        self.children.start(command).await
-    }
-}
-
-/// What the process that becomes the program sees to by itself: this one may be stopped at any moment.
-struct Birth {
-    parent: Pid,
-    /// No program begins after this.
-    deadline: Moment,
-    announcement: Option<Announcement>,
-}
-
-impl Birth {
-    #[expect(
-        unsafe_code,
-        reason = "between fork and exec the child makes a few system calls and allocates nothing"
-    )]
-    fn before_exec_of(self, command: &mut Command) {
-        // SAFETY: the closure is async-signal-safe: raw system calls, no allocation, no lock.
-        unsafe {
-            command.pre_exec(move || self.prepare().map_err(Into::into));
-        }
-    }
-
-    fn prepare(&self) -> Result<(), Errno> {
-        // The kernel kills the child when the thread that starts it ends, which is when its process does.
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        // The parent may have died before the signal was asked for.
-        if rustix::process::getppid() != Some(self.parent) {
-            return Err(Errno::SRCH);
-        }
-        if let Some(announcement) = &self.announcement {
-            announcement.say(rustix::process::getpid())?;
-        }
-        if SystemClock.boot() >= self.deadline { Err(Errno::TIMEDOUT) } else { Ok(()) }
     }
 }
 
 /// When a program that was told to stop is killed. It gets the stop grace in any case where that
 /// leaves time before the abort moment, and longer where the release would still be in time.
-fn kill_at(now: Moment, abort: Moment, stop_grace: Duration, reason: Option<StopReason>) -> Moment {
+fn kill_at(
+    now: Moment,
+    abort: Moment,
+    stop_grace: Duration,
+    (reason, drained): (Option<StopReason>, bool),
+) -> Moment {
     // A kill takes effect at once, but the processes must be gone, not only told.
     let margin = Duration::from_millis(200);
     let least = now + stop_grace;
@@ -332,8 +355,13 @@ fn kill_at(now: Moment, abort: Moment, stop_grace: Duration, reason: Option<Stop
     match reason {
         // Somebody else leads already, or what is left are the remains of a program that ended.
         Some(StopReason::Lost) | None => least.min(latest),
+        Some(StopReason::Draining) if drained => (now + stop_grace.min(LAST_GRACE)).min(latest),
         Some(_) => release.max(least).min(latest),
     }
+}
+
+fn copy(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), error.to_string())
 }
 
 /// Resolves when the program of this term is sick; never without a probe.
@@ -361,79 +389,51 @@ async fn until_sick(probe: Option<Probe>, cooldown: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-    use std::os::fd::OwnedFd;
-
     use super::*;
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
     }
 
-    /// Starts a program as a supervisor does; what came of it, and what the guardian was told.
-    fn born(deadline: Moment, guarded: bool) -> (io::Result<std::process::Child>, String) {
-        let (mut heard, pipe) = io::pipe().unwrap();
-        let announcement =
-            guarded.then(|| Announcement::on(OwnedFd::from(pipe.try_clone().unwrap()), ms(14_000)));
-        drop(pipe);
-        let mut command = Command::new("true");
-        command.process_group(0);
-        Birth { parent: rustix::process::getpid(), deadline, announcement }.before_exec_of(&mut command);
-        let started = command.spawn();
-        drop(command);
-        let mut line = String::new();
-        heard.read_to_string(&mut line).unwrap();
-        (started, line)
-    }
-
     #[test]
-    fn a_program_tells_the_guardian_who_it_is_before_its_first_instruction() {
-        let (started, line) = born(SystemClock.boot() + ms(60_000), true);
-        let mut program = started.unwrap();
-        assert_eq!(line, format!("{} 14000\n", program.id()));
-        assert!(program.wait().unwrap().success());
-        let (started, line) = born(SystemClock.boot() + ms(60_000), false);
-        assert!(
-            started.unwrap().wait().unwrap().success() && line.is_empty(),
-            "without a guardian it runs too"
+    fn a_program_that_must_stop_has_until_the_last_moment_at_which_the_release_is_in_time() {
+        assert_eq!(
+            kill_at(ms(10_000), ms(14_000), ms(1_000), (Some(StopReason::Draining), false)),
+            ms(12_800)
         );
     }
 
     #[test]
-    fn no_program_begins_after_its_term() {
-        let (started, _) = born(SystemClock.boot(), true);
-        assert_eq!(started.unwrap_err().kind(), io::ErrorKind::TimedOut);
-    }
-
-    #[test]
-    fn a_guardian_that_is_gone_keeps_no_program_from_starting() {
-        let (heard, pipe) = io::pipe().unwrap();
-        drop(heard);
-        let announcement = Some(Announcement::on(OwnedFd::from(pipe), ms(14_000)));
-        let mut command = Command::new("true");
-        let deadline = SystemClock.boot() + ms(60_000);
-        Birth { parent: rustix::process::getpid(), deadline, announcement }.before_exec_of(&mut command);
-        assert!(command.status().unwrap().success());
-    }
-
-    #[test]
-    fn a_drained_program_has_until_the_last_moment_at_which_the_release_is_in_time() {
-        assert_eq!(kill_at(ms(10_000), ms(14_000), ms(1_000), Some(StopReason::Draining)), ms(12_800));
+    fn a_program_that_did_not_stop_within_the_drain_timeout_gets_little_more() {
+        let draining = |grace| kill_at(ms(10_000), ms(34_000), ms(grace), (Some(StopReason::Draining), true));
+        assert_eq!([draining(6_000), draining(1_000)], [ms(13_000), ms(11_000)]);
+        assert_eq!(
+            kill_at(ms(10_000), ms(11_000), ms(1_000), (Some(StopReason::Draining), true)),
+            ms(10_800)
+        );
     }
 
     #[test]
     fn a_program_has_its_stop_grace_even_if_the_release_comes_too_late() {
-        assert_eq!(kill_at(ms(12_500), ms(14_000), ms(1_000), Some(StopReason::Draining)), ms(13_500));
+        assert_eq!(
+            kill_at(ms(12_500), ms(14_000), ms(1_000), (Some(StopReason::Draining), false)),
+            ms(13_500)
+        );
     }
 
     #[test]
     fn no_program_outlives_the_abort_moment() {
-        assert_eq!(kill_at(ms(13_000), ms(14_000), ms(1_000), Some(StopReason::Deadline)), ms(13_800));
-        assert!(kill_at(ms(99_000), ms(14_000), ms(1_000), Some(StopReason::Deadline)) <= ms(14_000));
+        assert_eq!(
+            kill_at(ms(13_000), ms(14_000), ms(1_000), (Some(StopReason::Deadline), false)),
+            ms(13_800)
+        );
+        assert!(
+            kill_at(ms(99_000), ms(14_000), ms(1_000), (Some(StopReason::Deadline), false)) <= ms(14_000)
+        );
     }
 
     #[test]
     fn once_somebody_else_leads_the_program_has_its_stop_grace_and_no_more() {
-        assert_eq!(kill_at(ms(10_000), ms(14_000), ms(1_000), Some(StopReason::Lost)), ms(11_000));
+        assert_eq!(kill_at(ms(10_000), ms(14_000), ms(1_000), (Some(StopReason::Lost), false)), ms(11_000));
     }
 }

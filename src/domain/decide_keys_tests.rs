@@ -5,6 +5,7 @@ use super::super::observed::Memory;
 use super::super::pod::{End, Incarnation};
 use super::super::{HolderId, Instance, SeenInstance, Whereabouts};
 use super::*;
+use crate::domain::instance::{Mode, Promise};
 
 #[test]
 fn the_label_key_of_the_last_status_is_removed_with_the_label() {
@@ -87,8 +88,8 @@ fn told(o: &mut Observed, namespace: &str) {
         lasts: 90,
         whereabouts: Whereabouts { namespace: Some(namespace.into()), ..Whereabouts::default() },
         program_version: None,
-        mode: None,
-        promise: None,
+        mode: Some(Mode::Embedded),
+        promise: Some(Promise::NONE),
         healthy: true,
         leads: Some(row.version),
     };

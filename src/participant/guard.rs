@@ -31,6 +31,8 @@ pub(super) struct TermCell {
 #[derive(Debug, Default)]
 struct Work {
     running: usize,
+    /// No more work may begin, and what runs is to stop; the term goes on meanwhile.
+    asked: bool,
     /// No more work may begin.
     over: Option<StopReason>,
 }
@@ -93,6 +95,13 @@ impl TermCell {
         self.lock().over
     }
 
+    /// The work is to stop, and is waited for.
+    pub(super) fn ask_to_stop(&self) {
+        if !std::mem::replace(&mut self.lock().asked, true) {
+            self.changed.notify_waiters();
+        }
+    }
+
     pub(super) fn work_runs(&self) -> bool {
         self.lock().running > 0
     }
@@ -117,7 +126,7 @@ impl TermCell {
     pub(super) fn begin_work(cell: &Arc<Self>, watched: Arc<Shared>) -> Option<Leadership> {
         {
             let mut work = cell.lock();
-            if work.over.is_some() || cell.valid_for().is_zero() {
+            if work.asked || work.over.is_some() || cell.valid_for().is_zero() {
                 return None;
             }
             work.running += 1;
@@ -217,6 +226,25 @@ impl Leadership {
         self.guard.cell.aborts_at()
     }
 
+    /// Resolves when [`Participant::shutdown`](super::Participant::shutdown) asks for the work to stop: begin nothing
+    /// new, end what runs, then drop this. The term is renewed meanwhile; [`Leadership::lost`] still says when the
+    /// work must stop. Also resolves when the term is over.
+    pub async fn asked_to_stop(&self) {
+        let cell = &self.guard.cell;
+        loop {
+            let changed = cell.changed.notified();
+            let (asked, over) = {
+                let work = cell.lock();
+                (work.asked, work.over.is_some())
+            };
+            let left = cell.valid_for();
+            if asked || over || left.is_zero() {
+                return;
+            }
+            let _ = tokio::time::timeout(left.min(RECHECK), changed).await;
+        }
+    }
+
     /// Resolves as soon as the work must stop, at the term's deadline at the latest.
     pub async fn lost(&self) -> StopReason {
         let cell = &self.guard.cell;
@@ -238,5 +266,43 @@ impl Drop for Leadership {
     fn drop(&mut self) {
         self.guard.cell.lock().running -= 1;
         self.guard.cell.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ComponentName;
+
+    /// A boot clock that stands still until it is set.
+    #[derive(Debug, Default)]
+    struct SetClock(Mutex<Moment>);
+
+    impl Clock for SetClock {
+        fn boot(&self) -> Moment {
+            *self.0.lock().unwrap()
+        }
+
+        fn wall_ms(&self) -> i64 {
+            0
+        }
+    }
+
+    #[test]
+    fn no_work_begins_after_the_deadline() {
+        let s = Duration::from_secs;
+        let clock = Arc::new(SetClock::default());
+        let shared = || Arc::new(Shared::new(ComponentName::new("c").unwrap(), clock.clone()));
+        let cell = Arc::new(TermCell::new(1, clock.clone(), Arc::default(), s(7), s(9)));
+        *clock.0.lock().unwrap() = s(7) - Duration::from_nanos(1);
+        assert!(TermCell::begin_work(&cell, shared()).is_some());
+        // The loop has said nothing yet: it may be late, and so may whoever was told to begin.
+        *clock.0.lock().unwrap() = s(7);
+        assert!(TermCell::begin_work(&cell, shared()).is_none());
+        assert!(!cell.work_runs());
+        cell.extend(s(17), s(19));
+        assert!(TermCell::begin_work(&cell, shared()).is_some());
+        cell.ask_to_stop();
+        assert!(TermCell::begin_work(&cell, shared()).is_none(), "nor when it is to stop");
     }
 }

@@ -309,6 +309,7 @@ impl Builder {
             looked_at: Moment::ZERO,
             handle_gone: false,
             draining: false,
+            shutdown: None,
         };
         let (end, ended) = watch::channel(None);
         let task = runtime.spawn(runner.run());
@@ -428,6 +429,14 @@ impl Participant {
     /// Stop for good; [`Participant::ended`] resolves when the row is released.
     pub fn drain(&self) {
         self.tell(Command::Drain);
+    }
+
+    /// Stop for good and in order: work is asked to stop ([`Leadership::asked_to_stop`]) and may go on for as long as
+    /// `limit`, in which the lease is renewed; then, or as soon as it has stopped, as [`Participant::drain`]. Once
+    /// this was asked for nothing is taken and no work begins. Said again, the shorter time counts. Keep `limit` and
+    /// the time that the work needs after [`Leadership::lost`] below what the process is given to end.
+    pub fn shutdown(&self, limit: Duration) {
+        self.tell(Command::Shutdown(limit));
     }
 
     fn tell(&self, command: Command) {

@@ -70,6 +70,8 @@ pub(super) enum Command {
     Healthy(bool),
     StepDown,
     Drain,
+    /// Drain once the work has stopped, or when it has had this long.
+    Shutdown(Duration),
 }
 
 /// Longest sleep of the loop: tokio's timers stand still in suspend, and the heartbeat must go on.
@@ -105,6 +107,8 @@ pub(super) struct Runner {
     pub(super) looked_at: Moment,
     pub(super) handle_gone: bool,
     pub(super) draining: bool,
+    /// Until when the term is renewed for work that was asked to stop.
+    pub(super) shutdown: Option<Moment>,
 }
 
 impl Runner {
@@ -114,6 +118,7 @@ impl Runner {
             while let Ok(command) = self.commands.try_recv() {
                 self.obey(command);
             }
+            self.drain_when_the_work_has_stopped();
             let now = self.now();
             self.shared.beat.store(ms(now), Ordering::Relaxed);
             let action = self.election.next(now);
@@ -311,10 +316,19 @@ impl Runner {
         if self.give_sign_of_life(until).await {
             return;
         }
+        let until = self.shutdown.map_or(until, |shutdown| until.min(shutdown));
         let limit = until.saturating_sub(self.now()).min(LONGEST_SLEEP);
         let following = matches!(self.election.standing(), Standing::Following);
+        let asked = self.shared.term().filter(|_| self.shutdown.is_some());
+        let stopped = async {
+            match &asked {
+                Some(term) => term.work_stopped().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = tokio::time::sleep(limit) => {}
+            () = stopped => {}
             () = self.hints.next_for(self.shared.component.as_str()), if following => {
                 self.notice = Notice::Hinted;
                 self.election.hinted(self.shared.clock.boot().max(self.looked_at + LEAST_PAUSE));
@@ -419,9 +433,27 @@ impl Runner {
                 self.draining = true;
                 self.election.drain();
             }
+            Command::Shutdown(limit) => {
+                let until = self.now().saturating_add(limit);
+                self.shutdown = Some(self.shutdown.map_or(until, |before| before.min(until)));
+                self.drain_when_the_work_has_stopped();
+            }
         }
         // Before anything is awaited: whoever was told to stop must not be believed a leader meanwhile.
         self.publish();
+    }
+
+    /// After a shutdown was asked for: at once where no work runs, else when that has stopped or has had its time.
+    fn drain_when_the_work_has_stopped(&mut self) {
+        let Some(until) = self.shutdown.filter(|_| !self.draining) else { return };
+        let term = self.shared.term().filter(|_| matches!(self.election.standing(), Standing::Leading(_)));
+        let works = term.is_some_and(|term| {
+            term.ask_to_stop();
+            term.work_runs()
+        });
+        if !works || self.now() >= until {
+            self.obey(Command::Drain);
+        }
     }
 
     /// Makes visible what the state machine says.

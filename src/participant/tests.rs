@@ -469,3 +469,6 @@ async fn signs_of_life_that_fail_or_hang_end_no_term_and_delay_no_renewal() {
         assert!(first.watch().borrow().problem.is_none(), "it is no problem of the election");
     }
 }
+
+#[path = "shutdown_tests.rs"]
+mod shutdown;

@@ -59,6 +59,10 @@ pub struct DatabaseArgs {
     /// File that holds only the password; read again at every connect
     #[arg(long, env = "COMPONENT_LEASE_DATABASE_PASSWORD_FILE", value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
+    /// File with the certificates of the authorities that sign the database server's certificate, beside a URL
+    /// that does not name one; read again at every connect
+    #[arg(long, env = "COMPONENT_LEASE_DATABASE_CA_FILE", value_name = "FILE")]
+    pub database_ca_file: Option<PathBuf>,
     /// Use a database also if it may forget what it acknowledged, so that two may lead at a time
     #[arg(
         long,

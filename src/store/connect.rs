@@ -21,6 +21,7 @@ use crate::domain::timing::TTL_MAX_SECONDS;
 pub struct Source {
     url: UrlFrom,
     password_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
     unsafe_backend: bool,
 }
 
@@ -51,19 +52,27 @@ impl Source {
     /// A URL given as text.
     #[must_use]
     pub fn url(url: impl Into<String>) -> Self {
-        Self { url: UrlFrom::Literal(url.into()), password_file: None, unsafe_backend: false }
+        Self { url: UrlFrom::Literal(url.into()), password_file: None, ca_file: None, unsafe_backend: false }
     }
 
     /// A file that holds the URL.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self { url: UrlFrom::File(path.into()), password_file: None, unsafe_backend: false }
+        Self { url: UrlFrom::File(path.into()), password_file: None, ca_file: None, unsafe_backend: false }
     }
 
     /// A file that holds only the password; beats the one in the URL.
     #[must_use]
     pub fn with_password_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.password_file = Some(path.into());
+        self
+    }
+
+    /// A file with the certificates of the authorities that sign the server's; beats what the URL names. A
+    /// server that is not signed by one of them (or by a public one) is refused then, on this machine too.
+    #[must_use]
+    pub fn with_ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ca_file = Some(path.into());
         self
     }
 
@@ -86,6 +95,9 @@ impl Source {
             UrlFrom::File(path) => read_secret(path, "database URL")?,
         };
         let mut url = DatabaseUrl::parse(&text)?;
+        if let Some(path) = &self.ca_file {
+            url.trust(path.clone())?;
+        }
         if let Some(path) = &self.password_file {
             match &mut url {
                 DatabaseUrl::Postgres(url) => url.password = Some(read_secret(path, "database password")?),
@@ -125,7 +137,7 @@ impl fmt::Debug for Source {
             UrlFrom::Literal(_) => out.field("url", &"(given)"),
             UrlFrom::File(path) => out.field("url_file", path),
         };
-        out.field("password_file", &self.password_file);
+        out.field("password_file", &self.password_file).field("ca_file", &self.ca_file);
         out.field("unsafe_backend", &self.unsafe_backend).finish()
     }
 }
@@ -208,12 +220,22 @@ fn not_built(url: &DatabaseUrl) -> StoreError {
 }
 
 fn read_secret(path: &Path, what: &str) -> Result<String, StoreError> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let says = |why: &str| misconfigured(format!("the file {} for the {what} {why}", path.display()));
+    let bytes = std::fs::read(path).map_err(|error| {
         misconfigured(format!("cannot read the {what} from the file {}: {error}", path.display()))
     })?;
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(says(
+            "is in UTF-16, as some programs of Windows write it; save it as UTF-8 without a byte order mark",
+        ));
+    }
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        return Err(says("begins with a byte order mark; save it as UTF-8 without one"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| says("is not text in UTF-8"))?;
     let text = text.trim();
     if text.is_empty() {
-        return Err(misconfigured(format!("the file {} for the {what} is empty", path.display())));
+        return Err(says("is empty"));
     }
     Ok(text.to_owned())
 }
@@ -253,5 +275,14 @@ mod tests {
         }
         std::fs::write(&file, "\n").unwrap();
         assert!(password().unwrap_err().contains("is empty"));
+        for (bytes, piece) in [
+            (&b"\xff\xfeh\0"[..], "UTF-16"),
+            (b"\xef\xbb\xbfhunter2", "byte order mark"),
+            (b"\xc3hunter2", "UTF-8"),
+        ] {
+            std::fs::write(&file, bytes).unwrap();
+            let why = password().unwrap_err();
+            assert!(why.contains(piece) && !why.contains("hunter2"), "{why}");
+        }
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn not_to_be_seen(
     user: &str,
 ) -> StoreError {
     StoreError::Misconfigured(format!(
-        "{place}: schema version {version} has the table {tables}, which {user} does not see: GRANT what `component-lease migrate` prints; or if it was dropped, make it anew (docs/databases.md, Tables)"
+        "{place}: schema version {version} has the table {tables}, which {user} does not see: GRANT what `component-lease migrate` prints; or if it was dropped, run `component-lease migrate` again, which makes it anew (docs/databases.md, Tables)"
     ))
 }
 
@@ -37,6 +37,8 @@ pub struct MigrationReport {
     pub version: i64,
     /// Names of the steps that were applied; empty when there was nothing to do.
     pub applied: Vec<&'static str>,
+    /// What was missing of tables that were there, and was made.
+    pub mended: Vec<String>,
     /// `component_lease` was there before us and stays as it is.
     pub foreign_lease_table: bool,
     /// Seconds for which nobody takes a lease, where the tables were made or upgraded just now and may
@@ -57,7 +59,16 @@ impl MigrationReport {
 
 impl fmt::Display for MigrationReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.mended.is_empty() {
+            writeln!(
+                f,
+                "-- {}: made what was missing: {}. Rights went with what was dropped: run the grants below again.",
+                self.database,
+                self.mended.join(", ")
+            )?;
+        }
         match self.applied.as_slice() {
+            [] if !self.mended.is_empty() => {}
             [] => writeln!(f, "-- {}: up to date (schema version {})", self.database, self.version)?,
             applied => writeln!(
                 f,

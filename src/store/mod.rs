@@ -31,11 +31,15 @@ mod pace;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod schema;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod slot;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod suspicion;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod tls;
 mod uuid;
 
 use std::collections::BTreeMap;

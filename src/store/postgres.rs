@@ -6,6 +6,8 @@ mod access;
 mod connection;
 mod errors;
 mod hints;
+mod identity;
+mod mend;
 mod migrate;
 mod statements;
 mod table;
@@ -21,7 +23,6 @@ use sqlx::{Executor, Row};
 use self::access::{Call, Doubt};
 use self::connection::{Place, Session};
 pub(super) use self::migrate::migrate;
-use self::statements as sql;
 use self::table::Companions;
 use super::address::PostgresUrl;
 use super::connect::Source;
@@ -98,7 +99,7 @@ impl PostgresStore {
         if !session.table.instances {
             return Ok(None);
         }
-        let query = sqlx::query(sql::CLAIMED).bind(component.as_str());
+        let query = sqlx::query(session.table.sql.claimed).bind(component.as_str());
         let answer = session.connection.fetch_one(query).await.and_then(|row| row.try_get(0));
         answer.or_else(|error| if errors::is_not_to_be_read(&error) { Ok(None) } else { Err(error) })
     }
@@ -168,7 +169,7 @@ impl Store for PostgresStore {
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         let mut held = self.session_to_look(First::Look).await?;
         held.session.table.fits_component(component, &self.place)?;
-        let (statement, step) = (held.session.table.companions.look(), held.session.table.step());
+        let (statement, step) = (held.session.table.look(), held.session.table.step());
         let query = sqlx::query(statement).bind(component.as_str());
         let answer = held.session.connection.fetch_one(query).await;
         let looked = answer.and_then(|row| {
@@ -189,7 +190,8 @@ impl Store for PostgresStore {
             }
             looked => looked,
         };
-        self.finish(held, Call::Look, looked).await
+        let looked = self.finish(held, Call::Look, looked).await;
+        looked.map_err(|error| errors::naming(error, &[component.as_str()]))
     }
 
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
@@ -201,10 +203,10 @@ impl Store for PostgresStore {
             return Ok(lost(held));
         }
         let query = sqlx::query(match (expected, kept) {
-            (Expected::Missing { .. }, true) => sql::TAKE_MISSING,
-            (Expected::Missing { .. }, false) => sql::TAKE_MISSING_BARE,
-            (Expected::Row { .. }, true) => sql::TAKE_ROW,
-            (Expected::Row { .. }, false) => sql::TAKE_ROW_BARE,
+            (Expected::Missing { .. }, true) => held.session.table.sql.take_missing,
+            (Expected::Missing { .. }, false) => held.session.table.sql.take_missing_bare,
+            (Expected::Row { .. }, true) => held.session.table.sql.take_row,
+            (Expected::Row { .. }, false) => held.session.table.sql.take_row_bare,
         });
         let query = query
             .bind(term.component.as_str())
@@ -223,13 +225,16 @@ impl Store for PostgresStore {
                 let doubt = access::confirm_raced(&mut held.session.connection, take, &self.place).await;
                 self.doubted(held, Call::Take, doubt).await
             }
-            answer => self.finish(held, Call::Take, answer).await.map(|done| outcome(&done)),
+            answer => {
+                let answer = self.finish(held, Call::Take, answer).await.map(|done| outcome(&done));
+                answer.map_err(|error| errors::naming(error, &[term.component.as_str(), term.holder.as_str()]))
+            }
         }
     }
 
     async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
         let mut held = self.session_for(First::Renew).await?;
-        let query = sqlx::query(sql::RENEW)
+        let query = sqlx::query(held.session.table.sql.renew)
             .bind(term.component.as_str())
             .bind(term.holder.as_str())
             .bind(term.version);
@@ -245,7 +250,7 @@ impl Store for PostgresStore {
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
         let mut held = self.session().await?;
-        let query = sqlx::query(sql::RELEASE)
+        let query = sqlx::query(held.session.table.sql.release)
             .bind(term.component.as_str())
             .bind(term.holder.as_str())
             .bind(term.version);
@@ -264,7 +269,7 @@ impl Store for PostgresStore {
         if held.session.table.companions != Companions::All {
             return Ok(lost(held));
         }
-        let query = sqlx::query(sql::RELEASE_LATE)
+        let query = sqlx::query(held.session.table.sql.release_late)
             .bind(term.component.as_str())
             .bind(term.holder.as_str())
             .bind(term.version)
@@ -276,7 +281,7 @@ impl Store for PostgresStore {
 
     async fn look_all(&self) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look(First::Other).await?;
-        let (statement, step) = (held.session.table.companions.look_all(), held.session.table.step());
+        let (statement, step) = (held.session.table.look_all(), held.session.table.step());
         let answer = held.session.connection.fetch_all(sqlx::query(statement)).await;
         let snapshot = answer.and_then(|rows| snapshot(&rows, step));
         self.finish(held, Call::LookAll, snapshot).await
@@ -289,7 +294,11 @@ impl Store for PostgresStore {
             return self.look_all().await;
         }
         let step = held.session.table.step();
-        let answer = held.session.connection.fetch_all(sqlx::query(sql::LOOK_ALL_WITH_INSTANCES)).await;
+        let answer = held
+            .session
+            .connection
+            .fetch_all(sqlx::query(held.session.table.sql.look_all_with_instances))
+            .await;
         let snapshot = answer.and_then(|rows| snapshot(&rows, step));
         self.finish(held, Call::LookAll, snapshot).await
     }
@@ -301,7 +310,7 @@ impl Store for PostgresStore {
             return Ok(None);
         }
         let Whereabouts { namespace, pod, pod_uid, container, node, address } = &says.whereabouts;
-        let query = sqlx::query(sql::BEAT)
+        let query = sqlx::query(held.session.table.sql.beat)
             .bind(id)
             .bind(says.component.as_str())
             .bind(says.holder.as_str())
@@ -319,7 +328,12 @@ impl Store for PostgresStore {
             .bind(says.promise.map(|promise| promise.longest_ms()))
             .bind(says.promise.map(|promise| promise.outside));
         let answer = held.session.connection.fetch_one(query).await.and_then(|row| row.try_get(0));
-        self.finish(held, Call::Beat, answer).await.map(Some)
+        let sent = [says.component.as_str(), says.holder.as_str()];
+        let told = [namespace, pod, pod_uid, container, node, address, &says.program_version];
+        let sent: Vec<&str> =
+            sent.into_iter().chain(told.into_iter().flatten().map(String::as_str)).collect();
+        let answer = self.finish(held, Call::Beat, answer).await.map(Some);
+        answer.map_err(|error| errors::naming(error, &sent))
     }
 
     async fn prune_instances(&self, older_than: Duration) -> Result<u64, StoreError> {
@@ -328,8 +342,8 @@ impl Store for PostgresStore {
             held.put_back();
             return Ok(0);
         }
-        let query =
-            sqlx::query(sql::PRUNE_INSTANCES).bind(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
+        let query = sqlx::query(held.session.table.sql.prune_instances)
+            .bind(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
         let answer = held.session.connection.execute(query).await;
         self.finish(held, Call::Prune, answer).await.map(|done| done.rows_affected())
     }
@@ -337,19 +351,21 @@ impl Store for PostgresStore {
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
         let mut held = self.session().await?;
         held.session.table.has_intent(&self.place)?;
-        let query = sqlx::query(sql::SET_INTENT)
+        let query = sqlx::query(held.session.table.sql.set_intent)
             .bind(component.as_str())
             .bind(i32::try_from(intent.ttl).unwrap_or(i32::MAX));
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, Call::Intent, answer).await.map(drop)
+        let answer = self.finish(held, Call::Intent, answer).await.map(drop);
+        answer.map_err(|error| errors::naming(error, &[component.as_str()]))
     }
 
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
         let mut held = self.session().await?;
         held.session.table.has_intent(&self.place)?;
-        let query = sqlx::query(sql::CLEAR_INTENT).bind(component.as_str());
+        let query = sqlx::query(held.session.table.sql.clear_intent).bind(component.as_str());
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, Call::Intent, answer).await.map(drop)
+        let answer = self.finish(held, Call::Intent, answer).await.map(drop);
+        answer.map_err(|error| errors::naming(error, &[component.as_str()]))
     }
 
     async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
@@ -357,13 +373,13 @@ impl Store for PostgresStore {
         held.session.table.has_life(&self.place)?;
         let latest_date = if held.session.table.is_narrow() { 0 } else { DATE_MAX };
         let query = match &new.seen {
-            Some(seen) => sqlx::query(sql::BEGIN_EPOCH)
+            Some(seen) => sqlx::query(held.session.table.sql.begin_epoch)
                 .bind(latest_date)
                 .bind(new.at_least)
                 .bind(&seen.identity)
                 .bind(seen.epoch)
                 .bind(new.deliberate),
-            None => sqlx::query(sql::FIRST_RECORD)
+            None => sqlx::query(held.session.table.sql.first_record)
                 .bind(latest_date)
                 .bind(new.at_least)
                 .bind(i32::try_from(new.max_ttl).unwrap_or(i32::MAX))
@@ -377,7 +393,8 @@ impl Store for PostgresStore {
     async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
         let mut held = self.session().await?;
         held.session.table.has_life(&self.place)?;
-        let query = sqlx::query(sql::SETTLE).bind(&waited_out.identity).bind(waited_out.epoch);
+        let query =
+            sqlx::query(held.session.table.sql.settle).bind(&waited_out.identity).bind(waited_out.epoch);
         let answer = held.session.connection.execute(query).await;
         self.finish(held, Call::Record, answer).await.map(|done| outcome(&done))
     }

@@ -6,6 +6,7 @@ mod connection;
 mod doubt;
 mod errors;
 mod hints;
+mod mend;
 mod migrate;
 mod statements;
 

@@ -11,6 +11,7 @@ mod programs;
 mod server;
 
 pub use database::Database;
+pub use programs::folder;
 pub use server::{Builder, Server, Stop};
 
 use anyhow::Result;

@@ -97,28 +97,11 @@ fn a_supervisor_that_is_stopped_beyond_its_term_leaves_no_program_running_and_sa
 }
 
 #[test]
-fn a_supervisor_that_was_stopped_kills_its_program_itself_when_it_goes_on_without_a_guardian() {
-    let rig = Rig::new();
-    let first = rig.run("first", &[], WORK);
-    first.leads();
-    let program = rig.pid("first.pid");
-    let guardian = children_of(first.pid()).into_iter().find(|(pid, _)| *pid != program).unwrap().0;
-    rustix::process::kill_process(guardian, Signal::KILL).unwrap();
-    first.signal(Signal::STOP);
-    let began = now();
-    until("the end of the term", || (now() - began > TTL).then_some(()));
-    assert!(!is_gone(program), "there is nobody who could have ended it");
-    first.signal(Signal::CONT);
-    assert_eq!(first.ask("/leader").unwrap().status, 503);
-    until("the end of the program", || is_gone(program).then_some(()));
-}
-
-#[test]
 fn a_group_that_ignores_term_is_killed_before_the_term_ends_and_only_then_released() {
     let rig = Rig::new();
     let mut first = rig.run(
         "first",
-        &[],
+        &["--drain-timeout", "0"],
         r"trap '' TERM; (while :; do sleep 0.05; done) & echo $! > $DIR/grandchild
         echo $$ > $DIR/child; while :; do sleep 0.05; done",
     );
@@ -155,19 +138,22 @@ fn orphans_are_reaped() {
     let first = rig.run(
         "first",
         &[],
-        // The orphan's parent ends before it does, so the supervisor inherits it.
+        // The orphan's parent ends before it does, so a guardian inherits it.
         r"sh -c '(while [ ! -e $DIR/go ]; do sleep 0.02; done) & echo $! > $DIR/orphan'
         echo $$ > $DIR/child; trap 'exit 0' TERM; while :; do sleep 0.05; done",
     );
     first.leads();
     let (child, orphan) = (rig.pid("child"), rig.pid("orphan"));
-    until("the supervisor as the orphan's parent", || {
-        children_of(first.pid()).iter().any(|(pid, _)| *pid == orphan).then_some(())
+    let guardian = guardians_between(first.pid(), child)[0];
+    until("a guardian as the orphan's parent", || {
+        children_of(guardian).iter().any(|(pid, _)| *pid == orphan).then_some(())
     });
     std::fs::write(rig.path("go"), "").unwrap();
     until("the orphan out of the process table", || stat(orphan).is_none().then_some(()));
     assert!(!is_gone(child), "the program itself is not mistaken for it");
-    assert!(children_of(first.pid()).iter().all(|(_, state)| *state != 'Z'));
+    for parent in [guardian, first.pid()] {
+        assert!(children_of(parent).iter().all(|(_, state)| *state != 'Z'));
+    }
 }
 
 #[test]
@@ -227,13 +213,72 @@ fn the_program_is_told_what_it_needs_and_not_how_to_reach_the_database() {
             "COMPONENT_LEASE_VERSION=1".to_owned(),
         ]
     );
-    let mut by_environment = program();
-    by_environment
-        .args(["run", "--listen", "127.0.0.1:0", "--", "sh", "-c", "env > $DIR/env2; exit 9"])
+}
+
+/// The environment of a program that is run with these variables and flags.
+fn environment_of_a_program(variables: &[(&str, &str)], flags: &[&str]) -> (Vec<String>, String) {
+    let rig = Rig::new();
+    let url_file = rig.path("url");
+    std::fs::write(&url_file, rig.url()).unwrap();
+    let mut command = program();
+    command
+        .args(["run", "--component", "another", "--listen", "127.0.0.1:0"])
+        .args(flags)
+        // What is between them and the program has it no more than the program.
+        .args(["--", "sh", "-c", "tr '\\0' '\\n' < /proc/$PPID/environ > $DIR/env; env >> $DIR/env; exit 9"])
+        .env("COMPONENT_LEASE_DATABASE_URL_FILE", &url_file)
+        .env("DIR", rig.path(""));
+    command.envs(variables.iter().copied());
+    let (code, _, errors) = output(&command);
+    assert_eq!(code, 9, "{errors}");
+    (rig.lines("env"), errors)
+}
+
+#[test]
+fn the_program_gets_nothing_that_gives_access_to_the_database_unless_it_is_to_have_it() {
+    let secrets = [("PGPASSWORD", "hush-1"), ("PGPASSFILE", "/hush-2"), ("PGSSLKEY", "hush-3")];
+    let others = [("PGHOST", "db"), ("MINE", "1")];
+    let variables = [&secrets[..], &others[..]].concat();
+    let (environment, errors) = environment_of_a_program(&variables, &[]);
+    let has = |environment: &[String], name: &str| {
+        environment.iter().any(|line| line.starts_with(&format!("{name}=")))
+    };
+    for (name, secret) in secrets {
+        assert!(!has(&environment, name), "{environment:?}");
+        assert!(errors.contains(name), "it is said what is kept back: {errors}");
+        assert!(!errors.contains(secret), "{errors}");
+    }
+    assert!(!has(&environment, "COMPONENT_LEASE_DATABASE_URL_FILE"));
+    assert!(others.iter().all(|(name, _)| has(&environment, name)), "{environment:?}");
+
+    let (environment, _) = environment_of_a_program(&variables, &["--pass-env", "PGPASSWORD"]);
+    assert!(has(&environment, "PGPASSWORD") && !has(&environment, "PGSSLKEY"), "{environment:?}");
+
+    let mut by_url = program();
+    let rig = Rig::new();
+    by_url
+        .args(["run", "--listen", "127.0.0.1:0", "--", "sh", "-c", "env > $DIR/env; exit 9"])
         .env("COMPONENT_LEASE_COMPONENT", "another")
         .env("COMPONENT_LEASE_DATABASE_URL", rig.url())
         .env("DIR", rig.path(""));
-    let (code, _, errors) = output(&by_environment);
+    let (code, _, errors) = output(&by_url);
     assert_eq!(code, 9, "{errors}");
-    assert!(!rig.lines("env2").iter().any(|line| line.contains("DATABASE_URL")));
+    assert!(!has(&rig.lines("env"), "COMPONENT_LEASE_DATABASE_URL"));
+}
+
+#[test]
+fn a_variable_that_is_passed_on_anyway_cannot_be_asked_for() {
+    let (code, _, errors) = output(program().args([
+        "run",
+        "--component",
+        "c",
+        "--database-url",
+        "sqlite:x",
+        "--pass-env",
+        "PATH",
+        "--",
+        "true",
+    ]));
+    assert_eq!(code, 2, "{errors}");
+    assert!(errors.contains("PGPASSWORD"), "{errors}");
 }

@@ -1,5 +1,7 @@
 //! `run` in the place of the program that it runs: signals in, exit codes out.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 
 use crate::agent_support::*;
@@ -108,4 +110,57 @@ fn a_script_whose_interpreter_is_missing_ends_with_127_and_releases() {
     // Were the row not released, this would wait for a minute.
     let (exit, _, errors) = run("true");
     assert_eq!(exit, 0, "{errors}");
+}
+
+/// Longer than anything that was granted before the signal lasts.
+const LONG: Duration = Duration::from_secs(7);
+
+#[test]
+fn a_program_that_needs_longer_than_its_term_to_stop_keeps_the_lease_meanwhile() {
+    let rig = Rig::new();
+    let mut first = rig.run(
+        "first",
+        &[],
+        r"trap 'echo told > $DIR/told; while [ ! -e $DIR/go ]; do sleep 0.02; done; exit 8' TERM
+        echo $$ > $DIR/pid; while :; do sleep 0.02; done",
+    );
+    first.leads();
+    let program = rig.pid("pid");
+    let second = rig.run("second", &[], "sleep 100");
+    second.sees(1);
+    first.signal(Signal::TERM);
+    let began = now();
+    rig.line("told");
+    until("longer than a term", || {
+        assert!(!is_gone(program), "it was to be waited for; log:\n{}", first.log());
+        assert_eq!(second.ask("/leader").unwrap().status, 503);
+        (now() - began > LONG).then_some(())
+    });
+    std::fs::write(rig.path("go"), "").unwrap();
+    let stopped = now();
+    assert_eq!(second.leads().version(), 2);
+    assert!(now() - stopped < TTL / 2, "released, not expired: took {:?}", now() - stopped);
+    assert_eq!(first.exit_code(), 8);
+}
+
+#[test]
+fn a_program_that_does_not_stop_within_the_drain_timeout_is_told_again_and_killed() {
+    let rig = Rig::new();
+    let mut first = rig.run(
+        "first",
+        &["--drain-timeout", "6"],
+        r"trap 'echo told >> $DIR/told' TERM; echo $$ > $DIR/pid; while :; do sleep 0.02; done",
+    );
+    first.leads();
+    rig.pid("pid");
+    let second = rig.run("second", &[], "sleep 100");
+    second.sees(1);
+    first.signal(Signal::TERM);
+    let began = now();
+    assert_eq!(first.exit_code(), 137);
+    let took = now() - began;
+    assert!(took >= Duration::from_secs(6) && took < Duration::from_secs(6) + TTL / 2, "took {took:?}");
+    assert_eq!(rig.lines("told"), ["told", "told"]);
+    assert_eq!(second.leads().version(), 2);
+    assert!(now() - began < took + TTL / 2, "released, not expired: took {:?}", now() - began);
 }

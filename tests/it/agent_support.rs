@@ -272,3 +272,18 @@ pub(crate) fn children_of(parent: Pid) -> Vec<(Pid, char)> {
         })
         .collect()
 }
+
+/// The guardians of a supervisor's program, the one nearest to the program first.
+pub(crate) fn guardians_between(supervisor: Pid, program: Pid) -> Vec<Pid> {
+    let mut found = Vec::new();
+    let mut pid = program;
+    loop {
+        let parent = Pid::from_raw(stat(pid).unwrap_or_else(|| panic!("{pid:?} has ended")).1).unwrap();
+        if parent == supervisor {
+            return found;
+        }
+        assert!(!parent.is_init(), "{program:?} does not run below {supervisor:?}");
+        found.push(parent);
+        pid = parent;
+    }
+}

@@ -11,7 +11,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use component_lease::agent::{self, Config};
+use component_lease::agent::{self, AroundArgs, Config};
 use component_lease::clock::{Clock, SystemClock};
 use component_lease::domain::{StopReason, Timing, Whereabouts};
 use component_lease::participant::{Builder, Participant};
@@ -113,8 +113,7 @@ fn leads_without_work(folder: &Path) {
     block();
 }
 
-/// `run` on a runtime of one thread, which is blocked once the program runs. (Its guardian would be
-/// this very file started with a word that it does not know, so there is none.)
+/// `run` on a runtime of one thread, which is blocked once the program runs.
 fn supervises_with_its_thread_blocked(folder: &Path) {
     let pid = folder.join("program.pid");
     let script = format!("echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 0.05; done", pid.display());
@@ -139,7 +138,12 @@ fn supervises_with_its_thread_blocked(folder: &Path) {
             block();
         });
         let command = ["sh", "-c", &script].map(Into::into).to_vec();
-        let ended = agent::around(config, open(folder), command).await;
+        let around = AroundArgs {
+            drain_timeout: Duration::from_secs(25),
+            pass_env: Vec::new(),
+            guardian: Some(PROGRAM.into()),
+        };
+        let ended = agent::around(config, around, open(folder), command).await;
         panic!("the supervisor has ended: {ended:?}");
     });
 }
@@ -336,9 +340,10 @@ fn a_supervisor_whose_only_thread_is_blocked_kills_its_program_before_anybody_el
         supervises_with_its_thread_blocked,
     );
     let program = stress.rig.pid("program.pid");
-    let others =
-        || children_of(stress.holder.pid()).iter().any(|(pid, state)| *pid != program && *state != 'Z');
-    until("the end of what is no guardian", || (!others()).then_some(()));
+    // Nobody but the plain thread of the supervisor can do it then.
+    for guardian in guardians_between(stress.holder.pid(), program) {
+        rustix::process::kill_process(guardian, Signal::KILL).unwrap();
+    }
     until("the end of the program", || is_gone(program).then_some(()));
     assert!(!stress.follower.is_leader(), "both led");
     stress.follower_leads();

@@ -73,6 +73,15 @@ fn memory(of: &Running) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }
 
+/// However the test ends.
+struct Sets<'a>(&'a AtomicBool);
+
+impl Drop for Sets<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn half_sent_requests_keep_no_probe_from_its_answer_and_use_up_no_memory() {
     let files = raise_the_limit_of_files();
@@ -102,12 +111,12 @@ fn while_connections_pour_in_every_probe_is_answered_in_time_and_the_election_go
         until(&format!("an answer of {name}"), || probe(running.address, "/livez").then_some(()));
         let (over, opened) = (AtomicBool::new(false), AtomicUsize::new(0));
         let late = std::thread::scope(|scope| {
+            let _ends_the_flood = Sets(&over);
             scope.spawn(|| {
                 // Also those that close at once, and those that never ask.
                 let mut open = std::collections::VecDeque::new();
                 while !over.load(Ordering::Relaxed) {
                     open.push_back(half(running.address));
-                    open.truncate(2000);
                     opened.fetch_add(1, Ordering::Relaxed);
                     if open.len() == 2000 {
                         open.pop_front();
@@ -115,9 +124,7 @@ fn while_connections_pour_in_every_probe_is_answered_in_time_and_the_election_go
                 }
             });
             until("the flood", || (opened.load(Ordering::Relaxed) > 1000).then_some(()));
-            let late = (0..200).filter(|_| !probe(running.address, "/livez")).count();
-            over.store(true, Ordering::Relaxed);
-            late
+            (0..200).filter(|_| !probe(running.address, "/livez")).count()
         });
         println!("{name}: {late} of 200 probes late during {} connections", opened.load(Ordering::Relaxed));
         assert_eq!(late, 0, "{name}; log:\n{}", running.log());

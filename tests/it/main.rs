@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod addresses;
 mod agent_beside;
 mod agent_health;
 mod agent_run;
 mod agent_run_signals;
+mod agent_run_tree;
 mod agent_support;
 mod bad_input;
 mod changed_ttl;
@@ -31,6 +33,7 @@ mod servers;
 mod store_contract;
 mod store_instances;
 mod store_life;
+mod store_mend;
 mod store_migrations;
 mod store_mysql;
 mod store_mysql_access;
@@ -39,8 +42,12 @@ mod store_mysql_foreign;
 mod store_mysql_life;
 mod store_postgres;
 mod store_postgres_access;
+mod store_postgres_copies;
+mod store_postgres_encodings;
 mod store_postgres_faults;
 mod store_postgres_foreign;
+mod store_postgres_identity;
+mod store_postgres_trojans;
 mod store_property;
 mod store_sqlite;
 mod stores;

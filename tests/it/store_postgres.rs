@@ -65,12 +65,12 @@ async fn a_changed_lock_limit_costs_one_more_statement_once() {
     let database = migrated().await;
     let store = open(&database, "limits");
     let a = held(&*store, "c", "a").await;
-    let before = database.statements("SELECT set_config(%").await.unwrap();
+    let before = database.statements("SELECT pg_catalog.set_config(%").await.unwrap();
     for limit in [500, 500, 700, 700] {
         store.limit_lock_wait(Duration::from_millis(limit));
         store.renew(&a).await.unwrap();
     }
-    assert_eq!(database.statements("SELECT set_config(%").await.unwrap() - before, 2);
+    assert_eq!(database.statements("SELECT pg_catalog.set_config(%").await.unwrap() - before, 2);
 }
 
 #[tokio::test]

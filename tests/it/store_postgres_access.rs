@@ -175,7 +175,7 @@ async fn tls_is_verified_when_asked_for_and_what_is_wrong_with_it_is_said() {
     look(&format!("sslmode=verify-full&{trusted}")).await.unwrap();
     look(&format!("sslmode=verify-ca&{trusted}")).await.unwrap();
     look("sslmode=require").await.unwrap();
-    says(&misconfigured(look("sslmode=verify-full").await), &["TLS", "sslrootcert="]);
+    says(&misconfigured(look("sslmode=verify-full").await), &["TLS", "sslrootcert=", "--database-ca-file"]);
     says(
         &misconfigured(look("sslmode=verify-full&sslrootcert=/no/such/ca.crt").await),
         &["/no/such/ca.crt", "cannot read"],
@@ -185,7 +185,7 @@ async fn tls_is_verified_when_asked_for_and_what_is_wrong_with_it_is_said() {
     let plain = postgres::shared().await.unwrap();
     let source = Source::url(format!("{}?sslmode=verify-full", plain.url("postgres")));
     let store = store::open(source, "tls").unwrap();
-    says(&misconfigured(store.look(&component("c")).await), &["does not support TLS"]);
+    says(&misconfigured(store.look(&component("c")).await), &["does not support TLS", "ssl = on"]);
 }
 
 async fn migrated_database_with(server: &Server, parameters: &str) -> Database {

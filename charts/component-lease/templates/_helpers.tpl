@@ -74,12 +74,15 @@ k.startsWith('componentlease.io/')
 {{- if and $v.database.tls.secret $v.database.tls.configMap }}
 {{- fail "database.tls.secret and database.tls.configMap are mounted in the same place: set one of them" }}
 {{- end }}
+{{- if and $v.database.tls.caKey (not (or $v.database.tls.secret $v.database.tls.configMap)) }}
+{{- fail "database.tls.caKey is a key of database.tls.secret or database.tls.configMap: set one of them" }}
+{{- end }}
 {{- if or $v.sqlite.existingClaim $v.sqlite.nodeName $v.sqlite.acknowledgeSingleNode }}
 {{- fail (printf "sqlite.* is set but store is %s: remove one of them" $v.store) }}
 {{- end }}
 {{- end }}
 {{- if eq $v.store "sqlite" }}
-{{- if or $v.database.existingSecret.name $v.database.passwordSecret.name $v.database.tls.secret $v.database.tls.configMap }}
+{{- if or $v.database.existingSecret.name $v.database.passwordSecret.name $v.database.tls.secret $v.database.tls.configMap $v.database.tls.caKey }}
 {{- fail "database.* is set but store is sqlite: remove one of them" }}
 {{- end }}
 {{- if not $v.sqlite.acknowledgeSingleNode }}

@@ -2,18 +2,17 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use url::Url;
-
-use super::{Host, StoreError, decode, misconfigured};
+use super::parts::{Parts, named, nearest};
+use super::{Host, StoreError, misconfigured, write_hosts};
 
 #[derive(Clone, PartialEq, Eq)]
 pub(in crate::store) struct MySqlUrl {
     /// As the scheme calls it, for people.
     product: &'static str,
-    /// [`Host::Socket`] is the socket itself here, not its folder.
-    pub host: Host,
-    pub port: u16,
+    /// In the order in which they are tried.
+    pub hosts: Vec<(Host, u16)>,
     pub user: String,
     pub password: Option<String>,
     pub database: String,
@@ -22,6 +21,8 @@ pub(in crate::store) struct MySqlUrl {
     pub ssl_ca: Option<PathBuf>,
     pub ssl_cert: Option<PathBuf>,
     pub ssl_key: Option<PathBuf>,
+    /// For each host.
+    pub connect_timeout: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,18 @@ pub(in crate::store) enum SslMode {
     VerifyIdentity,
 }
 
-const PARAMETERS: &str = "ssl-mode, ssl-ca, ssl-cert, ssl-key, socket";
+/// Obeyed. Other programs write `ssl_mode` or `sslMode`.
+const OBEYED: [&str; 6] = ["ssl-mode", "ssl-ca", "ssl-cert", "ssl-key", "socket", "connect-timeout"];
+
+/// Obeyed by what is always so here, as long as the value begins with one of these.
+const ALWAYS_SO: [(&str, &[&str], &str); 6] = [
+    ("charset", &["utf8", "utf-8"], "utf8mb4 is spoken to every database"),
+    ("collation", &["utf8"], "utf8mb4 is spoken to every database"),
+    ("compression", &["false", "disabled", "0"], "nothing is compressed"),
+    ("compress", &["false", "0"], "nothing is compressed"),
+    ("tls-version", &["tlsv1.2", "tlsv1.3"], "TLS 1.2 and 1.3 are spoken"),
+    ("get-server-public-key", &["true", "1"], "a password without TLS is encrypted with the server's key"),
+];
 
 const EXAMPLE: &str = "mysql://user:password@host:3306/database";
 
@@ -47,50 +59,68 @@ impl MySqlUrl {
                 "the database URL cannot be understood: write it as {EXAMPLE}, and in user and password write @ : / ? # % as %40 %3A %2F %3F %23 %25"
             ))
         };
-        // The URL standard has no empty host with a user; the socket then is in ?socket=.
-        let (text, no_host) = match text.split_once("@/") {
-            Some((before, after)) if !before.contains('?') => (format!("{before}@localhost/{after}"), true),
-            _ => (text.to_owned(), text.contains(":///")),
-        };
-        let url = Url::parse(&text).map_err(|_| unencoded())?;
-        if url.fragment().is_some()
-            || url.path().contains('@')
-            || url.path().trim_start_matches('/').contains('/')
-            || url.query().is_some_and(|query| query.contains('@'))
-        {
-            return Err(unencoded());
-        }
-        let host = url.host_str().filter(|_| !no_host).map(decode).transpose()?.unwrap_or_default();
+        let parts = Parts::of(text, unencoded)?;
+        let host = |(name, port): (String, Option<u16>)| (Host::Tcp(name), port.unwrap_or(3306));
         let mut out = Self {
             product,
-            host: Host::Tcp(host.trim_start_matches('[').trim_end_matches(']').to_owned()),
-            port: url.port().unwrap_or(3306),
-            user: decode(url.username())?,
-            password: url.password().map(decode).transpose()?,
-            database: decode(url.path().trim_start_matches('/'))?,
+            hosts: parts.hosts.into_iter().map(host).collect(),
+            user: parts.user,
+            password: parts.password,
+            database: parts.database,
             ssl_mode: None,
             ssl_ca: None,
             ssl_cert: None,
             ssl_key: None,
+            connect_timeout: None,
         };
-        for (key, value) in url.query_pairs() {
-            let value = value.into_owned();
-            match &*key {
-                "ssl-mode" => out.ssl_mode = Some(SslMode::parse(&value)?),
-                "ssl-ca" => out.ssl_ca = Some(value.into()),
-                "ssl-cert" => out.ssl_cert = Some(value.into()),
-                "ssl-key" => out.ssl_key = Some(value.into()),
-                "socket" => out.host = Host::Socket(value.into()),
-                // A misspelt ssl-mode must not be lost.
-                _ => {
-                    return Err(misconfigured(format!(
-                        "the database URL has a parameter that is not known here; known are {PARAMETERS}"
-                    )));
-                }
-            }
+        for (name, value) in parts.parameters {
+            out.set(&name, value)?;
         }
         out.check()?;
         Ok(out)
+    }
+
+    fn set(&mut self, name: &str, value: String) -> Result<(), StoreError> {
+        let (word, same) = (words(name), |known: &&str| words(known) == words(name));
+        match OBEYED.iter().copied().find(same) {
+            Some("ssl-mode") => self.ssl_mode = Some(SslMode::parse(&value)?),
+            Some("ssl-ca") => self.ssl_ca = Some(value.into()),
+            Some("ssl-cert") => self.ssl_cert = Some(value.into()),
+            Some("ssl-key") => self.ssl_key = Some(value.into()),
+            Some("socket") => self.hosts = vec![(Host::Socket(value.into()), 3306)],
+            Some(_) => {
+                let number: u64 = value.parse().map_err(|_| {
+                    misconfigured(format!("the database URL's {name} is no whole number from 0 on"))
+                })?;
+                // MySQL's own URLs count milliseconds, its C and Python programs seconds.
+                let limit = if name.contains('_') {
+                    Duration::from_secs(number)
+                } else {
+                    Duration::from_millis(number)
+                };
+                self.connect_timeout = Some(limit).filter(|limit| !limit.is_zero());
+            }
+            None => {
+                if let Some((_, values, why)) = ALWAYS_SO.iter().find(|(known, ..)| words(known) == word) {
+                    let value = value.to_lowercase();
+                    if values.iter().any(|known| value.starts_with(known)) {
+                        return Ok(());
+                    }
+                    return Err(misconfigured(format!(
+                        "the database URL's {name} has a value that cannot be obeyed: {why}; leave it out"
+                    )));
+                }
+                // A misspelt ssl-mode must not be lost.
+                let near = nearest(&name.to_lowercase(), &OBEYED);
+                let near = near.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
+                return Err(misconfigured(format!(
+                    "the database URL has {}, which is not known{near}; known are {}",
+                    named(name),
+                    OBEYED.join(", ")
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -101,19 +131,17 @@ impl MySqlUrl {
         if self.database.is_empty() {
             return wrong("names no database");
         }
-        match &self.host {
-            Host::Tcp(host) if host.is_empty() => {
-                return wrong("names neither a host nor ?socket=/path/to/mysqld.sock");
-            }
-            Host::Tcp(host) if host.contains(',') => {
-                return wrong("names several hosts, but must name one that always leads to the primary");
-            }
-            _ => {}
+        if self.hosts.iter().any(|(host, _)| *host == Host::Tcp(String::new())) {
+            return wrong(if self.hosts.len() > 1 {
+                "names an empty host among its hosts"
+            } else {
+                "names neither a host nor ?socket=/path/to/mysqld.sock"
+            });
         }
         if self.ssl_cert.is_some() != self.ssl_key.is_some() {
             return Err(misconfigured("the database URL must name ssl-cert and ssl-key together"));
         }
-        if self.host.is_remote()
+        if self.hosts.iter().any(|(host, _)| host.is_remote())
             && let Some(mode @ (SslMode::Disabled | SslMode::Preferred)) = self.ssl_mode
         {
             return Err(misconfigured(format!(
@@ -124,19 +152,29 @@ impl MySqlUrl {
         Ok(())
     }
 
+    pub(super) fn trust(&mut self, file: PathBuf) {
+        self.ssl_ca = Some(file);
+        match self.ssl_mode {
+            None => self.ssl_mode = Some(SslMode::VerifyIdentity),
+            Some(SslMode::Required) => self.ssl_mode = Some(SslMode::VerifyCa),
+            Some(_) => {}
+        }
+    }
+
     /// The mode in force: verified when remote, unless the URL says otherwise. On a socket TLS is not
     /// for secrecy: MySQL's `caching_sha2_password` wants it at a user's first connection.
-    pub(in crate::store) fn ssl_mode_in_force(&self) -> SslMode {
+    pub(in crate::store) fn ssl_mode_in_force(&self, host: &Host) -> SslMode {
         match self.ssl_mode {
             Some(mode) => mode,
-            None if self.host.is_remote() => SslMode::VerifyIdentity,
+            None if host.is_remote() => SslMode::VerifyIdentity,
             None => SslMode::Preferred,
         }
     }
 
     /// What an explicit `ssl-mode` gives up, for the log.
     pub(in crate::store) fn weaker_tls(&self) -> Option<String> {
-        let mode = self.ssl_mode.filter(|_| self.host.is_remote())?;
+        let remote = self.hosts.iter().any(|(host, _)| host.is_remote());
+        let mode = self.ssl_mode.filter(|_| remote)?;
         let lacks = match mode {
             SslMode::VerifyIdentity => return None,
             SslMode::VerifyCa => "does not check that the certificate is this server's",
@@ -151,11 +189,16 @@ impl MySqlUrl {
     }
 }
 
+/// `ssl_mode` and `sslMode` are `ssl-mode`.
+fn words(name: &str) -> String {
+    name.chars().filter(|c| !"-_".contains(*c)).flat_map(char::to_lowercase).collect()
+}
+
 impl SslMode {
     fn parse(text: &str) -> Result<Self, StoreError> {
         [Self::Disabled, Self::Preferred, Self::Required, Self::VerifyCa, Self::VerifyIdentity]
             .into_iter()
-            .find(|mode| mode.as_str().eq_ignore_ascii_case(text))
+            .find(|mode| mode.as_str().eq_ignore_ascii_case(&text.replace('-', "_")))
             .ok_or_else(|| {
                 misconfigured("the database URL's ssl-mode must be VERIFY_IDENTITY, VERIFY_CA, REQUIRED, PREFERRED or DISABLED")
             })
@@ -175,11 +218,7 @@ impl SslMode {
 impl fmt::Display for MySqlUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} database {} ", self.product, self.database)?;
-        match &self.host {
-            Host::Tcp(host) if host.contains(':') => write!(f, "at [{host}]:{}", self.port),
-            Host::Tcp(host) => write!(f, "at {host}:{}", self.port),
-            Host::Socket(socket) => write!(f, "at {}", socket.display()),
-        }
+        write_hosts(f, &self.hosts)
     }
 }
 
@@ -203,8 +242,8 @@ mod tests {
     fn a_url_is_taken_apart() {
         let url =
             parse("mysql://me%40corp:p%40s%3As@db.example:3307/my%20app?ssl-mode=verify_ca&ssl-ca=/ca.crt");
-        assert_eq!(url.host, Host::Tcp("db.example".into()));
-        assert_eq!((url.port, url.user.as_str(), url.password.as_deref()), (3307, "me@corp", Some("p@s:s")));
+        assert_eq!(url.hosts, [(Host::Tcp("db.example".into()), 3307)]);
+        assert_eq!((url.user.as_str(), url.password.as_deref()), ("me@corp", Some("p@s:s")));
         assert_eq!((url.database.as_str(), url.ssl_mode), ("my app", Some(SslMode::VerifyCa)));
         assert_eq!(url.ssl_ca, Some("/ca.crt".into()));
         assert_eq!(url.to_string(), "MySQL database my app at db.example:3307");
@@ -220,7 +259,7 @@ mod tests {
             "mysql://u@/d?socket=/run/mysqld/mysqld.sock",
             "mysql://u@ignored/d?socket=/run/mysqld/mysqld.sock",
         ] {
-            assert_eq!(parse(url).host, Host::Socket("/run/mysqld/mysqld.sock".into()), "{url}");
+            assert_eq!(parse(url).hosts, [(Host::Socket("/run/mysqld/mysqld.sock".into()), 3306)], "{url}");
         }
     }
 
@@ -237,7 +276,8 @@ mod tests {
             ("mysql://u@db.example/d?ssl-mode=REQUIRED", SslMode::Required),
             ("mysql://u@/d?socket=/s", SslMode::Preferred),
         ] {
-            assert_eq!(parse(url).ssl_mode_in_force(), mode, "{url}");
+            let url = parse(url);
+            assert_eq!(url.ssl_mode_in_force(&url.hosts[0].0), mode, "{url}");
         }
     }
 
@@ -267,14 +307,62 @@ mod tests {
             "mysql://u:12#hunter2@h/d",
             "mysql://u:hun/hunter2@h/d",
             "mysql://u:hunter2%@h/d",
-            "mysql://u:hunter2@h/d?ssl_mode=REQUIRED",
             "mysql://u:hunter2@h/d?ssl-mode=on",
-            "mysql://u:hunter2@h1,h2/d",
+            "mysql://u:hunter2@h1,,h2/d",
+            "mysql://u:hunter2@h1,h2:x/d",
+            "mysql://u:hunter2@h/d?connect_timeout=soon",
+            "mysql://u:hunter2@h/d?charset=latin1",
+            "mysql://u:hunter2@h/d?useSSL",
             "mysql://u:hunter2@h/d?ssl-cert=/x",
         ] {
             let why = refused(url);
             assert!(!why.contains("hunter2") && !why.contains("hun@"), "{url}: {why}");
             assert!(why.len() > 30, "{url}: {why}");
+        }
+    }
+
+    #[test]
+    fn several_hosts_are_tried_in_their_order() {
+        for url in ["mysql://u@h1,h2:3307,[::1]:3308/d", "mysql://u@[h1:3306,h2:3307,[::1]:3308]/d"] {
+            let url = parse(url);
+            assert_eq!(url.to_string(), "MySQL database d at h1:3306, h2:3307, [::1]:3308");
+            assert_eq!(url.ssl_mode_in_force(&url.hosts[0].0), SslMode::VerifyIdentity);
+            assert_eq!(url.ssl_mode_in_force(&url.hosts[2].0), SslMode::Preferred);
+        }
+    }
+
+    #[test]
+    fn other_programs_names_of_a_parameter_are_known_and_an_unknown_one_is_named() {
+        let url = parse(
+            "mysql://u@h/d?ssl_mode=REQUIRED&sslCa=/ca&charset=utf8mb4&connect_timeout=3&tls-version=TLSv1.2",
+        );
+        assert_eq!((url.ssl_mode, url.ssl_ca), (Some(SslMode::Required), Some("/ca".into())));
+        assert_eq!(url.connect_timeout, Some(Duration::from_secs(3)));
+        let url = parse("mysql://u@h/d?sslMode=verify-identity&connect-timeout=3000");
+        assert_eq!(
+            (url.ssl_mode, url.connect_timeout),
+            (Some(SslMode::VerifyIdentity), Some(Duration::from_secs(3)))
+        );
+        for (parameter, pieces) in [
+            ("sslmod=REQUIRED", &["sslmod", "did you mean ssl-mode"][..]),
+            ("useSSL=true", &["useSSL", "known are ssl-mode"]),
+            ("charset=latin1", &["charset", "utf8mb4"]),
+        ] {
+            let why = refused(&format!("mysql://u:hunter2@h/d?{parameter}"));
+            assert!(pieces.iter().all(|piece| why.contains(piece)), "{why}");
+        }
+    }
+
+    #[test]
+    fn an_authority_beside_the_url_is_checked() {
+        for (url, mode) in [
+            ("mysql://u@127.0.0.1/d", SslMode::VerifyIdentity),
+            ("mysql://u@h/d?ssl-mode=REQUIRED", SslMode::VerifyCa),
+            ("mysql://u@h/d?ssl-mode=VERIFY_CA&ssl-ca=/old", SslMode::VerifyCa),
+        ] {
+            let mut url = parse(url);
+            url.trust("/ca".into());
+            assert_eq!((url.ssl_mode, url.ssl_ca), (Some(mode), Some("/ca".into())));
         }
     }
 }

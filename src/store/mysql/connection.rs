@@ -3,18 +3,19 @@
 //! statement that fails.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor, SqlSafeStr};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row, SqlSafeStr};
 
 use super::errors::classify;
 use super::inspect::{self, Table};
 use super::statements as sql;
 use crate::store::StoreError;
-use crate::store::address::{Host, MySqlSslMode as SslMode, MySqlUrl};
+use crate::store::address::{At, Host, MySqlSslMode as SslMode, MySqlUrl};
 use crate::store::connect::{Source, unsafe_backend};
 use crate::store::pace::PaceCell;
 use crate::store::slot::{CONNECT_LIMIT, Connect, First};
@@ -73,12 +74,11 @@ impl Connect for Place {
     }
 
     async fn connect(&self, url: Box<MySqlUrl>, first: First) -> Result<Session, StoreError> {
-        let options = options(&url)?;
         // The user of a rotated secret may be another one.
         let (name, user, database) = (url.to_string(), url.user.clone(), url.database.clone());
         let place = Self { name, user, database, ..self.clone() };
         let measured = self.pace.begin();
-        let mut connection = options.connect().await.map_err(|error| classify(error, &place))?;
+        let mut connection = dial(&url, &place).await?;
         let lock_limit = self.lock_limit.load(Ordering::Relaxed);
         let table = inspect::inspect(&mut connection, &set_up(lock_limit), &place).await?;
         let mut session = Session { connection, lock_limit, looks: 0, table };
@@ -101,9 +101,50 @@ impl Place {
     }
 }
 
-pub(super) fn options(url: &MySqlUrl) -> Result<MySqlConnectOptions, StoreError> {
+/// A connection to the server, or to the first of several, in the order of the URL, that can be written to.
+/// Where a server lets us not in, no other is asked.
+pub(super) async fn dial(url: &MySqlUrl, place: &Place) -> Result<MySqlConnection, StoreError> {
+    let one = url.hosts.len() == 1;
+    // Each gets its share, so that one that says nothing does not use up the time of those behind it.
+    let share = CONNECT_LIMIT / u32::try_from(url.hosts.len()).unwrap_or(u32::MAX);
+    let limit = url.connect_timeout.map_or(share, |limit| limit.min(share));
+    let mut found = Vec::new();
+    for (host, port) in &url.hosts {
+        let options = options(url, host, *port)?;
+        let connecting = async {
+            let mut connection = options.connect().await?;
+            let only_reads = !one && only_reads(&mut connection).await?;
+            Ok((connection, only_reads))
+        };
+        let says = match tokio::time::timeout(limit, connecting).await {
+            Ok(Ok((connection, false))) => return Ok(connection),
+            Ok(Ok((_, true))) => "it is read-only".to_owned(),
+            Ok(Err(error)) if !one && is_of_this_host(&error) => error.to_string(),
+            Ok(Err(error)) => return Err(classify(error, place)),
+            Err(_) if one => {
+                return Err(StoreError::Retryable(format!("{place}: no connection within {limit:?}")));
+            }
+            Err(_) => format!("no connection within {limit:?}"),
+        };
+        found.push(format!("{}: {says}", At(host, *port)));
+    }
+    Err(StoreError::Retryable(format!("{place}: no server of these can be written to: {}", found.join("; "))))
+}
+
+/// Nobody there, or not yet; not a refusal of us.
+fn is_of_this_host(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() != io::ErrorKind::InvalidData)
+}
+
+async fn only_reads(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
+    let asked = "SELECT CAST(@@global.read_only OR @@global.innodb_read_only AS SIGNED)";
+    let only_reads: i64 = connection.fetch_one(sqlx::raw_sql(asked)).await?.try_get(0)?;
+    Ok(only_reads != 0)
+}
+
+fn options(url: &MySqlUrl, host: &Host, port: u16) -> Result<MySqlConnectOptions, StoreError> {
     let mut options = MySqlConnectOptions::new()
-        .port(url.port)
+        .port(port)
         .username(&url.user)
         .database(&url.database)
         // All of this is said by `set_up`, in the round trip of the first look.
@@ -112,14 +153,14 @@ pub(super) fn options(url: &MySqlUrl) -> Result<MySqlConnectOptions, StoreError>
         .timezone(None)
         .set_names(false)
         .disable_statement_logging()
-        .ssl_mode(match url.ssl_mode_in_force() {
+        .ssl_mode(match url.ssl_mode_in_force(host) {
             SslMode::Disabled => MySqlSslMode::Disabled,
             SslMode::Preferred => MySqlSslMode::Preferred,
             SslMode::Required => MySqlSslMode::Required,
             SslMode::VerifyCa => MySqlSslMode::VerifyCa,
             SslMode::VerifyIdentity => MySqlSslMode::VerifyIdentity,
         });
-    options = match &url.host {
+    options = match host {
         Host::Tcp(host) => options.host(host),
         Host::Socket(socket) => options.socket(socket),
     };

@@ -7,6 +7,7 @@ use sqlx::mysql::MySqlDatabaseError;
 
 use super::connection::Place;
 use crate::store::StoreError;
+use crate::store::tls::advice;
 
 const NOT_NULL: u16 = 1048;
 const DUPLICATE: u16 = 1062;
@@ -88,7 +89,8 @@ pub(super) fn classify(error: sqlx::Error, place: &Place) -> StoreError {
 
 fn tls(text: &str, place: &Place) -> StoreError {
     StoreError::Misconfigured(format!(
-        "{place}: no trusted TLS connection: {text}; name the authority that signed the server's certificate with ssl-ca=/path/to/ca.crt in the URL, or, if you accept that whoever is in between can read the password and grant leases, say ssl-mode=REQUIRED"
+        "{place}: no trusted TLS connection: {text}; {}",
+        advice(text, "ssl-ca")
     ))
 }
 
@@ -159,7 +161,7 @@ fn by(number: u16, state: &str, message: &str, place: &Place) -> StoreError {
             "; something other than a table of InnoDB takes a table's place, or its definer is gone: see docs/databases.md",
         ),
         // Triggers and functions: raised by one, one without a body, one that may not.
-        1303..=1339 | 1419 | 1422 | 1424 | 1442 | 1456 | 1644 | 1645 | 1646 => misconfigured(
+        1303..=1316 | 1318..=1339 | 1419 | 1422 | 1424 | 1442 | 1456 | 1644 | 1645 | 1646 => misconfigured(
             "; a trigger of somebody else's on these tables does not let it be: correct or drop it",
         ),
         // Columns without a default, values and collations that do not fit, checks, foreign keys, keys too long.

@@ -5,16 +5,18 @@
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnection, MySqlDatabaseError};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
-use super::connection::{Place, options, set_up};
+use super::connection::{Place, dial, set_up};
 use super::errors::{classify, is_granted_already};
+use super::mend::{IS_OURS, mend};
 use super::statements::{MARIADB, MYSQL};
 use crate::domain::life::DATE_MAX;
 use crate::store::StoreError;
 use crate::store::address::MySqlUrl;
 use crate::store::connect::{Install, Source};
 use crate::store::migration::{Migration, MigrationReport};
+use crate::store::schema::{Failed, Job};
 use crate::store::uuid::new_uuid;
 
 const MIGRATIONS: &[Migration] = &[
@@ -79,6 +81,11 @@ CREATE TABLE IF NOT EXISTS component_lease_schema (
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
     COMMENT = 'Which steps of component-lease''s schema were applied here.'";
 
+const IS_NARROW: &str = "
+SELECT EXISTS (SELECT 1 FROM information_schema.COLUMNS
+               WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease' AND COLUMN_NAME = 'version'
+                 AND DATA_TYPE IN ('tinyint', 'smallint', 'mediumint', 'int'))";
+
 /// Locks are the whole server's, and a name has 64 characters: a number stands for the database.
 /// Two databases with the same number just wait for each other.
 const LOCK: &str = "SELECT COALESCE(GET_LOCK(CONCAT('component_lease_', CRC32(DATABASE())), 50), 0)";
@@ -104,8 +111,7 @@ pub(super) fn known(version: i64, place: &Place) -> Result<(), StoreError> {
 pub(in crate::store) async fn migrate(url: &MySqlUrl, how: Install) -> Result<MigrationReport, StoreError> {
     let place = Place::new(Source::url(""), url);
     let run = async {
-        let options = options(url)?;
-        let mut connection = options.connect().await.map_err(|error| classify(error, &place))?;
+        let mut connection = dial(url, &place).await?;
         let report = run(&mut connection, &place, how).await?;
         // It is done; a goodbye that fails changes nothing.
         let _ = connection.close().await;
@@ -116,6 +122,31 @@ pub(in crate::store) async fn migrate(url: &MySqlUrl, how: Install) -> Result<Mi
             "{place}: the tables were not made within {LIMIT:?}; running it again goes on where it stopped"
         )))
     })
+}
+
+/// In the very first run, which comes before any table of ours: writes down whose table `component_lease` is.
+/// Where there are tables of ours all the same, the table that tells which steps were applied is gone: then all
+/// were, and what is missing is mended.
+async fn adopt(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    let begun: bool =
+        connection.fetch_one("SELECT COUNT(*) > 0 FROM component_lease_schema").await?.try_get(0)?;
+    if begun {
+        return Ok(());
+    }
+    let lease: bool = connection
+        .fetch_one("SELECT COUNT(*) > 0 FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease'")
+        .await?
+        .try_get(0)?;
+    let row = connection.fetch_one(IS_OURS).await?;
+    let (ours, companions): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+    let foreign = lease && !ours;
+    connection.execute(sqlx::query(RECORD).bind(0_i64).bind(foreign)).await?;
+    if lease && ours || companions {
+        for step in MIGRATIONS {
+            connection.execute(sqlx::query(RECORD).bind(step.version).bind(foreign)).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn run(
@@ -142,13 +173,7 @@ async fn run(
         return Err(StoreError::Retryable(format!("{place}: somebody else is making the tables just now")));
     }
     connection.execute(sqlx::raw_sql(SCHEMA_TABLE)).await.map_err(failed)?;
-    let lease: bool = connection
-        .fetch_one("SELECT COUNT(*) > 0 FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease'")
-        .await
-        .and_then(|row| row.try_get(0))
-        .map_err(failed)?;
-    // Does nothing in all runs but the very first, which comes before any table of ours.
-    connection.execute(sqlx::query(RECORD).bind(0_i64).bind(lease)).await.map_err(failed)?;
+    adopt(connection).await.map_err(failed)?;
     let row = connection
         .fetch_one(
             "SELECT CAST(MAX(version) AS SIGNED), MAX(foreign_lease_table) > 0 FROM component_lease_schema",
@@ -157,13 +182,23 @@ async fn run(
         .map_err(failed)?;
     let (before, foreign): (i64, bool) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
     known(before, place)?;
+    let mut job = Job::new(MIGRATIONS, before, LIFE, foreign, how.max_ttl);
+    let narrow = connection.fetch_one(IS_NARROW).await.and_then(|row| row.try_get::<bool, _>(0));
+    if narrow.map_err(failed)? {
+        job.latest_date = 0;
+    }
+    let (mended, mended_waits) = mend(connection, &job).await.map_err(|error| match error {
+        Failed::Database(error) => failed(error),
+        Failed::Unmendable(why) => StoreError::Misconfigured(format!("{place}: {why}")),
+    })?;
     let mut report = MigrationReport {
         database: place.to_string(),
         version: before,
         applied: Vec::new(),
         foreign_lease_table: foreign,
         grants: Some(GRANTS),
-        waits: None,
+        mended,
+        waits: mended_waits,
     };
     for step in MIGRATIONS.iter().filter(|step| step.version > before) {
         let theirs = step.version == INSTANCES && instances_are_theirs(connection).await.map_err(failed)?;

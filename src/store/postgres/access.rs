@@ -3,10 +3,11 @@
 //! shows less than there is must not pass for one of a database with less in it.
 
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Executor, Row};
+use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::connection::Place;
 use super::errors::grants;
+use super::statements::qualified;
 use crate::domain::{Expected, Take, TermKey};
 use crate::store::StoreError;
 use crate::store::suspicion::suppressed;
@@ -19,27 +20,30 @@ macro_rules! veils {
     () => {
         "ARRAY(
     WITH ours AS (
-        SELECT c.oid, c.relname::text AS name, c.relkind
+        SELECT c.oid, c.relname::varchar AS name, c.relkind
         FROM pg_catalog.pg_class AS c
-        WHERE c.oid = ANY (ARRAY[to_regclass('component_lease')::oid, to_regclass('component_lease_intent')::oid,
-                                 to_regclass('component_lease_history')::oid, to_regclass('component_lease_store')::oid,
-                                 to_regclass('component_lease_schema')::oid, to_regclass('component_instance')::oid])
+        WHERE c.oid {=} ANY (ARRAY[pg_catalog.to_regclass('component_lease')::pg_catalog.oid,
+                                   pg_catalog.to_regclass('component_lease_intent')::pg_catalog.oid,
+                                   pg_catalog.to_regclass('component_lease_history')::pg_catalog.oid,
+                                   pg_catalog.to_regclass('component_lease_store')::pg_catalog.oid,
+                                   pg_catalog.to_regclass('component_lease_schema')::pg_catalog.oid,
+                                   pg_catalog.to_regclass('component_instance')::pg_catalog.oid])
     )
-    SELECT 'rls '::text || o.name || ' '::text FROM ours AS o WHERE pg_catalog.row_security_active(o.oid)
+    SELECT 'rls ' {||} o.name {||} ' ' FROM ours AS o WHERE pg_catalog.row_security_active(o.oid)
     UNION ALL
-    SELECT 'kind '::text || o.name || ' '::text || o.relkind::text FROM ours AS o
-    WHERE o.relkind <> 'r'::\"char\" AND o.relkind <> 'p'::\"char\"
+    SELECT 'kind ' {||} o.name {||} ' ' {||} o.relkind::varchar FROM ours AS o
+    WHERE o.relkind {<>} 'r' AND o.relkind {<>} 'p'
     UNION ALL
-    SELECT 'child '::text || o.name || ' '::text || i.inhrelid::regclass::text
-    FROM ours AS o JOIN pg_catalog.pg_inherits AS i ON i.inhparent = o.oid
-    WHERE o.relkind = 'r'::\"char\"
+    SELECT 'child ' {||} o.name {||} ' ' {||} i.inhrelid::pg_catalog.regclass::varchar
+    FROM ours AS o JOIN pg_catalog.pg_inherits AS i ON i.inhparent {=} o.oid
+    WHERE o.relkind {=} 'r'
     UNION ALL
-    SELECT 'rule '::text || o.name || ' '::text || pg_catalog.quote_ident(r.rulename::text)
-    FROM ours AS o JOIN pg_catalog.pg_rewrite AS r ON r.ev_class = o.oid
-    WHERE r.ev_type <> '1'::\"char\" AND r.ev_enabled <> 'D'::\"char\"
+    SELECT 'rule ' {||} o.name {||} ' ' {||} pg_catalog.quote_ident(r.rulename::varchar)
+    FROM ours AS o JOIN pg_catalog.pg_rewrite AS r ON r.ev_class {=} o.oid
+    WHERE r.ev_type {<>} '1' AND r.ev_enabled {<>} 'D'
     UNION ALL
-    SELECT 'triggers component_lease '::text
-    WHERE current_setting('session_replication_role'::text) = 'replica'::text)"
+    SELECT 'triggers component_lease '
+    WHERE pg_catalog.current_setting('session_replication_role') {=} 'replica')"
     };
 }
 pub(super) use veils;
@@ -47,10 +51,10 @@ pub(super) use veils;
 /// Enabled, before a row is written, and nobody's but the owner's.
 macro_rules! triggers {
     () => {
-        "ARRAY(SELECT pg_catalog.quote_ident(g.tgname::text)
+        "ARRAY(SELECT pg_catalog.quote_ident(g.tgname::varchar)
           FROM pg_catalog.pg_trigger AS g
-          WHERE g.tgrelid = to_regclass('component_lease')::oid AND NOT g.tgisinternal
-            AND g.tgenabled <> 'D'::\"char\" AND (g.tgtype & 2::int2) = 2::int2)"
+          WHERE g.tgrelid {=} pg_catalog.to_regclass('component_lease') AND NOT g.tgisinternal
+            AND g.tgenabled {<>} 'D' AND (g.tgtype {&} 2::smallint) {=} 2::smallint)"
     };
 }
 
@@ -100,27 +104,27 @@ impl Call {
     }
 }
 
-/// Tables as [`Call::needs`] has them, and the functions by which the server says who it is.
+/// Tables as [`Call::needs`] has them, and the clock. (Functions by which the server says who it is may be
+/// lacking: `identity.rs`.)
 const LACKS: &str = concat!(
-    "SELECT ARRAY(SELECT n.privilege || ' ON '::text || n.name
-                  FROM unnest($1::text[], $2::text[]) AS n (name, privilege)
-                  WHERE to_regclass(n.name) IS NOT NULL
-                    AND NOT has_table_privilege(to_regclass(n.name), n.privilege)
-                    AND NOT (n.privilege = 'UPDATE'::text AND has_any_column_privilege(to_regclass(n.name), n.privilege))
+    "SELECT ARRAY(SELECT n.privilege {||} ' ON ' {||} n.name
+                  FROM ROWS FROM (pg_catalog.unnest($1::varchar[]), pg_catalog.unnest($2::varchar[])) AS n (name, privilege)
+                  WHERE pg_catalog.to_regclass(n.name) IS NOT NULL
+                    AND NOT pg_catalog.has_table_privilege(pg_catalog.to_regclass(n.name), n.privilege)
+                    AND NOT (n.privilege {=} 'UPDATE'
+                             AND pg_catalog.has_any_column_privilege(pg_catalog.to_regclass(n.name), n.privilege))
                   UNION ALL
-                  SELECT 'EXECUTE ON FUNCTION '::text || f.name
-                  FROM unnest(ARRAY['pg_catalog.pg_control_system()', 'pg_catalog.pg_current_wal_lsn()',
-                                    'pg_catalog.pg_walfile_name(pg_lsn)', 'pg_catalog.pg_postmaster_start_time()',
-                                    'pg_catalog.clock_timestamp()']::text[]) AS f (name)
-                  WHERE to_regprocedure(f.name) IS NOT NULL
-                    AND NOT has_function_privilege(to_regprocedure(f.name), 'EXECUTE'::text)), ",
+                  SELECT 'EXECUTE ON FUNCTION ' {||} f.name
+                  FROM (VALUES ('pg_catalog.clock_timestamp()')) AS f (name)
+                  WHERE pg_catalog.to_regprocedure(f.name) IS NOT NULL
+                    AND NOT pg_catalog.has_function_privilege(pg_catalog.to_regprocedure(f.name), 'EXECUTE')), ",
     veils!()
 );
 
 /// `$1` to `$3` a term: whether the row has it still, what may hide it, and which triggers come before a change.
 const STILL_LED: &str = concat!(
     "SELECT EXISTS (SELECT FROM component_lease
-                    WHERE component_name = $1 AND holder_id = $2 AND version = $3::bigint), ",
+                    WHERE component_name {=} $1 AND holder_id {=} $2 AND version {=} $3::bigint), ",
     veils!(),
     ", ",
     triggers!()
@@ -128,10 +132,10 @@ const STILL_LED: &str = concat!(
 
 /// `$1` a component, `$2` and `$3` what was seen of its row, if there was one.
 const STILL_SEEN: &str = concat!(
-    "SELECT CASE WHEN $2::bigint IS NULL THEN NOT EXISTS (SELECT FROM component_lease WHERE component_name = $1)
+    "SELECT CASE WHEN $2::bigint IS NULL THEN NOT EXISTS (SELECT FROM component_lease WHERE component_name {=} $1)
             ELSE EXISTS (SELECT FROM component_lease
-                         WHERE component_name = $1 AND coalesce(version, 0) = $2::bigint
-                           AND coalesce(renew_time, 0) = $3::bigint) END, ",
+                         WHERE component_name {=} $1 AND coalesce(version, 0) {=} $2::bigint
+                           AND coalesce(renew_time, 0) {=} $3::bigint) END, ",
     veils!(),
     ", ",
     triggers!()
@@ -179,7 +183,7 @@ fn veiled(veil: &str, user: &str) -> Option<String> {
 /// What a refused call lacks, if that can be found out. The connection is in order after a refusal.
 pub(super) async fn lacks(connection: &mut PgConnection, call: Call, place: &Place) -> Option<String> {
     let (tables, privileges): (Vec<&str>, Vec<&str>) = call.needs().iter().copied().unzip();
-    let query = sqlx::query(LACKS).bind(tables).bind(privileges).persistent(false);
+    let query = sqlx::query(AssertSqlSafe(qualified(LACKS))).bind(tables).bind(privileges).persistent(false);
     let row = connection.fetch_one(query).await.ok()?;
     let (rights, veils): (Vec<String>, Vec<String>) = (row.try_get(0).ok()?, row.try_get(1).ok()?);
     if let Some(why) = veils.iter().find_map(|veil| veiled(veil, &place.user)) {
@@ -206,7 +210,7 @@ pub(super) async fn confirm_lost(
     term: &TermKey,
     place: &Place,
 ) -> Result<(), Doubt> {
-    let query = sqlx::query(STILL_LED)
+    let query = sqlx::query(AssertSqlSafe(qualified(STILL_LED)))
         .bind(term.component.as_str())
         .bind(term.holder.as_str())
         .bind(term.version)
@@ -224,7 +228,7 @@ pub(super) async fn confirm_raced(
         Expected::Missing { .. } => None,
         Expected::Row { version, renew_time } => Some((version, renew_time)),
     };
-    let query = sqlx::query(STILL_SEEN)
+    let query = sqlx::query(AssertSqlSafe(qualified(STILL_SEEN)))
         .bind(take.term.component.as_str())
         .bind(seen.map(|seen| seen.0))
         .bind(seen.map(|seen| seen.1))
@@ -256,6 +260,14 @@ fn doubt(answer: Result<PgRow, sqlx::Error>, component: &str, place: &Place) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::postgres::statements::tests::unqualified;
+
+    #[test]
+    fn everything_but_our_tables_is_named_with_its_schema() {
+        for sql in [LACKS, STILL_LED, STILL_SEEN] {
+            assert_eq!(unqualified(&qualified(sql)), Vec::<String>::new(), "{sql}");
+        }
+    }
 
     #[test]
     fn what_hides_rows_is_named_with_what_helps() {

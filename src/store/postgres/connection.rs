@@ -1,22 +1,23 @@
 //! Connecting: read the source anew, connect within a bound, set the session up, and look once at
 //! the server and the table (`table.rs`).
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode, Postgres};
-use sqlx::{ConnectOptions, Connection, Executor, SqlSafeStr, Type};
+use sqlx::{ConnectOptions, Connection, Executor, Row, SqlSafeStr, Type};
 
-use super::errors::classify;
-use super::statements as sql;
+use super::errors::{self, classify};
+use super::identity::Found;
 use super::table::{Table, inspect};
 use crate::store::StoreError;
-use crate::store::address::{Host, PostgresUrl, SslMode};
+use crate::store::address::{At, Host, PostgresUrl, Root, SslMode};
 use crate::store::connect::{Source, unsafe_backend};
 use crate::store::pace::PaceCell;
 use crate::store::slot::{CONNECT_LIMIT, Connect, First};
+use crate::store::tls::system_authorities;
 
 /// Which database, and how to get there.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub(super) struct Place {
     pub(super) user: String,
     /// What is weaker with somebody else's table is said once, not at every connect.
     pub(super) said: Arc<AtomicBool>,
+    /// What the server says of itself.
+    pub(super) form: Arc<Found>,
     /// The longest wait for a lock, ms; 0 until somebody sets it.
     pub(super) lock_limit: Arc<AtomicU64>,
     pub(super) pace: Arc<PaceCell>,
@@ -57,14 +60,20 @@ impl Place {
             name: url.to_string(),
             user: url.user(),
             said: Arc::default(),
+            form: Arc::default(),
             lock_limit: Arc::default(),
             pace: Arc::default(),
         }
     }
 
-    /// How to get there, as sqlx wants it.
-    pub(super) fn options(&self, url: &PostgresUrl) -> Result<PgConnectOptions, StoreError> {
-        options(url, &self.application)
+    /// How to get to the server that can be written to, as sqlx wants it.
+    pub(super) async fn options(&self, url: &PostgresUrl) -> Result<PgConnectOptions, StoreError> {
+        if let [(host, port)] = url.hosts.as_slice() {
+            return options(url, host, *port, &self.application);
+        }
+        let (options, connection) = dial_one_of(url, &self.application, &self.of(url)).await?;
+        let _ = connection.close().await;
+        Ok(options)
     }
 
     /// The same place by what the source said: the user of a rotated secret may be another one.
@@ -83,10 +92,8 @@ impl Connect for Place {
 
     async fn connect(&self, url: Box<PostgresUrl>, first: First) -> Result<Session, StoreError> {
         let place = self.of(&url);
-        let options = self.options(&url)?;
         let measured = self.pace.begin();
-        let mut connection =
-            PgConnection::connect_with(&options).await.map_err(|error| classify(error, &place))?;
+        let mut connection = dial(&url, &self.application, &place).await?;
         let lock_limit = self.lock_limit.load(Ordering::Relaxed);
         let table = inspect(&mut connection, lock_limit, &place).await?;
         prepare(&mut connection, &table, first, &place).await?;
@@ -108,14 +115,77 @@ impl Place {
     }
 }
 
-pub(super) fn options(url: &PostgresUrl, application: &str) -> Result<PgConnectOptions, StoreError> {
-    let mut options = PgConnectOptions::new_without_pgpass()
-        .port(url.port)
+/// A connection to the server, or to the first of several that can be written to.
+pub(super) async fn dial(
+    url: &PostgresUrl,
+    application: &str,
+    place: &Place,
+) -> Result<PgConnection, StoreError> {
+    let [(host, port)] = url.hosts.as_slice() else {
+        return Ok(dial_one_of(url, application, place).await?.1);
+    };
+    let options = options(url, host, *port, application)?;
+    let limit = url.connect_timeout.map_or(CONNECT_LIMIT, |limit| limit.min(CONNECT_LIMIT));
+    match tokio::time::timeout(limit, PgConnection::connect_with(&options)).await {
+        Ok(answer) => answer.map_err(|error| classify(error, place)),
+        Err(_) => Err(StoreError::Retryable(format!("{place}: no connection within {limit:?}"))),
+    }
+}
+
+/// As libpq: in the order of the URL, and where a server lets us not in, no other is asked.
+async fn dial_one_of(
+    url: &PostgresUrl,
+    application: &str,
+    place: &Place,
+) -> Result<(PgConnectOptions, PgConnection), StoreError> {
+    let mut hosts = url.hosts.clone();
+    if url.shuffled {
+        fastrand::shuffle(&mut hosts);
+    }
+    // Each gets its share, so that one that says nothing does not use up the time of those behind it.
+    let share = CONNECT_LIMIT / u32::try_from(hosts.len()).unwrap_or(u32::MAX);
+    let limit = url.connect_timeout.map_or(share, |limit| limit.min(share));
+    let mut found = Vec::new();
+    for (host, port) in &hosts {
+        let options = options(url, host, *port, application)?;
+        let says = match tokio::time::timeout(limit, writable(&options)).await {
+            Ok(Ok(Some(connection))) => return Ok((options, connection)),
+            Ok(Ok(None)) => "a standby, or lets this session only read".to_owned(),
+            Ok(Err(error)) if errors::is_of_this_host(&error) => error.to_string(),
+            Ok(Err(error)) => return Err(classify(error, place)),
+            Err(_) => format!("no connection within {limit:?}"),
+        };
+        found.push(format!("{}: {says}", At(host, *port)));
+    }
+    Err(StoreError::Retryable(format!("{place}: no server of these can be written to: {}", found.join("; "))))
+}
+
+/// The connection, if the server can be written to.
+async fn writable(options: &PgConnectOptions) -> Result<Option<PgConnection>, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    let asked = "SELECT pg_catalog.pg_is_in_recovery()
+                 OR pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'on'";
+    let only_reads: bool = connection.fetch_one(sqlx::raw_sql(asked)).await?.try_get(0)?;
+    if only_reads {
+        let _ = connection.close().await;
+        return Ok(None);
+    }
+    Ok(Some(connection))
+}
+
+pub(super) fn options(
+    url: &PostgresUrl,
+    host: &Host,
+    port: u16,
+    application: &str,
+) -> Result<PgConnectOptions, StoreError> {
+    let mut options = base(url)?
+        .port(port)
         .application_name(url.application_name.as_deref().unwrap_or(application))
         // PgBouncer refuses a connection that asks for it, and we read no floats.
         .extra_float_digits(None)
         .disable_statement_logging()
-        .ssl_mode(match url.ssl_mode_in_force() {
+        .ssl_mode(match url.ssl_mode_in_force(host) {
             SslMode::Disable => PgSslMode::Disable,
             SslMode::Allow => PgSslMode::Allow,
             SslMode::Prefer => PgSslMode::Prefer,
@@ -123,41 +193,47 @@ pub(super) fn options(url: &PostgresUrl, application: &str) -> Result<PgConnectO
             SslMode::VerifyCa => PgSslMode::VerifyCa,
             SslMode::VerifyFull => PgSslMode::VerifyFull,
         });
-    options = match &url.host {
+    options = match host {
         Host::Tcp(host) => options.host(host),
         Host::Socket(folder) => options.socket(folder),
     };
     if let Some(user) = &url.user {
         options = options.username(user);
     }
-    if let Some(password) = &url.password {
-        options = options.password(password);
-    }
+    options = options.password(url.password.as_deref().unwrap_or_default());
     if let Some(database) = &url.database {
         options = options.database(database);
     }
-    for file in [&url.ssl_root_cert, &url.ssl_cert, &url.ssl_key].into_iter().flatten() {
+    let root = match &url.ssl_root {
+        Root::Public => None,
+        Root::System => system_authorities(),
+        Root::File(file) => Some(file.clone()),
+    };
+    for file in [&root, &url.ssl_cert, &url.ssl_key].into_iter().flatten() {
         readable(file, url)?;
     }
-    if let Some(file) = &url.ssl_root_cert {
-        options = options.ssl_root_cert(file);
-    }
+    options = match root {
+        Some(file) => options.ssl_root_cert(file),
+        // Nothing that sqlx would find in the environment.
+        None => options.ssl_root_cert_from_pem(Vec::new()),
+    };
     if let (Some(cert), Some(key)) = (&url.ssl_cert, &url.ssl_key) {
         options = options.ssl_client_cert(cert).ssl_client_key(key);
-    }
-    if let Some(settings) = &url.options {
-        options = options.options(settings_of(settings));
     }
     Ok(options)
 }
 
-/// `-c name=value` or `--name=value`, several of them.
-fn settings_of(text: &str) -> Vec<(String, String)> {
-    text.split_whitespace()
-        .map(|word| word.trim_start_matches("-c").trim_start_matches("--"))
-        .filter_map(|word| word.split_once('='))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+/// Options for the server as they stand in the URL: a URL is the one way to hand them to sqlx without a
+/// change. (With a password, so that it looks for none in files.)
+fn base(url: &PostgresUrl) -> Result<PgConnectOptions, StoreError> {
+    let mut text = String::from("postgres://:none@localhost/");
+    if let Some(options) = &url.options {
+        text += "?options=";
+        for byte in options.bytes() {
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text.parse().map_err(|_| StoreError::Bug(format!("{url}: the options cannot be handed on")))
 }
 
 fn readable(file: &Path, url: &PostgresUrl) -> Result<(), StoreError> {
@@ -178,7 +254,8 @@ impl Session {
     }
 
     pub(super) async fn limit_lock_wait(&mut self, ms: u64) -> Result<(), sqlx::Error> {
-        let query = sqlx::query("SELECT set_config('lock_timeout', $1, false)").bind(lock_timeout(ms));
+        let query =
+            sqlx::query("SELECT pg_catalog.set_config('lock_timeout', $1, false)").bind(lock_timeout(ms));
         self.connection.execute(query).await?;
         self.lock_limit = ms;
         Ok(())
@@ -204,11 +281,11 @@ pub(super) async fn prepare(
         let mut types = vec![text.clone(); 13];
         (types[0], types[3]) = (number.clone(), <i32 as Type<Postgres>>::type_info());
         (types[11], types[12]) = (<bool as Type<Postgres>>::type_info(), number.clone());
-        (sql::BEAT, types)
+        (table.sql.beat, types)
     };
-    let renew = (sql::RENEW, vec![text.clone(), text.clone(), number]);
-    let look = (table.companions.look(), vec![text.clone()]);
-    let claimed = (sql::CLAIMED, vec![text]);
+    let renew = (table.sql.renew, vec![text.clone(), text.clone(), number]);
+    let look = (table.look(), vec![text.clone()]);
+    let claimed = (table.sql.claimed, vec![text]);
     let statements = match first {
         First::Other => vec![],
         First::Renew if table.instances => vec![renew, beat],
@@ -219,7 +296,7 @@ pub(super) async fn prepare(
     for (statement, types) in statements {
         let measured = place.pace.begin();
         match connection.prepare_with(statement.into_sql_str(), &types).await {
-            Ok(_) if statement == sql::RENEW => measured.round_trip(),
+            Ok(_) if statement == table.sql.renew => measured.round_trip(),
             Ok(_) | Err(sqlx::Error::Database(_)) => {}
             Err(error) => return Err(classify(error, place)),
         }

@@ -7,13 +7,23 @@ use sqlx::postgres::PgDatabaseError;
 
 use super::connection::Place;
 use crate::store::StoreError;
+use crate::store::tls::advice;
 
 /// The server refused one statement and the connection is as before. Everything else that goes
 /// wrong ends the connection: the next one looks at the table and the server anew, and says better
 /// what is the matter (the table was dropped, the server became a standby).
 pub(super) fn leaves_connection_in_order(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(DatabaseError::code);
-    code.is_some_and(|code| code == "55P03" || code.starts_with("40"))
+    code.is_some_and(|code| code == "55P03" || code.starts_with("40") || CANNOT_HOLD.contains(&&*code))
+}
+
+/// Whether another host may do better: nobody there, or not yet; not a refusal of us.
+pub(super) fn is_of_this_host(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "57P03"),
+        _ => false,
+    }
 }
 
 /// The history has this version or a later one: the take was rolled back, and is a lost race.
@@ -119,13 +129,9 @@ impl Said {
 }
 
 fn tls(text: &str, place: &Place) -> StoreError {
-    if text.contains("does not support TLS") {
-        return StoreError::Misconfigured(format!(
-            "{place}: {text}; let the server have a certificate and ssl = on, or, if you accept that whoever is in between can read the password and grant leases, say sslmode=disable"
-        ));
-    }
     StoreError::Misconfigured(format!(
-        "{place}: no trusted TLS connection: {text}; name the authority that signed the server's certificate with sslrootcert=/path/to/ca.crt in the URL, or, if you accept that whoever is in between can read the password and grant leases, say sslmode=require or sslmode=disable"
+        "{place}: no trusted TLS connection: {text}; {}",
+        advice(text, "sslrootcert")
     ))
 }
 
@@ -154,6 +160,16 @@ fn by_code(said: &Said, place: &Place) -> StoreError {
         "26000" | "42P05" => {
             return misconfigured(
                 ": a connection pooler in between mixes up prepared statements; connect to the server itself, use session pooling, or PgBouncer 1.21 or newer with max_prepared_statements above 0",
+            );
+        }
+        code if CANNOT_HOLD.contains(&code) => {
+            return misconfigured(
+                ": the database's encoding cannot hold a character of it; choose a name of ASCII characters, or a database WITH ENCODING 'UTF8'",
+            );
+        }
+        "23505" if table.as_deref() == Some("component_instance") => {
+            return misconfigured(
+                ": the sequence of component_instance is behind its rows, as in a copy by logical replication; run `component-lease migrate`, which moves it",
             );
         }
         "55P03" => {
@@ -234,7 +250,24 @@ fn altered(place: &Place) -> StoreError {
     ))
 }
 
-pub(super) fn grants(user: &str) -> String {
+pub(super) /// A character that the database's encoding lacks, or that it lets nobody write.
+const CANNOT_HOLD: [&str; 2] = ["22P05", "22021"];
+
+/// Says which of the values that were sent the database's encoding cannot hold.
+pub(super) fn naming(error: StoreError, sent: &[&str]) -> StoreError {
+    match error {
+        StoreError::Misconfigured(text)
+            if CANNOT_HOLD.iter().any(|code| text.contains(&format!("(SQLSTATE {code})"))) =>
+        {
+            let sent: Vec<String> =
+                sent.iter().filter(|value| !value.is_ascii()).map(|value| format!("{value:?}")).collect();
+            StoreError::Misconfigured(format!("{text} ({})", sent.join(", ")))
+        }
+        other => other,
+    }
+}
+
+fn grants(user: &str) -> String {
     let role = user.replace('"', "\"\"");
     format!(
         "as the tables' owner run, for a participant: GRANT SELECT, INSERT, UPDATE ON component_lease, component_lease_store, component_instance TO \"{role}\"; GRANT SELECT, INSERT ON component_lease_history TO \"{role}\"; GRANT SELECT ON component_lease_intent, component_lease_schema TO \"{role}\"; (for the controller: GRANT SELECT, UPDATE (holder_id, renew_time) ON component_lease TO \"{role}\"; GRANT SELECT ON component_lease_history, component_lease_schema TO \"{role}\"; GRANT SELECT, INSERT, UPDATE ON component_lease_intent, component_lease_store TO \"{role}\"; GRANT SELECT, DELETE ON component_instance TO \"{role}\";)"

@@ -187,6 +187,7 @@ impl Listening {
         };
         let made = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&made);
+        let options = place.options(&url).await.map_err(Ended::Failed)?;
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(CONNECT_LIMIT)
@@ -198,7 +199,7 @@ impl Listening {
                 counted.fetch_add(1, Ordering::Relaxed);
                 Box::pin(async { Ok(()) })
             })
-            .connect_lazy_with(place.options(&url).map_err(Ended::Failed)?);
+            .connect_lazy_with(options);
         let mut listener = PgListener::connect_with(&pool).await.map_err(failed)?;
         listener.eager_reconnect(false);
         let lock_limit = place.lock_limit.load(Ordering::Relaxed);

@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Executor, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
-use super::connection::{Place, options};
+use super::connection::{Place, dial};
 use super::errors::classify;
-use super::statements::FIRST_RECORD;
+use super::identity;
+use super::mend::{IS_OURS, mend};
+use super::statements::{Statements, qualified};
 use crate::domain::life::DATE_MAX;
 use crate::store::StoreError;
 use crate::store::address::PostgresUrl;
 use crate::store::connect::{Install, Source};
 use crate::store::migration::{Migration, MigrationReport};
+use crate::store::schema::{Failed, Job};
 
 const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -73,8 +76,27 @@ COMMENT ON COLUMN component_lease_schema.applied_at IS 'When: this database''s c
 COMMENT ON COLUMN component_lease_schema.foreign_lease_table IS
     'Whether component_lease was there before and belongs to another program: it is never altered then.';";
 
+const IS_NARROW: &str = "
+SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid {=} a.atttypid
+               WHERE a.attrelid {=} pg_catalog.to_regclass('component_lease') AND a.attname {=} 'version'
+                 AND (t.typname {=} 'int2' OR t.typname {=} 'int4'))";
+
+const RECORD: &str = "INSERT INTO component_lease_schema VALUES ($1, {now}, $2)";
+
+/// Whether `component_instance` is our own.
+const OURS: &str = "
+SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+               WHERE a.attrelid {=} pg_catalog.to_regclass('component_instance') AND a.attname {=} 'promises_outside')";
+
+/// Logical replication copies rows and leaves sequences as they are.
+const SEQUENCE: &str = "
+SELECT pg_catalog.setval(s.name, m.id)
+FROM (SELECT pg_catalog.max(id) AS id FROM component_instance) AS m,
+     (SELECT pg_catalog.pg_get_serial_sequence('component_instance', 'id')::pg_catalog.regclass AS name) AS s
+WHERE m.id {>} coalesce(pg_catalog.pg_sequence_last_value(s.name), 0)";
+
 /// Advisory locks are numbers; this one spells "complock".
-const LOCK: &str = "SELECT pg_advisory_xact_lock(7165065861792752491)";
+const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(7165065861792752491)";
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -95,9 +117,7 @@ pub(in crate::store) async fn migrate(
 ) -> Result<MigrationReport, StoreError> {
     let place = Place::new(Source::url(""), url, "component-lease migrate");
     let run = async {
-        let options = options(url, "component-lease migrate")?;
-        let mut connection =
-            PgConnection::connect_with(&options).await.map_err(|error| classify(error, &place))?;
+        let mut connection = dial(url, "component-lease migrate", &place).await?;
         let report = run(&mut connection, &place, how).await?;
         // It is done; a goodbye that fails changes nothing.
         let _ = connection.close().await;
@@ -108,6 +128,21 @@ pub(in crate::store) async fn migrate(
             "{place}: the tables were not made within {LIMIT:?}; nothing was changed"
         )))
     })
+}
+
+/// Tables of ours without the one that tells which steps were applied: then all were, and what is missing is
+/// mended. The version of the schema, and whether `component_lease` is another program's.
+async fn adopt(connection: &mut PgConnection, lease: bool) -> Result<(i64, bool), sqlx::Error> {
+    let row = connection.fetch_one(sqlx::query(AssertSqlSafe(qualified(IS_OURS)))).await?;
+    let (ours, companions): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+    let foreign = lease && !ours;
+    if !(lease && ours || companions) {
+        return Ok((0, foreign));
+    }
+    for step in MIGRATIONS {
+        connection.execute(sqlx::query(AssertSqlSafe(qualified(RECORD))).bind(step.version).bind(foreign)).await?;
+    }
+    Ok((MIGRATIONS.last().map_or(0, |step| step.version), foreign))
 }
 
 async fn run(
@@ -124,58 +159,64 @@ async fn run(
         Some("25006") => StoreError::Retryable(format!("{place}: the server is read-only")),
         _ => classify(error, place),
     };
+    // Before the transaction: what a server does not say is an error there.
+    let form = identity::form(connection, place).await?;
     let mut transaction = connection.begin().await.map_err(failed)?;
     transaction.execute(LOCK).await.map_err(failed)?;
     let there = transaction
-        .fetch_one("SELECT to_regclass('component_lease') IS NOT NULL, to_regclass('component_lease_schema') IS NOT NULL, to_regclass('component_instance') IS NOT NULL")
+        .fetch_one("SELECT pg_catalog.to_regclass('component_lease') IS NOT NULL, pg_catalog.to_regclass('component_lease_schema') IS NOT NULL, pg_catalog.to_regclass('component_instance') IS NOT NULL")
         .await
         .map_err(failed)?;
     let (lease, schema): (bool, bool) =
         (there.try_get(0).map_err(failed)?, there.try_get(1).map_err(failed)?);
     let instances: bool = there.try_get(2).map_err(failed)?;
-    let (before, foreign) = if schema {
-        let row = transaction
-            .fetch_one("SELECT coalesce(max(version), 0)::bigint, coalesce(bool_or(foreign_lease_table), false) FROM component_lease_schema")
-            .await
-            .map_err(failed)?;
-        (row.try_get::<i64, _>(0).map_err(failed)?, row.try_get::<bool, _>(1).map_err(failed)?)
-    } else {
+    if !schema {
         transaction.execute(sqlx::raw_sql(SCHEMA_TABLE)).await.map_err(failed)?;
-        (0, lease)
+    }
+    let row = transaction
+        .fetch_one("SELECT pg_catalog.max(version), pg_catalog.bool_or(foreign_lease_table) FROM component_lease_schema")
+        .await
+        .map_err(failed)?;
+    let before: Option<i64> = row.try_get(0).map_err(failed)?;
+    let (before, foreign) = match (before, row.try_get::<Option<bool>, _>(1).map_err(failed)?) {
+        (Some(before), foreign) => (before, foreign.unwrap_or_default()),
+        // Also of a dump without data.
+        (None, _) => adopt(&mut transaction, lease).await.map_err(failed)?,
     };
     known(before, place)?;
+    let narrow: bool =
+        transaction.fetch_one(sqlx::query(AssertSqlSafe(qualified(IS_NARROW)))).await.and_then(|row| row.try_get(0)).map_err(failed)?;
+    let mut job = Job::new(MIGRATIONS, before, LIFE, foreign, how.max_ttl);
+    if narrow {
+        job.latest_date = 0;
+    }
+    let (mended, mended_waits) = mend(&mut transaction, &job, form).await.map_err(|error| match error {
+        Failed::Database(error) => failed(error),
+        Failed::Unmendable(why) => StoreError::Misconfigured(format!("{place}: {why}")),
+    })?;
     let mut report = MigrationReport {
         database: place.to_string(),
         version: before,
         applied: Vec::new(),
         foreign_lease_table: foreign,
         grants: Some(GRANTS),
-        waits: None,
+        mended,
+        waits: mended_waits,
     };
     for step in MIGRATIONS.iter().filter(|step| step.version > before) {
         if !(foreign && step.lease_table || step.version == INSTANCES && instances) {
             transaction.execute(sqlx::raw_sql(step.sql)).await.map_err(failed)?;
             report.applied.push(step.name);
         }
-        let query = sqlx::query(
-            "INSERT INTO component_lease_schema VALUES ($1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, $2)",
-        );
-        transaction.execute(query.bind(step.version).bind(foreign)).await.map_err(failed)?;
+        let query = sqlx::query(AssertSqlSafe(qualified(RECORD))).bind(step.version).bind(foreign);
+        transaction.execute(query).await.map_err(failed)?;
         if step.version == LIFE {
             // Leases that are there go on with their numbers; nobody knows whether this is still the
             // server that granted them, so it is not settled.
-            let there = transaction
-                .fetch_one(
-                    "SELECT EXISTS (SELECT FROM component_lease),
-                            EXISTS (SELECT FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-                                    WHERE a.attrelid = 'component_lease'::regclass AND a.attname = 'version'
-                                      AND t.typname IN ('int2', 'int4'))",
-                )
-                .await
-                .map_err(failed)?;
+            let there =
+                transaction.fetch_one("SELECT EXISTS (SELECT FROM component_lease)").await.map_err(failed)?;
             let leases: bool = there.try_get(0).map_err(failed)?;
-            let narrow: bool = there.try_get(1).map_err(failed)?;
-            let query = sqlx::query(FIRST_RECORD)
+            let query = sqlx::query(Statements::of(form).first_record)
                 .bind(if narrow { 0 } else { DATE_MAX })
                 .bind(0_i64)
                 .bind(i32::try_from(how.max_ttl).unwrap_or(i32::MAX))
@@ -185,6 +226,10 @@ async fn run(
             report.waits = (!how.first || leases).then_some(how.max_ttl);
         }
         report.version = step.version;
+    }
+    let ours = transaction.fetch_one(sqlx::query(AssertSqlSafe(qualified(OURS)))).await;
+    if ours.and_then(|row| row.try_get(0)).map_err(failed)? {
+        transaction.execute(sqlx::query(AssertSqlSafe(qualified(SEQUENCE)))).await.map_err(failed)?;
     }
     transaction.commit().await.map_err(failed)?;
     Ok(report)

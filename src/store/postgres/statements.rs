@@ -3,23 +3,17 @@
 //!
 //! Time is `clock_timestamp()`, evaluated where it stands: after the wait for a row lock. `now()` is
 //! from before it. Values that a foreign program left NULL count as 0 or empty.
+//!
+//! Whoever may create functions in a schema of the search path could offer an operator or a function
+//! that matches our types better than PostgreSQL's own, and it would run with our rights. So everything
+//! but our tables is named with its schema. `{=}` stands for `OPERATOR(pg_catalog.=)` here, likewise
+//! `{||}` and the others; all of these bind equally tight, from left to right. `{now}` is the server's
+//! clock, `{identity}` what the server is (`identity.rs`), for which `s` must be the record.
 
-/// The server's own, whatever is recorded: the timeline from the log that is being written (the
-/// control file lags a promotion), the start time because a volume that was put back has the same
-/// name, the UUID of the record, to which `s` must refer, and the OIDs of the database and of its tables: a
-/// database that was restored beside and renamed has another, and so have tables that were dropped and made anew.
-macro_rules! identity {
-    () => {
-        "(SELECT c.system_identifier FROM pg_control_system() AS c)
-         || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
-         || '/' || (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint
-         || '/' || coalesce(s.uuid::text, '')
-         || '/' || (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-         || '.' || coalesce(to_regclass('component_lease')::oid, 0)
-         || '.' || coalesce(to_regclass('component_lease_history')::oid, 0)
-         || '.' || coalesce(to_regclass('component_lease_store')::oid, 0)"
-    };
-}
+use std::sync::OnceLock;
+
+use super::identity::Form;
+use super::table::INSPECT;
 
 /// Nothing unless the server is the one that is recorded and the one that the decision saw, in the
 /// same epoch. Locked, so that no epoch begins while a take of the one before is under way.
@@ -28,14 +22,12 @@ macro_rules! life {
         concat!(
             "life AS MATERIALIZED (
                 SELECT s.id FROM component_lease_store AS s
-                WHERE s.id = 1 AND s.identity = ",
+                WHERE s.id {=} 1 AND s.identity {=} ",
             $identity,
-            " AND s.epoch = ",
+            " AND s.epoch {=} ",
             $epoch,
             "::bigint
-                  AND s.identity = ",
-            identity!(),
-            "
+                  AND s.identity {=} {identity}
                 FOR SHARE
             )"
         )
@@ -46,20 +38,20 @@ macro_rules! row {
     () => {
         "l.component_name IS NOT NULL, coalesce(l.holder_id, ''),
          coalesce(l.lease_time::bigint, 0), coalesce(l.renew_time::bigint, 0),
-         coalesce(l.version::bigint, 0), coalesce(ceil(l.ttl::numeric)::bigint, 0)"
+         coalesce(l.version::bigint, 0), coalesce(pg_catalog.ceil(l.ttl::numeric)::bigint, 0)"
     };
 }
 
 macro_rules! record {
     () => {
-        concat!(identity!(), ", s.identity::text, s.epoch, s.settled, s.max_ttl")
+        "{identity}, s.identity::pg_catalog.text, s.epoch, s.settled, s.max_ttl"
     };
 }
 
 macro_rules! look {
     ($intent:literal, $record:expr, $highest:literal, $joins:literal) => {
         concat!(
-            "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, ",
+            "SELECT {now}, ",
             row!(),
             ", ",
             $intent,
@@ -69,7 +61,7 @@ macro_rules! look {
             $highest,
             "
             FROM (VALUES (1)) AS always (present)
-            LEFT JOIN component_lease AS l ON l.component_name = $1",
+            LEFT JOIN component_lease AS l ON l.component_name {=} $1",
             $joins
         )
     };
@@ -77,7 +69,7 @@ macro_rules! look {
 
 macro_rules! no_record {
     () => {
-        "NULL::text, NULL::text, NULL::bigint, NULL::boolean, NULL::integer"
+        "NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::bigint, NULL::boolean, NULL::integer"
     };
 }
 
@@ -85,8 +77,8 @@ macro_rules! no_record {
 /// version, which it refuses, and nothing is taken.
 macro_rules! written {
     () => {
-        "(component_name::text = $1::text AND holder_id::text = $2::text AND version::bigint = $3::bigint
-          AND ttl::bigint = $4::bigint)"
+        "(component_name::varchar {=} $1::varchar AND holder_id::varchar {=} $2::varchar
+          AND version::bigint {=} $3::bigint AND ttl::bigint {=} $4::bigint)"
     };
 }
 
@@ -94,7 +86,7 @@ macro_rules! written {
 macro_rules! date {
     ($latest:literal) => {
         concat!(
-            "least(greatest(floor(extract(epoch FROM clock_timestamp()))::bigint - 1767225600, 0), ",
+            "least(greatest(pg_catalog.floor(extract(epoch FROM pg_catalog.clock_timestamp()))::bigint {-} 1767225600, 0), ",
             $latest,
             "::bigint)"
         )
@@ -111,7 +103,7 @@ macro_rules! epoch_max {
 macro_rules! look_all {
     ($intent:literal, $record:expr, $name:literal, $joins:literal) => {
         concat!(
-            "SELECT (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint), ",
+            "SELECT (SELECT {now}), ",
             row!(),
             ", ",
             $intent,
@@ -126,108 +118,114 @@ macro_rules! look_all {
     };
 }
 
-pub(super) const LOOK: &str = look!(
+const LOOK: &str = look!(
     "i.ttl",
     record!(),
-    "(SELECT max(h.version) FROM component_lease_history AS h WHERE h.component_name = $1)",
+    "(SELECT pg_catalog.max(h.version) FROM component_lease_history AS h WHERE h.component_name {=} $1)",
     "
-    LEFT JOIN component_lease_intent AS i ON i.component_name = $1
-    LEFT JOIN component_lease_store AS s ON s.id = 1"
+    LEFT JOIN component_lease_intent AS i ON i.component_name {=} $1
+    LEFT JOIN component_lease_store AS s ON s.id {=} 1"
 );
 
 /// Apart from the look, which must not wait for a lock on that table, and without an index: it is
 /// only asked where there is neither row nor history.
-pub(super) const CLAIMED: &str = "SELECT max(led) FROM component_instance WHERE component_name = $1";
+const CLAIMED: &str = "SELECT pg_catalog.max(led) FROM component_instance WHERE component_name {=} $1";
 
-pub(super) const LOOK_WITHOUT_LIFE: &str = look!(
+const LOOK_WITHOUT_LIFE: &str = look!(
     "i.ttl",
     no_record!(),
     "NULL::bigint",
     "
-    LEFT JOIN component_lease_intent AS i ON i.component_name = $1"
+    LEFT JOIN component_lease_intent AS i ON i.component_name {=} $1"
 );
 
-pub(super) const LOOK_BARE: &str = look!("NULL::integer", no_record!(), "NULL::bigint", "");
+const LOOK_BARE: &str = look!("NULL::integer", no_record!(), "NULL::bigint", "");
 
-pub(super) const TAKE_MISSING: &str = concat!(
+const TAKE_MISSING: &str = concat!(
     "WITH ",
     life!("$6", "$7"),
     ", taken AS (
         INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)
-        SELECT $1::text, $2::text, t.ms, t.ms, $3::bigint, $4::integer
-        FROM life, (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms) AS t
-        WHERE coalesce((SELECT max(h.version) FROM component_lease_history AS h
-                        WHERE h.component_name = $1::text), 0) = $5::bigint
+        SELECT $1::varchar, $2::varchar, t.ms, t.ms, $3::bigint, $4::integer
+        FROM life, (SELECT {now} AS ms) AS t
+        WHERE coalesce((SELECT pg_catalog.max(h.version) FROM component_lease_history AS h
+                        WHERE h.component_name {=} $1::varchar), 0) {=} $5::bigint
         ON CONFLICT DO NOTHING
         RETURNING lease_time::bigint AS lease_time, ",
     written!(),
     " AS written
     )
     INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
-    SELECT $1::text, CASE WHEN t.written THEN $3::bigint END, $2::text, t.lease_time, $4::integer FROM taken AS t"
+    SELECT $1::varchar, CASE WHEN t.written THEN $3::bigint END, $2::varchar, t.lease_time, $4::integer FROM taken AS t"
 );
 
-pub(super) const TAKE_MISSING_BARE: &str = concat!(
+const TAKE_MISSING_BARE: &str = concat!(
     "
 INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)
-SELECT $1::text, $2::text, t.ms, t.ms, $3::bigint, $4::integer
-FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms) AS t
+SELECT $1::varchar, $2::varchar, t.ms, t.ms, $3::bigint, $4::integer
+FROM (SELECT {now} AS ms) AS t
 ON CONFLICT DO NOTHING
-RETURNING 1 / (CASE WHEN ",
+RETURNING 1 {/} (CASE WHEN ",
     written!(),
     " THEN 1 ELSE 0 END)"
 );
 
+
 // The life comes last: whoever is late by the row alone locks nothing.
-pub(super) const TAKE_ROW: &str = concat!(
-    "WITH ", life!("$7", "$8"), ", taken AS (
+const TAKE_ROW: &str = concat!(
+    "WITH ",
+    life!("$7", "$8"),
+    ", taken AS (
         UPDATE component_lease
-        SET holder_id = $2::text,
-            lease_time = (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
-            renew_time = greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, coalesce(renew_time, 0) + 1),
+        SET holder_id = $2::varchar,
+            lease_time = {now},
+            renew_time = greatest({now}, coalesce(renew_time, 0) {+} 1),
             version = $3::bigint,
             ttl = $4::integer
-        WHERE component_name = $1::text AND coalesce(version, 0) = $5::bigint AND coalesce(renew_time, 0) = $6::bigint
+        WHERE component_name {=} $1::varchar AND coalesce(version, 0) {=} $5::bigint AND coalesce(renew_time, 0) {=} $6::bigint
           AND EXISTS (SELECT FROM life)
         RETURNING lease_time::bigint AS lease_time, ", written!(), " AS written
     )
     INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
-    SELECT $1::text, CASE WHEN t.written THEN $3::bigint END, $2::text, t.lease_time, $4::integer FROM taken AS t"
+    SELECT $1::varchar, CASE WHEN t.written THEN $3::bigint END, $2::varchar, t.lease_time, $4::integer FROM taken AS t"
 );
 
-pub(super) const TAKE_ROW_BARE: &str = concat!(
+const TAKE_ROW_BARE: &str = concat!(
     "
 UPDATE component_lease
-SET holder_id = $2::text,
-    lease_time = (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
-    renew_time = greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, coalesce(renew_time, 0) + 1),
+SET holder_id = $2::varchar,
+    lease_time = {now},
+    renew_time = greatest({now}, coalesce(renew_time, 0) {+} 1),
     version = $3::bigint,
     ttl = $4::integer
-WHERE component_name = $1 AND coalesce(version, 0) = $5::bigint AND coalesce(renew_time, 0) = $6::bigint
-RETURNING 1 / (CASE WHEN ", written!(), " THEN 1 ELSE 0 END)"
+WHERE component_name {=} $1::varchar AND coalesce(version, 0) {=} $5::bigint AND coalesce(renew_time, 0) {=} $6::bigint
+RETURNING 1 {/} (CASE WHEN ",
+    written!(),
+    " THEN 1 ELSE 0 END)"
 );
 
 /// A trigger that leaves the renewal time as it was would let a leader go on whom followers take for dead:
 /// then the division fails, and nothing is renewed. (The inner SELECT sees the row as it was before.)
-pub(super) const RENEW: &str = "
+const RENEW: &str = "
 UPDATE component_lease
-SET renew_time = greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, coalesce(renew_time, 0) + 1)
-WHERE component_name = $1 AND holder_id = $2 AND version = $3::bigint
-RETURNING 1 / (CASE WHEN renew_time::bigint > (SELECT coalesce(o.renew_time, 0)::bigint FROM component_lease AS o
-                                               WHERE o.component_name = $1) THEN 1 ELSE 0 END)";
+SET renew_time = greatest({now}, coalesce(renew_time, 0) {+} 1)
+WHERE component_name {=} $1 AND holder_id {=} $2 AND version {=} $3::bigint
+RETURNING 1 {/} (CASE WHEN renew_time::bigint {>} (SELECT coalesce(o.renew_time, 0)::bigint FROM component_lease AS o
+                                                   WHERE o.component_name {=} $1) THEN 1 ELSE 0 END)";
 
-pub(super) const RELEASE: &str = "
+
+const RELEASE: &str = "
 UPDATE component_lease
 SET holder_id = '', renew_time = 0
-WHERE component_name = $1 AND holder_id = $2 AND version = $3::bigint";
+WHERE component_name {=} $1 AND holder_id {=} $2 AND version {=} $3::bigint";
 
-pub(super) const RELEASE_LATE: &str = concat!(
+const RELEASE_LATE: &str = concat!(
     "WITH ",
     life!("$4", "$5"),
     "
     UPDATE component_lease
     SET holder_id = '', renew_time = 0
-    WHERE component_name = $1 AND holder_id = $2 AND version = $3::bigint AND EXISTS (SELECT FROM life)"
+    WHERE component_name {=} $1 AND holder_id {=} $2 AND version {=} $3::bigint AND EXISTS (SELECT FROM life)"
 );
 
 macro_rules! look_all_with_life {
@@ -237,20 +235,21 @@ macro_rules! look_all_with_life {
             record!(),
             "coalesce(l.component_name, i.component_name)",
             r#"
-    LEFT JOIN component_lease_store AS s ON s.id = 1
+    LEFT JOIN component_lease_store AS s ON s.id {=} 1
     LEFT JOIN (component_lease AS l
-               FULL JOIN component_lease_intent AS i ON i.component_name = l.component_name COLLATE "C") ON true"#
+               FULL JOIN component_lease_intent AS i
+               ON i.component_name {=} (l.component_name COLLATE pg_catalog."C")) ON true"#
         )
     };
 }
 
-pub(super) const LOOK_ALL: &str = look_all_with_life!();
+const LOOK_ALL: &str = look_all_with_life!();
 
 /// Behind the rows the instances that are alive. Whoever may write the table could fill it.
-pub(super) const LOOK_ALL_WITH_INSTANCES: &str = concat!(
-    "SELECT b.*, NULL::bigint, NULL::text, NULL::bigint, NULL::bigint, NULL::integer, NULL::text, NULL::text, NULL::text,
-            NULL::text, NULL::text, NULL::text, NULL::text, NULL::boolean, NULL::bigint, NULL::text, NULL::bigint,
-            NULL::boolean
+const LOOK_ALL_WITH_INSTANCES: &str = concat!(
+    "SELECT b.*, NULL::bigint, NULL::varchar, NULL::bigint, NULL::bigint, NULL::integer, NULL::varchar, NULL::varchar, NULL::varchar,
+            NULL::varchar, NULL::varchar, NULL::varchar, NULL::varchar, NULL::boolean, NULL::bigint,
+            NULL::varchar, NULL::bigint, NULL::boolean
      FROM (",
     look_all_with_life!(),
     ") AS b
@@ -260,84 +259,80 @@ pub(super) const LOOK_ALL_WITH_INSTANCES: &str = concat!(
             c.container, c.node, c.address, c.program_version, c.healthy, c.leads, c.mode, c.longest_promise,
             c.promises_outside
      FROM (SELECT * FROM component_instance
-           WHERE heartbeat + heartbeat_ttl * 1000::bigint >= (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+           WHERE (heartbeat {+} (heartbeat_ttl {*} 1000::bigint)) {>=} {now}
            ORDER BY id DESC LIMIT 20000) AS c"
 );
 
 /// `$1` the row, if there is one; `$2` to `$4` component, holder, how long a heartbeat lasts; `$5` to `$11` where
 /// and what it is; `$12` and `$13` what it says of itself now; `$14` to `$16` how it works and what it promises.
-pub(super) const BEAT: &str = "
+const BEAT: &str = "
 WITH moved AS (
     UPDATE component_instance
-    SET heartbeat = (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+    SET heartbeat = {now},
         heartbeat_ttl = $4::integer, healthy = $12::boolean, leads = $13::bigint,
         led = greatest(led, $13::bigint)
-    WHERE id = $1::bigint AND component_name = $2::text AND instance = $3::text
-      AND heartbeat + heartbeat_ttl * 1000::bigint >= (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+    WHERE id {=} $1::bigint AND component_name {=} $2::varchar AND instance {=} $3::varchar
+      AND (heartbeat {+} (heartbeat_ttl {*} 1000::bigint)) {>=} {now}
     RETURNING id
 ), made AS (
     INSERT INTO component_instance (component_name, instance, start_time, heartbeat, heartbeat_ttl, namespace, pod,
                                     pod_uid, container, node, address, program_version, healthy, leads, led, mode,
                                     longest_promise, promises_outside)
-    SELECT $2::text, $3::text, t.ms, t.ms, $4::integer, $5::text, $6::text, $7::text, $8::text, $9::text,
-           $10::text, $11::text, $12::boolean, $13::bigint, $13::bigint, $14::text, $15::bigint, $16::boolean
-    FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms) AS t
+    SELECT $2::varchar, $3::varchar, t.ms, t.ms, $4::integer, $5::varchar, $6::varchar, $7::varchar, $8::varchar,
+           $9::varchar, $10::varchar, $11::varchar, $12::boolean, $13::bigint, $13::bigint, $14::varchar, $15::bigint,
+           $16::boolean
+    FROM (SELECT {now} AS ms) AS t
     WHERE NOT EXISTS (SELECT FROM moved)
     RETURNING id
 )
 SELECT id FROM moved UNION ALL SELECT id FROM made";
 
-pub(super) const PRUNE_INSTANCES: &str = "
+const PRUNE_INSTANCES: &str = "
 DELETE FROM component_instance
-WHERE heartbeat < (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1::bigint";
+WHERE heartbeat {<} ({now} {-} $1::bigint)";
 
-pub(super) const LOOK_ALL_WITHOUT_LIFE: &str = look_all!(
+const LOOK_ALL_WITHOUT_LIFE: &str = look_all!(
     "i.ttl",
     no_record!(),
     "coalesce(l.component_name, i.component_name)",
     r#"
     LEFT JOIN (component_lease AS l
-               FULL JOIN component_lease_intent AS i ON i.component_name = l.component_name COLLATE "C") ON true"#
+               FULL JOIN component_lease_intent AS i
+               ON i.component_name {=} (l.component_name COLLATE pg_catalog."C")) ON true"#
 );
 
-pub(super) const LOOK_ALL_BARE: &str =
+const LOOK_ALL_BARE: &str =
     look_all!("NULL::integer", no_record!(), "l.component_name", " LEFT JOIN component_lease AS l ON true");
 
-pub(super) const SET_INTENT: &str = "
+const SET_INTENT: &str = "
 INSERT INTO component_lease_intent (component_name, ttl) VALUES ($1, $2::integer)
 ON CONFLICT (component_name) DO UPDATE SET ttl = excluded.ttl";
 
-pub(super) const CLEAR_INTENT: &str = "
-UPDATE component_lease_intent SET ttl = NULL WHERE component_name = $1 AND ttl IS NOT NULL";
+const CLEAR_INTENT: &str = "
+UPDATE component_lease_intent SET ttl = NULL WHERE component_name {=} $1 AND ttl IS NOT NULL";
 
 /// `$1` the latest date that counts, `$2` the lower bound, `$3` and `$4` what was seen, `$5` whether
 /// also of the recorded server. The rule is `domain::life::begin`.
-pub(super) const BEGIN_EPOCH: &str = concat!(
+const BEGIN_EPOCH: &str = concat!(
     "UPDATE component_lease_store AS s
-     SET identity = ",
-    identity!(),
-    ",
-         epoch = least(greatest(s.epoch + 1, ",
+     SET identity = {identity},
+         epoch = least(greatest(s.epoch {+} 1, ",
     date!("$1"),
     ", $2::bigint), ",
     epoch_max!(),
     "),
          settled = false
-     WHERE s.id = 1 AND s.identity = $3 AND s.epoch = $4::bigint AND s.epoch < ",
+     WHERE s.id {=} 1 AND s.identity {=} $3 AND s.epoch {=} $4::bigint AND s.epoch {<} ",
     epoch_max!(),
     "
-       AND ($5::boolean OR s.identity <> ",
-    identity!(),
-    ")"
+       AND ($5::boolean OR s.identity {<>} {identity})"
 );
 
 /// `$1` and `$2` as above, `$3` the longest ttl, `$4` whether settled, `$5` whether epoch 0.
-pub(super) const FIRST_RECORD: &str = concat!(
-    "WITH s AS MATERIALIZED (SELECT gen_random_uuid() AS uuid)
+const FIRST_RECORD: &str = concat!(
+    "WITH s AS MATERIALIZED (SELECT NULL::pg_catalog.text AS identity, pg_catalog.gen_random_uuid() AS uuid)
      INSERT INTO component_lease_store (id, identity, epoch, settled, max_ttl, uuid)
-     SELECT 1, ",
-    identity!(),
-    ",
+     SELECT 1, {identity},
             CASE WHEN $5::boolean THEN 0
                  ELSE least(greatest(1, ",
     date!("$1"),
@@ -349,8 +344,168 @@ pub(super) const FIRST_RECORD: &str = concat!(
      ON CONFLICT DO NOTHING"
 );
 
-pub(super) const SETTLE: &str = concat!(
-    "UPDATE component_lease_store AS s SET settled = true
-     WHERE s.id = 1 AND s.identity = $1 AND s.epoch = $2::bigint AND s.identity = ",
-    identity!()
-);
+const SETTLE: &str = "
+UPDATE component_lease_store AS s SET settled = true
+WHERE s.id {=} 1 AND s.identity {=} $1 AND s.epoch {=} $2::bigint AND s.identity {=} {identity}";
+
+macro_rules! statements {
+    ($($name:ident: $template:expr,)*) => {
+        /// As they are sent, for one form of the server's identity.
+        pub(super) struct Statements {
+            $(pub(super) $name: &'static str,)*
+        }
+
+        impl Statements {
+            fn new(form: Form) -> Self {
+                let text = |template: &str| qualified(&template.replace("{identity}", &form.sql()));
+                // A few hundred bytes each, once for each form that this process meets.
+                Self { $($name: text($template).leak(),)* }
+            }
+
+            #[cfg(test)]
+            fn all(&self) -> Vec<&'static str> {
+                vec![$(self.$name,)*]
+            }
+        }
+    };
+}
+
+statements! {
+    inspect: INSPECT,
+    look: LOOK,
+    look_without_life: LOOK_WITHOUT_LIFE,
+    look_bare: LOOK_BARE,
+    claimed: CLAIMED,
+    take_missing: TAKE_MISSING,
+    take_missing_bare: TAKE_MISSING_BARE,
+    take_row: TAKE_ROW,
+    take_row_bare: TAKE_ROW_BARE,
+    renew: RENEW,
+    release: RELEASE,
+    release_late: RELEASE_LATE,
+    look_all: LOOK_ALL,
+    look_all_with_instances: LOOK_ALL_WITH_INSTANCES,
+    look_all_without_life: LOOK_ALL_WITHOUT_LIFE,
+    look_all_bare: LOOK_ALL_BARE,
+    beat: BEAT,
+    prune_instances: PRUNE_INSTANCES,
+    set_intent: SET_INTENT,
+    clear_intent: CLEAR_INTENT,
+    begin_epoch: BEGIN_EPOCH,
+    first_record: FIRST_RECORD,
+    settle: SETTLE,
+}
+
+impl Statements {
+    pub(super) fn of(form: Form) -> &'static Self {
+        static FORMS: [OnceLock<Statements>; Form::COUNT] = [const { OnceLock::new() }; Form::COUNT];
+        FORMS[form.number()].get_or_init(|| Self::new(form))
+    }
+}
+
+/// Writes out what the abbreviations of this file stand for.
+pub(super) fn qualified(template: &str) -> String {
+    let mut sql =
+        template.replace("{now}", "(extract(epoch FROM pg_catalog.clock_timestamp()) {*} 1000)::bigint");
+    for operator in ["=", "<>", "<", ">", "<=", ">=", "+", "-", "*", "/", "||", "&"] {
+        sql = sql.replace(&format!("{{{operator}}}"), &format!("OPERATOR(pg_catalog.{operator})"));
+    }
+    sql
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// What is written like a call and is SQL's own syntax.
+    const SYNTAX: &[&str] = &[
+        "always", "array", "by", "f", "n", "not",
+        "and",
+        "any",
+        "as",
+        "coalesce",
+        "component_instance",
+        "component_lease",
+        "component_lease_history",
+        "component_lease_intent",
+        "component_lease_store",
+        "conflict",
+        "else",
+        "exists",
+        "extract",
+        "from",
+        "greatest",
+        "in",
+        "join",
+        "least",
+        "materialized",
+        "on",
+        "operator",
+        "or",
+        "select",
+        "then",
+        "values",
+        "when",
+        "where",
+    ];
+
+    /// The names that are called without a schema, and the operators that are used without one.
+    pub(in crate::store::postgres) fn unqualified(sql: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut rest = sql.replace("OPERATOR(pg_catalog.", "(");
+        // Comments and literals are no SQL; `SET a = b` is an assignment, and `= $` stands in no comparison of ours.
+        while let Some((before, after)) = rest.split_once('\'') {
+            let (_, behind) = after.split_once('\'').expect("a literal ends");
+            rest = format!("{before}LITERAL{behind}");
+        }
+        for (at, _) in rest.match_indices('(') {
+            let before = rest[..at].trim_end();
+            let name: String = before
+                .chars()
+                .rev()
+                .take_while(|c| c.is_ascii_alphanumeric() || "_.".contains(*c))
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+                .collect();
+            let syntax = name.is_empty() || SYNTAX.contains(&name.to_lowercase().as_str());
+            if !syntax && !name.starts_with("pg_catalog.") {
+                found.push(name);
+            }
+        }
+        for operator in [
+            "||",
+            "<",
+            ">",
+            " + ",
+            " - ",
+            " * ",
+            " IN (",
+            "BETWEEN",
+            "LIKE",
+            "DISTINCT FROM",
+            "::text",
+            "::uuid",
+            "::reg",
+        ] {
+            let ours = rest.replace("(<)", "").replace("(>)", "").replace("(||)", "");
+            let ours = ours.replace("(<=)", "").replace("(>=)", "").replace("(<>)", "");
+            if ours.contains(operator) {
+                found.push(operator.to_owned());
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn everything_but_our_tables_is_named_with_its_schema() {
+        for number in 0..Form::COUNT {
+            for sql in Statements::of(Form::from_number(number)).all() {
+                assert_eq!(unqualified(sql), Vec::<String>::new(), "{sql}");
+                assert!(sql.is_ascii() && !sql.contains('{'), "{sql}");
+            }
+        }
+        let bad = "SELECT max(a) FROM t WHERE left(b, 3) || c > d AND e BETWEEN 1 AND 2";
+        assert_eq!(unqualified(bad), ["max", "left", "||", ">", "BETWEEN"]);
+    }
+}

@@ -9,7 +9,9 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 use super::access::{Call, lacks, refuse_veils, veils};
 use super::connection::{Place, lock_timeout};
 use super::errors::{classify, is_denied, refused};
-use super::{migrate, statements};
+use super::identity::{self, Form};
+use super::migrate;
+use super::statements::Statements;
 use crate::domain::life::{NARROW_STEP, STEP};
 use crate::domain::{ComponentName, TermKey};
 use crate::store::StoreError;
@@ -17,7 +19,6 @@ use crate::store::error::shorter;
 use crate::store::migration::not_to_be_seen;
 
 /// What `component_lease` can hold.
-#[derive(Debug)]
 pub(super) struct Table {
     /// Characters; `None` for no limit.
     component_max: Option<usize>,
@@ -26,6 +27,8 @@ pub(super) struct Table {
     pub(super) companions: Companions,
     /// Whether participants are written down, and this user may at least read it.
     pub(super) instances: bool,
+    /// As this server understands them.
+    pub(super) sql: &'static Statements,
 }
 
 /// Which tables there are beside `component_lease`.
@@ -38,24 +41,6 @@ pub(super) enum Companions {
     All,
 }
 
-impl Companions {
-    pub(super) fn look(self) -> &'static str {
-        match self {
-            Self::None => statements::LOOK_BARE,
-            Self::Intent => statements::LOOK_WITHOUT_LIFE,
-            Self::All => statements::LOOK,
-        }
-    }
-
-    pub(super) fn look_all(self) -> &'static str {
-        match self {
-            Self::None => statements::LOOK_ALL_BARE,
-            Self::Intent => statements::LOOK_ALL_WITHOUT_LIFE,
-            Self::All => statements::LOOK_ALL,
-        }
-    }
-}
-
 /// Sets the session up and tells about server, table and columns, one row for each column. Reads
 /// catalogues only, so it needs no privilege.
 ///
@@ -63,68 +48,108 @@ impl Companions {
 /// The keepalives let the server find out about a dead participant's connection within two minutes.
 /// With `row_security = off` a statement from which a policy would hide a row is an error, also where
 /// the policy came after this look. Limits of time that were set for the user are no limits of ours.
-const INSPECT: &str = concat!(
+///
+/// The identity is asked for as a look will, so that what the server does not say is known before.
+pub(super) const INSPECT: &str = concat!(
     "
 WITH facts AS MATERIALIZED (
-    SELECT set_config('lock_timeout', $1, false),
-           set_config('default_transaction_isolation', 'read committed', false),
-           set_config('tcp_keepalives_idle', '60', false),
-           set_config('tcp_keepalives_interval', '15', false),
-           set_config('tcp_keepalives_count', '4', false),
-           set_config('row_security', 'off', false),
-           set_config('statement_timeout', '0', false),
-           set_config('idle_in_transaction_session_timeout', '0', false),
-           set_config('standard_conforming_strings', 'on', false),
-           set_config('exit_on_error', 'off', false),
-           CASE WHEN current_setting('idle_session_timeout', true) IS NOT NULL
-                THEN set_config('idle_session_timeout', '0', false) END,
-           CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
-                THEN set_config('transaction_timeout', '0', false) END,
-           current_setting('server_version_num')::bigint AS server_version,
-           pg_is_in_recovery() AS standby,
-           current_setting('transaction_read_only') = 'on' AS read_only,
-           current_setting('fsync') = 'off' AS no_fsync,
-           current_setting('synchronous_commit') = 'off' AS no_synchronous_commit,
-           current_setting('search_path') AS search_path,
-           to_regclass('component_lease') AS lease,
-           to_regclass('component_lease_intent') IS NOT NULL AS has_intent,
-           to_regclass('component_lease_history') IS NOT NULL
-             AND to_regclass('component_lease_store') IS NOT NULL AS has_life,
-           EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('component_instance') AND attname = 'promises_outside')
-             AND coalesce(has_table_privilege(to_regclass('component_instance'), 'SELECT'), false) AS has_instances,
-           CASE WHEN to_regclass('component_lease_schema') IS NOT NULL
-                THEN substring(query_to_xml('SELECT coalesce(max(version), 0) AS v FROM component_lease_schema',
-                                            false, true, '')::text FROM '<v>([0-9]+)</v>')::bigint
+    SELECT pg_catalog.set_config('lock_timeout', $1, false),
+           pg_catalog.set_config('default_transaction_isolation', 'read committed', false),
+           pg_catalog.set_config('tcp_keepalives_idle', '60', false),
+           pg_catalog.set_config('tcp_keepalives_interval', '15', false),
+           pg_catalog.set_config('tcp_keepalives_count', '4', false),
+           pg_catalog.set_config('row_security', 'off', false),
+           pg_catalog.set_config('statement_timeout', '0', false),
+           pg_catalog.set_config('idle_in_transaction_session_timeout', '0', false),
+           pg_catalog.set_config('standard_conforming_strings', 'on', false),
+           pg_catalog.set_config('exit_on_error', 'off', false),
+           CASE WHEN pg_catalog.current_setting('idle_session_timeout', true) IS NOT NULL
+                THEN pg_catalog.set_config('idle_session_timeout', '0', false) END,
+           CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
+                THEN pg_catalog.set_config('transaction_timeout', '0', false) END,
+           pg_catalog.version() AS version,
+           pg_catalog.to_regproc('pg_catalog.aurora_version') IS NOT NULL AS aurora,
+           pg_catalog.current_setting('server_version_num')::bigint AS server_version,
+           pg_catalog.pg_is_in_recovery() AS standby,
+           pg_catalog.current_setting('transaction_read_only') {=} 'on' AS read_only,
+           pg_catalog.current_setting('fsync') {=} 'off' AS no_fsync,
+           pg_catalog.current_setting('synchronous_commit') {=} 'off' AS no_synchronous_commit,
+           pg_catalog.current_setting('search_path') AS search_path,
+           pg_catalog.to_regclass('component_lease') AS lease,
+           pg_catalog.to_regclass('component_lease_intent') IS NOT NULL AS has_intent,
+           pg_catalog.to_regclass('component_lease_history') IS NOT NULL
+             AND pg_catalog.to_regclass('component_lease_store') IS NOT NULL AS has_life,
+           EXISTS (SELECT FROM pg_catalog.pg_attribute AS i
+                   WHERE i.attrelid {=} pg_catalog.to_regclass('component_instance') AND i.attname {=} 'promises_outside')
+             AND coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass('component_instance'), 'SELECT'), false)
+             AS has_instances,
+           CASE WHEN pg_catalog.to_regclass('component_lease_schema') IS NOT NULL
+                THEN substring(pg_catalog.query_to_xml(
+                         'SELECT coalesce(pg_catalog.max(version), 0) AS v FROM component_lease_schema', false, true, '')::varchar
+                     FROM '<v>([0-9]+)</v>')::bigint
            END AS schema_version,
-           (SELECT string_agg(quote_ident(n.nspname), ', ')
-            FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-            WHERE c.relname = 'component_lease' AND c.relkind IN ('r', 'p')) AS schemas
+           (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(n.nspname), ', ')
+            FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid {=} c.relnamespace
+            WHERE c.relname {=} 'component_lease' AND (c.relkind {=} 'r' OR c.relkind {=} 'p')) AS schemas
 )
 SELECT ",
     veils!(),
     " AS veils,
        f.server_version, f.standby, f.read_only, f.no_fsync, f.no_synchronous_commit, f.search_path,
        f.lease IS NOT NULL AS has_lease, f.has_intent, f.has_life, f.has_instances, f.schema_version, f.schemas,
-       (SELECT string_agg(u.relname, ', ') FROM pg_class AS u
-        WHERE u.relpersistence <> 'p'
-          AND (u.oid IN (f.lease, to_regclass('component_lease_history'), to_regclass('component_lease_store'))
-               OR u.oid IN (SELECT p.relid FROM pg_partition_tree(f.lease) AS p))) AS unlogged,
-       EXISTS (SELECT FROM pg_trigger AS g
-               JOIN pg_proc AS p ON p.oid = g.tgfoid
-               WHERE g.tgrelid = f.lease AND p.proname = 'component_lease_notify') AS notifies,
-       EXISTS (SELECT FROM pg_index AS x
-               JOIN pg_attribute AS k ON k.attrelid = x.indrelid AND k.attnum = x.indkey[0]
-               WHERE x.indrelid = f.lease AND x.indisunique AND x.indisvalid AND x.indnkeyatts = 1
-                 AND x.indpred IS NULL AND k.attname = 'component_name') AS has_key,
-       a.attname::text AS column_name, b.typname::text AS type_name,
-       CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END AS type_modifier,
+       f.version, f.aurora, CASE WHEN f.standby THEN NULL ELSE {identity} END AS identity,
+       (SELECT pg_catalog.string_agg(u.relname, ', ') FROM pg_catalog.pg_class AS u
+        WHERE u.relpersistence {<>} 'p'
+          AND (EXISTS (SELECT FROM pg_catalog.pg_partition_tree(f.lease) AS p WHERE p.relid {=} u.oid)
+               OR u.oid {=} f.lease OR u.oid {=} pg_catalog.to_regclass('component_lease_history')
+               OR u.oid {=} pg_catalog.to_regclass('component_lease_store'))) AS unlogged,
+       EXISTS (SELECT FROM pg_catalog.pg_trigger AS g
+               JOIN pg_catalog.pg_proc AS p ON p.oid {=} g.tgfoid
+               WHERE g.tgrelid {=} f.lease AND p.proname {=} 'component_lease_notify') AS notifies,
+       EXISTS (SELECT FROM pg_catalog.pg_index AS x
+               JOIN pg_catalog.pg_attribute AS k ON k.attrelid {=} x.indrelid AND k.attnum {=} x.indkey[0]
+               WHERE x.indrelid {=} f.lease AND x.indisunique AND x.indisvalid AND x.indnkeyatts {=} 1
+                 AND x.indpred IS NULL AND k.attname {=} 'component_name') AS has_key,
+       a.attname::varchar AS column_name, b.typname::varchar AS type_name,
+       CASE WHEN t.typtype {=} 'd' THEN t.typtypmod ELSE a.atttypmod END AS type_modifier,
        coalesce(o.collisdeterministic, true) AS deterministic
 FROM facts AS f
-LEFT JOIN pg_attribute AS a ON a.attrelid = f.lease AND a.attnum > 0 AND NOT a.attisdropped
-LEFT JOIN pg_type AS t ON t.oid = a.atttypid
-LEFT JOIN pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
-LEFT JOIN pg_collation AS o ON o.oid = a.attcollation"
+JOIN (SELECT NULL::pg_catalog.text AS identity, NULL::pg_catalog.uuid AS uuid) AS s ON true
+LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid {=} f.lease AND a.attnum {>} 0 AND NOT a.attisdropped
+LEFT JOIN pg_catalog.pg_type AS t ON t.oid {=} a.atttypid
+LEFT JOIN pg_catalog.pg_type AS b ON b.oid {=} CASE WHEN t.typtype {=} 'd' THEN t.typbasetype ELSE t.oid END
+LEFT JOIN pg_catalog.pg_collation AS o ON o.oid {=} a.attcollation"
 );
+
+/// Asks again where the server does not say everything of itself.
+async fn facts(
+    connection: &mut PgConnection,
+    lock_limit: u64,
+    place: &Place,
+) -> Result<(Vec<PgRow>, Form), StoreError> {
+    let mut form = place.form.get();
+    for tried in [false, true] {
+        // Not prepared, so that it takes one round trip.
+        let text = Statements::of(form).inspect.replace("$1", &format!("'{}'", lock_timeout(lock_limit)));
+        match connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(text))).await {
+            // On Aurora some of it depends on a setting.
+            Ok(rows)
+                if tried
+                    || !form.asks_the_log()
+                    || !rows.first().is_some_and(|row| row.try_get("aurora").unwrap_or_default()) =>
+            {
+                return Ok((rows, form));
+            }
+            Err(error) if tried || !identity::may_be_for_identity(&error) => {
+                let denied = is_denied(&error);
+                let why = if denied { lacks(connection, Call::Look, place).await } else { None };
+                return Err(why.map_or_else(|| classify(error, place), |why| refused(&why, place)));
+            }
+            _ => form = identity::probe(connection, place).await?,
+        }
+    }
+    unreachable!("the second try returns")
+}
 
 pub(super) async fn inspect(
     connection: &mut PgConnection,
@@ -132,21 +157,13 @@ pub(super) async fn inspect(
     place: &Place,
 ) -> Result<Table, StoreError> {
     let failed = |error| classify(error, place);
-    // Not prepared, so that it takes one round trip.
-    let text = INSPECT.replace("$1", &format!("'{}'", lock_timeout(lock_limit)));
-    let rows = match connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(text))).await {
-        Ok(rows) => rows,
-        Err(error) => {
-            let denied = is_denied(&error);
-            let why = if denied { lacks(connection, Call::Look, place).await } else { None };
-            return Err(why.map_or_else(|| classify(error, place), |why| refused(&why, place)));
-        }
-    };
+    let (rows, form) = facts(connection, lock_limit, place).await?;
     let facts = rows
         .first()
         .ok_or_else(|| StoreError::Bug(format!("{place}: the server tells nothing about itself")))?;
     let yes = |name: &str| facts.try_get::<bool, _>(name).map_err(failed);
 
+    identity::refuse_product(facts.try_get("version").map_err(failed)?, place)?;
     let server_version: i64 = facts.try_get("server_version").map_err(failed)?;
     if server_version < 130_000 {
         return Err(StoreError::Misconfigured(format!(
@@ -155,9 +172,7 @@ pub(super) async fn inspect(
         )));
     }
     if yes("standby")? {
-        return Err(StoreError::Retryable(format!(
-            "{place}: the server is a standby and cannot write; waiting for it to be promoted, or name the primary in the URL"
-        )));
+        return Err(identity::standby(place));
     }
     if yes("read_only")? {
         return Err(StoreError::Retryable(format!(
@@ -192,7 +207,7 @@ pub(super) async fn inspect(
         (true, false) => Companions::Intent,
         (true, true) => Companions::All,
     };
-    let mut table = table(&rows, companions, yes("has_key")?, place)?;
+    let mut table = table(&rows, companions, yes("has_key")?, form, place)?;
     table.instances = companions == Companions::All && yes("has_instances")?;
     let unlogged: Option<String> = facts.try_get("unlogged").map_err(failed)?;
     let user = place.user.replace('"', "\"\"");
@@ -206,6 +221,9 @@ pub(super) async fn inspect(
     }
 
     if !place.said.swap(true, Ordering::Relaxed) {
+        if companions == Companions::All {
+            identity::say_what_is_weaker(form, place);
+        }
         for (weak, says) in [
             (
                 companions == Companions::None,
@@ -233,7 +251,13 @@ pub(super) async fn inspect(
 }
 
 /// Checks that the columns can do what is needed, whoever made them.
-fn table(rows: &[PgRow], companions: Companions, has_key: bool, place: &Place) -> Result<Table, StoreError> {
+fn table(
+    rows: &[PgRow],
+    companions: Companions,
+    has_key: bool,
+    form: Form,
+    place: &Place,
+) -> Result<Table, StoreError> {
     let column = |name: &str, fits: &[&str], needs: &str| -> Result<(String, i32), StoreError> {
         for row in rows {
             let read = || -> Result<_, sqlx::Error> {
@@ -285,10 +309,27 @@ fn table(rows: &[PgRow], companions: Companions, has_key: bool, place: &Place) -
             "{place}: the table component_lease has no primary key on component_name, so two participants could both insert a row: ALTER TABLE component_lease ADD PRIMARY KEY (component_name)"
         )));
     }
-    Ok(Table { component_max, holder_max, version_max, companions, instances: false })
+    let sql = Statements::of(form);
+    Ok(Table { component_max, holder_max, version_max, companions, instances: false, sql })
 }
 
 impl Table {
+    pub(super) fn look(&self) -> &'static str {
+        match self.companions {
+            Companions::None => self.sql.look_bare,
+            Companions::Intent => self.sql.look_without_life,
+            Companions::All => self.sql.look,
+        }
+    }
+
+    pub(super) fn look_all(&self) -> &'static str {
+        match self.companions {
+            Companions::None => self.sql.look_all_bare,
+            Companions::Intent => self.sql.look_all_without_life,
+            Companions::All => self.sql.look_all,
+        }
+    }
+
     pub(super) fn fits_component(&self, component: &ComponentName, place: &Place) -> Result<(), StoreError> {
         fits("component_name", component.as_str(), self.component_max, place)
     }

@@ -10,11 +10,13 @@ use sqlx::{ConnectOptions, Connection, Executor, Row};
 
 use super::connection::Place;
 use super::errors::{classify, leaves_connection_in_order};
+use super::mend::{IS_OURS, mend};
 use super::statements::FIRST_RECORD;
 use crate::domain::life::DATE_MAX;
 use crate::store::StoreError;
 use crate::store::connect::Install;
 use crate::store::migration::{Migration, MigrationReport};
+use crate::store::schema::{Failed, Job};
 use crate::store::uuid::new_uuid;
 
 const MIGRATIONS: &[Migration] = &[
@@ -62,6 +64,8 @@ CREATE TABLE component_lease_schema (
     -- Whether component_lease was there before and belongs to another program: it is never altered then.
     foreign_lease_table BOOLEAN NOT NULL
 )";
+
+const RECORD: &str = "INSERT INTO component_lease_schema VALUES (?1, CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER), ?2)";
 
 /// Programs of other users in the same group share the file.
 const MODE: u32 = 0o660;
@@ -115,6 +119,21 @@ async fn open_and_run(place: &Place, how: Install) -> Result<MigrationReport, St
     Ok(report)
 }
 
+/// Tables of ours without the one that tells which steps were applied: then all were, and what is missing is
+/// mended. The version of the schema, and whether `component_lease` is another program's.
+async fn adopt(connection: &mut SqliteConnection, lease: bool) -> Result<(i64, bool), sqlx::Error> {
+    let row = connection.fetch_one(IS_OURS).await?;
+    let (ours, companions): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+    let foreign = lease && !ours;
+    if !(lease && ours || companions) {
+        return Ok((0, foreign));
+    }
+    for step in MIGRATIONS {
+        connection.execute(sqlx::query(RECORD).bind(step.version).bind(foreign)).await?;
+    }
+    Ok((MIGRATIONS.last().map_or(0, |step| step.version), foreign))
+}
+
 async fn run(
     connection: &mut SqliteConnection,
     place: &Place,
@@ -144,26 +163,34 @@ async fn run(
         (row.try_get::<i64, _>(0).map_err(failed)?, row.try_get::<bool, _>(1).map_err(failed)?)
     } else {
         transaction.execute(sqlx::raw_sql(SCHEMA_TABLE)).await.map_err(failed)?;
-        (0, lease)
+        adopt(&mut transaction, lease).await.map_err(failed)?
     };
     known(before, place)?;
+    let file = place
+        .file()
+        .ok_or_else(|| StoreError::Retryable(format!("{place}: the file was removed just now")))?;
+    let job = Job::new(MIGRATIONS, before, LIFE, foreign, how.max_ttl);
+    let (mended, mended_waits) =
+        mend(&mut transaction, &job, &file.name()).await.map_err(|error| match error {
+            Failed::Database(error) => failed(error),
+            Failed::Unmendable(why) => StoreError::Misconfigured(format!("{place}: {why}")),
+        })?;
     let mut report = MigrationReport {
         database: place.to_string(),
         version: before,
         applied: Vec::new(),
         foreign_lease_table: foreign,
         grants: None,
-        waits: None,
+        mended,
+        waits: mended_waits,
     };
     for step in MIGRATIONS.iter().filter(|step| step.version > before) {
         if !(foreign && step.lease_table || step.version == INSTANCES && instances) {
             transaction.execute(sqlx::raw_sql(step.sql)).await.map_err(failed)?;
             report.applied.push(step.name);
         }
-        let query = sqlx::query(
-            "INSERT INTO component_lease_schema VALUES (?1, CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER), ?2)",
-        );
-        transaction.execute(query.bind(step.version).bind(foreign)).await.map_err(failed)?;
+        let query = sqlx::query(RECORD).bind(step.version).bind(foreign);
+        transaction.execute(query).await.map_err(failed)?;
         if step.version == LIFE {
             // Leases that are there go on with their numbers; nobody knows whether this is still the
             // file in which they were granted, so it is not settled.
@@ -172,9 +199,6 @@ async fn run(
                 .await
                 .and_then(|row| row.try_get::<bool, _>(0))
                 .map_err(failed)?;
-            let file = place
-                .file()
-                .ok_or_else(|| StoreError::Retryable(format!("{place}: the file was removed just now")))?;
             let query = sqlx::query(FIRST_RECORD)
                 .bind(DATE_MAX)
                 .bind(0)

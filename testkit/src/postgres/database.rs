@@ -26,11 +26,11 @@ impl std::fmt::Debug for Database {
 }
 
 impl Database {
-    pub(super) async fn create(server: &Server) -> Result<Self> {
+    pub(super) async fn create(server: &Server, options: &str) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{}_{number}_{:04x}", std::process::id(), fastrand::u16(..));
-        server.psql(&format!("CREATE DATABASE {name}")).await?;
+        server.psql(&format!("CREATE DATABASE {name} {options}")).await?;
         let url = server.url(&name);
         if crate::keep() {
             eprintln!("KEEP=1: database {url} stays");
@@ -45,6 +45,21 @@ impl Database {
     /// PostgreSQL's own words.
     pub async fn psql(&self, sql: &str) -> Result<String> {
         psql(&self.url, sql).await
+    }
+
+    /// Runs `pg_dump`, `pg_restore` or the like on this database as the superuser.
+    ///
+    /// # Errors
+    /// The program's own words.
+    pub async fn run(&self, program: &str, arguments: &[&str]) -> Result<()> {
+        let parts = parse(&self.url)?;
+        let mut command = tokio::process::Command::new(programs::beside_psql(program));
+        command.args(["-d", &parts.without_password]).args(arguments).env("PGPASSWORD", &parts.password);
+        let done = command.output().await.with_context(|| format!("cannot run {program}"))?;
+        if !done.status.success() {
+            bail!("{program}: {}", String::from_utf8_lossy(&done.stderr).trim());
+        }
+        Ok(())
     }
 
     /// How many statements clients have executed in this database so far, counted by the

@@ -172,7 +172,7 @@ impl Own {
              log_line_prefix = '%m [%p] %u@%d %a '\n",
         );
         if wanted.tls {
-            self.make_certificate()?;
+            self.make_certificate(wanted)?;
             settings.push_str("ssl = on\nssl_cert_file = '../server.crt'\nssl_key_file = '../server.key'\n");
             std::fs::write(self.data().join("pg_hba.conf"), "hostssl all all 127.0.0.1/32 scram-sha-256\n")?;
         }
@@ -184,8 +184,11 @@ impl Own {
         Ok(())
     }
 
-    fn make_certificate(&self) -> Result<()> {
-        crate::certificate::make(self.scratch.path())?;
+    fn make_certificate(&self, wanted: &Builder) -> Result<()> {
+        match &wanted.self_signed {
+            None => crate::certificate::make(self.scratch.path())?,
+            Some(arguments) => crate::certificate::self_signed(self.scratch.path(), arguments)?,
+        }
         if let Some(account) = &self.account {
             chown(self.scratch.join("server.key"), Some(account.user), Some(account.group))?;
         }

@@ -35,7 +35,7 @@ impl Home {
 }
 
 /// The folder that holds `initdb`, `postgres` and `psql`.
-fn folder() -> Result<PathBuf> {
+pub fn folder() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("TEST_POSTGRES_BIN").filter(|v| !v.is_empty()) {
         let folder = PathBuf::from(folder);
         if !has_server(&folder) {
@@ -52,11 +52,16 @@ fn folder() -> Result<PathBuf> {
 
 /// `psql`: of the server's own folder, or whichever the PATH has.
 pub fn psql() -> PathBuf {
+    beside_psql("psql")
+}
+
+/// As [`psql`], another of the clients.
+pub fn beside_psql(program: &str) -> PathBuf {
     folder()
-        .map(|folder| folder.join("psql"))
+        .map(|folder| folder.join(program))
         .ok()
-        .filter(|psql| psql.is_file())
-        .unwrap_or_else(|| "psql".into())
+        .filter(|path| path.is_file())
+        .unwrap_or_else(|| program.into())
 }
 
 /// Debian's layout: a folder per major version. (The ones on the PATH there are wrappers.)

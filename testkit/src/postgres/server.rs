@@ -27,6 +27,7 @@ pub enum Stop {
 pub struct Builder {
     pub(super) settings: Vec<(String, String)>,
     pub(super) tls: bool,
+    pub(super) self_signed: Option<Vec<String>>,
     pub(super) clock: bool,
     newest: bool,
 }
@@ -52,6 +53,14 @@ impl Builder {
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
+    }
+
+    /// As [`Builder::tls`], with a certificate that signs itself, as `openssl req -x509` makes it of these
+    /// arguments; [`Server::authority`] is a copy of it.
+    #[must_use]
+    pub fn self_signed(mut self, arguments: &[&str]) -> Self {
+        self.self_signed = Some(arguments.iter().map(|text| (*text).to_owned()).collect());
+        self.tls()
     }
 
     /// With a wall clock that [`Server::set_clock`] moves.
@@ -170,6 +179,14 @@ impl Server {
         format!("postgres://{user}:{password}@127.0.0.1:{port}/{database}")
     }
 
+    /// Several servers with the passwords of this one, in this order.
+    #[must_use]
+    pub fn url_of_several(&self, ports: &[u16], database: &str) -> String {
+        let (user, password) = (percent_encode(&self.user), percent_encode(&self.password));
+        let hosts: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        format!("postgres://{user}:{password}@{}/{database}", hosts.join(","))
+    }
+
     /// The authority that signed the certificate of a server with [`Builder::tls`].
     #[must_use]
     pub fn authority(&self) -> Option<PathBuf> {
@@ -182,7 +199,15 @@ impl Server {
     /// # Errors
     /// When the server refuses.
     pub async fn fresh_database(&self) -> Result<Database> {
-        Database::create(self).await
+        Database::create(self, "").await
+    }
+
+    /// As [`Server::fresh_database`], with what follows the name in `CREATE DATABASE`.
+    ///
+    /// # Errors
+    /// As [`Server::fresh_database`].
+    pub async fn fresh_database_with(&self, options: &str) -> Result<Database> {
+        Database::create(self, options).await
     }
 
     /// Runs SQL as the superuser in the database `postgres`; the rows, one a line, fields

@@ -1,7 +1,10 @@
 -- The lease itself: the wire format that other programs read and write too.
+--
+-- Operators and functions are named with their schema, here and in the steps that follow: an operator that
+-- somebody made in a schema of the search path could fit better, and would be used from then on.
 CREATE TABLE component_lease (
-    component_name VARCHAR(253) COLLATE "C" PRIMARY KEY,
-    holder_id      VARCHAR(255) COLLATE "C" NOT NULL,
+    component_name VARCHAR(253) COLLATE pg_catalog."C" PRIMARY KEY,
+    holder_id      VARCHAR(255) COLLATE pg_catalog."C" NOT NULL,
     lease_time     BIGINT  NOT NULL,
     renew_time     BIGINT  NOT NULL,
     version        BIGINT  NOT NULL,
@@ -32,7 +35,8 @@ COMMENT ON COLUMN component_lease.ttl IS
 
 -- Wakes whoever listens when the holder changes, whichever program changed it. A renewal does not
 -- set holder_id, so it fires nothing and notifies nobody.
-CREATE OR REPLACE FUNCTION component_lease_notify() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION component_lease_notify() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM pg_catalog.pg_notify('component_lease', NEW.component_name);
     RETURN NULL;
@@ -46,5 +50,5 @@ CREATE TRIGGER component_lease_first_holder AFTER INSERT ON component_lease
     FOR EACH ROW EXECUTE FUNCTION component_lease_notify();
 
 CREATE TRIGGER component_lease_new_holder AFTER UPDATE OF holder_id ON component_lease
-    FOR EACH ROW WHEN (OLD.holder_id IS DISTINCT FROM NEW.holder_id)
+    FOR EACH ROW WHEN (OLD.holder_id OPERATOR(pg_catalog.<>) NEW.holder_id)
     EXECUTE FUNCTION component_lease_notify();

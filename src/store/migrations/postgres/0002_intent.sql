@@ -1,7 +1,7 @@
 -- What the controller writes for participants to find; they join it into every look.
 CREATE TABLE component_lease_intent (
-    component_name VARCHAR(253) COLLATE "C" PRIMARY KEY,
-    ttl            INTEGER CHECK (ttl > 0)
+    component_name VARCHAR(253) COLLATE pg_catalog."C" PRIMARY KEY,
+    ttl            INTEGER CHECK (ttl OPERATOR(pg_catalog.>) 0)
 );
 
 COMMENT ON TABLE component_lease_intent IS

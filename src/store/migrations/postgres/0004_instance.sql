@@ -1,8 +1,8 @@
 -- Who has started when and where, and who is alive: written by participants about themselves.
 CREATE TABLE component_instance (
     id              BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    component_name  VARCHAR(253) COLLATE "C" NOT NULL,
-    instance        VARCHAR(255) COLLATE "C" NOT NULL,
+    component_name  VARCHAR(253) COLLATE pg_catalog."C" NOT NULL,
+    instance        VARCHAR(255) COLLATE pg_catalog."C" NOT NULL,
     start_time      BIGINT  NOT NULL,
     heartbeat       BIGINT  NOT NULL,
     heartbeat_ttl   INTEGER NOT NULL,

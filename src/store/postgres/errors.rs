@@ -267,7 +267,7 @@ pub(super) fn naming(error: StoreError, sent: &[&str]) -> StoreError {
     }
 }
 
-fn grants(user: &str) -> String {
+pub(super) fn grants(user: &str) -> String {
     let role = user.replace('"', "\"\"");
     format!(
         "as the tables' owner run, for a participant: GRANT SELECT, INSERT, UPDATE ON component_lease, component_lease_store, component_instance TO \"{role}\"; GRANT SELECT, INSERT ON component_lease_history TO \"{role}\"; GRANT SELECT ON component_lease_intent, component_lease_schema TO \"{role}\"; (for the controller: GRANT SELECT, UPDATE (holder_id, renew_time) ON component_lease TO \"{role}\"; GRANT SELECT ON component_lease_history, component_lease_schema TO \"{role}\"; GRANT SELECT, INSERT, UPDATE ON component_lease_intent, component_lease_store TO \"{role}\"; GRANT SELECT, DELETE ON component_instance TO \"{role}\";)"

@@ -48,10 +48,10 @@ pub(super) enum Broken {
     RightKeptAfterAnotherRow,
     /// It is kept after another life of the database was seen, and used there.
     RightKeptAfterAnotherLife,
-    /// That the history ends before what was seen of it says nothing.
-    HistoryMayEndBefore,
     /// It is kept when the participant takes again.
     RightKeptWhenTakingAgain,
+    /// That the history ends before what was seen of it says nothing.
+    HistoryMayEndBefore,
 }
 
 impl Broken {

@@ -104,6 +104,10 @@ impl Database {
         copy.row
     }
 
+    pub(super) fn highest(&self) -> i64 {
+        self.highest
+    }
+
     pub(super) fn generation(&self) -> Generation {
         self.life(None, None).generation()
     }

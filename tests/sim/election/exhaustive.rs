@@ -187,7 +187,7 @@ fn forgetful() -> Bounds {
 
 #[test]
 fn nor_does_a_history_that_ends_before_what_was_seen_of_it() {
-    holds(forgetful(), 1_000);
+    holds(forgetful(), 300);
 }
 
 #[test]

@@ -382,7 +382,8 @@ impl World {
                 is_new(row) && !row.is_some_and(by_right)
             }
             (Faults::Seen, Step::ReloadInSilence(i)) => {
-                self.participants.iter().all(|p| p.saw > self.states[i].highest())
+                let goes = self.database.highest();
+                goes > self.states[i].highest() && self.participants.iter().all(|p| p.saw >= goes)
             }
             (Faults::InSilence | Faults::Seen, _) => matches!(step, Step::CutOff(_)),
         }

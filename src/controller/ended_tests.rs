@@ -128,6 +128,7 @@ impl Scene {
             election: None,
             written: Mutex::default(),
             endings: Endings::default(),
+            epoch_rate: Mutex::default(),
             wanted: Mutex::default(),
             clock: clock.clone(),
         };
@@ -196,6 +197,7 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
         row: RowSight::Seen { row: Some(row), since: now },
         row_confirmed: false,
         longest_ttl: None,
+        floor: crate::domain::floor::FloorSight::default(),
         pods: Ok(vec![observe::pod(&serde_json::from_value(half_gone()).unwrap())]),
         instances: Vec::new(),
         // Its heartbeat is out of date by now.

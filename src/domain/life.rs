@@ -119,19 +119,18 @@ impl Life {
             Self::Unknown | Self::Unrecorded { .. } => 0,
         }
     }
+}
 
-    /// The first epoch that is certainly above a version that was seen, where this one is not: the
-    /// version belongs to a term that this database does not know.
-    #[must_use]
-    pub fn epoch_above(&self, floor: i64) -> Option<i64> {
-        match self {
-            // Whoever may annotate a resource must not be able to use up the epochs.
-            Self::Recorded { step, record, .. } if self.base() < floor && record.epoch < DATE_MAX => {
-                Some((floor / step + 2).min(DATE_MAX))
-            }
-            _ => None,
-        }
-    }
+/// The epoch that the date explains; none where versions have no room for dates.
+#[must_use]
+pub fn date(now_ms: i64, step: i64) -> i64 {
+    if step < STEP { 0 } else { (now_ms / 1000).saturating_sub(EPOCH_ZERO).clamp(0, DATE_MAX) }
+}
+
+/// Whether all versions of an epoch fit a column that ends at `version_max`.
+#[must_use]
+pub fn fits(epoch: i64, step: i64, version_max: i64) -> bool {
+    epoch.checked_add(1).and_then(|next| next.checked_mul(step)).is_some_and(|end| end - 1 <= version_max)
 }
 
 /// How an epoch begins.
@@ -139,7 +138,8 @@ impl Life {
 pub struct NewEpoch {
     /// What was recorded when it was decided; `None` where nothing was.
     pub seen: Option<Record>,
-    /// Lower bound.
+    /// Lower bound, because a resource remembers a later version; 0 where there is none. Nothing is recorded where
+    /// the database's date does not explain it.
     pub at_least: i64,
     /// Written where nothing was recorded; seconds.
     pub max_ttl: u32,
@@ -151,8 +151,7 @@ pub struct NewEpoch {
 /// among the writes that were lost: of two standbys promoted in turn both would count to the same.
 #[must_use]
 pub fn next_epoch(epoch: i64, at_least: i64, now_ms: i64, step: i64) -> i64 {
-    let date = if step < STEP { 0 } else { (now_ms / 1000 - EPOCH_ZERO).clamp(0, DATE_MAX) };
-    (epoch + 1).max(date).max(at_least).min(EPOCH_MAX)
+    (epoch + 1).max(date(now_ms, step)).max(at_least).min(EPOCH_MAX)
 }
 
 /// The record after an attempt to begin an epoch, or `None` when it is not as it was seen.
@@ -164,6 +163,9 @@ pub fn begin(
     now_ms: i64,
     step: i64,
 ) -> Option<Record> {
+    if step >= STEP && new.at_least > date(now_ms, step) {
+        return None;
+    }
     let seen = |record: &Record| (record.identity.clone(), record.epoch);
     if recorded.map(seen) != new.seen.as_ref().map(seen) {
         return None;

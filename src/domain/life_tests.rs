@@ -62,8 +62,8 @@ fn an_epoch_begins_by_compare_and_set_on_what_was_seen_and_clears_settled() {
 fn the_recorded_server_itself_begins_no_epoch_unless_asked_for() {
     let seen = record("a", 7, true);
     assert_eq!(begin(Some(&seen), &new_epoch(&seen), "a", NOW, STEP), None);
-    let asked = NewEpoch { deliberate: true, at_least: 90_000_000, ..new_epoch(&seen) };
-    assert_eq!(begin(Some(&seen), &asked, "a", NOW, STEP).unwrap().epoch, 90_000_000);
+    let asked = NewEpoch { deliberate: true, at_least: 20_000_000, ..new_epoch(&seen) };
+    assert_eq!(begin(Some(&seen), &asked, "a", NOW, STEP).unwrap().epoch, 28_000_000);
 }
 
 #[test]
@@ -167,15 +167,31 @@ fn a_bare_table_knows_no_quarantine_until_its_record_goes_under_way() {
 }
 
 #[test]
-fn a_floor_above_the_epoch_asks_for_one_above_it_and_only_then() {
-    assert_eq!(life("a", "a", 28_000_000, true).epoch_above(41), None);
-    assert_eq!(life("a", "a", 0, true).epoch_above(41), Some(2));
-    assert_eq!(life("a", "a", 0, true).epoch_above(28_000_000_000_007), Some(28_000_002));
-    assert_eq!(life("a", "a", 28_000_002, false).epoch_above(28_000_000_000_007), None, "not for ever");
-    // Written by hand: the epochs must not be used up by it.
-    assert_eq!(life("a", "a", 0, true).epoch_above(i64::MAX), Some(DATE_MAX));
-    assert_eq!(life("a", "a", DATE_MAX, true).epoch_above(i64::MAX), None);
-    assert!(life("a", "a", DATE_MAX, true).base() >= FLOOR_MAX);
+fn an_epoch_that_was_asked_for_does_not_begin_above_the_one_that_the_date_explains() {
+    let seen = record("a", 0, true);
+    let asked = |at_least| NewEpoch { at_least, deliberate: true, ..new_epoch(&seen) };
+    let begun = |at_least| begin(Some(&seen), &asked(at_least), "a", NOW, STEP).map(|record| record.epoch);
+    assert_eq!(begun(2), Some(28_000_000));
+    assert_eq!(begun(28_000_000), Some(28_000_000));
+    for beyond in [28_000_001, DATE_MAX, i64::MAX] {
+        assert_eq!(begun(beyond), None, "{beyond}");
+    }
+}
+
+#[test]
+fn versions_of_an_epoch_fit_a_column_or_not() {
+    for (epoch, step, version_max, fit) in [
+        (0, NARROW_STEP, 999, true),
+        (0, NARROW_STEP, 998, false),
+        (31, NARROW_STEP, i16::MAX.into(), true),
+        (32, NARROW_STEP, i16::MAX.into(), false),
+        (2_147_482, NARROW_STEP, i32::MAX.into(), true),
+        (2_147_483, NARROW_STEP, i32::MAX.into(), false),
+        (EPOCH_MAX, STEP, i64::MAX, true),
+        (i64::MAX, STEP, i64::MAX, false),
+    ] {
+        assert_eq!(fits(epoch, step, version_max), fit, "{epoch} {step} {version_max}");
+    }
 }
 
 fn recorded(identity: &str, epoch: i64) -> Life {

@@ -372,6 +372,7 @@ impl Store for MySqlStore {
         let mut held = self.session().await?;
         let table = &held.session.table;
         table.has_life(&self.place)?;
+        table.fits_epoch(new, &self.place)?;
         let latest_date = if table.is_narrow() { 0 } else { DATE_MAX };
         let query = match &new.seen {
             Some(seen) => sqlx::query(table.statements.begin_epoch)
@@ -379,6 +380,9 @@ impl Store for MySqlStore {
                 .bind(new.at_least)
                 .bind(&seen.identity)
                 .bind(seen.epoch)
+                .bind(latest_date)
+                .bind(new.at_least)
+                .bind(latest_date)
                 .bind(new.deliberate),
             None => sqlx::query(table.statements.first_record)
                 .bind(false)

@@ -372,6 +372,7 @@ impl Store for PostgresStore {
     async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
         let mut held = self.session().await?;
         held.session.table.has_life(&self.place)?;
+        held.session.table.fits_epoch(new, &self.place)?;
         let latest_date = if held.session.table.is_narrow() { 0 } else { DATE_MAX };
         let query = match &new.seen {
             Some(seen) => sqlx::query(held.session.table.sql.begin_epoch)

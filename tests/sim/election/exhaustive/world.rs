@@ -53,7 +53,7 @@ pub(super) enum Step {
     FailBack,
     /// An older state is read into the running server, and its operator says so.
     Reload(usize),
-    /// Somebody puts an older row back, and nobody says so.
+    /// An older row is put back unsaid.
     RowInSilence(usize),
     /// An older state is read into the running server with its history, and nobody says so.
     ReloadInSilence(usize),
@@ -90,10 +90,9 @@ pub(super) enum Faults {
     /// nobody watches. Who knows the table alone waits for one ttl then, so that this is no more than is
     /// promised beside him; and calls that are not bound to a life of the database do not reach another.
     ToHeldRows,
-    /// Participants are cut off, and an older row is put back in silence: promised is that who has lost the
-    /// right to release a term does not use it.
+    /// Participants are cut off, and an older row is put back in silence: who lost a right does not use it.
     InSilence,
-    /// Participants are cut off, and a database forgets in silence what everybody has seen in its history.
+    /// Participants are cut off, and a database forgets in silence what all have seen in its history.
     Seen,
 }
 

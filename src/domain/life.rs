@@ -205,13 +205,38 @@ pub struct Quarantine {
     own: Duration,
     /// When the end of the quarantine was last said.
     settled_at: Option<Moment>,
+    memory: Memory,
+    /// When the history was last found to end before what it had been.
+    forgot: Option<Moment>,
+    /// The lowest epoch that must begin for that, until one has.
+    wanted: Option<i64>,
 }
+
+/// How far the history of one component reached, in the life of the database that was seen last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+struct Memory {
+    life: Generation,
+    highest: i64,
+}
+
+/// How many quarantines lie between two epochs that one participant begins because the history became shorter:
+/// whoever deletes lines of it by hand must not stop elections for good.
+const QUARANTINES_BETWEEN_LOSSES: u32 = 10;
 
 impl Quarantine {
     #[must_use]
     pub fn new(own_max_ttl: u32) -> Self {
         let own = Duration::from_secs(own_max_ttl.into());
-        Self { life: None, since: None, longest: own, own, settled_at: None }
+        Self {
+            life: None,
+            since: None,
+            longest: own,
+            own,
+            settled_at: None,
+            memory: Memory::default(),
+            forgot: None,
+            wanted: None,
+        }
     }
 
     /// An answer came at `at`, read after it arrived. Whether identity or epoch are others than
@@ -228,6 +253,39 @@ impl Quarantine {
         }
         self.life = Some(life);
         changed
+    }
+
+    /// After [`Self::answered`]: how far the history of the component reaches in that answer. Whether the
+    /// database has forgotten something without being another one; then a quarantine begins, and an epoch.
+    pub fn reaches(&mut self, at: Moment, recorded: i64) -> bool {
+        let Some(life) = self.life.as_ref().filter(|life| life.record().is_some()) else { return false };
+        let (now, before) = (life.generation(), std::mem::take(&mut self.memory));
+        let same_server = now.identity == before.life.identity;
+        // An epoch that was recorded went as well: the record was put back with the rest.
+        let forgot = same_server
+            && (now.epoch < before.life.epoch || now.epoch == before.life.epoch && recorded < before.highest);
+        if self.wanted.is_some() && (!same_server || now.epoch > before.life.epoch) {
+            self.wanted = None;
+        }
+        if forgot {
+            let long_ago =
+                self.forgot.is_none_or(|last| at >= last + self.longest * QUARANTINES_BETWEEN_LOSSES);
+            if long_ago {
+                let step = match life {
+                    Life::Recorded { step, .. } | Life::Unrecorded { step, .. } => *step,
+                    Life::Unknown => STEP,
+                };
+                self.wanted = Some((before.highest / step + 1).max(before.life.epoch + 1).min(DATE_MAX));
+            }
+            self.forgot = Some(at);
+        }
+        self.memory = Memory { life: now, highest: recorded };
+        forgot
+    }
+
+    /// A term of one's own was acknowledged: the history reaches to it at least.
+    pub fn wrote(&mut self, version: i64) {
+        self.memory.highest = self.memory.highest.max(version);
     }
 
     /// How long a quarantine lasts.
@@ -265,8 +323,10 @@ impl Quarantine {
     #[must_use]
     pub fn until(&self, now: Moment) -> Option<Moment> {
         let life = self.life.as_ref()?;
-        let end = self.since? + self.longest;
-        (!life.is_settled() && now < end).then_some(end)
+        let of_change = self.since.filter(|_| !life.is_settled());
+        // Somebody who settled this generation cannot have known of the loss.
+        let end = of_change.max(self.forgot)? + self.longest;
+        (now < end).then_some(end)
     }
 
     /// Whether something may be taken.
@@ -275,15 +335,16 @@ impl Quarantine {
         self.life.as_ref().is_some_and(|life| !life.is_strange()) && self.until(now).is_none()
     }
 
-    /// The epoch that must begin because the server is not the one that is recorded.
+    /// The epoch that must begin because the server is not the one that is recorded, or has forgotten something.
     #[must_use]
     pub fn new_epoch(&self) -> Option<NewEpoch> {
-        let life = self.life.as_ref().filter(|life| life.is_strange())?;
-        Some(NewEpoch {
+        let life = self.life.as_ref()?;
+        let wanted = self.wanted.filter(|_| !life.is_strange());
+        (life.is_strange() || wanted.is_some()).then(|| NewEpoch {
             seen: life.record().cloned(),
-            at_least: 0,
+            at_least: wanted.unwrap_or_default(),
             max_ttl: u32::try_from(self.own.as_secs()).unwrap_or(u32::MAX),
-            deliberate: false,
+            deliberate: wanted.is_some(),
         })
     }
 

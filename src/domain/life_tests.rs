@@ -193,3 +193,74 @@ fn versions_of_an_epoch_fit_a_column_or_not() {
         assert_eq!(fits(epoch, step, version_max), fit, "{epoch} {step} {version_max}");
     }
 }
+
+fn recorded(identity: &str, epoch: i64) -> Life {
+    let record = Record { identity: identity.into(), epoch, settled: true, max_ttl: 30 };
+    Life::Recorded { identity: identity.into(), step: STEP, record }
+}
+
+fn reaches(quarantine: &mut Quarantine, at: u64, life: Life, highest: i64) -> bool {
+    quarantine.answered(Duration::from_secs(at), life);
+    quarantine.reaches(Duration::from_secs(at), highest)
+}
+
+#[test]
+fn a_history_that_ends_before_what_was_seen_begins_a_quarantine_and_an_epoch_above_it() {
+    let mut quarantine = Quarantine::new(30);
+    assert!(!reaches(&mut quarantine, 100, recorded("a", 0), 41));
+    assert!(!reaches(&mut quarantine, 101, recorded("a", 0), 42));
+    assert!(quarantine.is_over(Duration::from_secs(101)) && quarantine.new_epoch().is_none());
+    assert!(reaches(&mut quarantine, 102, recorded("a", 0), 41));
+    let new = quarantine.new_epoch().unwrap();
+    assert!(new.deliberate && new.at_least == 1, "{new:?}");
+    assert!(!quarantine.is_over(Duration::from_secs(131)), "whatever somebody else has settled");
+    // The epoch has begun: nothing more is wanted.
+    assert!(!reaches(&mut quarantine, 103, recorded("a", 28), 41));
+    assert_eq!(quarantine.new_epoch(), None);
+    assert!(quarantine.is_over(Duration::from_secs(133)));
+}
+
+#[test]
+fn a_record_that_was_put_back_is_a_loss_and_another_server_is_none() {
+    let mut quarantine = Quarantine::new(30);
+    assert!(!reaches(&mut quarantine, 100, recorded("a", 28), 28_000_001));
+    assert!(reaches(&mut quarantine, 101, recorded("a", 0), 41));
+    assert_eq!(quarantine.new_epoch().map(|new| new.at_least), Some(29));
+    // It tells by its identity.
+    assert!(!reaches(&mut quarantine, 102, recorded("b", 0), 1));
+    assert_eq!(quarantine.new_epoch(), None);
+}
+
+#[test]
+fn ones_own_term_counts_as_seen() {
+    let mut quarantine = Quarantine::new(30);
+    assert!(!reaches(&mut quarantine, 100, recorded("a", 0), 41));
+    quarantine.wrote(42);
+    assert!(reaches(&mut quarantine, 101, recorded("a", 0), 41));
+}
+
+#[test]
+fn whoever_shortens_the_history_again_and_again_begins_an_epoch_once_in_ten_quarantines() {
+    let mut quarantine = Quarantine::new(30);
+    let mut epochs = 0;
+    let mut epoch = 0;
+    for minute in 0..60 {
+        let at = 100 + minute * 60;
+        assert!(!reaches(&mut quarantine, at, recorded("a", epoch), 42));
+        assert!(reaches(&mut quarantine, at + 1, recorded("a", epoch), 41));
+        if quarantine.new_epoch().is_some() {
+            (epochs, epoch) = (epochs + 1, epoch + 1);
+        }
+        assert!(!reaches(&mut quarantine, at + 2, recorded("a", epoch), 41));
+        assert_eq!(quarantine.new_epoch(), None);
+    }
+    assert!(epochs <= 12, "{epochs} in an hour");
+}
+
+#[test]
+fn without_a_record_nothing_is_known_to_be_forgotten() {
+    let mut quarantine = Quarantine::new(30);
+    assert!(!reaches(&mut quarantine, 100, Life::Unknown, 0));
+    assert!(!reaches(&mut quarantine, 101, recorded("a", 0), 41));
+    assert!(!reaches(&mut quarantine, 102, Life::Unknown, 0));
+}

@@ -27,6 +27,7 @@ mod led;
 mod listening;
 mod namespaces;
 mod outage;
+mod put_back;
 mod refusals;
 mod servers;
 mod store_contract;

@@ -34,6 +34,8 @@ macro_rules! now {
 /// When it was started, because a volume that was put back has the same name: the clock at the start
 /// of the statement less the uptime, which the server computes from the very same reading. So it is
 /// exact, and stays as it is when the clock steps (an uptime below 0 is shown as one of 2^64 less).
+///
+/// When the tables were made, together, because a dump that is loaded over them makes them anew.
 macro_rules! identity {
     ($name:literal, $uptime:literal) => {
         concat!(
@@ -42,7 +44,11 @@ macro_rules! identity {
             ", '/', COALESCE(TIMESTAMPDIFF(SECOND, '1970-01-01', NOW()) - CAST(CAST((
                 SELECT VARIABLE_VALUE FROM ",
             $uptime,
-            " WHERE VARIABLE_NAME = 'UPTIME') AS UNSIGNED) AS SIGNED), ''), '/', COALESCE(s.uuid, '')
+            " WHERE VARIABLE_NAME = 'UPTIME') AS UNSIGNED) AS SIGNED), ''), '/', COALESCE(s.uuid, ''), '/', (
+                SELECT COALESCE(SUM(TIMESTAMPDIFF(SECOND, '1970-01-01', t.CREATE_TIME)), 0)
+                FROM information_schema.TABLES AS t
+                WHERE t.TABLE_SCHEMA = DATABASE()
+                  AND t.TABLE_NAME IN ('component_lease', 'component_lease_history', 'component_lease_store'))
              ) USING utf8mb4) COLLATE utf8mb4_bin"
         )
     };

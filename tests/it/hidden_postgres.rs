@@ -191,11 +191,13 @@ async fn a_trigger_that_returns_null_is_named_and_neither_ends_a_term_nor_passes
     says(&misconfigured(store.release(&a).await), pieces);
     let take = next(&*store, "b").await;
     assert_eq!(store.take(&take).await.unwrap(), Outcome::Lost, "it may have been a race");
+    store.look(&component("c")).await.unwrap();
     says(&misconfigured(store.take(&take).await), pieces);
     database.psql("DELETE FROM component_lease; DELETE FROM component_lease_history").await.unwrap();
     let take = next(&*store, "b").await;
     assert!(matches!(take.expected, Expected::Missing { .. }));
     assert_eq!(store.take(&take).await.unwrap(), Outcome::Lost);
+    store.look(&component("c")).await.unwrap();
     says(&misconfigured(store.take(&take).await), pieces);
     database.psql("DROP TRIGGER theirs ON component_lease").await.unwrap();
     assert_eq!(store.take(&take).await.unwrap(), Outcome::Applied);

@@ -6,7 +6,7 @@ use sqlx::{Executor, Row};
 use super::connection::Place;
 use super::statements as sql;
 use super::{MySqlStore, errors, lost};
-use crate::domain::{Expected, Take, TermKey};
+use crate::domain::{ComponentName, Expected, Take, TermKey};
 use crate::store::slot::Held;
 use crate::store::suspicion::suppressed;
 use crate::store::{Outcome, StoreError};
@@ -106,5 +106,16 @@ impl MySqlStore {
         let query = sqlx::query(STILL_LED).bind(name).bind(term.holder.as_str()).bind(term.version);
         let answer = held.session.connection.fetch_one(query).await;
         self.doubted(held, name, answer)
+    }
+}
+
+/// A table whose collation takes two names for one has room for one of them only.
+pub(super) fn same_name(component: &ComponentName, found: Option<&str>, place: &Place) -> Result<(), StoreError> {
+    match found {
+        Some(found) if found != component.as_str() => Err(StoreError::Misconfigured(format!(
+            "{place}: the table component_lease takes {:?} for {found:?}, which has a row there, because of the collation of its column component_name: choose another name, or as its owner convert the column to COLLATE utf8mb4_bin",
+            component.as_str()
+        ))),
+        _ => Ok(()),
     }
 }

@@ -28,6 +28,7 @@ mod listening;
 mod namespaces;
 mod outage;
 mod refusals;
+mod repeated_trouble;
 mod servers;
 mod store_contract;
 mod store_instances;

@@ -61,7 +61,11 @@ mod tests {
             generation: Generation::default(),
         };
         let lost = LostTake::default();
-        assert_eq!([1, 1].map(|renew_time| lost.again(&take(renew_time))), [false, false], "nobody has looked");
+        assert_eq!(
+            [1, 1].map(|renew_time| lost.again(&take(renew_time))),
+            [false, false],
+            "nobody has looked"
+        );
         let again = [1, 2, 2, 1].map(|renew_time| {
             lost.looked();
             lost.again(&take(renew_time))

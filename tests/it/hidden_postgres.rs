@@ -300,7 +300,8 @@ async fn limits_of_time_and_other_defaults_of_a_role_are_none_of_ours() {
             "bytea_output = 'escape'",
             "enable_seqscan = off",
         ];
-        if database.psql("SELECT current_setting('server_version_num')::int >= 170000").await.unwrap() == "t" {
+        if database.psql("SELECT current_setting('server_version_num')::int >= 170000").await.unwrap() == "t"
+        {
             set.push("transaction_timeout = 300");
         }
         for one in set {
@@ -309,7 +310,10 @@ async fn limits_of_time_and_other_defaults_of_a_role_are_none_of_ours() {
         let store = role.store_on(server);
         store.limit_lock_wait(Duration::from_secs(5));
         let a = held(&*store, "c", "ä").await;
-        let sessions = format!("SELECT string_agg(pid::text, ',') FROM pg_stat_activity WHERE usename = '{}'", role.name);
+        let sessions = format!(
+            "SELECT string_agg(pid::text, ',') FROM pg_stat_activity WHERE usename = '{}'",
+            role.name
+        );
         let before = database.psql(&sessions).await.unwrap();
         // A renewal that waits for a lock for longer than any of these limits.
         let mut other = PgConnection::connect(&database.url).await.unwrap();
@@ -319,15 +323,20 @@ async fn limits_of_time_and_other_defaults_of_a_role_are_none_of_ours() {
         let renewal = tokio::spawn(async move { renewing.renew(&term).await });
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
                      AND clock_timestamp() - query_start > '700 ms'";
-        wait::until_true(SOON, "a renewal that has waited", async || database.psql(waits).await.unwrap() == "1")
-            .await
-            .unwrap();
+        wait::until_true(SOON, "a renewal that has waited", async || {
+            database.psql(waits).await.unwrap() == "1"
+        })
+        .await
+        .unwrap();
         other.execute("COMMIT").await.unwrap();
         assert_eq!(renewal.await.unwrap().unwrap(), Outcome::Applied);
         // An idle one is left alone.
-        let idle = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND datname = current_database()
+        let idle =
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND datname = current_database()
                     AND clock_timestamp() - state_change > '900 ms' AND usename LIKE 'limited%'";
-        wait::until_true(SOON, "an idle session", async || database.psql(idle).await.unwrap() == "1").await.unwrap();
+        wait::until_true(SOON, "an idle session", async || database.psql(idle).await.unwrap() == "1")
+            .await
+            .unwrap();
         assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
         assert_eq!(database.psql(&sessions).await.unwrap(), before, "one and the same connection");
         let looked = store.look(&a.component).await.unwrap();

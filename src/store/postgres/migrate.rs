@@ -98,11 +98,11 @@ WHERE m.id {>} coalesce(pg_catalog.pg_sequence_last_value(s.name), 0)";
 /// What was set for the server, the database or the role does not end or bend a migration. Within the
 /// transaction, so that a pooler hands nothing of it on.
 const SET_UP: &str = "
-SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true),
-       set_config('row_security', 'off', true), set_config('standard_conforming_strings', 'on', true),
-       set_config('check_function_bodies', 'on', true),
-       CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
-            THEN set_config('transaction_timeout', '0', true) END";
+SELECT pg_catalog.set_config('statement_timeout', '0', true), pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true),
+       pg_catalog.set_config('row_security', 'off', true), pg_catalog.set_config('standard_conforming_strings', 'on', true),
+       pg_catalog.set_config('check_function_bodies', 'on', true),
+       CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
+            THEN pg_catalog.set_config('transaction_timeout', '0', true) END";
 
 /// Advisory locks are numbers; this one spells "complock".
 const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(7165065861792752491)";

@@ -250,7 +250,7 @@ fn altered(place: &Place) -> StoreError {
     ))
 }
 
-pub(super) /// A character that the database's encoding lacks, or that it lets nobody write.
+/// A character that the database's encoding lacks, or that it lets nobody write.
 const CANNOT_HOLD: [&str; 2] = ["22P05", "22021"];
 
 /// Says which of the values that were sent the database's encoding cannot hold.
@@ -267,7 +267,7 @@ pub(super) fn naming(error: StoreError, sent: &[&str]) -> StoreError {
     }
 }
 
-fn grants(user: &str) -> String {
+pub(super) fn grants(user: &str) -> String {
     let role = user.replace('"', "\"\"");
     format!(
         "as the tables' owner run, for a participant: GRANT SELECT, INSERT, UPDATE ON component_lease, component_lease_store, component_instance TO \"{role}\"; GRANT SELECT, INSERT ON component_lease_history TO \"{role}\"; GRANT SELECT ON component_lease_intent, component_lease_schema TO \"{role}\"; (for the controller: GRANT SELECT, UPDATE (holder_id, renew_time) ON component_lease TO \"{role}\"; GRANT SELECT ON component_lease_history, component_lease_schema TO \"{role}\"; GRANT SELECT, INSERT, UPDATE ON component_lease_intent, component_lease_store TO \"{role}\"; GRANT SELECT, DELETE ON component_instance TO \"{role}\";)"

@@ -170,7 +170,6 @@ RETURNING 1 {/} (CASE WHEN ",
     " THEN 1 ELSE 0 END)"
 );
 
-
 // The life comes last: whoever is late by the row alone locks nothing.
 const TAKE_ROW: &str = concat!(
     "WITH ",
@@ -212,7 +211,6 @@ SET renew_time = greatest({now}, coalesce(renew_time, 0) {+} 1)
 WHERE component_name {=} $1 AND holder_id {=} $2 AND version {=} $3::bigint
 RETURNING 1 {/} (CASE WHEN renew_time::bigint {>} (SELECT coalesce(o.renew_time, 0)::bigint FROM component_lease AS o
                                                    WHERE o.component_name {=} $1) THEN 1 ELSE 0 END)";
-
 
 const RELEASE: &str = "
 UPDATE component_lease
@@ -419,7 +417,12 @@ pub(super) mod tests {
 
     /// What is written like a call and is SQL's own syntax.
     const SYNTAX: &[&str] = &[
-        "always", "array", "by", "f", "n", "not",
+        "always",
+        "array",
+        "by",
+        "f",
+        "n",
+        "not",
         "and",
         "any",
         "as",

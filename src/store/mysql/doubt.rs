@@ -4,7 +4,6 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{Executor, Row};
 
 use super::connection::Place;
-use super::statements as sql;
 use super::{MySqlStore, errors, lost};
 use crate::domain::{ComponentName, Expected, Take, TermKey};
 use crate::store::slot::Held;

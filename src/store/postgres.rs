@@ -167,6 +167,7 @@ impl Store for PostgresStore {
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
+        self.lost.looked();
         let mut held = self.session_to_look(First::Look).await?;
         held.session.table.fits_component(component, &self.place)?;
         let (statement, step) = (held.session.table.look(), held.session.table.step());
@@ -481,6 +482,10 @@ fn seen_instance(row: &PgRow, component: String) -> Result<SeenInstance, sqlx::E
 }
 
 fn snapshot(rows: &[PgRow], step: i64) -> Result<Snapshot, sqlx::Error> {
+    // There is always one with the clock: an answer without is no look at an empty database.
+    if rows.is_empty() {
+        return Err(sqlx::Error::RowNotFound);
+    }
     let mut out = Snapshot::default();
     for row in rows {
         if row.len() > 14 {

@@ -29,6 +29,7 @@ mod namespaces;
 mod outage;
 mod put_back;
 mod refusals;
+mod repeated_trouble;
 mod servers;
 mod store_contract;
 mod store_instances;

@@ -456,34 +456,6 @@ UPDATE component_lease
 SET holder_id = '', renew_time = 0
 WHERE component_name = ? AND CAST(CONVERT(holder_id USING utf8mb4) AS BINARY) = CAST(? AS BINARY) AND version = ?";
 
-/// A view in its place may show less.
-macro_rules! is_table {
-    () => {
-        "EXISTS (SELECT 1 FROM information_schema.TABLES
-                 WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease' AND TABLE_TYPE <> 'VIEW')"
-    };
-}
-
-macro_rules! still {
-    ($where:literal) => {
-        concat!(
-            "SELECT EXISTS (SELECT 1 FROM component_lease WHERE component_name = ?",
-            $where,
-            "), ",
-            is_table!()
-        )
-    };
-}
-
-/// Whether a row that a change did not find is there as it was: asked where "no row" may not be the whole truth.
-pub(super) const STILL_LED: &str =
-    still!(" AND CAST(CONVERT(holder_id USING utf8mb4) AS BINARY) = CAST(? AS BINARY) AND version = ?");
-
-pub(super) const STILL_SEEN: &str = still!(" AND COALESCE(version, 0) = ? AND COALESCE(renew_time, 0) = ?");
-
-pub(super) const STILL_MISSING: &str =
-    concat!("SELECT NOT EXISTS (SELECT 1 FROM component_lease WHERE component_name = ?), ", is_table!());
-
 pub(super) const LOOK_ALL_WITHOUT_LIFE: &str = look_all!(no_record!(), "");
 
 pub(super) const LOOK_ALL_BARE: &str = concat!(

@@ -383,3 +383,17 @@ fn a_version_that_cannot_be_counted_up_is_not_taken_over_with_a_smaller_one() {
     look(&mut e, S(100), Some(row("", i64::MAX, 0)));
     assert!(!matches!(e.next(S(100)), Action::Take(_)));
 }
+
+#[test]
+fn a_follower_of_a_long_term_looks_every_half_minute_though_it_is_told_of_changes() {
+    let own = Timing::new(3600, S(1)).unwrap();
+    let mut e = Election::new(ComponentName::new("c").unwrap(), HolderId::new("me").unwrap(), own, S(10));
+    e.set_told(true);
+    e.looked(
+        S(100),
+        Looked { row: Some(LeaseRow { ttl: 3600, ..row("other", 7, 1) }), ..Looked::default() },
+        1.0,
+    );
+    let Action::Wait(until) = e.next(S(100)) else { panic!() };
+    assert!((S(120)..=S(130)).contains(&until), "{until:?}");
+}

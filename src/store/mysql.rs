@@ -20,7 +20,7 @@ use sqlx::mysql::{MySqlQueryResult, MySqlRow};
 use sqlx::{AssertSqlSafe, Executor, Row};
 
 use self::connection::{Place, Session};
-use self::inspect::Companions;
+use self::inspect::{Companions, same_name};
 pub(super) use self::migrate::migrate;
 use self::statements as sql;
 use super::address::MySqlUrl;
@@ -427,17 +427,6 @@ fn outcome(done: &MySqlQueryResult) -> Outcome {
 fn lost(held: Held<'_, Place>) -> Outcome {
     held.put_back();
     Outcome::Lost
-}
-
-/// A table whose collation takes two names for one has room for one of them only.
-fn same_name(component: &ComponentName, found: Option<&str>, place: &Place) -> Result<(), StoreError> {
-    match found {
-        Some(found) if found != component.as_str() => Err(StoreError::Misconfigured(format!(
-            "{place}: the table component_lease takes {:?} for {found:?}, which has a row there, because of the collation of its column component_name: choose another name, or as its owner convert the column to COLLATE utf8mb4_bin",
-            component.as_str()
-        ))),
-        _ => Ok(()),
-    }
 }
 
 fn life(row: &MySqlRow, step: i64) -> Result<Life, sqlx::Error> {

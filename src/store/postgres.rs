@@ -404,6 +404,17 @@ impl Store for PostgresStore {
         Hints::fed_by(move |sender| hints::listen(place, slot, sender))
     }
 
+    async fn notify(&self, component: &ComponentName) -> Result<(), StoreError> {
+        // What listens has nothing better to do, and may wait.
+        if let Some(told) = self.slot.notify(component.as_str()).await {
+            return told;
+        }
+        let mut held = self.session().await?;
+        let query = sqlx::query(held.session.table.sql.notify).bind(component.as_str());
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(drop)
+    }
+
     fn limit_lock_wait(&self, limit: Duration) {
         // 0 would mean no limit at all.
         let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);

@@ -57,6 +57,8 @@ pub(super) enum Request<C: Connect> {
     /// To take the place of the slot's connection, which broke, if it is one to this source. It stops
     /// listening for that.
     Replace(C::Source, oneshot::Sender<Answer<C::Session>>),
+    /// To tell others that the holder of a component has changed.
+    Notify(String, oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// How the making of a connection ended.
@@ -138,6 +140,14 @@ impl<C: Connect> Slot<C> {
         let (sender, receiver) = mpsc::channel(1);
         *self.0.beside.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
         receiver
+    }
+
+    /// Tells others of a change on the connection beside the slot's; `None` where there is none.
+    pub(super) async fn notify(&self, component: &str) -> Option<Result<(), StoreError>> {
+        let beside = self.0.beside.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let (sender, told) = oneshot::channel();
+        beside.try_send(Request::Notify(component.to_owned(), sender)).ok()?;
+        told.await.ok()
     }
 
     /// Asks the connection beside the slot's to take its place.

@@ -97,6 +97,7 @@ async fn the_connection_that_listens_takes_the_place_of_one_that_broke_and_anoth
     let after = sessions(&database, "spare").await;
     assert_eq!((after.len(), &after[0]), (2, &before[1]));
     store.release(&a).await.unwrap();
+    store.notify(&a.component).await.unwrap();
     timeout(SOON, hints.next_for("c")).await.unwrap();
 }
 

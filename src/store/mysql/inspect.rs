@@ -433,6 +433,21 @@ impl Table {
     }
 }
 
+/// A table whose collation takes two names for one has room for one of them only.
+pub(super) fn same_name(
+    component: &ComponentName,
+    found: Option<&str>,
+    place: &Place,
+) -> Result<(), StoreError> {
+    match found {
+        Some(found) if found != component.as_str() => Err(StoreError::Misconfigured(format!(
+            "{place}: the table component_lease takes {:?} for {found:?}, which has a row there, because of the collation of its column component_name: choose another name, or as its owner convert the column to COLLATE utf8mb4_bin",
+            component.as_str()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Nothing is ever cut or replaced: two names cut to the same length would be one.
 fn fits(
     column: &str,

@@ -124,6 +124,8 @@ impl PostgresStore {
                 }
                 if errors::leaves_connection_in_order(&error) {
                     held.put_back();
+                } else if errors::says_closed(&error) {
+                    held.was_closed(&self.place);
                 }
                 Err(errors::classify(error, &self.place))
             }

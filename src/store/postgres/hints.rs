@@ -231,21 +231,30 @@ impl Listening {
         sender.set_flowing(true);
         // What happened before is not known.
         sender.send(Hint::Any);
-        let mut pings = tokio::time::interval(PING_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0));
+        let ping_every = slot.keep_alive().map_or(PING_EVERY, |every| every.min(PING_EVERY));
+        let mut pings = tokio::time::interval(ping_every.mul_f64(0.75 + fastrand::f64() / 2.0));
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pings.reset();
+        let mut used = Instant::now();
         loop {
             tokio::select! {
                 heard = self.listener.try_recv() => match heard {
                     Ok(Some(notification)) => {
+                        used = Instant::now();
                         sender.send(Hint::Component(notification.payload().to_owned()));
                     }
-                    Ok(None) => return Ended::Lost,
+                    Ok(None) => {
+                        slot.closed_when_idle(&self.place, used.elapsed());
+                        return Ended::Lost;
+                    }
                     Err(error) => return self.failed(error),
                 },
-                _ = pings.tick() => if let Err(ended) = self.has_room().await {
-                    return ended;
-                },
+                _ = pings.tick() => {
+                    if let Err(ended) = self.has_room().await {
+                        return ended;
+                    }
+                    used = Instant::now();
+                }
                 request = requests.recv() => match request {
                     Some(Request::Notify(component, told)) => {
                         let (answer, ended) = self.notify(&component).await;

@@ -26,7 +26,9 @@ pub(crate) async fn measure() -> Result<(), Failure> {
     for server in [&my_plain, &my_tls] {
         server.sql(&format!("CREATE DATABASE {name}")).await.map_err(failed)?;
     }
-    println!("\nThe smallest ttl (s) with which one leads, renews for three ttls and is followed by another, by the round trip");
+    println!(
+        "\nThe smallest ttl (s) with which one leads, renews for three ttls and is followed by another, by the round trip"
+    );
     print!("  {:<24}", "");
     ROUND_TRIPS.iter().for_each(|ms| print!("{:>8}", format!("{ms} ms")));
     println!();

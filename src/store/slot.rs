@@ -154,7 +154,9 @@ impl<C: Connect> Slot<C> {
     pub(super) fn closed_when_idle(&self, how: &C, idle: Duration) {
         let news = self.0.idleness.lock().unwrap_or_else(PoisonError::into_inner).closed_after(idle);
         let Some(every) = news else { return };
-        tracing::info!("{how}: a connection was closed when it was not used for {idle:.1?}; connections are used every {every:.1?} from now on");
+        tracing::info!(
+            "{how}: a connection was closed when it was not used for {idle:.1?}; connections are used every {every:.1?} from now on"
+        );
         let mut keeper = self.0.keeper.lock().unwrap_or_else(PoisonError::into_inner);
         if keeper.is_none() {
             let keeping = keep_alive(Arc::downgrade(&self.0), how.clone());

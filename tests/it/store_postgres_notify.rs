@@ -55,25 +55,27 @@ async fn a_full_queue_of_notifications_stops_neither_takes_nor_releases() {
 #[tokio::test]
 async fn a_commit_that_notifies_and_never_ends_stops_neither_takes_nor_releases() {
     let server = Server::start().await.unwrap();
-    let database = migrated_database(&server).await;
+    // No database of its own: to drop it would wait for the standby.
+    let url = server.superuser_url();
+    store::migrate(&Source::url(url)).await.unwrap();
     // Who waits for a standby that is none has the lock that every commit with a notification needs.
     server.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
     server.psql("SELECT pg_reload_conf()").await.unwrap();
     let local = |url: &str| format!("{url}?options=-c%20synchronous_commit%3Dlocal");
-    let url = local(&database.url);
+    let (url, to) = (local(url), local(url));
     let blocker = tokio::spawn(async move {
-        let mut blocker = PgConnection::connect(&url).await.unwrap();
+        let mut blocker = PgConnection::connect(&to).await.unwrap();
         blocker.execute("SET synchronous_commit = on").await.unwrap();
         blocker.execute("NOTIFY somebody_elses").await
     });
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-    let mut eye = PgConnection::connect(&local(&database.url)).await.unwrap();
+    let mut eye = PgConnection::connect(&url).await.unwrap();
     wait::until_true(SOON, "a commit that waits", async || {
         sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut eye).await.unwrap() == 1
     })
     .await
     .unwrap();
-    let store = store::open(Source::url(local(&database.url)), "blocked").unwrap();
+    let store = store::open(Source::url(url), "blocked").unwrap();
     lead_untold(&store, 1).await;
     blocker.abort();
 }

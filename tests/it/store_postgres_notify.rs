@@ -16,7 +16,7 @@ use crate::stores::{SOON, component, held, migrated_database, row, take, taking,
 /// Taken, told and given back, twice: by who listens, and by who has one connection only. Answers why
 /// nobody could be told.
 async fn lead_untold(store: &Arc<dyn Store>, version: i64) -> [String; 2] {
-    let mut hints = store.hints();
+    let hints = store.hints();
     let mut why = [String::new(), String::new()];
     for (number, why) in (version..).zip(&mut why) {
         let before = row(&**store, "c").await;
@@ -26,8 +26,7 @@ async fn lead_untold(store: &Arc<dyn Store>, version: i64) -> [String; 2] {
         assert_eq!(timeout(SOON, store.release(&ours.term)).await.unwrap().unwrap(), Outcome::Applied);
         let told = timeout(SOON, store.notify(&component("c"))).await.expect("a bounded wait");
         *why = told.unwrap_err().to_string();
-        // From now on it listens.
-        timeout(SOON, hints.next()).await.unwrap();
+        wait::until_true(SOON, "it to listen", async || hints.flow()).await.unwrap();
     }
     why
 }
@@ -66,7 +65,8 @@ async fn a_commit_that_notifies_and_never_ends_stops_neither_takes_nor_releases(
     let blocker = tokio::spawn(async move {
         let mut blocker = PgConnection::connect(&to).await.unwrap();
         blocker.execute("SET synchronous_commit = on").await.unwrap();
-        blocker.execute("NOTIFY somebody_elses").await
+        // A commit without a write waits for no standby.
+        blocker.execute("BEGIN; CREATE TABLE written (); NOTIFY somebody_elses; COMMIT").await
     });
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     let mut eye = PgConnection::connect(&url).await.unwrap();

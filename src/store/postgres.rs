@@ -414,7 +414,7 @@ impl Store for PostgresStore {
         let mut held = self.session().await?;
         let query = sqlx::query(held.session.table.sql.notify).bind(component.as_str());
         let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(drop)
+        self.finish(held, Call::Term, answer).await.map(drop)
     }
 
     fn limit_lock_wait(&self, limit: Duration) {

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::instances::Instances;
 use super::metrics::Metrics;
 use crate::clock::Clock;
+use crate::domain::budget::Budget;
 use crate::domain::life::Quarantine;
 use crate::domain::observed::{RowSight, StoreSight};
 use crate::domain::repeats::{Repeats, kind_of};
@@ -24,8 +25,9 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 const FAILURE_GRACE: Duration = Duration::from_secs(3);
 /// Two looks are at least this far apart, however many hints come.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
-/// Hints of a store that hints at every commit may cost this many looks above one per second.
-const BURST: f64 = 5.0;
+/// Hints may cost this many looks above one per second that find nothing: they come with every commit, or
+/// from whoever may connect.
+const BURST: u32 = 5;
 /// With such a store a quiet second needs no look.
 const SLOW_POLL: u32 = 5;
 
@@ -242,13 +244,16 @@ impl Rows {
         let mut hints = self.store.hints();
         let every_commit = hints.tells_every_commit();
         let pause = if every_commit { interval * SLOW_POLL } else { interval };
-        let mut budget = Budget { left: BURST, at: self.clock.boot(), interval };
+        let mut budget = Budget::new(BURST, interval, self.clock.boot());
         let mut repeats = Repeats::default();
         loop {
             let change = self.look(metrics).await;
             let recorded = self.record(&may_write, &mut repeats).await;
             match change {
-                Some(change) => changed(change),
+                Some(change) => {
+                    budget.restore(self.clock.boot());
+                    changed(change);
+                }
                 // Only what turns out to be a mere renewal is rationed: handovers in quick
                 // succession must not wait for each other.
                 None => budget.spend(self.clock.boot()),
@@ -264,9 +269,7 @@ impl Rows {
                 () = tokio::time::sleep(pause) => {}
                 () = self.look_now.notified() => {}
                 _ = hints.next() => {
-                    if every_commit {
-                        tokio::time::sleep(budget.wait(self.clock.boot())).await;
-                    }
+                    tokio::time::sleep(budget.wait(self.clock.boot())).await;
                 }
             }
             hints.drain();
@@ -480,31 +483,6 @@ fn differing(
 ) -> Vec<String> {
     let all = before.keys().chain(after.keys());
     all.filter(|component| before.get(*component) != after.get(*component)).cloned().collect()
-}
-
-/// One look per interval on average, with a burst.
-struct Budget {
-    left: f64,
-    at: Moment,
-    interval: Duration,
-}
-
-impl Budget {
-    fn refill(&mut self, now: Moment) {
-        let earned = now.saturating_sub(self.at).as_secs_f64() / self.interval.as_secs_f64();
-        self.left = (self.left + earned).min(BURST);
-        self.at = now;
-    }
-
-    fn wait(&mut self, now: Moment) -> Duration {
-        self.refill(now);
-        self.interval.mul_f64((1.0 - self.left).max(0.0))
-    }
-
-    fn spend(&mut self, now: Moment) {
-        self.refill(now);
-        self.left -= 1.0;
-    }
 }
 
 #[cfg(test)]

@@ -5,19 +5,6 @@ use crate::domain::{Expected, HolderId, Take, TermKey};
 use crate::store::{MemoryStore, MemoryTables};
 
 #[test]
-fn hints_that_never_end_cost_one_look_per_interval() {
-    let mut budget = Budget { left: BURST, at: Moment::ZERO, interval: Duration::from_secs(1) };
-    let mut now = Moment::ZERO;
-    let mut looks = 0;
-    while now < Duration::from_secs(60) {
-        now += budget.wait(now) + Duration::from_millis(100);
-        budget.spend(now);
-        looks += 1;
-    }
-    assert!((60..=66).contains(&looks), "{looks}");
-}
-
-#[test]
 fn a_holder_is_cut_to_what_a_status_can_carry() {
     let mut holder = "ü".repeat(HOLDER_MAX + 1);
     cut(&mut holder);

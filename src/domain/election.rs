@@ -33,6 +33,8 @@ use super::timing::{Moment, Timing, TimingError};
 const OWED_LOOK: Duration = Duration::from_millis(500);
 /// How often a follower looks at least that nobody tells of changes.
 const UNTOLD_LOOK: Duration = Duration::from_secs(1);
+/// How often one looks at least that is told of changes: a notification may be lost.
+const TOLD_LOOK: Duration = Duration::from_secs(30);
 
 /// What a term is made of while it is led.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -116,7 +118,7 @@ impl Election {
             quarantine: Quarantine::new(max_ttl),
             highest_version: 0,
             has_lived: false,
-            longest_wait: Duration::MAX,
+            longest_wait: TOLD_LOOK,
             failed_looks: 0,
             draining: false,
             unhealthy: false,
@@ -325,7 +327,7 @@ impl Election {
     /// Whether a change of the row will be hinted at ([`Election::hinted`]). Where it will not, a row that is
     /// given back would be found a third of a ttl later.
     pub fn set_told(&mut self, is_told: bool) {
-        self.longest_wait = if is_told { Duration::MAX } else { UNTOLD_LOOK };
+        self.longest_wait = if is_told { TOLD_LOOK } else { UNTOLD_LOOK };
     }
 
     /// When the holder's next renewal can be seen, and when the row can be taken, whichever is first.

@@ -391,9 +391,9 @@ fn a_term_that_is_won_after_the_program_fell_ill_or_was_asked_to_end_is_given_ba
         look(&mut e, S(100), None);
         let take = take_of(e.next(S(100)));
         if ill {
-            e.set_healthy(false)
+            e.set_healthy(false);
         } else {
-            e.drain()
+            e.drain();
         }
         e.took(S(100), S(101), &take, Some(true));
         assert!(matches!(e.standing(), Standing::Stopping(_, stopped) if stopped == reason));
@@ -422,4 +422,18 @@ fn takes_that_fail_in_another_life_of_the_database_are_counted_anew() {
         e.took(now, now, &take, Some(false));
         assert_eq!(matches!(e.next(now), Action::Wait(_)), waits, "epoch {epoch}");
     }
+}
+
+#[test]
+fn a_follower_of_a_long_term_looks_every_half_minute_though_it_is_told_of_changes() {
+    let own = Timing::new(3600, S(1)).unwrap();
+    let mut e = Election::new(ComponentName::new("c").unwrap(), HolderId::new("me").unwrap(), own, S(10));
+    e.set_told(true);
+    e.looked(
+        S(100),
+        Looked { row: Some(LeaseRow { ttl: 3600, ..row("other", 7, 1) }), ..Looked::default() },
+        1.0,
+    );
+    let Action::Wait(until) = e.next(S(100)) else { panic!() };
+    assert!((S(120)..=S(130)).contains(&until), "{until:?}");
 }

@@ -23,6 +23,7 @@
 //! row allows, [`life`] is what happens when the database changes under us, [`timing`] relates the durations, [`decide`] turns what the controller
 //! observed into a plan for labels, [`floor`] is what a resource may ask of a database that forgot, [`namespace`] says to whom a component belongs, [`ended`] tells when a holder need not be waited for, and [`report`] says in a status what became of it.
 
+pub mod budget;
 pub mod conditions;
 pub mod database;
 pub mod decide;

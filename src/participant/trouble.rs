@@ -2,7 +2,7 @@
 
 use tracing::{info, warn};
 
-use crate::domain::repeats::{Repeats, kind_of};
+use crate::domain::repeats::{Repeats, SAID_AGAIN, kind_of};
 use crate::domain::{ComponentName, Moment, NewEpoch, Pace, Timing};
 use crate::store::StoreError;
 
@@ -32,6 +32,7 @@ pub(super) struct Trouble {
     max_ttl_said: bool,
     /// The ttl for which the database was said to be too slow, seconds.
     slow_for: Option<u32>,
+    untold: Option<Moment>,
 }
 
 impl Trouble {
@@ -65,6 +66,14 @@ impl Trouble {
         self.refused = false;
         if self.text.take().is_some() && self.said.take().is_some() {
             info!(%component, "the database does again what is asked of it");
+        }
+    }
+
+    /// That others could not be told of a change is said once a minute at most: they find it by looking.
+    pub(super) fn untold(&mut self, component: &ComponentName, now: Moment, error: &StoreError) {
+        if self.untold.is_none_or(|said| now >= said + SAID_AGAIN) {
+            self.untold = Some(now);
+            warn!(%component, %error, "no notification could be sent, so others find the change of holder by polling");
         }
     }
 

@@ -115,6 +115,8 @@ impl MySqlStore {
             Err(error) => {
                 if errors::leaves_connection_in_order(&error) {
                     held.put_back();
+                } else if errors::says_closed(&error) {
+                    held.was_closed(&self.place);
                 }
                 Err(errors::classify(error, &self.place))
             }

@@ -124,6 +124,8 @@ impl PostgresStore {
                 }
                 if errors::leaves_connection_in_order(&error) {
                     held.put_back();
+                } else if errors::says_closed(&error) {
+                    held.was_closed(&self.place);
                 }
                 Err(errors::classify(error, &self.place))
             }
@@ -405,6 +407,17 @@ impl Store for PostgresStore {
     fn hints(&self) -> Hints {
         let (place, slot) = (self.place.clone(), self.slot.clone());
         Hints::fed_by(move |sender| hints::listen(place, slot, sender))
+    }
+
+    async fn notify(&self, component: &ComponentName) -> Result<(), StoreError> {
+        // What listens has nothing better to do, and may wait.
+        if let Some(told) = self.slot.notify(component.as_str()).await {
+            return told;
+        }
+        let mut held = self.session().await?;
+        let query = sqlx::query(held.session.table.sql.notify).bind(component.as_str());
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, Call::Term, answer).await.map(drop)
     }
 
     fn limit_lock_wait(&self, limit: Duration) {

@@ -48,6 +48,7 @@ mod store_postgres_encodings;
 mod store_postgres_faults;
 mod store_postgres_foreign;
 mod store_postgres_identity;
+mod store_postgres_notify;
 mod store_postgres_trojans;
 mod store_property;
 mod store_sqlite;

@@ -54,6 +54,12 @@ pub(super) fn is_not_to_be_read(error: &sqlx::Error) -> bool {
     matches!(code.as_deref(), Some("42501" | "42P01" | "42703"))
 }
 
+/// Somebody closed the connection: the server when it was idle, or somebody in between.
+pub(super) fn says_closed(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    matches!(error, sqlx::Error::Io(_)) || code.as_deref() == Some("57P05")
+}
+
 /// No connection is left, by the word of the server or of a pooler in between.
 pub(super) fn has_run_out(error: &sqlx::Error) -> bool {
     let error = match error {

@@ -229,7 +229,8 @@ impl Store for PostgresStore {
             }
             answer => {
                 let answer = self.finish(held, Call::Take, answer).await.map(|done| outcome(&done));
-                answer.map_err(|error| errors::naming(error, &[term.component.as_str(), term.holder.as_str()]))
+                answer
+                    .map_err(|error| errors::naming(error, &[term.component.as_str(), term.holder.as_str()]))
             }
         }
     }

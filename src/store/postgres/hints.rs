@@ -207,7 +207,8 @@ impl Listening {
 
     /// Also tells a connection that died without a word.
     async fn has_room(&mut self) -> Result<(), Ended> {
-        let asking = async { self.listener.acquire().await?.fetch_one(sqlx::raw_sql(self.table.sql.room)).await };
+        let asking =
+            async { self.listener.acquire().await?.fetch_one(sqlx::raw_sql(self.table.sql.room)).await };
         let Ok(answer) = tokio::time::timeout(ANSWER_LIMIT, asking).await else {
             return Err(Ended::Failed(StoreError::Retryable(format!(
                 "{}: no answer within {ANSWER_LIMIT:?}",

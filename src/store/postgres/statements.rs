@@ -183,7 +183,6 @@ RETURNING 1 {/} (CASE WHEN ",
     " THEN 1 ELSE 0 END)"
 );
 
-
 // The life comes last: whoever is late by the row alone locks nothing.
 const TAKE_ROW: &str = concat!(
     "WITH ",
@@ -250,8 +249,7 @@ const RELEASE_LATE: &str = concat!(
 
 /// Apart from what changes the holder: a commit that notifies waits for all others that do, and fails where
 /// the server's queue is full. The wait is for a lock.
-const NOTIFY: &str =
-    "SELECT pg_catalog.set_config('lock_timeout', '200ms', true), pg_catalog.pg_notify('component_lease', $1)";
+const NOTIFY: &str = "SELECT pg_catalog.set_config('lock_timeout', '200ms', true), pg_catalog.pg_notify('component_lease', $1)";
 
 macro_rules! look_all_with_life {
     () => {
@@ -460,7 +458,12 @@ pub(super) mod tests {
 
     /// What is written like a call and is SQL's own syntax.
     const SYNTAX: &[&str] = &[
-        "always", "array", "by", "f", "n", "not",
+        "always",
+        "array",
+        "by",
+        "f",
+        "n",
+        "not",
         "and",
         "any",
         "as",

@@ -86,7 +86,7 @@ pub(super) async fn release(
         }
     };
     let proof = has_ended(&observed.memory, row, observed.told(&row.holder), &fresh)
-        .and_then(|()| promised(observed.told_by(&row.holder), &fresh));
+        .and_then(|()| promised(&observed.memory, observed.told_by(&row.holder), &fresh));
     match proof {
         Ok(wait) if still(wait).is_zero() => {}
         Ok(wait) => return Release::After(still(wait)),

@@ -18,6 +18,7 @@ use super::super::rows::Rows;
 use super::*;
 use crate::clock::Clock;
 use crate::domain::decide::{Decision, decide};
+use crate::domain::floor::FloorSight;
 use crate::domain::instance::{Mode, Promise};
 use crate::domain::namespace::Grants;
 use crate::domain::observed::{
@@ -125,9 +126,11 @@ impl Scene {
             allowed_prefixes: Vec::new(),
             grants: Grants::new(["shop"], []),
             accept_database: None,
+            epoch_rate: Mutex::default(),
             election: None,
             written: Mutex::default(),
             endings: Endings::default(),
+            epoch_rate: Mutex::default(),
             wanted: Mutex::default(),
             clock: clock.clone(),
         };
@@ -195,7 +198,9 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
         database: None,
         row: RowSight::Seen { row: Some(row), since: now },
         row_confirmed: false,
+        floor: FloorSight::default(),
         longest_ttl: None,
+        floor: crate::domain::floor::FloorSight::default(),
         pods: Ok(vec![observe::pod(&serde_json::from_value(half_gone()).unwrap())]),
         instances: Vec::new(),
         // Its heartbeat is out of date by now.

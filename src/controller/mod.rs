@@ -16,6 +16,7 @@ pub mod command;
 mod election;
 mod ended;
 mod error;
+mod floor;
 mod instances;
 mod metrics;
 mod observe;
@@ -192,6 +193,7 @@ impl Controller {
             allowed_prefixes: allowed_label_prefixes,
             grants,
             accept_database,
+            epoch_rate: Mutex::default(),
             election,
             written: Mutex::default(),
             endings: Endings::default(),

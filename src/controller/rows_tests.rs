@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
+use crate::domain::{Expected, HolderId, Take, TermKey};
 use crate::store::{MemoryStore, MemoryTables};
 
 #[test]
@@ -114,4 +115,51 @@ async fn the_longest_ttl_is_the_smaller_of_the_recorded_and_the_configured_one()
         rows.look(&Metrics::default()).await;
         assert_eq!(rows.longest_ttl(), Some(longest));
     }
+}
+
+async fn taken(store: &MemoryStore, holder: &str) {
+    let component = ComponentName::new("c").unwrap();
+    let seen = store.look(&component).await.unwrap();
+    let version = seen.row.as_ref().map_or(0, |row| row.version) + 1;
+    let term = TermKey { component, holder: HolderId::new(holder).unwrap(), version };
+    let (expected, generation) = (Expected::of(seen.row.as_ref()), seen.life.generation());
+    let take = Take { term, ttl: 5, expected, generation };
+    assert_eq!(store.take(&take).await.unwrap(), Outcome::Applied);
+}
+
+#[tokio::test]
+async fn nothing_is_decided_about_a_new_holder_before_it_was_asked_where_it_runs() {
+    let (rows, store, _) = over_memory(30);
+    let metrics = Metrics::default();
+    rows.look(&metrics).await;
+    let one = Some(Changed::Components(vec!["c".to_owned()]));
+    for holder in ["a", "b"] {
+        taken(&store, holder).await;
+        assert_eq!(rows.look(&metrics).await, None, "{holder}");
+        assert!(!rows.knows_holder("c"), "{holder}");
+        // Also of one that says nothing of itself.
+        assert_eq!(rows.look(&metrics).await, one, "{holder}");
+        assert!(rows.knows_holder("c"), "{holder}");
+    }
+    // The next term of a holder that was asked.
+    taken(&store, "b").await;
+    assert_eq!(rows.look(&metrics).await, one);
+    assert!(rows.knows_holder("c"));
+}
+
+#[tokio::test]
+async fn a_holder_is_judged_by_its_name_when_it_cannot_be_asked() {
+    let (rows, store, _) = over_memory(30);
+    let metrics = Metrics::default();
+    rows.look(&metrics).await;
+    taken(&store, "a").await;
+    rows.look(&metrics).await;
+    {
+        // As a look that asks for participants and fails.
+        let mut state = rows.state.write().unwrap();
+        state.instances.failed(Moment::ZERO);
+        state.by_name = true;
+    }
+    assert_eq!(rows.look(&metrics).await, Some(Changed::Components(vec!["c".to_owned()])));
+    assert!(rows.knows_holder("c"));
 }

@@ -293,7 +293,12 @@ impl Election {
         let Looked { row, database_now, standing_ttl, past, life } = looked;
         self.failed_looks = 0;
         self.leftover = self.leftover.take().filter(|leftover| leftover.outlives(row.as_ref(), past, &life));
-        if self.quarantine.answered(at, life) {
+        let changed = self.quarantine.answered(at, life);
+        let forgot = self.quarantine.reaches(at, past.recorded());
+        if forgot {
+            self.leftover = None;
+        }
+        if changed || forgot {
             // What was seen in another life of the database says nothing about this one.
             self.sight = None;
         }

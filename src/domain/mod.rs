@@ -21,7 +21,7 @@
 //!
 //! Where to read on: [`election`] is one participant's life as a state machine, [`model`] is what a
 //! row allows, [`life`] is what happens when the database changes under us, [`timing`] relates the durations, [`decide`] turns what the controller
-//! observed into a plan for labels, [`namespace`] says to whom a component belongs, [`ended`] tells when a holder need not be waited for, and [`report`] says in a status what became of it.
+//! observed into a plan for labels, [`floor`] is what a resource may ask of a database that forgot, [`namespace`] says to whom a component belongs, [`ended`] tells when a holder need not be waited for, and [`report`] says in a status what became of it.
 
 pub mod budget;
 pub mod conditions;
@@ -31,6 +31,7 @@ pub mod election;
 pub mod ended;
 #[cfg(test)]
 mod fixtures;
+pub mod floor;
 pub mod holder;
 pub mod holder_pattern;
 pub mod instance;

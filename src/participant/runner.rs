@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use super::guard::{Guard, TermCell};
 use super::notice::Notice;
 use super::presence::Presence;
-use super::trouble::{Call, Trouble};
+use super::trouble::{Call, Trouble, say_new_epoch};
 use super::{Counters, View};
 use crate::clock::Clock;
 use crate::domain::election::{Looked, Release, Term};
@@ -117,7 +117,7 @@ impl Runner {
                 Action::Release(release) => self.release(release).await,
                 Action::BeginEpoch(new) => {
                     let store = Arc::clone(&self.store);
-                    warn!(component = %self.shared.component, store = store.describe(), "the database is another one than the one recorded in it (restarted, promoted or restored): recording a new epoch, in which versions start far above all others");
+                    say_new_epoch(&self.shared.component, &store.describe(), &new);
                     self.record(store.begin_epoch(&new)).await;
                 }
                 Action::Settle(waited_out) => {

@@ -3,7 +3,7 @@
 use tracing::{info, warn};
 
 use crate::domain::repeats::{Repeats, kind_of};
-use crate::domain::{ComponentName, Moment, Pace, Timing};
+use crate::domain::{ComponentName, Moment, NewEpoch, Pace, Timing};
 use crate::store::StoreError;
 
 /// Which kind of call failed or was answered.
@@ -102,6 +102,14 @@ impl Trouble {
     /// Somebody has written since: what failed may not have to be done any more, and is tried again if it has.
     pub(super) fn moved_on(&mut self) {
         self.refused = false;
+    }
+}
+
+pub(super) fn say_new_epoch(component: &ComponentName, store: &str, new: &NewEpoch) {
+    if new.deliberate {
+        warn!(%component, store, "the database has forgotten terms that this participant saw in its history (an older state was loaded into it, or somebody deleted lines of component_lease_history): recording a new epoch, in which versions start far above all others");
+    } else {
+        warn!(%component, store, "the database is another one than the one recorded in it (restarted, promoted or restored): recording a new epoch, in which versions start far above all others");
     }
 }
 

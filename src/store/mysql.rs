@@ -20,7 +20,8 @@ use sqlx::mysql::{MySqlQueryResult, MySqlRow};
 use sqlx::{AssertSqlSafe, Executor, Row};
 
 use self::connection::{Place, Session};
-use self::inspect::{Companions, same_name};
+use self::doubt::same_name;
+use self::inspect::Companions;
 pub(super) use self::migrate::migrate;
 use self::statements as sql;
 use super::address::MySqlUrl;
@@ -123,28 +124,6 @@ impl MySqlStore {
     }
 }
 
-impl MySqlStore {
-    /// After an error within the transaction of a take, which is still open.
-    async fn rolled_back(
-        &self,
-        mut held: Held<'_, Place>,
-        take: &Take,
-        error: sqlx::Error,
-    ) -> Result<Outcome, StoreError> {
-        let in_order = errors::leaves_connection_in_order(&error)
-            && held.session.connection.execute(sqlx::raw_sql("ROLLBACK")).await.is_ok();
-        // Without a COMMIT nothing is applied: where the connection is closed, the server rolls back.
-        let raced = errors::is_granted_already(&error);
-        if raced && in_order {
-            return self.raced(held, take).await;
-        }
-        if in_order {
-            held.put_back();
-        }
-        if raced { Ok(Outcome::Lost) } else { Err(errors::classify(error, &self.place)) }
-    }
-}
-
 impl fmt::Debug for MySqlStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MySqlStore").field("place", &self.describe()).finish_non_exhaustive()
@@ -158,6 +137,7 @@ impl Store for MySqlStore {
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
+        self.lost.looked();
         let mut held = self.session_to_look(First::Look).await?;
         let (table, name) = (&held.session.table, component.as_str());
         table.fits_component(component, &self.place)?;
@@ -374,6 +354,7 @@ impl Store for MySqlStore {
         let mut held = self.session().await?;
         let table = &held.session.table;
         table.has_life(&self.place)?;
+        table.fits_epoch(new, &self.place)?;
         let latest_date = if table.is_narrow() { 0 } else { DATE_MAX };
         let query = match &new.seen {
             Some(seen) => sqlx::query(table.statements.begin_epoch)
@@ -381,6 +362,9 @@ impl Store for MySqlStore {
                 .bind(new.at_least)
                 .bind(&seen.identity)
                 .bind(seen.epoch)
+                .bind(latest_date)
+                .bind(new.at_least)
+                .bind(latest_date)
                 .bind(new.deliberate),
             None => sqlx::query(table.statements.first_record)
                 .bind(false)
@@ -489,6 +473,8 @@ fn seen_instance(row: &MySqlRow, component: String) -> Result<SeenInstance, sqlx
 
 fn snapshot(rows: &[MySqlRow], step: i64) -> Result<Snapshot, sqlx::Error> {
     let mut out = Snapshot::default();
+    // Without a row there is no clock: not a look at an empty database.
+    rows.first().ok_or(sqlx::Error::RowNotFound)?;
     for row in rows {
         if row.len() > 14 {
             let instances = out.instances.get_or_insert_default();

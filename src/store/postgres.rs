@@ -169,6 +169,7 @@ impl Store for PostgresStore {
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
+        self.lost.looked();
         let mut held = self.session_to_look(First::Look).await?;
         held.session.table.fits_component(component, &self.place)?;
         let (statement, step) = (held.session.table.look(), held.session.table.step());
@@ -374,6 +375,7 @@ impl Store for PostgresStore {
     async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
         let mut held = self.session().await?;
         held.session.table.has_life(&self.place)?;
+        held.session.table.fits_epoch(new, &self.place)?;
         let latest_date = if held.session.table.is_narrow() { 0 } else { DATE_MAX };
         let query = match &new.seen {
             Some(seen) => sqlx::query(held.session.table.sql.begin_epoch)
@@ -493,6 +495,10 @@ fn seen_instance(row: &PgRow, component: String) -> Result<SeenInstance, sqlx::E
 }
 
 fn snapshot(rows: &[PgRow], step: i64) -> Result<Snapshot, sqlx::Error> {
+    // There is always one with the clock: an answer without is no look at an empty database.
+    if rows.is_empty() {
+        return Err(sqlx::Error::RowNotFound);
+    }
     let mut out = Snapshot::default();
     for row in rows {
         if row.len() > 14 {

@@ -130,7 +130,6 @@ impl Scene {
             election: None,
             written: Mutex::default(),
             endings: Endings::default(),
-            epoch_rate: Mutex::default(),
             wanted: Mutex::default(),
             clock: clock.clone(),
         };
@@ -200,7 +199,6 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
         row_confirmed: false,
         floor: FloorSight::default(),
         longest_ttl: None,
-        floor: crate::domain::floor::FloorSight::default(),
         pods: Ok(vec![observe::pod(&serde_json::from_value(half_gone()).unwrap())]),
         instances: Vec::new(),
         // Its heartbeat is out of date by now.

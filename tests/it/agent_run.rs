@@ -7,8 +7,8 @@ use rustix::process::Signal;
 use crate::agent_support::*;
 
 /// Says that it runs, under which version, and goes on until it is told to stop.
-const WORK: &str = r"echo $$ >> $DIR/$NAME.pid; echo $COMPONENT_LEASE_VERSION >> $DIR/versions
-    trap 'exit 0' TERM; while :; do sleep 0.05; done";
+const WORK: &str = r"trap 'exit 0' TERM; echo $$ >> $DIR/$NAME.pid; echo $COMPONENT_LEASE_VERSION >> $DIR/versions
+    while :; do sleep 0.05; done";
 
 #[test]
 fn of_two_supervisors_one_runs_its_program_and_the_other_takes_over_at_once_when_it_is_drained() {

@@ -29,7 +29,7 @@ END
 
 /// A program that stops when it is told to, and leaves such a worker behind.
 fn with_daemon(then: &str) -> String {
-    format!("{DAEMON}\n echo $$ >> $DIR/$NAME.pid\n {then}")
+    format!("{DAEMON}\n trap 'exit 0' TERM; echo $$ >> $DIR/$NAME.pid\n {then}")
 }
 
 const OBEYS: &str = "trap 'exit 0' TERM; while :; do sleep 0.05; done";

@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use super::tests::TestClock;
 use super::*;
 use crate::domain::election::Looked;
-use crate::domain::{Generation, Take, TermKey};
+use crate::domain::{Generation, NewEpoch, Take, TermKey};
 use crate::store::{Hints, MemoryStore, Outcome, Snapshot, StandingIntent, StoreError};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,6 +71,12 @@ impl Store for Freezable {
     }
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
         self.inner.clear_intent(component).await
+    }
+    async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
+        self.inner.begin_epoch(new).await
+    }
+    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
+        self.inner.settle(waited_out).await
     }
     fn hints(&self) -> Hints {
         Hints::none()

@@ -2,7 +2,7 @@
 
 use tracing::{info, warn};
 
-use crate::domain::repeats::{Repeats, kind_of};
+use crate::domain::repeats::{Repeats, SAID_AGAIN, kind_of};
 use crate::domain::{ComponentName, Moment, NewEpoch, Pace, Timing};
 use crate::store::StoreError;
 

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use super::*;
 use crate::store::{MemoryStore, MemoryTables};
@@ -14,16 +14,6 @@ fn hints_that_never_end_cost_one_look_per_interval() {
         looks += 1;
     }
     assert!((60..=66).contains(&looks), "{looks}");
-}
-
-#[test]
-fn a_holder_is_cut_to_what_a_status_can_carry() {
-    let mut holder = "ü".repeat(HOLDER_MAX + 1);
-    cut(&mut holder);
-    assert_eq!(holder.chars().count(), HOLDER_MAX);
-    let mut fits = "pod-1".to_owned();
-    cut(&mut fits);
-    assert_eq!(fits, "pod-1");
 }
 
 #[test]
@@ -64,7 +54,7 @@ fn over_memory(max_ttl: u32) -> (Rows, Arc<MemoryStore>, Arc<HandClock>) {
 }
 
 async fn life(store: &MemoryStore) -> Life {
-    store.look_all().await.unwrap().life
+    store.look_at(&Names::none(), false).await.unwrap().life
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ mod namespaces;
 mod outage;
 mod refusals;
 mod servers;
+mod store_bounds;
 mod store_contract;
 mod store_instances;
 mod store_life;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{Pod as KubePod, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -14,6 +14,7 @@ use serde_json::json;
 use super::FIELD_MANAGER;
 use super::error::text;
 use super::observe::Scope;
+use super::pods::KubePod;
 use crate::api::{ComponentLease, FLOOR_ANNOTATION};
 use crate::domain::decide::{Plan, PodChange, ServiceChange};
 use crate::domain::observed::DesiredService;

@@ -11,6 +11,7 @@
 //! Of several replicas the one that leads by a Kubernetes Lease acts (`election`).
 
 mod apply;
+mod budget;
 mod claims;
 pub mod command;
 mod election;
@@ -19,6 +20,7 @@ mod error;
 mod instances;
 mod metrics;
 mod observe;
+mod pods;
 mod reconcile;
 mod report;
 mod retry;

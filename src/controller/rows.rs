@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
+use super::budget::Budget;
 use super::instances::Instances;
 use super::metrics::Metrics;
 use crate::clock::Clock;
@@ -25,8 +26,6 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 const FAILURE_GRACE: Duration = Duration::from_secs(3);
 /// Two looks are at least this far apart, however many hints come.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
-/// Hints of a store that hints at every commit may cost this many looks above one per second.
-const BURST: f64 = 5.0;
 /// With such a store a quiet second needs no look.
 const SLOW_POLL: u32 = 5;
 
@@ -281,7 +280,7 @@ impl Rows {
         let mut hints = self.store.hints();
         let every_commit = hints.tells_every_commit();
         let pause = if every_commit { interval * SLOW_POLL } else { interval };
-        let mut budget = Budget { left: BURST, at: self.clock.boot(), interval };
+        let mut budget = Budget::new(interval, self.clock.boot());
         let mut repeats = Repeats::default();
         loop {
             if self.claims_changed.swap(false, Ordering::AcqRel) {
@@ -522,31 +521,6 @@ fn differing(
 ) -> Vec<String> {
     let all = before.keys().chain(after.keys());
     all.filter(|component| before.get(*component) != after.get(*component)).cloned().collect()
-}
-
-/// One look per interval on average, with a burst.
-struct Budget {
-    left: f64,
-    at: Moment,
-    interval: Duration,
-}
-
-impl Budget {
-    fn refill(&mut self, now: Moment) {
-        let earned = now.saturating_sub(self.at).as_secs_f64() / self.interval.as_secs_f64();
-        self.left = (self.left + earned).min(BURST);
-        self.at = now;
-    }
-
-    fn wait(&mut self, now: Moment) -> Duration {
-        self.refill(now);
-        self.interval.mul_f64((1.0 - self.left).max(0.0))
-    }
-
-    fn spend(&mut self, now: Moment) {
-        self.refill(now);
-        self.left -= 1.0;
-    }
 }
 
 #[cfg(test)]

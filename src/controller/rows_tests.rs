@@ -1,20 +1,8 @@
 use std::sync::atomic::AtomicU64;
 
 use super::*;
+use crate::domain::TermKey;
 use crate::store::{MemoryStore, MemoryTables};
-
-#[test]
-fn hints_that_never_end_cost_one_look_per_interval() {
-    let mut budget = Budget { left: BURST, at: Moment::ZERO, interval: Duration::from_secs(1) };
-    let mut now = Moment::ZERO;
-    let mut looks = 0;
-    while now < Duration::from_secs(60) {
-        now += budget.wait(now) + Duration::from_millis(100);
-        budget.spend(now);
-        looks += 1;
-    }
-    assert!((60..=66).contains(&looks), "{looks}");
-}
 
 #[test]
 fn a_renewal_means_nothing_unless_the_row_was_given_up() {
@@ -116,5 +104,57 @@ async fn the_longest_ttl_is_the_smaller_of_the_recorded_and_the_configured_one()
         assert_eq!(rows.longest_ttl(), None, "not known before the first look");
         rows.look(&Metrics::default()).await;
         assert_eq!(rows.longest_ttl(), Some(longest));
+    }
+}
+
+fn claimed(rows: &Rows, components: &[&str]) {
+    let names = components.iter().map(|component| ComponentName::new(*component).unwrap());
+    *rows.claimed.write().unwrap() = names.collect();
+}
+
+#[tokio::test]
+async fn of_a_component_that_no_look_has_asked_for_nothing_is_known() {
+    let (rows, ..) = over_memory(30);
+    let metrics = Metrics::default();
+    claimed(&rows, &["a"]);
+    rows.look(&metrics).await;
+    let b = ComponentName::new("b").unwrap();
+    assert!(rows.looked("a") && !rows.looked("b"));
+    assert!(matches!(rows.sight("b"), (StoreSight::Answers, RowSight::Never { .. }, _)));
+    // Versions that were seen are no reason for a new epoch before the row was looked at.
+    assert_eq!(rows.epoch_above("b", 1 << 40), None);
+    assert!(!rows.lacks_intent(&b, StandingIntent { ttl: 5 }));
+    claimed(&rows, &["a", "b"]);
+    assert_eq!(rows.look(&metrics).await, Some(Changed::Components(vec!["b".to_owned()])), "it has no row");
+    assert!(rows.looked("b") && rows.epoch_above("b", 1 << 40).is_some());
+    assert!(matches!(rows.sight("b"), (StoreSight::Answers, RowSight::Seen { row: None, .. }, _)));
+    claimed(&rows, &["a"]);
+    assert_eq!(rows.look(&metrics).await, None);
+    assert!(!rows.looked("b"), "what is known of it gets old from now on");
+}
+
+#[tokio::test]
+async fn hints_of_components_that_nobody_claims_are_passed_over() {
+    let (rows, store, _) = over_memory(30);
+    claimed(&rows, &["a"]);
+    let mut hints = store.hints();
+    tokio::task::yield_now().await;
+    let take = async |name: &str| {
+        let term = TermKey {
+            component: ComponentName::new(name).unwrap(),
+            holder: crate::domain::HolderId::new("x").unwrap(),
+            version: 1,
+        };
+        let generation = life(&store).await.generation();
+        let expected = crate::domain::Expected::Missing { highest: 0 };
+        let take = crate::domain::Take { term, ttl: 5, expected, generation };
+        assert_eq!(store.take(&take).await.unwrap(), Outcome::Applied);
+    };
+    let mut concerned = std::pin::pin!(rows.concerned(&mut hints));
+    for (name, told) in [("b", false), ("c", false), ("a", true)] {
+        take(name).await;
+        let waited =
+            tokio::time::timeout(Duration::from_secs(if told { 10 } else { 0 }), &mut concerned).await;
+        assert_eq!(waited.is_ok(), told, "{name}");
     }
 }

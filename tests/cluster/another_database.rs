@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use component_lease::domain::ComponentName;
-use component_lease::store::Store;
+use component_lease::store::{Names, Store};
 use component_lease_testkit::wait;
 
 use crate::support::controller::config;

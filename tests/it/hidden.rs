@@ -77,7 +77,7 @@ async fn limits_of_rows_joins_and_time_that_a_server_sets_are_none_of_ours(kind:
         let a = held(&*store, name, "holder").await;
         assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
     }
-    let all = alive_at(&*store, &["c"]).await;
+    let all = alive_at(&*store, &["a", "b", "c"]).await;
     assert_eq!((all.rows.len(), all.life.record().is_some()), (3, true));
     let one = crate::store_instances::instance("a", "holder");
     let id = store.beat(&one, None).await.unwrap();

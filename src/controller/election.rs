@@ -195,3 +195,7 @@ impl Store for LeaseStore {
 
     fn limit_lock_wait(&self, _: Duration) {}
 }
+
+#[cfg(test)]
+#[path = "election_tests.rs"]
+mod tests;

@@ -17,6 +17,8 @@ pub mod command;
 mod election;
 mod ended;
 mod error;
+#[cfg(test)]
+mod fake_api;
 mod instances;
 mod metrics;
 mod observe;

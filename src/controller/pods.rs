@@ -26,6 +26,7 @@ pub(super) struct KubePod {
 #[serde(rename_all = "camelCase")]
 pub(super) struct PodSpec {
     pub(super) node_name: Option<String>,
+    pub(super) host_network: Option<bool>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -197,7 +198,7 @@ mod tests {
                 })),
             },
             "spec": {
-                "nodeName": "node-1", "containers": [container("main"), container("agent")],
+                "nodeName": "node-1", "hostNetwork": true, "containers": [container("main"), container("agent")],
                 "volumes": many(&|n| json!({ "name": format!("v{n}"), "configMap": { "name": filler } })),
             },
             "status": {
@@ -229,7 +230,7 @@ mod tests {
         assert!(seen.has_label("app", "web") && seen.has_label("componentlease.io/web", "leader"));
         assert_eq!(seen.annotations, [("componentlease.io/web-version".to_owned(), "7".to_owned())].into());
         assert_eq!(seen.ips, ["10.0.0.7", "fd00::7"]);
-        assert_eq!((seen.node.as_deref(), seen.finished), (Some("node-1"), false));
+        assert_eq!((seen.node.as_deref(), seen.host_network, seen.finished), (Some("node-1"), true, false));
         assert_eq!(seen.started, Some(1_795_341_601_000));
         let end = End { at: Some(1_795_341_840_000), guessed: true };
         let before = Incarnation::Ended { id: Some("containerd://1".to_owned()), end };

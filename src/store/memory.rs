@@ -153,7 +153,10 @@ fn bounded<'a>(
         ranked.extend(all.into_iter().take(INSTANCES.0).enumerate());
     }
     ranked.sort_by_key(|(rank, seen)| (*rank, Reverse(seen.id)));
-    ranked.into_iter().take(INSTANCES.1).map(|(_, seen)| seen.clone()).collect()
+    let mut chosen: Vec<SeenInstance> =
+        ranked.into_iter().take(INSTANCES.1).map(|(_, seen)| seen.clone()).collect();
+    chosen.sort_by_key(|seen| seen.id);
+    chosen
 }
 
 /// As every database has it, with the UUID at its end.

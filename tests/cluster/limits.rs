@@ -1,6 +1,5 @@
 //! What the API server refuses: resources that cannot work, and what our account may not do.
 
-use anyhow::{Result, ensure};
 use component_lease_testkit::wait;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -8,7 +7,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::support::objects::{lease, lease_with, typed};
-use crate::support::{KEY, LONG, SOON, Site, client, led_site};
+use crate::support::{KEY, LONG, SOON, Site, Tested, client, ensure, led_site};
 
 /// What the API server says when it refuses.
 fn refusal<T>(answer: Result<T, kube::Error>) -> Result<String> {
@@ -20,7 +19,7 @@ fn refusal<T>(answer: Result<T, kube::Error>) -> Result<String> {
 }
 
 #[tokio::test]
-async fn a_resource_that_cannot_work_is_refused_with_a_reason() -> Result<()> {
+async fn a_resource_that_cannot_work_is_refused_with_a_reason() -> Tested {
     let site = Site::new("cel").await?;
     let long = "n".repeat(56);
     let ports = json!([{"port": 80}]);
@@ -81,7 +80,7 @@ async fn a_resource_that_cannot_work_is_refused_with_a_reason() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_component_cannot_be_changed_and_the_floor_cannot_go_down() -> Result<()> {
+async fn the_component_cannot_be_changed_and_the_floor_cannot_go_down() -> Tested {
     let (site, controller) = led_site("immutable").await?;
     let params = PatchParams::default();
     let patch = async |spec: Value| {
@@ -112,7 +111,7 @@ async fn account(site: &Site) -> Result<Client> {
 }
 
 #[tokio::test]
-async fn our_account_changes_its_own_keys_on_pods_and_nothing_else() -> Result<()> {
+async fn our_account_changes_its_own_keys_on_pods_and_nothing_else() -> Tested {
     let (site, _controller) = led_site("policy").await?;
     let pods: Api<Pod> = Api::namespaced(account(&site).await?, site.name());
     // Dry: what is done before the policy is in force would be no change when it is.
@@ -149,7 +148,7 @@ async fn our_account_changes_its_own_keys_on_pods_and_nothing_else() -> Result<(
 }
 
 #[tokio::test]
-async fn our_account_touches_of_resources_and_services_only_what_it_must() -> Result<()> {
+async fn our_account_touches_of_resources_and_services_only_what_it_must() -> Tested {
     let (site, _controller) = led_site("policy").await?;
     let account = account(&site).await?;
     let leases: Api<component_lease::api::ComponentLease> = Api::namespaced(account.clone(), site.name());
@@ -199,7 +198,7 @@ async fn our_account_touches_of_resources_and_services_only_what_it_must() -> Re
 }
 
 #[tokio::test]
-async fn a_list_of_namespaces_needs_roles_in_them_and_none_in_the_cluster() -> Result<()> {
+async fn a_list_of_namespaces_needs_roles_in_them_and_none_in_the_cluster() -> Tested {
     let site = Site::new("listed").await?;
     let other = site.plane.namespace("listed").await?;
     let unlisted = Site::new("unlisted").await?;

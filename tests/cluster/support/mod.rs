@@ -4,6 +4,7 @@
 pub mod controller;
 pub mod objects;
 pub mod rows;
+mod tested;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use tokio::sync::{Mutex, OnceCell};
 
 pub use controller::Replica;
 pub use rows::Rows;
+pub use tested::Tested;
+pub(crate) use tested::ensure;
 
 /// What should happen at once is given this long: the machine may be busy with other tests.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -46,7 +49,7 @@ pub struct Site {
 pub const KEY: &str = "componentlease.io/discovery";
 
 /// Three candidates, a resource, a controller, and the first of the candidates leads.
-pub async fn led_site(prefix: &str) -> Result<(Site, Replica)> {
+pub async fn led_site(prefix: &str) -> Tested<(Site, Replica)> {
     let site = Site::new(prefix).await?;
     site.make_pods("discovery", &["d-0", "d-1", "d-2"]).await?;
     let controller = Replica::start(&site).await?;

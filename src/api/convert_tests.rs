@@ -187,6 +187,7 @@ fn says(message: &str) -> Status {
         candidates: 3,
         instances: Vec::new(),
         applied: None,
+        database: None,
         conditions: vec![
             Condition::new(ConditionType::LeaderElected, true, Reason::InvalidSpec, message),
             Condition::new(ConditionType::Ready, false, Reason::InvalidSpec, message),

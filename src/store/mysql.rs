@@ -7,6 +7,7 @@ mod connection;
 mod doubt;
 mod errors;
 mod inspect;
+mod look_at;
 mod mend;
 mod migrate;
 mod statements;

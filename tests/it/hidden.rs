@@ -8,7 +8,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Executor};
 
 use crate::store_mysql::{on_each_kind, open, server};
-use crate::stores::{SqliteFile, alive_at, component, held, migrated_mysql, misconfigured, named, row, says, take, term};
+use crate::stores::{
+    SqliteFile, alive_at, component, held, migrated_mysql, misconfigured, named, row, says, take, term,
+};
 
 /// The take that somebody who sees this row decides on.
 async fn next(store: &dyn Store, holder: &str) -> Take {

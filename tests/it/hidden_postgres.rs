@@ -7,7 +7,9 @@ use component_lease_testkit::postgres::{self, Database, Server};
 
 use crate::store_postgres::{migrated, open};
 use crate::store_postgres_access::Role;
-use crate::stores::{component, held, migrated_database, misconfigured, named, row, says, take, taking, term};
+use crate::stores::{
+    component, held, migrated_database, misconfigured, named, row, says, take, taking, term,
+};
 
 /// Ours that a look of the controller or of a participant reads.
 const TABLES: [&str; 5] = [
@@ -81,7 +83,10 @@ async fn a_policy_that_comes_under_way_ends_no_term_and_empties_no_look() {
             says(&misconfigured(answer), &["row-level security", "component_lease", "BYPASSRLS"]);
         }
         says(&misconfigured(led.look(&a.component).await), &["row-level security"]);
-        says(&misconfigured(looked.look_at(&named(&["c"]), false).await), &["row-level security", &controller.name]);
+        says(
+            &misconfigured(looked.look_at(&named(&["c"]), false).await),
+            &["row-level security", &controller.name],
+        );
         says(&misconfigured(looked.look_at(&named(&["c"]), true).await), &["row-level security"]);
         database.psql("ALTER TABLE component_lease DISABLE ROW LEVEL SECURITY").await.unwrap();
         assert_eq!(led.renew(&a).await.unwrap(), Outcome::Applied);

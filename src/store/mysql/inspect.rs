@@ -9,8 +9,9 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::connection::Place;
 use super::errors::{classify, no_table};
+use super::look_at::LookAt;
 use super::migrate;
-use super::statements::{LOOK_BARE, LOOK_WITHOUT_LIFE, LookAt, MARIADB, MYSQL, Statements};
+use super::statements::{LOOK_BARE, LOOK_WITHOUT_LIFE, MARIADB, MYSQL, Statements};
 use crate::domain::life::{NARROW_STEP, STEP};
 use crate::domain::{ComponentName, TermKey};
 use crate::store::StoreError;

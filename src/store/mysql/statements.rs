@@ -22,7 +22,6 @@ use sqlx::MySql;
 use sqlx::mysql::MySqlArguments;
 use sqlx::query::Query;
 
-use super::inspect::Companions;
 use crate::domain::{Expected, Generation, Take, TermKey};
 
 macro_rules! now {
@@ -126,7 +125,7 @@ macro_rules! epoch_max {
 }
 
 /// The names that are asked for, from a JSON array. A column's index is used only by a comparison in its own
-/// collation, so [`LookAt`] puts that of `component_lease.component_name` where `{collation}` stands.
+/// collation, so `look_at.rs` puts that of `component_lease.component_name` where `{collation}` stands.
 macro_rules! names {
     () => {
         "JSON_TABLE(?, '$[*]' COLUMNS (
@@ -239,8 +238,8 @@ pub(super) struct Statements {
     identity: &'static str,
     /// `?` three times the component: history, lease, intent.
     pub look: &'static str,
-    look_at: &'static str,
-    look_at_with_instances: &'static str,
+    pub look_at: &'static str,
+    pub look_at_with_instances: &'static str,
     /// `?`: the latest date that counts, the lower bound, what was seen (two), whether also of the
     /// recorded server. The rule is `domain::life::begin`.
     pub begin_epoch: &'static str,
@@ -514,35 +513,9 @@ pub(super) const STILL_SEEN: &str = still!(" AND COALESCE(version, 0) = ? AND CO
 pub(super) const STILL_MISSING: &str =
     concat!("SELECT NOT EXISTS (SELECT 1 FROM component_lease WHERE component_name = ?), ", is_table!());
 
-const LOOK_AT_WITHOUT_LIFE: &str = look_at!(no_record!(), "");
+pub(super) const LOOK_AT_WITHOUT_LIFE: &str = look_at!(no_record!(), "");
 
-const LOOK_AT_BARE: &str = look_at!(bare: no_record!(), "", "");
-
-/// The looks at many components, for one table.
-pub(super) struct LookAt {
-    pub(super) plain: String,
-    pub(super) with_instances: String,
-    /// How often the names stand in the plain one; one time more with instances.
-    pub(super) names: usize,
-}
-
-impl LookAt {
-    /// `column` is the character set and the collation of `component_lease.component_name`; `None` for bytes.
-    pub(super) fn new(statements: &Statements, companions: Companions, column: Option<(&str, &str)>) -> Self {
-        let word = |word: &&str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        let (set, collation) = column
-            .filter(|(set, collation)| word(set) && word(collation))
-            .unwrap_or(("utf8mb4", "utf8mb4_bin"));
-        let of_table =
-            |text: &str| text.replace("{collation}", &format!("CHARACTER SET {set} COLLATE {collation}"));
-        let (plain, names) = match companions {
-            Companions::All => (statements.look_at, 2),
-            Companions::Intent => (LOOK_AT_WITHOUT_LIFE, 2),
-            Companions::None => (LOOK_AT_BARE, 1),
-        };
-        Self { plain: of_table(plain), with_instances: of_table(statements.look_at_with_instances), names }
-    }
-}
+pub(super) const LOOK_AT_BARE: &str = look_at!(bare: no_record!(), "", "");
 
 pub(super) const SET_INTENT: &str = "
 INSERT INTO component_lease_intent (component_name, ttl) VALUES (?, ?)

@@ -248,6 +248,28 @@ mod tests {
         assert!(!kept.contains("0123456789"), "{kept}");
     }
 
+    /// Of this process, in kB.
+    fn memory() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Other tests run in this process too, so the bound is wide; `--nocapture` shows what it is.
+    #[test]
+    fn two_thousand_pods_of_fifty_kilobytes_do_not_fill_the_memory() {
+        let filler = "0123456789".repeat(24);
+        let sent = large("web-0000", &filler).to_string();
+        assert!(sent.len() > 50_000, "{} bytes are sent", sent.len());
+        let before = memory();
+        let kept: Vec<KubePod> = (0..2000)
+            .map(|n| serde_json::from_str(&sent.replace("web-0000", &format!("web-{n:04}"))).unwrap())
+            .collect();
+        let each = memory().saturating_sub(before) / kept.len() as u64;
+        println!("{} kB are sent of each pod, {each} kB are kept", sent.len() / 1000);
+        assert!(each < 20, "{each} kB are kept of each pod");
+    }
+
     #[test]
     fn a_pod_that_nobody_has_scheduled_can_be_read() {
         for pod in [

@@ -98,19 +98,23 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"))
 }
 
-/// What the test that begins at this line of code consists of, without strings and comments; by its indentation, as
-/// rustfmt leaves it.
-fn body<'a>(lines: &[&'a str], at: usize) -> Vec<&'a str> {
+/// The lines from this one to the brace that closes it; by the indentation, as rustfmt leaves it.
+fn block<'a>(lines: &[&'a str], at: usize) -> Vec<&'a str> {
     let indent = |line: &str| line.len() - line.trim_start().len();
-    let begin = lines[at..].iter().position(|line| line.contains("fn ")).map_or(at, |more| at + more);
-    let end =
-        lines[begin..].iter().position(|line| line.trim() == "}" && indent(line) == indent(lines[begin]));
-    lines[begin..=end.map_or(begin, |more| begin + more)].to_vec()
+    let closes = |line: &&str| line.trim() == "}" && indent(line) == indent(lines[at]);
+    let end = lines[at..].iter().position(closes).unwrap_or(0);
+    lines[at..=at + end].to_vec()
+}
+
+/// The function that is marked at this line as a test.
+fn body<'a>(lines: &[&'a str], at: usize) -> Vec<&'a str> {
+    let begin = lines[at..].iter().position(|line| line.contains("fn ")).unwrap_or(0);
+    block(lines, at + begin)
 }
 
 /// Whether something in it can fail: an assertion, an error that ends it, or a helper that asserts.
 fn can_fail(body: &[&str]) -> bool {
-    let fails = ["assert", "panic!", "unwrap", "expect", "ensure!", "?", "says(", "found("];
+    let fails = ["assert", "panic!", "unwrap", "expect", "ensure!", "?", "says(", "found(", "holds("];
     body.iter().any(|line| fails.iter().any(|word| line.contains(word)))
 }
 
@@ -147,7 +151,7 @@ fn no_file_of_tests_is_empty_and_no_test_is_without_anything_that_can_fail() {
             assert!(!marks.is_empty() || text.contains("proptest!"), "{named} has no test");
         }
         for (at, _) in lines.iter().enumerate().filter(|(_, line)| line.trim() == "mod tests {") {
-            let inside = body(&lines, at);
+            let inside = block(&lines, at);
             assert!(
                 inside.iter().any(|line| is_test(line) || line.contains("proptest!")),
                 "{named} has a module of tests without any"

@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::Whereabouts;
 use crate::domain::conditions::{Condition, Reason};
 
-fn lease(spec: Value) -> ComponentLease {
+fn lease(spec: &Value) -> ComponentLease {
     let mut lease = json!({
         "apiVersion": "componentlease.io/v1alpha1", "kind": "ComponentLease",
         "metadata": { "name": "web", "namespace": "shop", "uid": "u-1", "generation": 3 },
@@ -16,17 +16,17 @@ fn lease(spec: Value) -> ComponentLease {
     serde_json::from_value(lease).unwrap()
 }
 
-fn wanted(spec: Value) -> Result<Desired, InvalidSpec> {
+fn wanted(spec: &Value) -> Result<Desired, InvalidSpec> {
     desired(&lease(spec), &[])
 }
 
-fn refused(spec: Value) -> String {
+fn refused(spec: &Value) -> String {
     wanted(spec).unwrap_err().to_string()
 }
 
 #[test]
 fn what_is_left_out_has_its_default() {
-    let desired = wanted(json!({})).unwrap();
+    let desired = wanted(&json!({})).unwrap();
     assert_eq!(
         (desired.namespace.as_str(), desired.name.as_str(), desired.uid.as_str()),
         ("shop", "web", "u-1")
@@ -41,7 +41,7 @@ fn what_is_left_out_has_its_default() {
 
 #[test]
 fn what_is_said_is_meant() {
-    let desired = wanted(json!({
+    let desired = wanted(&json!({
         "ttlSeconds": 5, "holderPattern": "(?P<pod>[-a-z0-9]+)",
         "selector": {
             "matchLabels": { "app": "web" },
@@ -103,12 +103,12 @@ fn what_cannot_work_is_refused_with_what_to_write() {
         ),
         (json!({ "routing": { "leaderValue": "x", "standbyValue": "x" } }), &["\"x\"", "differ"]),
     ] {
-        let said = refused(spec.clone());
+        let said = refused(&spec);
         for piece in pieces {
             assert!(said.contains(piece), "{piece:?} is missing for {spec}: {said}");
         }
     }
-    let mut long = lease(json!({}));
+    let mut long = lease(&json!({}));
     long.metadata.name = Some("n".repeat(56));
     assert_eq!(desired(&long, &[]).unwrap_err(), InvalidSpec::NameTooLong("n".repeat(56)));
     long.metadata.name = Some("n".repeat(55));
@@ -117,7 +117,7 @@ fn what_cannot_work_is_refused_with_what_to_write() {
 
 #[test]
 fn other_label_prefixes_are_those_that_were_allowed() {
-    let theirs = lease(json!({ "routing": { "labelKey": "example.org/role-web" } }));
+    let theirs = lease(&json!({ "routing": { "labelKey": "example.org/role-web" } }));
     let allowed = |prefixes: &[&str]| {
         let prefixes: Vec<String> = prefixes.iter().map(|prefix| (*prefix).to_owned()).collect();
         desired(&theirs, &prefixes).is_ok()
@@ -127,10 +127,10 @@ fn other_label_prefixes_are_those_that_were_allowed() {
     assert!(may_write("componentlease.io/x", &[]) && !may_write("componentlease.iox", &[]));
 }
 
-fn with_status(status: Value, floor: Option<&str>) -> ComponentLease {
-    let mut lease = lease(json!({}));
+fn with_status(status: &Value, floor: Option<&str>) -> ComponentLease {
+    let mut lease = lease(&json!({}));
     lease.metadata.annotations = floor.map(|floor| [(FLOOR_ANNOTATION.to_owned(), floor.to_owned())].into());
-    lease.status = serde_json::from_value(status).unwrap();
+    lease.status = serde_json::from_value(status.clone()).unwrap();
     lease
 }
 
@@ -140,14 +140,14 @@ fn remembers(lease: &ComponentLease) -> Memory {
 
 #[test]
 fn a_resource_that_has_no_status_remembers_its_annotation_only() {
-    assert_eq!(remembers(&with_status(Value::Null, None)), Memory::default());
+    assert_eq!(remembers(&with_status(&Value::Null, None)), Memory::default());
     for (written, floor) in [("7", 7), ("", 0), ("seven", 0), ("99999999999999999999999", 0)] {
         assert_eq!(
-            remembers(&with_status(Value::Null, Some(written))),
+            remembers(&with_status(&Value::Null, Some(written))),
             Memory { floor, ..Memory::default() }
         );
     }
-    let highest = remembers(&with_status(Value::Null, Some(&i64::MAX.to_string())));
+    let highest = remembers(&with_status(&Value::Null, Some(&i64::MAX.to_string())));
     assert_eq!(highest.floor, FLOOR_MAX, "anybody may annotate");
 }
 
@@ -159,16 +159,16 @@ fn a_status_is_remembered_as_it_was_written_and_the_larger_floor_counts() {
         "applied": { "labelKey": "k", "leaderValue": "l", "standbyValue": "s" },
     });
     for (annotation, floor) in [(None, 41), (Some("40"), 41), (Some("42"), 42)] {
-        let seen = remembers(&with_status(status.clone(), annotation));
+        let seen = remembers(&with_status(&status, annotation));
         assert_eq!((seen.floor, seen.version, seen.transitions), (floor, 41, 9));
         assert_eq!(seen.holder.as_deref(), Some("web-0_1_2"));
         assert_eq!(seen.applied.unwrap().key, "k");
         assert_eq!(seen.holder_pod.unwrap().name, "web-0");
     }
-    let odd = remembers(&with_status(json!({ "phase": "NoPhaseOfOurs" }), None));
+    let odd = remembers(&with_status(&json!({ "phase": "NoPhaseOfOurs" }), None));
     assert_eq!(odd, Memory::default(), "a word that is not known says nothing");
     for phase in Phase::ALL {
-        assert_eq!(remembers(&with_status(json!({ "phase": phase.as_str() }), None)).phase, Some(*phase));
+        assert_eq!(remembers(&with_status(&json!({ "phase": phase.as_str() }), None)).phase, Some(*phase));
     }
 }
 

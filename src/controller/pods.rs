@@ -255,7 +255,7 @@ mod tests {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// Other tests run in this process too, so the bound is wide; `--nocapture` shows what it is.
+    /// Other tests run in this process too, so the bound is wide.
     #[test]
     fn two_thousand_pods_of_fifty_kilobytes_do_not_fill_the_memory() {
         let filler = "0123456789".repeat(24);
@@ -266,7 +266,6 @@ mod tests {
             .map(|n| serde_json::from_str(&sent.replace("web-0000", &format!("web-{n:04}"))).unwrap())
             .collect();
         let each = memory().saturating_sub(before) / kept.len() as u64;
-        println!("{} kB are sent of each pod, {each} kB are kept", sent.len() / 1000);
         assert!(each < 20, "{each} kB are kept of each pod");
     }
 

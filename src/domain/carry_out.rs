@@ -118,7 +118,7 @@ impl CarryOut {
             match how {
                 Patched::Done | Patched::Gone => self.unstamped(&change, &error),
                 Patched::Conflict | Patched::Refused(_) | Patched::Unknown(_) => {
-                    self.keeps_label(&change, &error)
+                    self.keeps_label(&change, &error);
                 }
             }
         }

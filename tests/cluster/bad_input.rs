@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result, ensure};
 use component_lease::api::FLOOR_ANNOTATION;
 use component_lease::store::{self, Source};
 use component_lease_testkit::control_plane::{ControlPlane, FakePod};
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::support::controller::config;
 use crate::support::objects::{condition, lease, lease_with, status, typed};
-use crate::support::{KEY, LONG, Replica, Rows, SOON, Site, Tested, ensure, install_crd, led_site};
+use crate::support::{KEY, LONG, Replica, Rows, SOON, Site, install_crd, led_site};
 
 /// The versions of the three candidates of [`led_site`] and of their resource.
 async fn versions(site: &Site) -> Result<Vec<Option<String>>> {
@@ -31,7 +31,7 @@ async fn versions(site: &Site) -> Result<Vec<Option<String>>> {
 }
 
 #[tokio::test]
-async fn resources_that_cannot_work_are_told_what_to_do_and_a_neighbour_is_not_touched() -> Tested {
+async fn resources_that_cannot_work_are_told_what_to_do_and_a_neighbour_is_not_touched() -> Result<()> {
     let (site, _controller) = led_site("beside").await?;
     let copied = |lease: &component_lease::api::ComponentLease| {
         lease.annotations().contains_key(FLOOR_ANNOTATION) && condition(lease, "Ready").is_some()
@@ -90,8 +90,8 @@ async fn resources_that_cannot_work_are_told_what_to_do_and_a_neighbour_is_not_t
 }
 
 #[tokio::test]
-async fn a_holder_whose_pod_is_in_another_watched_namespace_is_rejected_and_that_pod_stays_its_own() -> Tested
-{
+async fn a_holder_whose_pod_is_in_another_watched_namespace_is_rejected_and_that_pod_stays_its_own()
+-> Result<()> {
     let site = Site::new("here").await?;
     let there = site.plane.namespace("there").await?;
     let site = site.also_watch(&[there.name()]).await?;
@@ -180,7 +180,7 @@ impl<'s> Rights<'s> {
 }
 
 #[tokio::test]
-async fn without_the_right_to_change_pods_it_says_so_and_heals() -> Tested {
+async fn without_the_right_to_change_pods_it_says_so_and_heals() -> Result<()> {
     let site = Site::new("unpatched").await?;
     site.make_pods("discovery", &["d-0", "d-1"]).await?;
     let rights = Rights::of(&site).await?;
@@ -207,7 +207,7 @@ async fn without_the_right_to_change_pods_it_says_so_and_heals() -> Tested {
 }
 
 #[tokio::test]
-async fn without_the_right_to_write_a_status_or_an_event_the_label_follows_the_leader() -> Tested {
+async fn without_the_right_to_write_a_status_or_an_event_the_label_follows_the_leader() -> Result<()> {
     let site = Site::new("unsaid").await?;
     site.make_pods("discovery", &["d-0", "d-1"]).await?;
     let rights = Rights::of(&site).await?;
@@ -289,7 +289,7 @@ fn token(kubeconfig: &Path) -> Result<String> {
 }
 
 #[tokio::test]
-async fn the_programs_log_says_what_is_missing_and_what_cannot_be_read_and_never_a_secret() -> Tested {
+async fn the_programs_log_says_what_is_missing_and_what_cannot_be_read_and_never_a_secret() -> Result<()> {
     // A definition that lets everything in is not for the other tests.
     let plane: &ControlPlane = Box::leak(Box::new(ControlPlane::start().await?));
     install_crd(plane).await?;

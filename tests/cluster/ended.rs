@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use component_lease::clock::{Clock as _, SystemClock};
 use component_lease::domain::{HolderId, Instance, Mode, Promise, Whereabouts};
 use component_lease::store::{Store as _, StoreError};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::objects::{lease, status};
 use crate::support::rows::Mood;
-use crate::support::{KEY, LONG, Replica, SOON, Site, Tested, ensure};
+use crate::support::{KEY, LONG, Replica, SOON, Site};
 
 const BEGUN: &str = "2026-01-01T00:00:00Z";
 
@@ -63,12 +64,12 @@ async fn report(site: &Site, pod: &str, phase: &str, containers: &[Value]) -> Re
 }
 
 /// Two pods, of which `d-0` leads and told nobody so; its two containers run and are recorded. The version.
-async fn led(prefix: &str) -> Tested<(Site, Replica, i64)> {
+async fn led(prefix: &str) -> Result<(Site, Replica, i64)> {
     led_with(prefix, Some(Promise::NONE)).await
 }
 
 /// The same of a participant that gives promises as long as this.
-async fn led_with(prefix: &str, promise: Option<Promise>) -> Tested<(Site, Replica, i64)> {
+async fn led_with(prefix: &str, promise: Option<Promise>) -> Result<(Site, Replica, i64)> {
     let site = Site::new(prefix).await?;
     site.make_pods("discovery", &["d-0", "d-1"]).await?;
     report(&site, "d-0", "Running", &[runs("main", 1), runs("agent", 2)]).await?;
@@ -129,7 +130,7 @@ async fn still_leads(site: &Site, holder: &str, why: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_leader_whose_containers_have_all_ended_is_released_at_once() -> Tested {
+async fn a_leader_whose_containers_have_all_ended_is_released_at_once() -> Result<()> {
     let (site, _controller, version) = led("ended").await?;
     report(&site, "d-0", "Running", &[over("main", 1), over("agent", 2)]).await?;
     wait_for_release(&site).await?;
@@ -145,7 +146,7 @@ async fn a_leader_whose_containers_have_all_ended_is_released_at_once() -> Teste
 }
 
 #[tokio::test]
-async fn a_database_that_refuses_the_release_lets_the_lease_expire_and_all_else_goes_on() -> Tested {
+async fn a_database_that_refuses_the_release_lets_the_lease_expire_and_all_else_goes_on() -> Result<()> {
     let (site, _controller, _) = led("refused").await?;
     let holder = site.holder("d-0").await?;
     site.rows.take("discovery", &holder, 8).await?;
@@ -161,14 +162,14 @@ async fn a_database_that_refuses_the_release_lets_the_lease_expire_and_all_else_
 }
 
 #[tokio::test]
-async fn a_pod_that_has_finished_is_released_as_well() -> Tested {
+async fn a_pod_that_has_finished_is_released_as_well() -> Result<()> {
     let (site, _controller, _) = led("finished").await?;
     report(&site, "d-0", "Failed", &[over("main", 1), over("agent", 2)]).await?;
     wait_for_release(&site).await
 }
 
 #[tokio::test]
-async fn containers_restarted_in_the_same_pod_do_not_inherit_the_term() -> Tested {
+async fn containers_restarted_in_the_same_pod_do_not_inherit_the_term() -> Result<()> {
     let (site, _controller, _) = led("restarted").await?;
     report(&site, "d-0", "Running", &[restarted("main", 3, 1), restarted("agent", 4, 2)]).await?;
     wait_for_release(&site).await?;
@@ -183,7 +184,7 @@ async fn containers_restarted_in_the_same_pod_do_not_inherit_the_term() -> Teste
 
 #[tokio::test]
 async fn a_program_that_was_restarted_beside_its_agent_is_waited_for_as_long_as_it_was_told_that_it_leads()
--> Tested {
+-> Result<()> {
     let promise = Promise { longest: Duration::from_secs(3), outside: false };
     let (site, _controller, version) = led_with("believes", Some(promise)).await?;
     // The program crashed and asked the agent once more; then the agent was killed.
@@ -197,7 +198,7 @@ async fn a_program_that_was_restarted_beside_its_agent_is_waited_for_as_long_as_
 }
 
 #[tokio::test]
-async fn a_promise_that_only_the_pod_could_hold_is_void_when_nothing_runs_in_it_any_more() -> Tested {
+async fn a_promise_that_only_the_pod_could_hold_is_void_when_nothing_runs_in_it_any_more() -> Result<()> {
     let promise = Promise { longest: Duration::from_secs(1000), outside: false };
     let (site, _controller, _) = led_with("void", Some(promise)).await?;
     let holder = site.rows.holder_of("discovery").await?;
@@ -209,7 +210,7 @@ async fn a_promise_that_only_the_pod_could_hold_is_void_when_nothing_runs_in_it_
 }
 
 #[tokio::test]
-async fn a_promise_that_is_not_known_or_that_somebody_outside_may_hold_is_left_to_expire() -> Tested {
+async fn a_promise_that_is_not_known_or_that_somebody_outside_may_hold_is_left_to_expire() -> Result<()> {
     let outside = Promise { longest: Duration::from_millis(500), outside: true };
     for promise in [None, Some(outside)] {
         let (site, _controller, _) = led_with("expires", promise).await?;
@@ -223,7 +224,7 @@ async fn a_promise_that_is_not_known_or_that_somebody_outside_may_hold_is_left_t
 }
 
 #[tokio::test]
-async fn nothing_short_of_a_proof_releases_a_lease() -> Tested {
+async fn nothing_short_of_a_proof_releases_a_lease() -> Result<()> {
     let (site, _controller, _) = led("unproven").await?;
     let holder = site.rows.holder_of("discovery").await?;
     let guess = ended_at(1, "ContainerStatusUnknown", &in_seconds(60));

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result, ensure};
 use component_lease_testkit::wait;
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::objects::{condition, status};
-use crate::support::{KEY, LONG, SOON, Tested, ensure, led_site};
+use crate::support::{KEY, LONG, SOON, led_site};
 
 #[tokio::test]
-async fn the_pod_that_holds_the_row_is_labelled_and_the_status_says_all_about_it() -> Tested {
+async fn the_pod_that_holds_the_row_is_labelled_and_the_status_says_all_about_it() -> Result<()> {
     let (site, _controller) = led_site("held").await?;
     site.wait_for_labelled(KEY, "leader", &["d-0"]).await?;
     site.wait_for_labelled(KEY, "standby", &["d-1", "d-2"]).await?;
@@ -35,7 +35,7 @@ async fn the_pod_that_holds_the_row_is_labelled_and_the_status_says_all_about_it
 }
 
 #[tokio::test]
-async fn a_release_takes_the_label_away_and_the_next_take_brings_it_at_once() -> Tested {
+async fn a_release_takes_the_label_away_and_the_next_take_brings_it_at_once() -> Result<()> {
     let (site, _controller) = led_site("released").await?;
     site.rows.release("discovery").await?;
     site.wait_for_labelled(KEY, "leader", &[]).await?;
@@ -63,7 +63,7 @@ async fn a_release_takes_the_label_away_and_the_next_take_brings_it_at_once() ->
 }
 
 #[tokio::test]
-async fn a_row_that_is_not_renewed_is_nobodys_after_its_ttl_and_not_before() -> Tested {
+async fn a_row_that_is_not_renewed_is_nobodys_after_its_ttl_and_not_before() -> Result<()> {
     let (site, _controller) = led_site("expired").await?;
     site.rows.take("discovery", &site.holder("d-1").await?, 3).await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
@@ -96,7 +96,7 @@ async fn a_row_that_is_not_renewed_is_nobodys_after_its_ttl_and_not_before() -> 
 
 #[tokio::test]
 async fn a_changed_ttl_is_passed_on_at_once_and_the_status_shows_the_one_in_force_until_the_next_term()
--> Tested {
+-> Result<()> {
     let (site, _controller) = led_site("ttl").await?;
     let change = r#"{"spec": {"ttlSeconds": 20}}"#;
     site.kubectl(&["patch", "clease", "discovery", "--type=merge", "-p", change]).await?;
@@ -121,7 +121,7 @@ async fn a_changed_ttl_is_passed_on_at_once_and_the_status_shows_the_one_in_forc
 }
 
 #[tokio::test]
-async fn kubectl_shows_waits_and_explains_as_people_expect() -> Tested {
+async fn kubectl_shows_waits_and_explains_as_people_expect() -> Result<()> {
     let (site, _controller) = led_site("kubectl").await?;
     site.kubectl(&["wait", "--for=condition=Ready", "clease/discovery", "--timeout=10s"]).await?;
     let table = site.kubectl(&["get", "componentleases"]).await?;
@@ -146,7 +146,7 @@ async fn kubectl_shows_waits_and_explains_as_people_expect() -> Tested {
 }
 
 #[tokio::test]
-async fn a_failover_by_expiry_is_at_most_three_lines_of_kubectl_get_watch() -> Tested {
+async fn a_failover_by_expiry_is_at_most_three_lines_of_kubectl_get_watch() -> Result<()> {
     let (site, _controller) = led_site("watch").await?;
     site.rows.take("discovery", &site.holder("d-1").await?, 2).await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use anyhow::{Result, ensure};
 use component_lease::store::{Install, Source, install, open};
 use component_lease_testkit::postgres::{self, Database};
 use component_lease_testkit::wait;
 use serde_json::json;
 
 use crate::support::objects::{condition, lease_with, status};
-use crate::support::{FLOOD, Replica, Rows, SOON, Site, Tested, ensure};
+use crate::support::{FLOOD, Replica, Rows, SOON, Site};
 
 const KEY: &str = "componentlease.io/discovery";
 /// Its own pace; seconds.
@@ -27,7 +28,7 @@ async fn renew(database: &Database, holder: &str) -> Result<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_with_its_own_sql_is_shown_and_routed_to_and_its_versions_cause_no_writes() -> Tested {
+async fn a_program_with_its_own_sql_is_shown_and_routed_to_and_its_versions_cause_no_writes() -> Result<()> {
     let database = postgres::shared().await?.fresh_database().await?;
     let source = Source::url(&database.url);
     install(&source, Install { first: true, ..Install::default() }).await?;
@@ -102,7 +103,7 @@ async fn a_program_with_its_own_sql_is_shown_and_routed_to_and_its_versions_caus
 }
 
 #[tokio::test]
-async fn a_holder_pattern_that_names_no_pod_or_is_none_is_refused_or_said() -> Tested {
+async fn a_holder_pattern_that_names_no_pod_or_is_none_is_refused_or_said() -> Result<()> {
     let site = Site::new("pattern").await?;
     let _controller = Replica::start(&site).await?;
     let refused =

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result, ensure};
 use component_lease::domain::{HolderId, Instance, Mode, Promise, Whereabouts};
 use component_lease::store::Store as _;
 use component_lease_testkit::wait;
 use kube::ResourceExt as _;
 
 use crate::support::objects::{condition, status};
-use crate::support::{KEY, LONG, SOON, Site, Tested, ensure, led_site};
+use crate::support::{KEY, LONG, SOON, Site, led_site};
 
 /// Instances are asked for every ten seconds.
 const ASKED: Duration = Duration::from_secs(11);
@@ -40,7 +40,7 @@ fn says(site: &Site, holder: &str, whereabouts: Whereabouts) -> Result<Instance>
 }
 
 #[tokio::test]
-async fn a_holder_of_any_name_is_the_pod_that_it_says_it_runs_in() -> Tested {
+async fn a_holder_of_any_name_is_the_pod_that_it_says_it_runs_in() -> Result<()> {
     let (site, _controller) = led_site("told").await?;
     let berlin = "berlin_4711_1f0c9a3d";
     site.rows.beat(&says(&site, berlin, runs_in(&site, "d-2").await?)?, None).await?;
@@ -67,7 +67,7 @@ async fn a_holder_of_any_name_is_the_pod_that_it_says_it_runs_in() -> Tested {
 }
 
 #[tokio::test]
-async fn the_status_shows_who_is_alive_since_when_and_how_well_and_heartbeats_write_nothing() -> Tested {
+async fn the_status_shows_who_is_alive_since_when_and_how_well_and_heartbeats_write_nothing() -> Result<()> {
     let (site, _controller) = led_site("alive").await?;
     let mut ids = Vec::new();
     for number in 0..25 {
@@ -108,7 +108,7 @@ async fn the_status_shows_who_is_alive_since_when_and_how_well_and_heartbeats_wr
 }
 
 #[tokio::test]
-async fn somebody_who_goes_on_claiming_a_lost_term_is_named_until_it_stops() -> Tested {
+async fn somebody_who_goes_on_claiming_a_lost_term_is_named_until_it_stops() -> Result<()> {
     let (site, _controller) = led_site("split").await?;
     let (old, new) = (site.holder("d-0").await?, site.holder("d-1").await?);
     let lost = site.rows.take("discovery", &old, LONG).await?;

@@ -1,5 +1,6 @@
 //! What the API server refuses: resources that cannot work, and what our account may not do.
 
+use anyhow::{Result, ensure};
 use component_lease_testkit::wait;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -7,7 +8,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::support::objects::{lease, lease_with, typed};
-use crate::support::{KEY, LONG, SOON, Site, Tested, client, ensure, led_site};
+use crate::support::{KEY, LONG, SOON, Site, client, led_site};
 
 /// What the API server says when it refuses.
 fn refusal<T>(answer: Result<T, kube::Error>) -> Result<String> {
@@ -19,7 +20,7 @@ fn refusal<T>(answer: Result<T, kube::Error>) -> Result<String> {
 }
 
 #[tokio::test]
-async fn a_resource_that_cannot_work_is_refused_with_a_reason() -> Tested {
+async fn a_resource_that_cannot_work_is_refused_with_a_reason() -> Result<()> {
     let site = Site::new("cel").await?;
     let long = "n".repeat(56);
     let ports = json!([{"port": 80}]);
@@ -80,7 +81,7 @@ async fn a_resource_that_cannot_work_is_refused_with_a_reason() -> Tested {
 }
 
 #[tokio::test]
-async fn the_component_cannot_be_changed_and_the_floor_cannot_go_down() -> Tested {
+async fn the_component_cannot_be_changed_and_the_floor_cannot_go_down() -> Result<()> {
     let (site, controller) = led_site("immutable").await?;
     let params = PatchParams::default();
     let patch = async |spec: Value| {
@@ -111,7 +112,7 @@ async fn account(site: &Site) -> Result<Client> {
 }
 
 #[tokio::test]
-async fn our_account_changes_its_own_keys_on_pods_and_nothing_else() -> Tested {
+async fn our_account_changes_its_own_keys_on_pods_and_nothing_else() -> Result<()> {
     let (site, _controller) = led_site("policy").await?;
     let pods: Api<Pod> = Api::namespaced(account(&site).await?, site.name());
     // Dry: what is done before the policy is in force would be no change when it is.
@@ -148,7 +149,7 @@ async fn our_account_changes_its_own_keys_on_pods_and_nothing_else() -> Tested {
 }
 
 #[tokio::test]
-async fn our_account_touches_of_resources_and_services_only_what_it_must() -> Tested {
+async fn our_account_touches_of_resources_and_services_only_what_it_must() -> Result<()> {
     let (site, _controller) = led_site("policy").await?;
     let account = account(&site).await?;
     let leases: Api<component_lease::api::ComponentLease> = Api::namespaced(account.clone(), site.name());
@@ -198,7 +199,7 @@ async fn our_account_touches_of_resources_and_services_only_what_it_must() -> Te
 }
 
 #[tokio::test]
-async fn a_list_of_namespaces_needs_roles_in_them_and_none_in_the_cluster() -> Tested {
+async fn a_list_of_namespaces_needs_roles_in_them_and_none_in_the_cluster() -> Result<()> {
     let site = Site::new("listed").await?;
     let other = site.plane.namespace("listed").await?;
     let unlisted = Site::new("unlisted").await?;

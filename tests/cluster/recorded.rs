@@ -3,13 +3,14 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, ensure};
 use component_lease_testkit::control_plane::FakePod;
 use component_lease_testkit::wait;
 use kube::api::DeleteParams;
 
 use crate::support::controller::config;
 use crate::support::objects::lease;
-use crate::support::{FLOOD, KEY, LONG, Replica, SOON, Site, Tested, ensure};
+use crate::support::{FLOOD, KEY, LONG, Replica, SOON, Site};
 
 /// Our field manager.
 const US: &str = "component-lease";
@@ -38,7 +39,7 @@ async fn interfere(site: &Site, turn: usize, victim: &str, leader: &str) -> Resu
 }
 
 #[tokio::test]
-async fn through_fifty_changes_no_write_of_ours_labels_a_second_pod() -> Tested {
+async fn through_fifty_changes_no_write_of_ours_labels_a_second_pod() -> Result<()> {
     let _quiet = FLOOD.lock().await;
     let site = Site::new("recorded").await?;
     site.make_pods("discovery", &PODS).await?;

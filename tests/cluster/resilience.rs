@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result, ensure};
 use component_lease::api::{ComponentLease, FLOOR_ANNOTATION};
 use component_lease::store::StoreError;
 use component_lease_testkit::control_plane::ControlPlane;
@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::support::controller::{config, election};
 use crate::support::objects::{condition, lease, lease_with, status};
 use crate::support::rows::Mood;
-use crate::support::{KEY, LONG, Replica, SOON, Site, Tested, ensure, install_crd, led_site};
+use crate::support::{KEY, LONG, Replica, SOON, Site, install_crd, led_site};
 
 async fn elected(site: &Site) -> Result<Option<String>> {
     let leases: Api<Lease> = Api::namespaced(site.admin.clone(), site.name());
@@ -39,7 +39,7 @@ async fn replica(site: &Site, name: &str) -> Result<Replica> {
 }
 
 #[tokio::test]
-async fn of_two_replicas_one_acts_hands_over_when_it_ends_and_is_replaced_when_it_is_killed() -> Tested {
+async fn of_two_replicas_one_acts_hands_over_when_it_ends_and_is_replaced_when_it_is_killed() -> Result<()> {
     let site = Site::new("replicas").await?;
     site.make_pods("discovery", &["d-0", "d-1"]).await?;
     let first = replica(&site, "first").await?;
@@ -68,7 +68,7 @@ async fn of_two_replicas_one_acts_hands_over_when_it_ends_and_is_replaced_when_i
 }
 
 #[tokio::test]
-async fn with_the_database_away_the_label_stays_and_it_is_said() -> Tested {
+async fn with_the_database_away_the_label_stays_and_it_is_said() -> Result<()> {
     let (site, mut controller) = led_site("keep").await?;
     site.rows.take("discovery", &site.holder("d-1").await?, 2).await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
@@ -89,7 +89,7 @@ async fn with_the_database_away_the_label_stays_and_it_is_said() -> Tested {
 }
 
 #[tokio::test]
-async fn with_the_database_away_and_remove_the_label_goes_when_the_lease_has_run_out() -> Tested {
+async fn with_the_database_away_and_remove_the_label_goes_when_the_lease_has_run_out() -> Result<()> {
     let (site, _controller) = led_site("remove").await?;
     site.change("discovery", json!({"routing": {"onStoreUnreachable": "Remove"}})).await?;
     site.rows.take("discovery", &site.holder("d-1").await?, 6).await?;
@@ -103,7 +103,7 @@ async fn with_the_database_away_and_remove_the_label_goes_when_the_lease_has_run
 }
 
 #[tokio::test]
-async fn a_short_outage_of_the_database_is_not_told_and_changes_nothing() -> Tested {
+async fn a_short_outage_of_the_database_is_not_told_and_changes_nothing() -> Result<()> {
     let (site, _controller) = led_site("hiccup").await?;
     // Its floor is copied after the status was written.
     let copied = |lease: &ComponentLease| lease.annotations().contains_key(FLOOR_ANNOTATION);
@@ -120,7 +120,7 @@ async fn a_short_outage_of_the_database_is_not_told_and_changes_nothing() -> Tes
 }
 
 #[tokio::test]
-async fn with_the_database_away_at_the_start_labels_stay_and_the_message_says_what_to_change() -> Tested {
+async fn with_the_database_away_at_the_start_labels_stay_and_the_message_says_what_to_change() -> Result<()> {
     let (site, controller) = led_site("start").await?;
     controller.kill();
     let wrong = "password authentication failed for user \"lease\"; check the secret";
@@ -140,7 +140,7 @@ async fn with_the_database_away_at_the_start_labels_stay_and_the_message_says_wh
 }
 
 #[tokio::test]
-async fn a_version_below_the_floor_is_shown_begins_an_epoch_and_the_floor_stays() -> Tested {
+async fn a_version_below_the_floor_is_shown_begins_an_epoch_and_the_floor_stays() -> Result<()> {
     let (site, controller) = led_site("floor").await?;
     let holder = site.holder("d-1").await?;
     let name = site.rows.key("discovery")?;
@@ -176,7 +176,7 @@ async fn a_version_below_the_floor_is_shown_begins_an_epoch_and_the_floor_stays(
 }
 
 #[tokio::test]
-async fn a_deleted_row_disturbs_no_other_component_while_the_history_knows_of_it() -> Tested {
+async fn a_deleted_row_disturbs_no_other_component_while_the_history_knows_of_it() -> Result<()> {
     let (site, controller) = led_site("deleted").await?;
     let name = site.rows.key("discovery")?;
     site.rows.take_as(name.clone(), &site.holder("d-1").await?, LONG, 70).await?;
@@ -198,7 +198,7 @@ async fn a_deleted_row_disturbs_no_other_component_while_the_history_knows_of_it
 }
 
 #[tokio::test]
-async fn without_the_right_to_see_pods_it_says_so_waits_and_heals() -> Tested {
+async fn without_the_right_to_see_pods_it_says_so_waits_and_heals() -> Result<()> {
     let site = Site::new("rights").await?;
     site.make_pods("discovery", &["d-0"]).await?;
     let role = site.plane.get(&["-n", site.name(), "roles"]).await?;
@@ -231,7 +231,7 @@ async fn without_the_right_to_see_pods_it_says_so_waits_and_heals() -> Tested {
 }
 
 #[tokio::test]
-async fn a_label_key_of_somebody_else_is_refused_and_nothing_is_touched() -> Tested {
+async fn a_label_key_of_somebody_else_is_refused_and_nothing_is_touched() -> Result<()> {
     let (site, _controller) = led_site("prefix").await?;
     let theirs = json!({"routing": {"labelKey": "tier"}});
     site.make_lease(&lease_with("second", "discovery", &theirs)).await?;
@@ -250,7 +250,7 @@ async fn own_plane() -> Result<&'static ControlPlane> {
 
 #[tokio::test]
 async fn a_controller_waits_for_the_definition_survives_the_api_server_and_reads_around_the_unreadable()
--> Tested {
+-> Result<()> {
     let plane = own_plane().await?;
     let namespace = plane.namespace("all").await?;
     // All namespaces, by the ClusterRole.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result, ensure};
 use component_lease_testkit::control_plane::FakePod;
 use component_lease_testkit::wait;
 use k8s_openapi::api::core::v1::Service;
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::support::objects::{condition, lease, lease_with, status};
 use crate::support::rows::Mood;
-use crate::support::{KEY, LONG, Replica, SOON, Site, Tested, ensure, led_site};
+use crate::support::{KEY, LONG, Replica, SOON, Site, led_site};
 
 /// How long a label that somebody else put may stay.
 const FOREIGN: Duration = Duration::from_secs(2);
@@ -44,7 +44,7 @@ async fn wait_for_marks(site: &Site, pod: &str, wanted: &[&str]) -> Result<()> {
 }
 
 #[tokio::test]
-async fn deleting_the_resource_takes_every_mark_off_the_pods_and_keeps_the_row() -> Tested {
+async fn deleting_the_resource_takes_every_mark_off_the_pods_and_keeps_the_row() -> Result<()> {
     let (site, _controller) = led_site("deleted").await?;
     wait_for_marks(&site, "d-0", &[KEY, "componentlease.io/discovery-version"]).await?;
     site.leases().delete("discovery", &DeleteParams::default()).await?;
@@ -56,7 +56,7 @@ async fn deleting_the_resource_takes_every_mark_off_the_pods_and_keeps_the_row()
 }
 
 #[tokio::test]
-async fn a_resource_that_was_deleted_while_no_controller_ran_is_swept_by_the_next() -> Tested {
+async fn a_resource_that_was_deleted_while_no_controller_ran_is_swept_by_the_next() -> Result<()> {
     let (site, controller) = led_site("swept").await?;
     controller.kill();
     site.leases().delete("discovery", &DeleteParams::default()).await?;
@@ -74,7 +74,7 @@ async fn a_resource_that_was_deleted_while_no_controller_ran_is_swept_by_the_nex
 }
 
 #[tokio::test]
-async fn a_ttl_that_could_not_be_withdrawn_is_withdrawn_when_the_database_is_back() -> Tested {
+async fn a_ttl_that_could_not_be_withdrawn_is_withdrawn_when_the_database_is_back() -> Result<()> {
     let (site, _controller) = led_site("withdrawn").await?;
     site.rows.unreachable();
     site.wait_for_condition("discovery", "StoreReachable", "False", "StoreUnreachable").await?;
@@ -85,7 +85,7 @@ async fn a_ttl_that_could_not_be_withdrawn_is_withdrawn_when_the_database_is_bac
 }
 
 #[tokio::test]
-async fn an_old_label_key_that_is_no_longer_allowed_is_left_alone() -> Tested {
+async fn an_old_label_key_that_is_no_longer_allowed_is_left_alone() -> Result<()> {
     let site = Site::new("forbidden").await?;
     // As a controller has left it whose prefixes included this one.
     let old = "example.org/role";
@@ -113,7 +113,7 @@ async fn an_old_label_key_that_is_no_longer_allowed_is_left_alone() -> Tested {
 }
 
 #[tokio::test]
-async fn a_changed_label_key_strips_the_old_one() -> Tested {
+async fn a_changed_label_key_strips_the_old_one() -> Result<()> {
     let (site, _controller) = led_site("rekeyed").await?;
     let new = "componentlease.io/role";
     site.change("discovery", json!({"routing": {"labelKey": new, "leaderValue": "first"}})).await?;
@@ -128,7 +128,7 @@ async fn a_changed_label_key_strips_the_old_one() -> Tested {
 }
 
 #[tokio::test]
-async fn two_leases_on_the_same_pods_do_not_disturb_each_other() -> Tested {
+async fn two_leases_on_the_same_pods_do_not_disturb_each_other() -> Result<()> {
     let (site, _controller) = led_site("both").await?;
     let other = "componentlease.io/jobs";
     site.make_lease(&lease("jobs", "discovery")).await?;
@@ -147,7 +147,7 @@ async fn two_leases_on_the_same_pods_do_not_disturb_each_other() -> Tested {
 }
 
 #[tokio::test]
-async fn a_label_that_somebody_else_put_is_gone_within_two_seconds_and_is_said() -> Tested {
+async fn a_label_that_somebody_else_put_is_gone_within_two_seconds_and_is_said() -> Result<()> {
     let (site, _controller) = led_site("foreign").await?;
     let recorder = site.plane.record_label(site.name(), KEY, "leader")?;
     wait::until_true(SOON, "the recorder sees the leader", async || recorder.labelled() == ["d-0"]).await?;
@@ -175,7 +175,7 @@ async fn a_label_that_somebody_else_put_is_gone_within_two_seconds_and_is_said()
 }
 
 #[tokio::test]
-async fn a_terminating_leader_keeps_the_label_while_it_leads_and_loses_it_with_the_lease() -> Tested {
+async fn a_terminating_leader_keeps_the_label_while_it_leads_and_loses_it_with_the_lease() -> Result<()> {
     let site = Site::new("terminating").await?;
     let slow = FakePod::new("d-0", "discovery").grace_seconds(600);
     site.plane.fake_pods(site.name(), &[slow]).await?;
@@ -194,7 +194,7 @@ async fn a_terminating_leader_keeps_the_label_while_it_leads_and_loses_it_with_t
 }
 
 #[tokio::test]
-async fn a_leader_pod_that_is_deleted_by_force_and_made_again_is_not_the_holder() -> Tested {
+async fn a_leader_pod_that_is_deleted_by_force_and_made_again_is_not_the_holder() -> Result<()> {
     let (site, _controller) = led_site("forced").await?;
     site.pods().delete("d-0", &DeleteParams::default().grace_period(0)).await?;
     site.wait_for_condition("discovery", "HolderAccepted", "False", "HolderRejected").await?;
@@ -209,7 +209,7 @@ async fn a_leader_pod_that_is_deleted_by_force_and_made_again_is_not_the_holder(
 }
 
 #[tokio::test]
-async fn a_holder_that_is_no_candidate_is_rejected_and_never_labelled() -> Tested {
+async fn a_holder_that_is_no_candidate_is_rejected_and_never_labelled() -> Result<()> {
     let (site, _controller) = led_site("rejected").await?;
     site.make_pods("stranger", &["stranger"]).await?;
     let elsewhere = Site::new("elsewhere").await?;
@@ -239,7 +239,7 @@ async fn a_holder_that_is_no_candidate_is_rejected_and_never_labelled() -> Teste
 }
 
 #[tokio::test]
-async fn a_selector_that_matches_nothing_is_said() -> Tested {
+async fn a_selector_that_matches_nothing_is_said() -> Result<()> {
     let site = Site::new("nobody").await?;
     let _controller = Replica::start(&site).await?;
     site.make_lease(&lease("discovery", "nobody")).await?;
@@ -265,7 +265,7 @@ fn selects_the_leader(service: &Service) -> bool {
 }
 
 #[tokio::test]
-async fn a_managed_service_is_made_kept_and_goes_with_its_resource() -> Tested {
+async fn a_managed_service_is_made_kept_and_goes_with_its_resource() -> Result<()> {
     let (site, _controller) = led_site("managed").await?;
     site.plane.needs_controllers()?;
     site.change("discovery", managed(80)).await?;
@@ -299,7 +299,7 @@ async fn a_managed_service_is_made_kept_and_goes_with_its_resource() -> Tested {
 }
 
 #[tokio::test]
-async fn a_service_of_somebody_else_is_never_adopted_only_checked() -> Tested {
+async fn a_service_of_somebody_else_is_never_adopted_only_checked() -> Result<()> {
     let (site, _controller) = led_site("service").await?;
     let named = json!({"routing": {"service": {"name": "discovery"}}});
     site.change("discovery", named).await?;
@@ -327,8 +327,8 @@ async fn a_service_of_somebody_else_is_never_adopted_only_checked() -> Tested {
 }
 
 #[tokio::test]
-async fn of_two_resources_with_one_component_the_first_goes_on_and_the_second_may_when_it_is_gone() -> Tested
-{
+async fn of_two_resources_with_one_component_the_first_goes_on_and_the_second_may_when_it_is_gone()
+-> Result<()> {
     let (site, _controller) = led_site("conflict").await?;
     site.let_a_second_pass("discovery").await?;
     let same = json!({"componentName": format!("{}/discovery", site.name())});
@@ -350,7 +350,7 @@ async fn of_two_resources_with_one_component_the_first_goes_on_and_the_second_ma
 }
 
 #[tokio::test]
-async fn one_label_key_on_the_same_pods_is_a_conflict_that_ends_when_the_first_gives_it_up() -> Tested {
+async fn one_label_key_on_the_same_pods_is_a_conflict_that_ends_when_the_first_gives_it_up() -> Result<()> {
     let (site, _controller) = led_site("samekey").await?;
     site.let_a_second_pass("discovery").await?;
     site.make_lease(&lease_with("second", "discovery", &json!({"routing": {"labelKey": KEY}}))).await?;

@@ -1,7 +1,7 @@
 //! Several namespaces on one controller and one database: a component belongs to a namespace, and a resource
 //! or a program of another one does not get between.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result, ensure};
 use component_lease::api::ComponentLease;
 use component_lease::domain::{HolderId, Instance, Whereabouts};
 use component_lease::store::Store as _;
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::support::controller::config;
 use crate::support::objects::{condition, lease, lease_with, status, typed};
-use crate::support::{LONG, Replica, SOON, Site, Tested, ensure};
+use crate::support::{LONG, Replica, SOON, Site};
 
 const KEY: &str = "componentlease.io/payments";
 
@@ -131,7 +131,7 @@ impl<'s> Tenant<'s> {
 
 #[tokio::test]
 async fn two_namespaces_with_the_same_manifests_do_not_disturb_each_other_and_a_squatter_disturbs_neither()
--> Tested {
+-> Result<()> {
     let site = Site::new("innocent").await?;
     let [second, squatter, thief] = [
         site.plane.namespace("innocent").await?,
@@ -217,7 +217,7 @@ async fn two_namespaces_with_the_same_manifests_do_not_disturb_each_other_and_a_
 }
 
 #[tokio::test]
-async fn a_name_that_the_installer_allows_is_for_one_namespace_and_not_for_a_row_of_another() -> Tested {
+async fn a_name_that_the_installer_allows_is_for_one_namespace_and_not_for_a_row_of_another() -> Result<()> {
     let site = Site::new("granted").await?;
     let other = site.plane.namespace("hostile").await?;
     let site = site.also_watch(&[other.name()]).await?;

@@ -4,7 +4,6 @@
 pub mod controller;
 pub mod objects;
 pub mod rows;
-mod tested;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,8 +22,6 @@ use tokio::sync::{Mutex, OnceCell};
 
 pub use controller::Replica;
 pub use rows::Rows;
-pub use tested::Tested;
-pub(crate) use tested::ensure;
 
 /// What should happen at once is given this long: the machine may be busy with other tests.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -49,7 +46,7 @@ pub struct Site {
 pub const KEY: &str = "componentlease.io/discovery";
 
 /// Three candidates, a resource, a controller, and the first of the candidates leads.
-pub async fn led_site(prefix: &str) -> Tested<(Site, Replica)> {
+pub async fn led_site(prefix: &str) -> Result<(Site, Replica)> {
     let site = Site::new(prefix).await?;
     site.make_pods("discovery", &["d-0", "d-1", "d-2"]).await?;
     let controller = Replica::start(&site).await?;
@@ -179,7 +176,8 @@ impl Site {
         Ok(format!("{pod}_{}_{:08x}", &uid[..8], fastrand::u32(..)))
     }
 
-    /// Waits until exactly these pods carry `key=value`.
+    /// Waits until exactly these pods carry `key=value`. What is in the namespace is printed if that does not come, as
+    /// a test that ends with an error does not panic.
     pub async fn wait_for_labelled(&self, key: &str, value: &str, wanted: &[&str]) -> Result<()> {
         wait::until(SOON, format!("{key}={value} on exactly {wanted:?}"), async || {
             let found = self.labelled(key, value).await?;
@@ -187,6 +185,7 @@ impl Site {
             Ok(Some(()))
         })
         .await
+        .inspect_err(|_| self.print())
     }
 
     /// The pods that carry `key=value`, by name.
@@ -211,6 +210,7 @@ impl Site {
             Ok(Some(lease))
         })
         .await
+        .inspect_err(|_| self.print())
     }
 
     /// Waits until a condition has this status and reason; its message.

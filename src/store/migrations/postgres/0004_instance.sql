@@ -26,8 +26,6 @@ CREATE TABLE component_instance (
     autovacuum_vacuum_threshold = 1000
 );
 
-CREATE INDEX component_instance_component ON component_instance (component_name);
-
 COMMENT ON TABLE component_instance IS
     'One row for each unbroken life of a participant, from its start to its last heartbeat. Kept for seven days after it ended.';
 COMMENT ON COLUMN component_instance.id IS 'Rises with the beginning of these lives.';

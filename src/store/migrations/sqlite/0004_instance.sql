@@ -44,5 +44,3 @@ CREATE TABLE IF NOT EXISTS component_instance (
     -- component has lived.
     led             BIGINT
 );
-
-CREATE INDEX component_instance_component ON component_instance (component_name);

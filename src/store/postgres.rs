@@ -227,7 +227,8 @@ impl Store for PostgresStore {
             }
             answer => {
                 let answer = self.finish(held, Call::Take, answer).await.map(|done| outcome(&done));
-                answer.map_err(|error| errors::naming(error, &[term.component.as_str(), term.holder.as_str()]))
+                answer
+                    .map_err(|error| errors::naming(error, &[term.component.as_str(), term.holder.as_str()]))
             }
         }
     }
@@ -282,11 +283,8 @@ impl Store for PostgresStore {
     async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look(First::Other).await?;
         let (table, step) = (&held.session.table, held.session.table.step());
-        let statement = if instances && table.instances {
-            table.sql.look_at_with_instances
-        } else {
-            table.look_at()
-        };
+        let statement =
+            if instances && table.instances { table.sql.look_at_with_instances } else { table.look_at() };
         let query = sqlx::query(statement).bind(names.as_slice());
         let answer = held.session.connection.fetch_all(query).await;
         let snapshot = answer.and_then(|rows| snapshot(&rows, names, step));

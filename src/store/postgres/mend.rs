@@ -72,7 +72,9 @@ pub(super) async fn mend(
         return Ok((made, None));
     }
     let record = connection
-        .fetch_optional("SELECT identity, epoch, max_ttl FROM component_lease_store WHERE id OPERATOR(pg_catalog.=) 1")
+        .fetch_optional(
+            "SELECT identity, epoch, max_ttl FROM component_lease_store WHERE id OPERATOR(pg_catalog.=) 1",
+        )
         .await?;
     let waits = match record {
         Some(row) if repairs.forgot => {

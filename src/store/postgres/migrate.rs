@@ -140,7 +140,9 @@ async fn adopt(connection: &mut PgConnection, lease: bool) -> Result<(i64, bool)
         return Ok((0, foreign));
     }
     for step in MIGRATIONS {
-        connection.execute(sqlx::query(AssertSqlSafe(qualified(RECORD))).bind(step.version).bind(foreign)).await?;
+        connection
+            .execute(sqlx::query(AssertSqlSafe(qualified(RECORD))).bind(step.version).bind(foreign))
+            .await?;
     }
     Ok((MIGRATIONS.last().map_or(0, |step| step.version), foreign))
 }
@@ -184,8 +186,11 @@ async fn run(
         (None, _) => adopt(&mut transaction, lease).await.map_err(failed)?,
     };
     known(before, place)?;
-    let narrow: bool =
-        transaction.fetch_one(sqlx::query(AssertSqlSafe(qualified(IS_NARROW)))).await.and_then(|row| row.try_get(0)).map_err(failed)?;
+    let narrow: bool = transaction
+        .fetch_one(sqlx::query(AssertSqlSafe(qualified(IS_NARROW))))
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(failed)?;
     let mut job = Job::new(MIGRATIONS, before, LIFE, foreign, how.max_ttl);
     if narrow {
         job.latest_date = 0;

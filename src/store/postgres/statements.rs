@@ -212,7 +212,6 @@ RETURNING 1 {/} (CASE WHEN ",
     " THEN 1 ELSE 0 END)"
 );
 
-
 // The life comes last: whoever is late by the row alone locks nothing.
 const TAKE_ROW: &str = concat!(
     "WITH ",
@@ -254,7 +253,6 @@ SET renew_time = greatest({now}, coalesce(renew_time, 0) {+} 1)
 WHERE component_name {=} $1 AND holder_id {=} $2 AND version {=} $3::bigint
 RETURNING 1 {/} (CASE WHEN renew_time::bigint {>} (SELECT coalesce(o.renew_time, 0)::bigint FROM component_lease AS o
                                                    WHERE o.component_name {=} $1) THEN 1 ELSE 0 END)";
-
 
 const RELEASE: &str = "
 UPDATE component_lease
@@ -448,99 +446,5 @@ pub(super) fn qualified(template: &str) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    /// What is written like a call and is SQL's own syntax.
-    const SYNTAX: &[&str] = &[
-        "always", "array", "by", "f", "n", "not",
-        "and",
-        "any",
-        "as",
-        "coalesce",
-        "component_instance",
-        "component_lease",
-        "component_lease_history",
-        "component_lease_intent",
-        "component_lease_store",
-        "conflict",
-        "else",
-        "exists",
-        "extract",
-        "from",
-        "greatest",
-        "in",
-        "join",
-        "least",
-        "materialized",
-        "on",
-        "operator",
-        "or",
-        "over",
-        "select",
-        "then",
-        "values",
-        "when",
-        "where",
-    ];
-
-    /// The names that are called without a schema, and the operators that are used without one.
-    pub(in crate::store::postgres) fn unqualified(sql: &str) -> Vec<String> {
-        let mut found = Vec::new();
-        let mut rest = sql.replace("OPERATOR(pg_catalog.", "(");
-        // Comments and literals are no SQL; `SET a = b` is an assignment, and `= $` stands in no comparison of ours.
-        while let Some((before, after)) = rest.split_once('\'') {
-            let (_, behind) = after.split_once('\'').expect("a literal ends");
-            rest = format!("{before}LITERAL{behind}");
-        }
-        for (at, _) in rest.match_indices('(') {
-            let before = rest[..at].trim_end();
-            let name: String = before
-                .chars()
-                .rev()
-                .take_while(|c| c.is_ascii_alphanumeric() || "_.".contains(*c))
-                .collect::<Vec<_>>()
-                .into_iter()
-                .rev()
-                .collect();
-            let syntax = name.is_empty() || SYNTAX.contains(&name.to_lowercase().as_str());
-            if !syntax && !name.starts_with("pg_catalog.") {
-                found.push(name);
-            }
-        }
-        for operator in [
-            "||",
-            "<",
-            ">",
-            " + ",
-            " - ",
-            " * ",
-            " IN (",
-            "BETWEEN",
-            "LIKE",
-            "DISTINCT FROM",
-            "::text",
-            "::uuid",
-            "::reg",
-        ] {
-            let ours = rest.replace("(<)", "").replace("(>)", "").replace("(||)", "");
-            let ours = ours.replace("(<=)", "").replace("(>=)", "").replace("(<>)", "");
-            if ours.contains(operator) {
-                found.push(operator.to_owned());
-            }
-        }
-        found
-    }
-
-    #[test]
-    fn everything_but_our_tables_is_named_with_its_schema() {
-        for number in 0..Form::COUNT {
-            for sql in Statements::of(Form::from_number(number)).all() {
-                assert_eq!(unqualified(sql), Vec::<String>::new(), "{sql}");
-                assert!(sql.is_ascii() && !sql.contains('{'), "{sql}");
-            }
-        }
-        let bad = "SELECT max(a) FROM t WHERE left(b, 3) || c > d AND e BETWEEN 1 AND 2";
-        assert_eq!(unqualified(bad), ["max", "left", "||", ">", "BETWEEN"]);
-    }
-}
+#[path = "statements_tests.rs"]
+pub(super) mod tests;

@@ -161,6 +161,10 @@ impl Supervisor {
                         version = leadership.version(),
                         "the term was over before the program could be started"
                     );
+                    // It may have been renewed meanwhile: who cannot start a program for so long lets another lead.
+                    if leadership.guard().is_valid() {
+                        self.participant.step_down();
+                    }
                     confirm_the_stop(leadership, &self.teller).await;
                     return Ok(self.ending.then_some(0));
                 }

@@ -8,7 +8,6 @@ use super::v1alpha1::{
 };
 use crate::domain::conditions::{ConditionType, EventReason, Phase, Reason};
 use crate::domain::holder_pattern::PatternError;
-use crate::domain::life::FLOOR_MAX;
 use crate::domain::namespace::{NotAllowed, key_in};
 use crate::domain::observed::{
     Desired, DesiredService, HolderPod, LabelScheme, Memory, OnStoreUnreachable as Unreachable, ServicePort,
@@ -156,13 +155,12 @@ fn desired_service(service: &RoutedService) -> DesiredService {
     DesiredService { name: name.clone(), managed: *managed, ports: ports.iter().map(port).collect() }
 }
 
-/// What the status said before. The floor has a second copy in an annotation; the larger counts.
+/// What the status said before, and the copy of its floor in the annotation. The copy is anybody's to write, so
+/// it is never taken for the floor.
 #[must_use]
 pub fn memory(lease: &ComponentLease, status: Option<&ComponentLeaseStatus>) -> Memory {
     let copy = lease.annotations().get(FLOOR_ANNOTATION).and_then(|floor| floor.parse().ok()).unwrap_or(0);
-    // Anybody may annotate.
-    let copy = FLOOR_MAX.min(copy);
-    let Some(status) = status else { return Memory { floor: copy, ..Memory::default() } };
+    let Some(status) = status else { return Memory { floor_copy: copy, ..Memory::default() } };
     Memory {
         phase: status
             .phase
@@ -176,7 +174,8 @@ pub fn memory(lease: &ComponentLease, status: Option<&ComponentLeaseStatus>) -> 
             container_ids: pod.container_ids.clone(),
         }),
         version: status.version.unwrap_or(0),
-        floor: status.version_floor.unwrap_or(0).max(copy),
+        floor: status.version_floor.unwrap_or(0),
+        floor_copy: copy,
         transitions: status.transitions.unwrap_or(0),
         database: status.database_uuid.clone(),
         applied: status.applied.as_ref().map(|applied| LabelScheme {

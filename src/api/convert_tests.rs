@@ -144,23 +144,22 @@ fn a_resource_that_has_no_status_remembers_its_annotation_only() {
     for (written, floor) in [("7", 7), ("", 0), ("seven", 0), ("99999999999999999999999", 0)] {
         assert_eq!(
             remembers(&with_status(&Value::Null, Some(written))),
-            Memory { floor, ..Memory::default() }
+            Memory { floor_copy: floor, ..Memory::default() }
         );
     }
-    let highest = remembers(&with_status(&Value::Null, Some(&i64::MAX.to_string())));
-    assert_eq!(highest.floor, FLOOR_MAX, "anybody may annotate");
 }
 
 #[test]
-fn a_status_is_remembered_as_it_was_written_and_the_larger_floor_counts() {
+fn a_status_is_remembered_as_it_was_written_and_the_annotation_beside_it() {
     let status = json!({
         "phase": "Held", "holder": "web-0_1_2", "version": 41, "versionFloor": 41, "transitions": 9,
         "holderPod": { "name": "web-0", "uid": "u", "nodeName": "n", "containerIDs": ["c"] },
         "applied": { "labelKey": "k", "leaderValue": "l", "standbyValue": "s" },
     });
-    for (annotation, floor) in [(None, 41), (Some("40"), 41), (Some("42"), 42)] {
+    for (annotation, copy) in [(None, 0), (Some("40"), 40), (Some("42"), 42)] {
         let seen = remembers(&with_status(&status, annotation));
-        assert_eq!((seen.floor, seen.version, seen.transitions), (floor, 41, 9));
+        assert_eq!((seen.floor, seen.floor_copy), (41, copy));
+        assert_eq!((seen.version, seen.transitions), (41, 9));
         assert_eq!(seen.holder.as_deref(), Some("web-0_1_2"));
         assert_eq!(seen.applied.unwrap().key, "k");
         assert_eq!(seen.holder_pod.unwrap().name, "web-0");

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "whether the leader is elected and routed to"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Component", type_ = "string", json_path = ".status.component", priority = 1, description = "the row's key"),
+    printcolumn(name = "Component", type_ = "string", json_path = ".spec.componentName", priority = 1, description = "the row's key, where it is not NAMESPACE/NAME"),
     printcolumn(name = "Candidates", type_ = "integer", json_path = ".status.candidates", priority = 1, description = "pods that the selector matches"),
     printcolumn(name = "Transitions", type_ = "integer", json_path = ".status.transitions", priority = 1, description = "terms seen since this resource was made"),
     printcolumn(name = "Since", type_ = "date", json_path = ".status.conditions[?(@.type==\"LeaderElected\")].lastTransitionTime", priority = 1, description = "when the present leader, or the lack of one, was first seen")

@@ -206,7 +206,12 @@ pub async fn nobody_has_led(args: &ControllerArgs) -> bool {
         };
         for api in apis {
             let leases = api.list(&ListParams::default()).await.ok()?;
-            if leases.iter().any(|lease| api::memory(lease, lease.status.as_ref()).floor > 0) {
+            let remembers = |lease: &ComponentLease| {
+                let memory = api::memory(lease, lease.status.as_ref());
+                // Also on anybody's word: it costs a single quarantine.
+                memory.floor > 0 || memory.floor_copy > 0
+            };
+            if leases.iter().any(remembers) {
                 return None;
             }
         }

@@ -23,6 +23,7 @@ use crate::domain::{Moment, TermKey};
 use crate::store::{Outcome, StoreError};
 
 /// How long after a failure it is tried again.
+const NOTIFY_LIMIT: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -85,7 +86,7 @@ pub(super) async fn release(
         }
     };
     let proof = has_ended(&observed.memory, row, observed.told(&row.holder), &fresh)
-        .and_then(|()| promised(observed.told_by(&row.holder), &fresh));
+        .and_then(|()| promised(&observed.memory, observed.told_by(&row.holder), &fresh));
     match proof {
         Ok(wait) if still(wait).is_zero() => {}
         Ok(wait) => return Release::After(still(wait)),
@@ -103,6 +104,10 @@ async fn released(lease: &ComponentLease, term: &TermKey, pod: &str, context: &C
     let why = match answer {
         Ok(Ok(Outcome::Applied)) => {
             context.metrics.released("released");
+            let notify = context.rows.store().notify(component);
+            if !matches!(tokio::time::timeout(NOTIFY_LIMIT, notify).await, Ok(Ok(()))) {
+                debug!(%component, "no notification could be sent; followers find the release by polling");
+            }
             let note = format!(
                 "every container of pod {pod} has ended that ran when it led: version {version} of {component} was released for {holder}"
             );

@@ -18,6 +18,7 @@ use super::super::rows::Rows;
 use super::*;
 use crate::clock::Clock;
 use crate::domain::decide::{Decision, decide};
+use crate::domain::floor::FloorSight;
 use crate::domain::instance::{Mode, Promise};
 use crate::domain::namespace::Grants;
 use crate::domain::observed::{
@@ -125,6 +126,7 @@ impl Scene {
             allowed_prefixes: Vec::new(),
             grants: Grants::new(["shop"], []),
             accept_database: None,
+            epoch_rate: Mutex::default(),
             election: None,
             written: Mutex::default(),
             endings: Endings::default(),
@@ -195,6 +197,7 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
         database: None,
         row: RowSight::Seen { row: Some(row), since: now },
         row_confirmed: false,
+        floor: FloorSight::default(),
         longest_ttl: None,
         pods: Ok(vec![observe::pod(&serde_json::from_value(half_gone()).unwrap())]),
         instances: Vec::new(),

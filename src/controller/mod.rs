@@ -11,7 +11,6 @@
 //! Of several replicas the one that leads by a Kubernetes Lease acts (`election`).
 
 mod apply;
-mod budget;
 mod claims;
 pub mod command;
 mod election;
@@ -19,6 +18,7 @@ mod ended;
 mod error;
 #[cfg(test)]
 mod fake_api;
+mod floor;
 mod instances;
 mod metrics;
 mod observe;
@@ -196,6 +196,7 @@ impl Controller {
             allowed_prefixes: allowed_label_prefixes,
             grants,
             accept_database,
+            epoch_rate: Mutex::default(),
             election,
             written: Mutex::default(),
             endings: Endings::default(),

@@ -12,6 +12,7 @@ use super::apply::{apply, copy_floor};
 use super::claims::claim;
 use super::ended::{self, Endings, Release};
 use super::error::Error;
+use super::floor;
 use super::metrics::Metrics;
 use super::observe::{Lease, Scope};
 use super::report::{Announcer, record, write_status};
@@ -23,6 +24,7 @@ use crate::domain::ComponentName;
 use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Truth};
 use crate::domain::database::{AnotherDatabase, check};
 use crate::domain::decide::{Decision, Event, decide};
+use crate::domain::floor::{EpochRate, FloorSight};
 use crate::domain::namespace::Grants;
 use crate::domain::observed::{Desired, LabelScheme, Observed, RowSight, Status, StoreSight};
 use crate::domain::pod::Marks;
@@ -50,6 +52,8 @@ pub(super) struct Context {
     pub(super) allowed_prefixes: Vec<String>,
     pub(super) grants: Grants,
     pub(super) accept_database: Option<String>,
+    /// How many epochs may begin because resources remember later versions.
+    pub(super) epoch_rate: Mutex<EpochRate>,
     /// `None` when there is only this replica.
     pub(super) election: Option<Arc<Participant>>,
     /// Statuses as they were last written, until the watch has caught up.
@@ -207,6 +211,9 @@ async fn reconcile_valid(
         }
         let before = context.status_before(lease);
         let mut observed = observe(lease, before.as_ref(), desired, scope, context);
+        if !context.rows.knows_holder(desired.component.as_str()) {
+            return Ok(Action::await_change());
+        }
         let mut decision = decide(&observed);
         if matches!(decision, Decision::LookAgain) {
             debug!(object = lease.name_any(), "a pod knows of a later version; looking at the row again");
@@ -216,6 +223,9 @@ async fn reconcile_valid(
             // For these very pods: a pod that is seen later may know of a version later still.
             (observed.store, observed.row, observed.now) = context.rows.sight(desired.component.as_str());
             hold_if_another(&mut observed, context);
+            if !context.rows.knows_holder(desired.component.as_str()) {
+                return Ok(Action::await_change());
+            }
             observed.row_confirmed = true;
             decision = decide(&observed);
         }
@@ -252,7 +262,7 @@ async fn reconcile_valid(
                 let ((), intended, raised, floor) = futures::join!(
                     record(&context.announcer, lease, &events),
                     set_intent(desired, plan.intend, context),
-                    async { held || raise_epoch(desired, observed.memory.floor, context).await },
+                    async { held || floor::raise_epoch(desired, observed.memory.floor, context).await },
                     copy_floor(&context.client, lease, status.floor)
                 );
                 let intended = intended & raised;
@@ -330,19 +340,20 @@ fn observe(
         pod.forget_forbidden_key(&marks, |key| api::may_write(key, &context.allowed_prefixes));
     }
     let mut observed = Observed {
-        memory,
         claim: claim(lease, desired, context, pods.as_deref().unwrap_or(&[])),
         store,
         database: None,
-        row,
         row_confirmed: false,
         longest_ttl: context.rows.longest_ttl(),
+        floor: floor::sight(&memory, &row, context),
         instances,
         holder_told,
         disputed: context.rows.disputed(desired.component.as_str()),
         service: scope.service_of(desired),
         pods,
         now,
+        row,
+        memory,
         desired: desired.clone(),
     };
     hold_if_another(&mut observed, context);
@@ -360,6 +371,7 @@ fn hold_if_another(observed: &mut Observed, context: &Context) {
             observed.store = StoreSight::Another(another.to_string());
             observed.row = RowSight::Never { since };
             (observed.instances, observed.disputed, observed.longest_ttl) = (Vec::new(), Vec::new(), None);
+            observed.floor = FloorSight::default();
         }
     }
 }
@@ -403,39 +415,6 @@ async fn set_intent(desired: &Desired, may: bool, context: &Context) -> bool {
             false
         }
     }
-}
-
-/// A row below the highest version that its resource has ever seen belongs to a database that forgot
-/// something and cannot tell: only this resource knows. The row stays as it is; versions of the new
-/// epoch are above the floor, and everybody waits out what else may have been forgotten.
-/// False when it should be tried again.
-async fn raise_epoch(desired: &Desired, floor: i64, context: &Context) -> bool {
-    let component = &desired.component;
-    let Some(new) = context.rows.epoch_above(component.as_str(), floor) else { return true };
-    // A row that was deleted, or written by somebody else's program: the history still knows, so no
-    // version is granted twice and nothing has to be waited out.
-    match tokio::time::timeout(Duration::from_secs(5), context.rows.store().look(component)).await {
-        Ok(Ok(looked)) if looked.past.recorded() >= floor => return true,
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => {
-            warn!(%component, %error, "the history could not be asked for the highest version; trying again");
-            return false;
-        }
-        Err(_) => {
-            warn!(%component, "the history was not told in time; trying again");
-            return false;
-        }
-    }
-    warn!(%component, floor, at_least = new.at_least, "the database knows of no version as high as one that was seen: recording a new epoch");
-    let begin = context.rows.store().begin_epoch(&new);
-    let why = match tokio::time::timeout(Duration::from_secs(5), begin).await {
-        // Lost: another epoch began meanwhile, which the next look shows.
-        Ok(Ok(_)) => return true,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "no answer in time".to_owned(),
-    };
-    warn!(%component, error = why, "the new epoch could not be recorded; trying again");
-    false
 }
 
 /// An invalid resource waits for an edit; its participants and its pods are left as they are.

@@ -1,7 +1,7 @@
 //! The rows that resources claim, by one query a look: every second, and at once when the store hints at
 //! a change of one of them. Rows of others are not read: anybody may use the table. Compared in memory; only what means something is passed on. Renewals are not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -9,15 +9,15 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
-use super::budget::Budget;
 use super::instances::Instances;
 use super::metrics::Metrics;
 use crate::clock::Clock;
+use crate::domain::budget::Budget;
 use crate::domain::life::Quarantine;
 use crate::domain::observed::{RowSight, StoreSight};
 use crate::domain::repeats::{Repeats, kind_of};
 use crate::domain::split_brain::Belief;
-use crate::domain::{ComponentName, LeaseRow, Life, Moment, NewEpoch, SeenInstance};
+use crate::domain::{ComponentName, LeaseRow, Life, Moment, SeenInstance};
 use crate::store::{Hint, Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
 
 /// A look is given up after this.
@@ -26,6 +26,9 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 const FAILURE_GRACE: Duration = Duration::from_secs(3);
 /// Two looks are at least this far apart, however many hints come.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
+/// Hints may cost this many looks above one per second that find nothing: they come with every commit, or
+/// from whoever may connect.
+const BURST: u32 = 5;
 /// With such a store a quiet second needs no look.
 const SLOW_POLL: u32 = 5;
 
@@ -67,6 +70,10 @@ struct State {
     intents: BTreeMap<String, StandingIntent>,
     quarantine: Quarantine,
     instances: Instances,
+    /// Components whose holder is new and may have said where it runs: the next look asks for that.
+    untold: BTreeSet<String>,
+    /// That look failed: go by the names of holders.
+    by_name: bool,
     last_look: Moment,
     /// When the last look that succeeded was sent.
     answered: Moment,
@@ -88,6 +95,8 @@ impl State {
             intents: BTreeMap::new(),
             quarantine: Quarantine::new(max_ttl),
             instances: Instances::default(),
+            untold: BTreeSet::new(),
+            by_name: false,
             last_look: Moment::ZERO,
             answered: Moment::ZERO,
             failure: None,
@@ -202,6 +211,12 @@ impl Rows {
         self.state.read().unwrap_or_else(PoisonError::into_inner).instances.holder(component)
     }
 
+    /// Whether the holder of the component has been asked where it runs. Nothing is decided before: it may be in
+    /// another namespace, and have the name of a pod of this one. Changes are told when it has been.
+    pub(super) fn knows_holder(&self, component: &str) -> bool {
+        !self.state.read().unwrap_or_else(PoisonError::into_inner).untold.contains(component)
+    }
+
     /// Who goes on saying that it leads the component although the row says otherwise.
     pub(super) fn disputed(&self, component: &str) -> Vec<Belief> {
         self.state.read().unwrap_or_else(PoisonError::into_inner).instances.disputed(component)
@@ -214,18 +229,9 @@ impl Rows {
         known && state.intents.get(component.as_str()) != Some(&intent)
     }
 
-    /// The epoch that must begin because a resource has seen a later version than this database knows.
-    pub(super) fn epoch_above(&self, component: &str, floor: i64) -> Option<NewEpoch> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        if !state.has_looked_at(component) {
-            return None;
-        }
-        let version = state.rows.as_ref()?.get(component).map_or(0, |seen| seen.row.version);
-        let life = state.quarantine.life()?;
-        let at_least = life.epoch_above(floor).filter(|_| version < floor)?;
-        let record = life.record()?;
-        let (seen, max_ttl) = (Some(record.clone()), record.max_ttl);
-        Some(NewEpoch { seen, at_least, max_ttl, deliberate: true })
+    /// Which life of which database the last look that succeeded came from.
+    pub(super) fn life(&self) -> Option<Life> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).quarantine.life().cloned()
     }
 
     /// The UUID of the database that answered last; `None` where it says none, or has not answered.
@@ -280,7 +286,7 @@ impl Rows {
         let mut hints = self.store.hints();
         let every_commit = hints.tells_every_commit();
         let pause = if every_commit { interval * SLOW_POLL } else { interval };
-        let mut budget = Budget::new(interval, self.clock.boot());
+        let mut budget = Budget::new(BURST, interval, self.clock.boot());
         let mut repeats = Repeats::default();
         loop {
             if self.claims_changed.swap(false, Ordering::AcqRel) {
@@ -289,7 +295,10 @@ impl Rows {
             let change = self.look(metrics).await;
             let recorded = self.record(&may_write, &mut repeats).await;
             match change {
-                Some(change) => changed(change),
+                Some(change) => {
+                    budget.restore(self.clock.boot());
+                    changed(change);
+                }
                 // Only what turns out to be a mere renewal is rationed: handovers in quick
                 // succession must not wait for each other.
                 None => budget.spend(self.clock.boot()),
@@ -305,9 +314,7 @@ impl Rows {
                 () = tokio::time::sleep(pause) => {}
                 () = self.look_now.notified() => {}
                 () = self.concerned(&mut hints) => {
-                    if every_commit {
-                        tokio::time::sleep(budget.wait(self.clock.boot())).await;
-                    }
+                    tokio::time::sleep(budget.wait(self.clock.boot())).await;
                 }
             }
             hints.drain();
@@ -415,7 +422,9 @@ impl Rows {
             }
             Err(error) => {
                 if with_instances {
-                    self.state.write().unwrap_or_else(PoisonError::into_inner).instances.failed(asked);
+                    let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+                    state.instances.failed(asked);
+                    state.by_name = true;
                 }
                 self.failed(error)
             }
@@ -453,18 +462,26 @@ impl Rows {
                     seen
                 }
                 old => {
+                    let new_holder = old.as_ref().is_none_or(|old| old.row.holder != row.holder);
                     if old.is_none_or(|old| means_something(&old, &row)) {
-                        components.push(component.clone());
-                        if state.instances.lacks(&component, &row.holder) && !with_instances {
+                        if new_holder && state.instances.lacks(&component, &row.holder) && !with_instances {
                             // Who that is may be known to the table only.
+                            state.untold.insert(component.clone());
                             state.instances.want();
                             self.look_now.notify_one();
+                        } else {
+                            state.untold.remove(&component);
+                            components.push(component.clone());
                         }
                     }
                     Seen { row, since: now, given_up: false }
                 }
             };
             rows.insert(component, seen);
+        }
+        if with_instances || state.by_name {
+            components.extend(std::mem::take(&mut state.untold));
+            state.by_name = false;
         }
         components.extend(before.into_keys());
         components.extend(differing(&state.intents, &snapshot.intents));
@@ -475,9 +492,10 @@ impl Rows {
         }
         state.rows = Some(rows);
         state.intents = snapshot.intents;
-        state.quarantine.answered(now, snapshot.life);
+        // What resources say of their floors depends on it.
+        let another_life = state.quarantine.answered(now, snapshot.life);
         state.answered = asked;
-        if first || failure.is_some_and(|failure| failure.told) {
+        if first || another_life || failure.is_some_and(|failure| failure.told) {
             return Some(Changed::Everything);
         }
         (!components.is_empty()).then_some(Changed::Components(components))

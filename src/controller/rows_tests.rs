@@ -1,7 +1,7 @@
 use std::sync::atomic::AtomicU64;
 
 use super::*;
-use crate::domain::TermKey;
+use crate::domain::{Expected, HolderId, Take, TermKey};
 use crate::store::{MemoryStore, MemoryTables};
 
 #[test]
@@ -121,12 +121,10 @@ async fn of_a_component_that_no_look_has_asked_for_nothing_is_known() {
     let b = ComponentName::new("b").unwrap();
     assert!(rows.looked("a") && !rows.looked("b"));
     assert!(matches!(rows.sight("b"), (StoreSight::Answers, RowSight::Never { .. }, _)));
-    // Versions that were seen are no reason for a new epoch before the row was looked at.
-    assert_eq!(rows.epoch_above("b", 1 << 40), None);
     assert!(!rows.lacks_intent(&b, StandingIntent { ttl: 5 }));
     claimed(&rows, &["a", "b"]);
     assert_eq!(rows.look(&metrics).await, Some(Changed::Components(vec!["b".to_owned()])), "it has no row");
-    assert!(rows.looked("b") && rows.epoch_above("b", 1 << 40).is_some());
+    assert!(rows.looked("b"));
     assert!(matches!(rows.sight("b"), (StoreSight::Answers, RowSight::Seen { row: None, .. }, _)));
     claimed(&rows, &["a"]);
     assert_eq!(rows.look(&metrics).await, None);
@@ -142,12 +140,12 @@ async fn hints_of_components_that_nobody_claims_are_passed_over() {
     let take = async |name: &str| {
         let term = TermKey {
             component: ComponentName::new(name).unwrap(),
-            holder: crate::domain::HolderId::new("x").unwrap(),
+            holder: HolderId::new("x").unwrap(),
             version: 1,
         };
         let generation = life(&store).await.generation();
-        let expected = crate::domain::Expected::Missing { highest: 0 };
-        let take = crate::domain::Take { term, ttl: 5, expected, generation };
+        let expected = Expected::Missing { highest: 0 };
+        let take = Take { term, ttl: 5, expected, generation };
         assert_eq!(store.take(&take).await.unwrap(), Outcome::Applied);
     };
     let mut concerned = std::pin::pin!(rows.concerned(&mut hints));
@@ -157,4 +155,53 @@ async fn hints_of_components_that_nobody_claims_are_passed_over() {
             tokio::time::timeout(Duration::from_secs(if told { 10 } else { 0 }), &mut concerned).await;
         assert_eq!(waited.is_ok(), told, "{name}");
     }
+}
+
+async fn taken(store: &MemoryStore, holder: &str) {
+    let component = ComponentName::new("c").unwrap();
+    let seen = store.look(&component).await.unwrap();
+    let version = seen.row.as_ref().map_or(0, |row| row.version) + 1;
+    let term = TermKey { component, holder: HolderId::new(holder).unwrap(), version };
+    let (expected, generation) = (Expected::of(seen.row.as_ref()), seen.life.generation());
+    let take = Take { term, ttl: 5, expected, generation };
+    assert_eq!(store.take(&take).await.unwrap(), Outcome::Applied);
+}
+
+#[tokio::test]
+async fn nothing_is_decided_about_a_new_holder_before_it_was_asked_where_it_runs() {
+    let (rows, store, _) = over_memory(30);
+    claimed(&rows, &["c"]);
+    let metrics = Metrics::default();
+    rows.look(&metrics).await;
+    let one = Some(Changed::Components(vec!["c".to_owned()]));
+    for holder in ["a", "b"] {
+        taken(&store, holder).await;
+        assert_eq!(rows.look(&metrics).await, None, "{holder}");
+        assert!(!rows.knows_holder("c"), "{holder}");
+        // Also of one that says nothing of itself.
+        assert_eq!(rows.look(&metrics).await, one, "{holder}");
+        assert!(rows.knows_holder("c"), "{holder}");
+    }
+    // The next term of a holder that was asked.
+    taken(&store, "b").await;
+    assert_eq!(rows.look(&metrics).await, one);
+    assert!(rows.knows_holder("c"));
+}
+
+#[tokio::test]
+async fn a_holder_is_judged_by_its_name_when_it_cannot_be_asked() {
+    let (rows, store, _) = over_memory(30);
+    claimed(&rows, &["c"]);
+    let metrics = Metrics::default();
+    rows.look(&metrics).await;
+    taken(&store, "a").await;
+    rows.look(&metrics).await;
+    {
+        // As a look that asks for participants and fails.
+        let mut state = rows.state.write().unwrap();
+        state.instances.failed(Moment::ZERO);
+        state.by_name = true;
+    }
+    assert_eq!(rows.look(&metrics).await, Some(Changed::Components(vec!["c".to_owned()])));
+    assert!(rows.knows_holder("c"));
 }

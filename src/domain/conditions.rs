@@ -102,6 +102,8 @@ words! {
         ComponentNotAllowed,
         /// VersionRegressed: the row's version is below the floor.
         VersionBelowFloor,
+        /// VersionRegressed: the database knows of no version as high as the annotation says.
+        VersionBelowAnnotation,
         /// TtlLimited: no lease of the database may last so long.
         AboveMaxTtl,
         /// SplitBrain: somebody claims a term that is another's or over.

@@ -33,6 +33,8 @@ use super::timing::{Moment, Timing, TimingError};
 const OWED_LOOK: Duration = Duration::from_millis(500);
 /// How often a follower looks at least that nobody tells of changes.
 const UNTOLD_LOOK: Duration = Duration::from_secs(1);
+/// How often one looks at least that is told of changes: a notification may be lost.
+const TOLD_LOOK: Duration = Duration::from_secs(30);
 
 /// What a term is made of while it is led.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -116,7 +118,7 @@ impl Election {
             quarantine: Quarantine::new(max_ttl),
             highest_version: 0,
             has_lived: false,
-            longest_wait: Duration::MAX,
+            longest_wait: TOLD_LOOK,
             failed_looks: 0,
             draining: false,
             unhealthy: false,
@@ -291,7 +293,12 @@ impl Election {
         let Looked { row, database_now, standing_ttl, past, life } = looked;
         self.failed_looks = 0;
         self.leftover = self.leftover.take().filter(|leftover| leftover.outlives(row.as_ref(), past, &life));
-        if self.quarantine.answered(at, life) {
+        let changed = self.quarantine.answered(at, life);
+        let forgot = self.quarantine.reaches(at, past.recorded());
+        if forgot {
+            self.leftover = None;
+        }
+        if changed || forgot {
             // What was seen in another life of the database says nothing about this one.
             self.sight = None;
         }
@@ -320,7 +327,7 @@ impl Election {
     /// Whether a change of the row will be hinted at ([`Election::hinted`]). Where it will not, a row that is
     /// given back would be found a third of a ttl later.
     pub fn set_told(&mut self, is_told: bool) {
-        self.longest_wait = if is_told { Duration::MAX } else { UNTOLD_LOOK };
+        self.longest_wait = if is_told { TOLD_LOOK } else { UNTOLD_LOOK };
     }
 
     /// When the holder's next renewal can be seen, and when the row can be taken, whichever is first.

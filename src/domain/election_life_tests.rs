@@ -186,8 +186,6 @@ fn whoever_has_seen_a_term_waits_although_the_database_has_forgotten_all_of_it()
     look(&mut e, S(100), row("other", 41, 1), Past::Lived(41), calm());
     look(&mut e, S(101), None, Past::NeverLived, calm());
     assert_eq!(takes(&mut e, S(101)), None, "its holder goes on until its next renewal");
-    look(&mut e, S(131), None, Past::NeverLived, calm());
-    assert_eq!(takes(&mut e, S(131)).unwrap().term.version, 42);
     // Its own term counts as well.
     let mut e = election();
     look(&mut e, S(100), None, Past::NeverLived, calm());
@@ -264,8 +262,54 @@ fn a_version_is_above_row_history_epoch_and_everything_ever_seen() {
     }
     let mut e = election();
     look(&mut e, S(100), row("x", 41, 0), Past::Lived(41), life("a", "a", 0, true));
-    look(&mut e, S(101), row("", 5, 0), Past::Lived(5), life("a", "a", 0, true));
+    // A foreign program has put the row back; the history knows.
+    look(&mut e, S(101), row("", 5, 0), Past::Lived(41), life("a", "a", 0, true));
     assert_eq!(takes(&mut e, S(101)).unwrap().term.version, 42);
+}
+
+/// It has seen version 41 of another, and then an older state under the same identity.
+fn bereft(row_now: Option<LeaseRow>, past: Past) -> Election {
+    let mut e = election();
+    look(&mut e, S(100), row("other", 41, 1), Past::Lived(41), life("a", "a", 0, true));
+    look(&mut e, S(101), row_now, past, life("a", "a", 0, true));
+    e
+}
+
+#[test]
+fn a_history_that_ends_before_what_was_seen_is_not_taken_on_but_begins_an_epoch() {
+    for (row, past) in [
+        (Some(row("", 40, 0)), Past::Lived(40)),
+        (Some(row("third", 40, 7)), Past::Lived(40)),
+        (None, Past::NeverLived),
+        (None, Past::Claimed(41)),
+    ] {
+        let mut e = bereft(row.clone(), past);
+        let Action::BeginEpoch(new) = e.next(S(101)) else { panic!("an epoch must begin: {past:?}") };
+        assert!(new.deliberate && new.at_least > 0, "{new:?}");
+        e.recorded(S(101), true, 0.0);
+        look(&mut e, S(101), row.clone(), past, life("a", "a", 28, false));
+        assert_eq!(takes(&mut e, S(101)), None, "the other goes on until its next renewal");
+        look(&mut e, S(131), row.clone(), past, life("a", "a", 28, true));
+        assert_eq!(takes(&mut e, S(131)).is_some(), row.is_none_or(|row| row.is_free()));
+    }
+}
+
+#[test]
+fn where_the_epoch_cannot_be_recorded_nothing_is_taken() {
+    let mut e = bereft(Some(row("", 40, 0)), Past::Lived(40));
+    for at in 101..200 {
+        assert!(matches!(e.next(S(at)), Action::BeginEpoch(_)), "{at}");
+        e.recorded(S(at), false, 0.0);
+        assert!(matches!(e.next(S(at)), Action::Wait(_)), "a refusal is not repeated at once");
+        look(&mut e, S(at + 1), row("", 40, 0), Past::Lived(40), life("a", "a", 0, true));
+    }
+}
+
+#[test]
+fn what_somebody_else_settled_does_not_end_the_wait_of_who_saw_the_loss() {
+    let mut e = bereft(Some(row("", 40, 0)), Past::Lived(40));
+    look(&mut e, S(102), row("", 40, 0), Past::Lived(40), life("a", "a", 28, true));
+    assert_eq!(takes(&mut e, S(102)), None);
 }
 
 #[test]

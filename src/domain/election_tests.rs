@@ -383,3 +383,57 @@ fn a_version_that_cannot_be_counted_up_is_not_taken_over_with_a_smaller_one() {
     look(&mut e, S(100), Some(row("", i64::MAX, 0)));
     assert!(!matches!(e.next(S(100)), Action::Take(_)));
 }
+
+#[test]
+fn a_term_that_is_won_after_the_program_fell_ill_or_was_asked_to_end_is_given_back_at_once() {
+    for (ill, reason) in [(true, StopReason::Unhealthy), (false, StopReason::Draining)] {
+        let mut e = election();
+        look(&mut e, S(100), None);
+        let take = take_of(e.next(S(100)));
+        if ill {
+            e.set_healthy(false);
+        } else {
+            e.drain();
+        }
+        e.took(S(100), S(101), &take, Some(true));
+        assert!(matches!(e.standing(), Standing::Stopping(_, stopped) if stopped == reason));
+        assert!(e.work_stopped(S(101)).is_some());
+    }
+}
+
+#[test]
+fn takes_that_fail_in_another_life_of_the_database_are_counted_anew() {
+    use super::super::life::{Record, STEP};
+    let free = |epoch| {
+        let record = Record { identity: "a".into(), epoch, settled: true, max_ttl: 30 };
+        let life = Life::Recorded { identity: "a".into(), step: STEP, record };
+        Looked { row: Some(row("", 41, 0)), past: Past::Lived(41), life, ..Looked::default() }
+    };
+    let mut e = election();
+    let mut now = S(100);
+    for (epoch, waits) in [(0, false), (0, true), (1, false), (1, true)] {
+        now += S(40);
+        e.looked(now, free(epoch), 0.0);
+        if epoch == 1 && !waits {
+            // It is settled, so that there is nothing to wait for.
+            assert!(e.quarantine().is_over(now));
+        }
+        let take = take_of(e.next(now));
+        e.took(now, now, &take, Some(false));
+        assert_eq!(matches!(e.next(now), Action::Wait(_)), waits, "epoch {epoch}");
+    }
+}
+
+#[test]
+fn a_follower_of_a_long_term_looks_every_half_minute_though_it_is_told_of_changes() {
+    let own = Timing::new(3600, S(1)).unwrap();
+    let mut e = Election::new(ComponentName::new("c").unwrap(), HolderId::new("me").unwrap(), own, S(10));
+    e.set_told(true);
+    e.looked(
+        S(100),
+        Looked { row: Some(LeaseRow { ttl: 3600, ..row("other", 7, 1) }), ..Looked::default() },
+        1.0,
+    );
+    let Action::Wait(until) = e.next(S(100)) else { panic!() };
+    assert!((S(120)..=S(130)).contains(&until), "{until:?}");
+}

@@ -12,7 +12,7 @@
 //! What a participant told others outlives it: a program that was restarted beside its agent may have asked the
 //! agent once more before that was killed, and believes the answer for as long as the answer said. [`promised`]
 //! says how long that is after the end was seen. Where nothing runs in the pod any more, nobody within it
-//! believes anything; somebody outside who was told may.
+//! believes anything, nor does what took the place of the only container; somebody outside who was told may.
 
 use std::time::Duration;
 
@@ -110,7 +110,7 @@ pub fn has_ended(
 ///
 /// # Errors
 /// A [`Doubt`] if that cannot be known: then the lease is left to expire.
-pub fn promised(told: Option<&SeenInstance>, pod: &Pod) -> Result<Duration, Doubt> {
+pub fn promised(memory: &Memory, told: Option<&SeenInstance>, pod: &Pod) -> Result<Duration, Doubt> {
     let promise = told.and_then(|seen| seen.promise).ok_or(Doubt::PromiseUnknown)?;
     if promise.longest.is_zero() {
         return Ok(Duration::ZERO);
@@ -120,7 +120,15 @@ pub fn promised(told: Option<&SeenInstance>, pod: &Pod) -> Result<Duration, Doub
     }
     // A container that is reported as waiting may have begun by now, and one whose end was guessed may run.
     let is_over = |container: &Container| container.now.end().is_some_and(|end| !end.guessed);
-    if pod.containers.iter().all(is_over) {
+    // Of a pod with one container the holder was in that one: what takes its place begins after the holder's end.
+    let alone = match memory.holder_pod.as_ref().map(|known| known.container_ids.as_slice()) {
+        Some([alone]) => Some(alone.as_str()),
+        _ => None,
+    };
+    let came_after = |container: &Container| {
+        alone.is_some() && container.before.as_ref().and_then(Incarnation::id) == alone
+    };
+    if pod.containers.iter().all(|container| is_over(container) || came_after(container)) {
         return Ok(Duration::ZERO);
     }
     Ok(promise.longest.saturating_add(promise.longest / 9))
@@ -147,7 +155,7 @@ pub fn suspected(o: &Observed, lead: &Lead) -> Option<Suspicion> {
     let known = recorded(&o.memory, row, told).ok()?;
     let pod = o.pods.as_ref().ok()?.iter().find(|pod| pod.uid == known.uid)?;
     has_ended(&o.memory, row, told, pod).ok()?;
-    let promised = promised(o.told_by(&row.holder), pod).ok()?;
+    let promised = promised(&o.memory, o.told_by(&row.holder), pod).ok()?;
     let holder = HolderId::new(row.holder.clone()).ok()?;
     let term = TermKey { component: o.desired.component.clone(), holder, version: row.version };
     Some(Suspicion { term, pod: known.name.clone(), promised })

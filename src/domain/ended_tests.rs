@@ -98,6 +98,11 @@ fn outside(seconds: u64) -> Promise {
     Promise { longest: Duration::from_secs(seconds), outside: true }
 }
 
+/// A leader of two containers.
+fn two() -> Memory {
+    remembers(&["program", "agent"])
+}
+
 #[test]
 fn what_took_the_place_of_an_ended_container_may_hold_the_last_promise_for_as_long_as_that_was_given() {
     // The program was restarted and asked the agent once more; then the agent was killed.
@@ -114,24 +119,67 @@ fn what_took_the_place_of_an_ended_container_may_hold_the_last_promise_for_as_lo
         let pod = pod(containers);
         assert_eq!(has_ended(&remembers(&["program", "agent"]), &row(), None, &pod), Ok(()), "{pod:?}");
         for mode in [Mode::Embedded, Mode::Around, Mode::Beside] {
-            let wait = promised(Some(&told(mode, Some(within_the_pod(9)))), &pod);
+            let wait = promised(&two(), Some(&told(mode, Some(within_the_pod(9)))), &pod);
             assert_eq!(wait, Ok(Duration::from_secs(10)), "{mode:?} {pod:?}");
-            assert_eq!(promised(Some(&told(mode, Some(Promise::NONE))), &pod), Ok(Duration::ZERO));
-            assert_eq!(promised(Some(&told(mode, Some(outside(9)))), &pod), Err(Doubt::PromisedOutside));
+            assert_eq!(promised(&two(), Some(&told(mode, Some(Promise::NONE))), &pod), Ok(Duration::ZERO));
+            assert_eq!(
+                promised(&two(), Some(&told(mode, Some(outside(9)))), &pod),
+                Err(Doubt::PromisedOutside)
+            );
         }
     }
     let on_its_node = Pod { host_network: true, ..pod(beside_it()) };
-    let wait = |promise| promised(Some(&told(Mode::Beside, Some(promise))), &on_its_node);
+    let wait = |promise| promised(&two(), Some(&told(Mode::Beside, Some(promise))), &on_its_node);
     assert_eq!(wait(within_the_pod(9)), Err(Doubt::PromisedOutside), "its loopback interface is the node's");
     assert_eq!(wait(Promise::NONE), Ok(Duration::ZERO));
+}
+
+#[test]
+fn what_took_the_place_of_the_only_container_was_told_nothing_by_what_ran_in_it_before() {
+    let holder = told(Mode::Around, Some(within_the_pod(9)));
+    let waiting = || Container { now: Incarnation::Waiting, before: Some(ended("a")) };
+    for containers in [vec![restarted("a", "a2")], vec![waiting()], vec![over("init"), restarted("a", "a2")]]
+    {
+        assert_eq!(promised(&remembers(&["a"]), Some(&holder), &pod(containers)), Ok(Duration::ZERO));
+    }
+    // Which of two the holder was in is not known.
+    let beside = pod(vec![restarted("a", "a2"), over("b")]);
+    assert_eq!(promised(&remembers(&["a", "b"]), Some(&holder), &beside), Ok(Duration::from_secs(10)));
+    // Not recorded as the leader's, so it may have asked.
+    let stranger = pod(vec![restarted("a", "a2"), running("debugger")]);
+    assert_eq!(promised(&remembers(&["a"]), Some(&holder), &stranger), Ok(Duration::from_secs(10)));
+    let to_others = told(Mode::Around, Some(outside(9)));
+    let restarted = pod(vec![restarted("a", "a2")]);
+    assert_eq!(promised(&remembers(&["a"]), Some(&to_others), &restarted), Err(Doubt::PromisedOutside));
+}
+
+/// The whole way, as a decision goes it.
+#[test]
+fn a_decision_carries_how_long_the_holder_may_be_believed_also_when_its_heartbeat_is_out_of_date() {
+    use super::super::fixtures;
+    let mut leader = fixtures::pod("a");
+    let mut o = fixtures::observed(fixtures::held_by("a", 7), vec![leader.clone(), fixtures::pod("b")]);
+    o.memory = fixtures::remembers("a", 7);
+    let row = fixtures::held_by("a", 7);
+    let known = o.memory.holder_pod.as_mut().unwrap();
+    known.container_ids = vec!["program".into(), "agent".into()];
+    leader.containers = vec![restarted("program", "again"), over("agent")];
+    o.pods = Ok(vec![leader, fixtures::pod("b")]);
+    assert_eq!(fixtures::plan(&o).ended, None, "it is not known what it promised");
+    o.holder_told = Some(SeenInstance { holder: row.holder, ..told(Mode::Beside, Some(within_the_pod(9))) });
+    let suspicion = fixtures::plan(&o).ended.unwrap();
+    assert_eq!((suspicion.pod.as_str(), suspicion.promised), ("a", Duration::from_secs(10)));
+    o.holder_told = Some(SeenInstance { holder: "a_another".into(), ..o.holder_told.unwrap() });
+    assert_eq!(fixtures::plan(&o).ended, None, "another holder told that");
 }
 
 #[test]
 fn a_wait_covers_a_believer_whose_clock_is_slow_and_a_waiter_whose_clock_is_fast() {
     let pod = pod(vec![restarted("program", "again"), over("agent")]);
     for seconds in [1, 6, 1080] {
-        let wait =
-            promised(Some(&told(Mode::Beside, Some(within_the_pod(seconds)))), &pod).unwrap().as_secs_f64();
+        let wait = promised(&two(), Some(&told(Mode::Beside, Some(within_the_pod(seconds)))), &pod)
+            .unwrap()
+            .as_secs_f64();
         let believed = Duration::from_secs(seconds).as_secs_f64() / 0.95;
         assert!(wait / 1.05 > believed && wait >= 1.1 * Duration::from_secs(seconds).as_secs_f64());
     }
@@ -141,11 +189,11 @@ fn a_wait_covers_a_believer_whose_clock_is_slow_and_a_waiter_whose_clock_is_fast
 fn in_a_pod_of_which_nothing_runs_nobody_believes_anything_but_somebody_outside_may() {
     let all_over = pod(vec![over("program"), over("agent"), over("init")]);
     for mode in [Mode::Embedded, Mode::Around, Mode::Beside] {
-        let wait = |promise| promised(Some(&told(mode, Some(promise))), &all_over);
+        let wait = |promise| promised(&two(), Some(&told(mode, Some(promise))), &all_over);
         assert_eq!(wait(within_the_pod(9)), Ok(Duration::ZERO));
         assert_eq!(wait(outside(9)), Err(Doubt::PromisedOutside));
         let on_its_node = Pod { host_network: true, ..all_over.clone() };
-        let wait = promised(Some(&told(mode, Some(within_the_pod(9)))), &on_its_node);
+        let wait = promised(&two(), Some(&told(mode, Some(within_the_pod(9)))), &on_its_node);
         assert_eq!(wait, Err(Doubt::PromisedOutside));
     }
 }
@@ -154,10 +202,10 @@ fn in_a_pod_of_which_nothing_runs_nobody_believes_anything_but_somebody_outside_
 fn a_holder_that_told_nothing_may_have_promised_anything_to_anybody() {
     for containers in [vec![over("a")], vec![restarted("a", "again")]] {
         let pod = pod(containers);
-        assert_eq!(promised(None, &pod), Err(Doubt::PromiseUnknown));
+        assert_eq!(promised(&two(), None, &pod), Err(Doubt::PromiseUnknown));
         // As the row of a program of an earlier release reads.
         let older = SeenInstance { mode: None, ..told(Mode::Beside, None) };
-        assert_eq!(promised(Some(&older), &pod), Err(Doubt::PromiseUnknown));
+        assert_eq!(promised(&two(), Some(&older), &pod), Err(Doubt::PromiseUnknown));
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::conditions::Phase;
 use super::decide::{Decision, Plan, PodChange, decide};
+use super::floor::FloorSight;
 use super::name::ComponentName;
 use super::observed::{
     Claim, Desired, HolderPod, LabelScheme, Memory, Observed, OnStoreUnreachable, RowSight, ServiceSight,
@@ -91,6 +92,7 @@ pub(super) fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
         row: RowSight::Seen { row: Some(row), since: S(95) },
         row_confirmed: false,
         longest_ttl: Some(30),
+        floor: FloorSight::default(),
         pods: Ok(pods),
         instances: Vec::new(),
         holder_told: None,
@@ -114,6 +116,7 @@ pub(super) fn remembers(name: &str, version: i64) -> Memory {
         }),
         version,
         floor: version,
+        floor_copy: 0,
         transitions: 4,
         applied: Some(scheme(KEY, "leader")),
         database: Some("uuid-a".into()),

@@ -119,19 +119,18 @@ impl Life {
             Self::Unknown | Self::Unrecorded { .. } => 0,
         }
     }
+}
 
-    /// The first epoch that is certainly above a version that was seen, where this one is not: the
-    /// version belongs to a term that this database does not know.
-    #[must_use]
-    pub fn epoch_above(&self, floor: i64) -> Option<i64> {
-        match self {
-            // Whoever may annotate a resource must not be able to use up the epochs.
-            Self::Recorded { step, record, .. } if self.base() < floor && record.epoch < DATE_MAX => {
-                Some((floor / step + 2).min(DATE_MAX))
-            }
-            _ => None,
-        }
-    }
+/// The epoch that the date explains; none where versions have no room for dates.
+#[must_use]
+pub fn date(now_ms: i64, step: i64) -> i64 {
+    if step < STEP { 0 } else { (now_ms / 1000).saturating_sub(EPOCH_ZERO).clamp(0, DATE_MAX) }
+}
+
+/// Whether all versions of an epoch fit a column that ends at `version_max`.
+#[must_use]
+pub fn fits(epoch: i64, step: i64, version_max: i64) -> bool {
+    epoch.checked_add(1).and_then(|next| next.checked_mul(step)).is_some_and(|end| end - 1 <= version_max)
 }
 
 /// How an epoch begins.
@@ -139,7 +138,8 @@ impl Life {
 pub struct NewEpoch {
     /// What was recorded when it was decided; `None` where nothing was.
     pub seen: Option<Record>,
-    /// Lower bound.
+    /// Lower bound, because a resource remembers a later version; 0 where there is none. Nothing is recorded where
+    /// the database's date does not explain it.
     pub at_least: i64,
     /// Written where nothing was recorded; seconds.
     pub max_ttl: u32,
@@ -151,8 +151,7 @@ pub struct NewEpoch {
 /// among the writes that were lost: of two standbys promoted in turn both would count to the same.
 #[must_use]
 pub fn next_epoch(epoch: i64, at_least: i64, now_ms: i64, step: i64) -> i64 {
-    let date = if step < STEP { 0 } else { (now_ms / 1000 - EPOCH_ZERO).clamp(0, DATE_MAX) };
-    (epoch + 1).max(date).max(at_least).min(EPOCH_MAX)
+    (epoch + 1).max(date(now_ms, step)).max(at_least).min(EPOCH_MAX)
 }
 
 /// The record after an attempt to begin an epoch, or `None` when it is not as it was seen.
@@ -164,6 +163,9 @@ pub fn begin(
     now_ms: i64,
     step: i64,
 ) -> Option<Record> {
+    if step >= STEP && new.at_least > date(now_ms, step) {
+        return None;
+    }
     let seen = |record: &Record| (record.identity.clone(), record.epoch);
     if recorded.map(seen) != new.seen.as_ref().map(seen) {
         return None;
@@ -203,13 +205,38 @@ pub struct Quarantine {
     own: Duration,
     /// When the end of the quarantine was last said.
     settled_at: Option<Moment>,
+    memory: Memory,
+    /// When the history was last found to end before what it had been.
+    forgot: Option<Moment>,
+    /// The lowest epoch that must begin for that, until one has.
+    wanted: Option<i64>,
 }
+
+/// How far the history of one component reached, in the life of the database that was seen last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+struct Memory {
+    life: Generation,
+    highest: i64,
+}
+
+/// How many quarantines lie between two epochs that one participant begins because the history became shorter:
+/// whoever deletes lines of it by hand must not stop elections for good.
+const QUARANTINES_BETWEEN_LOSSES: u32 = 10;
 
 impl Quarantine {
     #[must_use]
     pub fn new(own_max_ttl: u32) -> Self {
         let own = Duration::from_secs(own_max_ttl.into());
-        Self { life: None, since: None, longest: own, own, settled_at: None }
+        Self {
+            life: None,
+            since: None,
+            longest: own,
+            own,
+            settled_at: None,
+            memory: Memory::default(),
+            forgot: None,
+            wanted: None,
+        }
     }
 
     /// An answer came at `at`, read after it arrived. Whether identity or epoch are others than
@@ -226,6 +253,39 @@ impl Quarantine {
         }
         self.life = Some(life);
         changed
+    }
+
+    /// After [`Self::answered`]: how far the history of the component reaches in that answer. Whether the
+    /// database has forgotten something without being another one; then a quarantine begins, and an epoch.
+    pub fn reaches(&mut self, at: Moment, recorded: i64) -> bool {
+        let Some(life) = self.life.as_ref().filter(|life| life.record().is_some()) else { return false };
+        let (now, before) = (life.generation(), std::mem::take(&mut self.memory));
+        let same_server = now.identity == before.life.identity;
+        // An epoch that was recorded went as well: the record was put back with the rest.
+        let forgot = same_server
+            && (now.epoch < before.life.epoch || now.epoch == before.life.epoch && recorded < before.highest);
+        if self.wanted.is_some() && (!same_server || now.epoch > before.life.epoch) {
+            self.wanted = None;
+        }
+        if forgot {
+            let long_ago =
+                self.forgot.is_none_or(|last| at >= last + self.longest * QUARANTINES_BETWEEN_LOSSES);
+            if long_ago {
+                let step = match life {
+                    Life::Recorded { step, .. } | Life::Unrecorded { step, .. } => *step,
+                    Life::Unknown => STEP,
+                };
+                self.wanted = Some((before.highest / step + 1).max(before.life.epoch + 1).min(DATE_MAX));
+            }
+            self.forgot = Some(at);
+        }
+        self.memory = Memory { life: now, highest: recorded };
+        forgot
+    }
+
+    /// A term of one's own was acknowledged: the history reaches to it at least.
+    pub fn wrote(&mut self, version: i64) {
+        self.memory.highest = self.memory.highest.max(version);
     }
 
     /// How long a quarantine lasts.
@@ -263,8 +323,10 @@ impl Quarantine {
     #[must_use]
     pub fn until(&self, now: Moment) -> Option<Moment> {
         let life = self.life.as_ref()?;
-        let end = self.since? + self.longest;
-        (!life.is_settled() && now < end).then_some(end)
+        let of_change = self.since.filter(|_| !life.is_settled());
+        // Somebody who settled this generation cannot have known of the loss.
+        let end = of_change.max(self.forgot)? + self.longest;
+        (now < end).then_some(end)
     }
 
     /// Whether something may be taken.
@@ -273,15 +335,16 @@ impl Quarantine {
         self.life.as_ref().is_some_and(|life| !life.is_strange()) && self.until(now).is_none()
     }
 
-    /// The epoch that must begin because the server is not the one that is recorded.
+    /// The epoch that must begin because the server is not the one that is recorded, or has forgotten something.
     #[must_use]
     pub fn new_epoch(&self) -> Option<NewEpoch> {
-        let life = self.life.as_ref().filter(|life| life.is_strange())?;
-        Some(NewEpoch {
+        let life = self.life.as_ref()?;
+        let wanted = self.wanted.filter(|_| !life.is_strange());
+        (life.is_strange() || wanted.is_some()).then(|| NewEpoch {
             seen: life.record().cloned(),
-            at_least: 0,
+            at_least: wanted.unwrap_or_default(),
             max_ttl: u32::try_from(self.own.as_secs()).unwrap_or(u32::MAX),
-            deliberate: false,
+            deliberate: wanted.is_some(),
         })
     }
 

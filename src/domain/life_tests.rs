@@ -62,8 +62,8 @@ fn an_epoch_begins_by_compare_and_set_on_what_was_seen_and_clears_settled() {
 fn the_recorded_server_itself_begins_no_epoch_unless_asked_for() {
     let seen = record("a", 7, true);
     assert_eq!(begin(Some(&seen), &new_epoch(&seen), "a", NOW, STEP), None);
-    let asked = NewEpoch { deliberate: true, at_least: 90_000_000, ..new_epoch(&seen) };
-    assert_eq!(begin(Some(&seen), &asked, "a", NOW, STEP).unwrap().epoch, 90_000_000);
+    let asked = NewEpoch { deliberate: true, at_least: 20_000_000, ..new_epoch(&seen) };
+    assert_eq!(begin(Some(&seen), &asked, "a", NOW, STEP).unwrap().epoch, 28_000_000);
 }
 
 #[test]
@@ -167,13 +167,100 @@ fn a_bare_table_knows_no_quarantine_until_its_record_goes_under_way() {
 }
 
 #[test]
-fn a_floor_above_the_epoch_asks_for_one_above_it_and_only_then() {
-    assert_eq!(life("a", "a", 28_000_000, true).epoch_above(41), None);
-    assert_eq!(life("a", "a", 0, true).epoch_above(41), Some(2));
-    assert_eq!(life("a", "a", 0, true).epoch_above(28_000_000_000_007), Some(28_000_002));
-    assert_eq!(life("a", "a", 28_000_002, false).epoch_above(28_000_000_000_007), None, "not for ever");
-    // Written by hand: the epochs must not be used up by it.
-    assert_eq!(life("a", "a", 0, true).epoch_above(i64::MAX), Some(DATE_MAX));
-    assert_eq!(life("a", "a", DATE_MAX, true).epoch_above(i64::MAX), None);
-    assert!(life("a", "a", DATE_MAX, true).base() >= FLOOR_MAX);
+fn an_epoch_that_was_asked_for_does_not_begin_above_the_one_that_the_date_explains() {
+    let seen = record("a", 0, true);
+    let asked = |at_least| NewEpoch { at_least, deliberate: true, ..new_epoch(&seen) };
+    let begun = |at_least| begin(Some(&seen), &asked(at_least), "a", NOW, STEP).map(|record| record.epoch);
+    assert_eq!(begun(2), Some(28_000_000));
+    assert_eq!(begun(28_000_000), Some(28_000_000));
+    for beyond in [28_000_001, DATE_MAX, i64::MAX] {
+        assert_eq!(begun(beyond), None, "{beyond}");
+    }
+}
+
+#[test]
+fn versions_of_an_epoch_fit_a_column_or_not() {
+    for (epoch, step, version_max, fit) in [
+        (0, NARROW_STEP, 999, true),
+        (0, NARROW_STEP, 998, false),
+        (31, NARROW_STEP, i16::MAX.into(), true),
+        (32, NARROW_STEP, i16::MAX.into(), false),
+        (2_147_482, NARROW_STEP, i32::MAX.into(), true),
+        (2_147_483, NARROW_STEP, i32::MAX.into(), false),
+        (EPOCH_MAX, STEP, i64::MAX, true),
+        (i64::MAX, STEP, i64::MAX, false),
+    ] {
+        assert_eq!(fits(epoch, step, version_max), fit, "{epoch} {step} {version_max}");
+    }
+}
+
+fn recorded(identity: &str, epoch: i64) -> Life {
+    let record = Record { identity: identity.into(), epoch, settled: true, max_ttl: 30 };
+    Life::Recorded { identity: identity.into(), step: STEP, record }
+}
+
+fn reaches(quarantine: &mut Quarantine, at: u64, life: Life, highest: i64) -> bool {
+    quarantine.answered(Duration::from_secs(at), life);
+    quarantine.reaches(Duration::from_secs(at), highest)
+}
+
+#[test]
+fn a_history_that_ends_before_what_was_seen_begins_a_quarantine_and_an_epoch_above_it() {
+    let mut quarantine = Quarantine::new(30);
+    assert!(!reaches(&mut quarantine, 100, recorded("a", 0), 41));
+    assert!(!reaches(&mut quarantine, 101, recorded("a", 0), 42));
+    assert!(quarantine.is_over(Duration::from_secs(101)) && quarantine.new_epoch().is_none());
+    assert!(reaches(&mut quarantine, 102, recorded("a", 0), 41));
+    let new = quarantine.new_epoch().unwrap();
+    assert!(new.deliberate && new.at_least == 1, "{new:?}");
+    assert!(!quarantine.is_over(Duration::from_secs(131)), "whatever somebody else has settled");
+    // The epoch has begun: nothing more is wanted.
+    assert!(!reaches(&mut quarantine, 103, recorded("a", 28), 41));
+    assert_eq!(quarantine.new_epoch(), None);
+    assert!(quarantine.is_over(Duration::from_secs(133)));
+}
+
+#[test]
+fn a_record_that_was_put_back_is_a_loss_and_another_server_is_none() {
+    let mut quarantine = Quarantine::new(30);
+    assert!(!reaches(&mut quarantine, 100, recorded("a", 28), 28_000_001));
+    assert!(reaches(&mut quarantine, 101, recorded("a", 0), 41));
+    assert_eq!(quarantine.new_epoch().map(|new| new.at_least), Some(29));
+    // It tells by its identity.
+    assert!(!reaches(&mut quarantine, 102, recorded("b", 0), 1));
+    assert_eq!(quarantine.new_epoch(), None);
+}
+
+#[test]
+fn ones_own_term_counts_as_seen() {
+    let mut quarantine = Quarantine::new(30);
+    assert!(!reaches(&mut quarantine, 100, recorded("a", 0), 41));
+    quarantine.wrote(42);
+    assert!(reaches(&mut quarantine, 101, recorded("a", 0), 41));
+}
+
+#[test]
+fn whoever_shortens_the_history_again_and_again_begins_an_epoch_once_in_ten_quarantines() {
+    let mut quarantine = Quarantine::new(30);
+    let mut epochs = 0;
+    let mut epoch = 0;
+    for minute in 0..60 {
+        let at = 100 + minute * 60;
+        assert!(!reaches(&mut quarantine, at, recorded("a", epoch), 42));
+        assert!(reaches(&mut quarantine, at + 1, recorded("a", epoch), 41));
+        if quarantine.new_epoch().is_some() {
+            (epochs, epoch) = (epochs + 1, epoch + 1);
+        }
+        assert!(!reaches(&mut quarantine, at + 2, recorded("a", epoch), 41));
+        assert_eq!(quarantine.new_epoch(), None);
+    }
+    assert!(epochs <= 12, "{epochs} in an hour");
+}
+
+#[test]
+fn without_a_record_nothing_is_known_to_be_forgotten() {
+    let mut quarantine = Quarantine::new(30);
+    assert!(!reaches(&mut quarantine, 100, Life::Unknown, 0));
+    assert!(!reaches(&mut quarantine, 101, recorded("a", 0), 41));
+    assert!(!reaches(&mut quarantine, 102, Life::Unknown, 0));
 }

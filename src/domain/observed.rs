@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::conditions::{Condition, Phase};
+use super::floor::FloorSight;
 use super::holder_pattern::HolderPattern;
 use super::instance::{SeenInstance, Whereabouts};
 use super::name::ComponentName;
@@ -115,6 +116,8 @@ pub struct Memory {
     pub holder_pod: Option<HolderPod>,
     pub version: i64,
     pub floor: i64,
+    /// The floor's copy in the annotation, which anybody may write who may write the resource.
+    pub floor_copy: i64,
     pub transitions: i64,
     pub applied: Option<LabelScheme>,
     /// The UUID of the database.
@@ -145,6 +148,8 @@ pub struct Observed {
     pub row_confirmed: bool,
     /// Seconds; no lease of the database may have a longer ttl. `None` where nothing says so.
     pub longest_ttl: Option<u32>,
+    /// Whether the database has forgotten what the resource remembers.
+    pub floor: FloorSight,
     pub pods: Pods,
     /// Those that compete for this component and are alive, as of the last look that asked for them.
     pub instances: Vec<SeenInstance>,

@@ -3,6 +3,7 @@
 
 use super::conditions::{Condition, ConditionType, Phase, Reason, Truth};
 use super::decide::{Lead, Plan, holder_pod};
+use super::floor::Remedy;
 use super::life::FLOOR_MAX;
 use super::observed::{Observed, OnStoreUnreachable, RowSight, ServiceSight, Status, StoreSight};
 use super::record::LeaseRow;
@@ -55,18 +56,7 @@ pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
     };
     let mut conditions = vec![elected(o, plan), accepted(o, plan), routed(o, plan, outcome), reachable(o)];
     conditions.insert(0, ready(o, &conditions));
-    let regressed = !unknown && plan.version < o.memory.floor;
-    if regressed {
-        conditions.push(Condition::new(
-            ConditionType::VersionRegressed,
-            true,
-            Reason::VersionBelowFloor,
-            format!(
-                "the row carries version {}, but {} has been seen: the database has lost writes or was reset, and fencing tokens may repeat",
-                plan.version, o.memory.floor
-            ),
-        ));
-    }
+    conditions.extend(regressed(o, plan).filter(|_| !unknown));
     if let Some(longest) = o.longest_ttl.filter(|longest| o.desired.ttl > *longest) {
         conditions.push(Condition::new(
             ConditionType::TtlLimited,
@@ -108,6 +98,49 @@ pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
         database: if unknown { o.memory.database.clone() } else { o.database.clone() },
         conditions,
     }
+}
+
+/// A database that has granted later versions than it knows of. What the status remembers begins an epoch; what
+/// the annotation says is only told, with the remedy.
+fn regressed(o: &Observed, plan: &Plan) -> Option<Condition> {
+    let condition =
+        |reason, message| Some(Condition::new(ConditionType::VersionRegressed, true, reason, message));
+    let (version, floor, copy) = (plan.version, o.memory.floor, o.memory.floor_copy);
+    if version < floor {
+        let then = match o.floor.status {
+            Remedy::Nothing => "versions of later terms are above that",
+            Remedy::Epoch(_) if o.floor.exhausted => {
+                "several epochs have begun for that within an hour, so no other does now: find out why the database forgets, then run `component-lease epoch bump` (nobody takes a lease for its max_ttl)"
+            }
+            Remedy::Epoch(_) => "an epoch begins, and versions of later terms are above that",
+            Remedy::Unexplained => {
+                "the date explains no version that high, so no epoch begins for it: find out who wrote it into the table, and make this resource again, because status.versionFloor never decreases"
+            }
+            Remedy::NoEpochs => "the database keeps no epochs: run `component-lease migrate`",
+        };
+        return condition(
+            Reason::VersionBelowFloor,
+            format!(
+                "the row carries version {version}, but {floor} has been seen: the database has lost writes or was reset, and fencing tokens may repeat; {then}"
+            ),
+        );
+    }
+    let remedy = match o.floor.annotation {
+        Remedy::Nothing => return None,
+        Remedy::Epoch(_) => {
+            "if this resource was restored from a backup, or the database was, fencing tokens may repeat until you run `component-lease epoch bump` (nobody takes a lease for its max_ttl); if the number is wrong, remove the annotation"
+        }
+        Remedy::Unexplained => "the date explains no version that high: remove the annotation",
+        Remedy::NoEpochs => {
+            "the database keeps no epochs: run `component-lease migrate`; if the number is wrong, remove the annotation"
+        }
+    };
+    condition(
+        Reason::VersionBelowAnnotation,
+        format!(
+            "the annotation componentlease.io/version-floor says that version {copy} was granted, but the row carries version {version}: {remedy}"
+        ),
+    )
 }
 
 /// The status of a resource that may not act: what it had applied before is remembered.

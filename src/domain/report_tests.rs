@@ -2,6 +2,7 @@
 
 use super::super::decide::{Decision, decide};
 use super::super::fixtures::*;
+use super::super::floor::{FloorSight, Remedy};
 use super::super::observed::{Claim, DesiredService, Memory};
 use super::super::pod::Pod;
 use super::super::record::LeaseRow;
@@ -79,6 +80,7 @@ fn a_new_term_is_counted_once_and_raises_the_floor() {
         holder_pod: status.holder_pod.clone(),
         version: status.version,
         floor: status.floor,
+        floor_copy: 0,
         transitions: status.transitions,
         applied: status.applied.clone(),
         database: status.database.clone(),
@@ -187,6 +189,47 @@ fn a_version_below_the_floor_is_said_as_long_as_it_is_below_and_the_floor_stays(
         said(&o).conditions.iter().all(|c| c.kind != ConditionType::VersionRegressed),
         "of a row that was not seen nothing can be said"
     );
+}
+
+#[test]
+fn a_version_below_the_floor_is_said_with_what_becomes_of_it() {
+    let mut o = Observed { row_confirmed: true, ..led() };
+    o.memory.floor = 70;
+    for (status, exhausted, says) in [
+        (Remedy::Nothing, false, "later terms are above that"),
+        (Remedy::Nothing, true, "later terms are above that"),
+        (Remedy::Epoch(2), false, "an epoch begins"),
+        (Remedy::Epoch(2), true, "run `component-lease epoch bump`"),
+        (Remedy::Unexplained, false, "make this resource again"),
+        (Remedy::NoEpochs, false, "run `component-lease migrate`"),
+    ] {
+        o.floor = FloorSight { status, annotation: Remedy::Epoch(9), exhausted };
+        let said = said(&o);
+        let (_, reason, message) = of(&said, ConditionType::VersionRegressed);
+        assert_eq!(reason, Reason::VersionBelowFloor);
+        assert!(message.contains(says), "{message}");
+    }
+}
+
+#[test]
+fn what_the_annotation_says_is_told_with_the_remedy_and_never_becomes_the_floor() {
+    let mut o = led();
+    o.memory.floor_copy = 9_000_000_000_000_000;
+    for (annotation, says) in [
+        (Remedy::Epoch(2), "until you run `component-lease epoch bump`"),
+        (Remedy::Unexplained, "the date explains no version that high: remove the annotation"),
+        (Remedy::NoEpochs, "run `component-lease migrate`"),
+    ] {
+        o.floor = FloorSight { annotation, ..FloorSight::default() };
+        let said = said(&o);
+        let (truth, reason, message) = of(&said, ConditionType::VersionRegressed);
+        assert_eq!((truth, reason), (Truth::True, Reason::VersionBelowAnnotation));
+        assert!(message.contains(says) && message.contains("9000000000000000"), "{message}");
+        assert_eq!(said.floor, 7, "the row's version");
+        assert_eq!(short(&said, ConditionType::Ready).0, Truth::True, "it is said beside, and routes on");
+    }
+    o.floor = FloorSight::default();
+    assert!(said(&o).conditions.iter().all(|c| c.kind != ConditionType::VersionRegressed));
 }
 
 #[test]

@@ -22,6 +22,7 @@
 //! reading) or, for the version and the time that is left, [`Participant::guard`].
 
 mod guard;
+mod notice;
 mod presence;
 mod runner;
 mod surroundings;
@@ -48,8 +49,9 @@ use crate::domain::{
 };
 use crate::store::Store;
 use guard::TermCell;
+use notice::Notice;
 use presence::Presence;
-use runner::{Command, Notice, Runner, Shared};
+use runner::{Command, Runner, Shared};
 use trouble::Trouble;
 use watchdog::OnOverrun;
 
@@ -295,9 +297,10 @@ impl Builder {
         });
         let (commands, inbox) = mpsc::unbounded_channel();
         let (view, seen) = watch::channel(View::default());
+        let (hints, clock_now) = (store.hints(), clock.boot());
         let runner = Runner {
-            hints: store.hints(),
-            notice: Notice::default(),
+            notice: Notice::new(clock_now, hints.tells_every_commit()),
+            hints,
             store,
             shared: Arc::clone(&shared),
             election: Election::new(component, me.clone(), timing, cooldown).with_max_ttl(max_ttl),
@@ -306,7 +309,7 @@ impl Builder {
             view,
             trouble: Trouble::default(),
             lock_wait: Duration::ZERO,
-            looked_at: Moment::ZERO,
+            untold: false,
             handle_gone: false,
             draining: false,
             shutdown: None,

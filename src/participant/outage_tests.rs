@@ -178,3 +178,91 @@ async fn a_process_that_ends_during_an_outage_does_not_wait_for_its_end() {
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert!(rig.row().await.is_free());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_older_state_under_the_same_identity_makes_no_second_leader_of_who_saw_the_later_one() {
+    for reloaded_after in 0..30 {
+        let rig = Rig::new();
+        let first = rig.start("first");
+        drop(first.lead().await.unwrap());
+        rig.freeze(Frozen::Takes);
+        let second = rig.start("second");
+        first.step_down();
+        while !rig.row().await.is_free() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let backup = rig.store.inner.copy();
+        rig.freeze(Frozen::Nothing);
+        let leadership = second.lead().await.unwrap();
+        let mut view = first.watch();
+        view.wait_for(|view| view.row.as_ref().is_some_and(|row| row.version == leadership.version()))
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(100 * reloaded_after)).await;
+        rig.store.inner.reload(backup);
+        // Nobody may take the free row before the leader has noticed, at its next renewal.
+        while second.is_leader() {
+            assert!(!first.is_leader(), "two lead, {reloaded_after} tenths of a second after the last look");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(leadership);
+        let took = rig.until_led_after(2, &[&first, &second]).await;
+        assert!(took <= Duration::from_secs(45), "a quarantine of 30 s, then somebody leads: {took:?}");
+        assert!(rig.row().await.version > 1_000_000, "in an epoch of its own");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_work_begins_after_the_deadline_though_nobody_has_noticed_it_yet() {
+    let rig = Rig::new();
+    let first = rig.start("first");
+    while !first.is_leader() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // The machine slept: the loop has not turned since.
+    rig.clock.suspend(Duration::from_secs(9));
+    let leadership = first.lead().await.unwrap();
+    assert!(leadership.guard().is_valid() && leadership.version() == 2, "{leadership:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_deadline_the_loop_itself_says_so_whatever_renewal_is_under_way() {
+    let rig = Rig::new();
+    let first = rig.start("first");
+    let leadership = first.lead().await.unwrap();
+    let deadline = rig.clock.boot() + leadership.guard().valid_for();
+    rig.freeze(Frozen::All);
+    while rig.clock.boot() < deadline + Duration::from_millis(5) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(first.counters().ended_deadline.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_ends_during_a_take_without_an_answer_waits_for_two_attempts_at_most() {
+    let rig = Rig::new();
+    rig.freeze(Frozen::Takes);
+    let first = rig.start("first");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let began = rig.clock.boot();
+    first.drain();
+    assert_eq!(first.ended().await, End::Drained);
+    let took = rig.clock.boot() - began;
+    assert!(took <= 2 * Duration::from_secs(10) / 6 + Duration::from_millis(10), "{took:?}");
+}
+
+#[test]
+fn a_term_ends_with_the_runtime_of_its_participant() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (participant, guard) = runtime.block_on(async {
+        let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+        let participant =
+            Participant::builder(store, ComponentName::new("c").unwrap()).ttl(30).start().unwrap();
+        let leadership = participant.lead().await.unwrap();
+        let guard = leadership.guard().clone();
+        (participant, guard)
+    });
+    assert!(guard.is_valid() && participant.is_leader());
+    drop(runtime);
+    assert!(!guard.is_valid() && !participant.is_leader(), "nobody renews it any more");
+}

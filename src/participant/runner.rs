@@ -12,8 +12,9 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::guard::{Guard, TermCell};
+use super::notice::Notice;
 use super::presence::Presence;
-use super::trouble::{Call, Trouble};
+use super::trouble::{Call, Trouble, say_new_epoch};
 use super::{Counters, View};
 use crate::clock::Clock;
 use crate::domain::election::{Looked, Release, Term};
@@ -74,25 +75,10 @@ pub(super) enum Command {
     Shutdown(Duration),
 }
 
+/// How long the loop waits for others to be told of a change, at most.
+const NOTIFY_LIMIT: Duration = Duration::from_millis(500);
 /// Longest sleep of the loop: tokio's timers stand still in suspend, and the heartbeat must go on.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-/// Two looks are at least this far apart, however many hints come: whoever may connect to a PostgreSQL
-/// database may notify, and all participants would look without end.
-const LEAST_PAUSE: Duration = Duration::from_millis(20);
-
-/// Whether hints come when something changes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Notice {
-    /// None was missed since the last that came.
-    #[default]
-    Quiet,
-    /// One has come since the last look that was answered.
-    Hinted,
-    /// A look found a change that none had come for, and none has since: a pooler may swallow them, or
-    /// nothing sends any.
-    Missed,
-}
-
 pub(super) struct Runner {
     pub(super) store: Arc<dyn Store>,
     pub(super) shared: Arc<Shared>,
@@ -104,7 +90,8 @@ pub(super) struct Runner {
     pub(super) notice: Notice,
     pub(super) trouble: Trouble,
     pub(super) lock_wait: Duration,
-    pub(super) looked_at: Moment,
+    /// A take of ours that nobody was told of yet.
+    pub(super) untold: bool,
     pub(super) handle_gone: bool,
     pub(super) draining: bool,
     /// Until when the term is renewed for work that was asked to stop.
@@ -130,7 +117,7 @@ impl Runner {
                 Action::Release(release) => self.release(release).await,
                 Action::BeginEpoch(new) => {
                     let store = Arc::clone(&self.store);
-                    warn!(component = %self.shared.component, store = store.describe(), "the database is another one than the one recorded in it (restarted, promoted or restored): recording a new epoch, in which versions start far above all others");
+                    say_new_epoch(&self.shared.component, &store.describe(), &new);
                     self.record(store.begin_epoch(&new)).await;
                 }
                 Action::Settle(waited_out) => {
@@ -151,6 +138,10 @@ impl Runner {
     async fn look(&mut self) {
         let t0 = self.now();
         let limit = self.election.timing().attempt_timeout();
+        // The look answers them.
+        if self.hints.take(self.election.component().as_str()) {
+            self.notice.hinted(t0);
+        }
         let looked = {
             let call = attempt(limit, self.store.look(self.election.component()));
             tokio::select! {
@@ -163,16 +154,16 @@ impl Runner {
             }
         };
         let at = self.now();
-        self.looked_at = at;
+        self.notice.looked(at);
         // Also after a look that was given up: a connection that was made since has told.
         self.trouble.pace(&self.shared.component, &self.election.timing(), self.store.pace());
         match looked {
             Some(Ok(looked)) => {
                 Counters::count(&self.shared.counters.looks);
-                self.saw(&looked);
+                self.saw(at, &looked);
                 self.trouble.answered(Call::Ask, &self.shared.component);
                 let (before, waited) = (self.election.ineligible(at), self.election.quarantine().until(at));
-                self.election.set_told(self.hints.flow() && self.notice != Notice::Missed);
+                self.election.set_told(self.hints.flow() && !self.notice.misses());
                 self.election.looked(at, looked, fastrand::f64());
                 self.say_quarantine(at, waited);
                 self.trouble.max_ttl(&self.shared.component, self.election.quarantine().disagreement());
@@ -195,15 +186,11 @@ impl Runner {
         }
     }
 
-    fn saw(&mut self, looked: &Looked) {
+    fn saw(&mut self, at: Moment, looked: &Looked) {
         let before = self.election.sight().and_then(|sight| sight.row.as_ref());
         let term = |row: &crate::domain::LeaseRow| (row.holder.clone(), row.version);
         let changed = before.map(term) != looked.row.as_ref().map(term);
-        self.notice = match self.notice {
-            Notice::Hinted => Notice::Quiet,
-            Notice::Quiet if changed && self.election.sight().is_some() => Notice::Missed,
-            notice => notice,
-        };
+        self.notice.found(at, changed, self.election.sight().is_none());
         if before != looked.row.as_ref() || self.election.quarantine().life() != Some(&looked.life) {
             self.trouble.moved_on();
         }
@@ -267,6 +254,7 @@ impl Runner {
             None => &counters.takes_unknown,
         });
         self.election.took(t0, at, take, won);
+        self.untold |= won == Some(true);
         if let Standing::Leading(term) = self.election.standing() {
             info!(component = %self.shared.component, version = term.key.version, ttl_seconds = term.timing.ttl_seconds(), "leading");
         } else if won == Some(false) {
@@ -313,6 +301,9 @@ impl Runner {
     }
 
     async fn wait(&mut self, until: Moment) {
+        if std::mem::take(&mut self.untold) {
+            return self.notify().await;
+        }
         if self.give_sign_of_life(until).await {
             return;
         }
@@ -330,8 +321,8 @@ impl Runner {
             () = tokio::time::sleep(limit) => {}
             () = stopped => {}
             () = self.hints.next_for(self.shared.component.as_str()), if following => {
-                self.notice = Notice::Hinted;
-                self.election.hinted(self.shared.clock.boot().max(self.looked_at + LEAST_PAUSE));
+                let at = self.notice.hinted(self.shared.clock.boot());
+                self.election.hinted(at);
             }
             command = self.commands.recv(), if !self.handle_gone => self.heard(command),
         }
@@ -414,6 +405,20 @@ impl Runner {
             None => {}
         }
         self.election.released(at, released, fastrand::f64());
+        if released == Some(true) {
+            // Now, and not when there is time: this process may end.
+            self.notify().await;
+        }
+    }
+
+    /// Tells whoever listens that the holder has changed. Apart from the call that changed it, which must
+    /// not fail or wait for that; who is not told finds out by looking.
+    async fn notify(&mut self) {
+        let limit = self.election.timing().attempt_timeout().min(NOTIFY_LIMIT);
+        let told = attempt(limit, self.store.notify(&self.shared.component)).await;
+        if let Err(error) = told {
+            self.trouble.untold(&self.shared.component, self.now(), &error);
+        }
     }
 
     fn heard(&mut self, command: Option<Command>) {

@@ -21,7 +21,7 @@ impl TestClock {
         Arc::new(Self { start: tokio::time::Instant::now(), jump: Mutex::default() })
     }
 
-    fn suspend(&self, length: Duration) {
+    pub(super) fn suspend(&self, length: Duration) {
         *self.jump.lock().unwrap() += length;
     }
 }

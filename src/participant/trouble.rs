@@ -2,8 +2,8 @@
 
 use tracing::{info, warn};
 
-use crate::domain::repeats::{Repeats, kind_of};
-use crate::domain::{ComponentName, Moment, Pace, Timing};
+use crate::domain::repeats::{Repeats, SAID_AGAIN, kind_of};
+use crate::domain::{ComponentName, Moment, NewEpoch, Pace, Timing};
 use crate::store::StoreError;
 
 /// Which kind of call failed or was answered.
@@ -32,6 +32,7 @@ pub(super) struct Trouble {
     max_ttl_said: bool,
     /// The ttl for which the database was said to be too slow, seconds.
     slow_for: Option<u32>,
+    untold: Option<Moment>,
 }
 
 impl Trouble {
@@ -68,6 +69,14 @@ impl Trouble {
         }
     }
 
+    /// That others could not be told of a change is said once a minute at most: they find it by looking.
+    pub(super) fn untold(&mut self, component: &ComponentName, now: Moment, error: &StoreError) {
+        if self.untold.is_none_or(|said| now >= said + SAID_AGAIN) {
+            self.untold = Some(now);
+            warn!(%component, %error, "no notification could be sent, so others find the change of holder by polling");
+        }
+    }
+
     /// That the longest ttl of this participant is not the database's, if so (seconds), is said once.
     pub(super) fn max_ttl(&mut self, component: &ComponentName, disagreement: Option<(u32, u32)>) {
         let Some((own, recorded)) = disagreement.filter(|_| !self.max_ttl_said) else { return };
@@ -93,6 +102,14 @@ impl Trouble {
     /// Somebody has written since: what failed may not have to be done any more, and is tried again if it has.
     pub(super) fn moved_on(&mut self) {
         self.refused = false;
+    }
+}
+
+pub(super) fn say_new_epoch(component: &ComponentName, store: &str, new: &NewEpoch) {
+    if new.deliberate {
+        warn!(%component, store, "the database has forgotten terms that this participant saw in its history (an older state was loaded into it, or somebody deleted lines of component_lease_history): recording a new epoch, in which versions start far above all others");
+    } else {
+        warn!(%component, store, "the database is another one than the one recorded in it (restarted, promoted or restored): recording a new epoch, in which versions start far above all others");
     }
 }
 

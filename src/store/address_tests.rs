@@ -175,7 +175,6 @@ fn parameters_of_other_programs_that_do_no_harm_are_taken() {
         (url.connect_timeout, url.application_name.as_deref()),
         (Some(Duration::from_secs(2)), Some("a"))
     );
-    assert_eq!(postgres("postgres://h/d?pgbouncer=true").pooled, Some(true));
     assert_eq!(postgres("postgres://h/d?fallback_application_name=f").application_name.as_deref(), Some("f"));
     assert_eq!(postgres("postgres://h/d?connect_timeout=0").connect_timeout, None);
 }
@@ -224,7 +223,7 @@ fn what_is_unknown_or_cannot_be_obeyed_is_refused_by_name() {
         ("target_session_attrs=writable", &["target_session_attrs", "read-write"]),
         ("load_balance_hosts=yes", &["load_balance_hosts", "random"]),
         ("hostaddr=10.0.0.1", &["host", "hostaddr"]),
-        ("pgbouncer=1", &["pgbouncer", "true"]),
+        ("pgbouncer=true", &["pgbouncer", "session pooling"]),
     ] {
         let why = refused(&format!("postgres://u:hunter2@h/d?{parameter}"));
         assert!(pieces.iter().all(|piece| why.contains(piece)), "{parameter}: {why}");

@@ -96,6 +96,15 @@ impl Hints {
         while self.receiver.try_recv().is_ok() {}
     }
 
+    /// Forgets the hints that have come, as [`Hints::drain`] does. Whether one may concern this component.
+    pub fn take(&mut self, component: &str) -> bool {
+        let mut concerned = false;
+        while let Ok(hint) = self.receiver.try_recv() {
+            concerned |= hint == Hint::Any || hint == Hint::Component(component.to_owned());
+        }
+        concerned
+    }
+
     /// The next hint; never resolves when there are none to come.
     pub async fn next(&mut self) -> Hint {
         match self.receiver.recv().await {

@@ -96,3 +96,33 @@ impl fmt::Display for MigrationReport {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// A database may have an encoding that lacks any other character.
+    #[test]
+    fn everything_that_is_sent_to_a_server_is_ascii() {
+        let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+        let mut seen = 0;
+        for kind in ["postgres", "mysql", "sqlite"] {
+            let migrations = std::fs::read_dir(store.join("migrations").join(kind)).unwrap();
+            let sources = std::fs::read_dir(store.join(kind)).unwrap();
+            for file in migrations.chain(sources).map(|entry| entry.unwrap().path()) {
+                let text = std::fs::read_to_string(&file).unwrap();
+                let sent = text.split("#[cfg(test)]").next().unwrap_or_default();
+                let is_sql = |line: &&str| {
+                    let line = line.trim_start();
+                    !line.starts_with("//") && !line.contains("format!(\"{place}")
+                };
+                for line in sent.lines().filter(is_sql) {
+                    // What people read may have others: messages begin with the place.
+                    assert!(line.is_ascii() || line.contains("{place}"), "{}: {line}", file.display());
+                }
+                seen += 1;
+            }
+        }
+        assert!(seen > 20, "{seen}");
+    }
+}

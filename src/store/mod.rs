@@ -35,6 +35,7 @@ mod postgres;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 mod schema;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+#[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "only PostgreSQL has a second connection"))]
 mod slot;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -154,8 +155,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Wake-ups: something may have changed. Hints only; whoever misses one finds out by polling.
-    /// Costs at most one more connection, closed when the [`Hints`] are dropped.
+    /// Costs at most one more connection, closed when the [`Hints`] are dropped, and none before the
+    /// first call was answered.
     fn hints(&self) -> Hints;
+
+    /// Tells whoever listens that the holder of this component has changed. A call of its own after a take
+    /// or a release that was applied, so that neither can fail or wait for it. An error costs speed only.
+    async fn notify(&self, _: &ComponentName) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// The longest a statement may wait on the server for a row lock, so that queued renewals of a
     /// dead participant do not revive its row. In force from the next statement.

@@ -21,6 +21,7 @@ use sqlx::mysql::{MySqlQueryResult, MySqlRow};
 use sqlx::{AssertSqlSafe, Executor, Row};
 
 use self::connection::{Place, Session};
+use self::doubt::same_name;
 use self::inspect::Companions;
 pub(super) use self::migrate::migrate;
 use self::statements as sql;
@@ -115,32 +116,12 @@ impl MySqlStore {
             Err(error) => {
                 if errors::leaves_connection_in_order(&error) {
                     held.put_back();
+                } else if errors::says_closed(&error) {
+                    held.was_closed(&self.place);
                 }
                 Err(errors::classify(error, &self.place))
             }
         }
-    }
-}
-
-impl MySqlStore {
-    /// After an error within the transaction of a take, which is still open.
-    async fn rolled_back(
-        &self,
-        mut held: Held<'_, Place>,
-        take: &Take,
-        error: sqlx::Error,
-    ) -> Result<Outcome, StoreError> {
-        let in_order = errors::leaves_connection_in_order(&error)
-            && held.session.connection.execute(sqlx::raw_sql("ROLLBACK")).await.is_ok();
-        // Without a COMMIT nothing is applied: where the connection is closed, the server rolls back.
-        let raced = errors::is_granted_already(&error);
-        if raced && in_order {
-            return self.raced(held, take).await;
-        }
-        if in_order {
-            held.put_back();
-        }
-        if raced { Ok(Outcome::Lost) } else { Err(errors::classify(error, &self.place)) }
     }
 }
 
@@ -157,6 +138,7 @@ impl Store for MySqlStore {
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
+        self.lost.looked();
         let mut held = self.session_to_look(First::Look).await?;
         let (table, name) = (&held.session.table, component.as_str());
         table.fits_component(component, &self.place)?;
@@ -362,6 +344,7 @@ impl Store for MySqlStore {
         let mut held = self.session().await?;
         let table = &held.session.table;
         table.has_life(&self.place)?;
+        table.fits_epoch(new, &self.place)?;
         let latest_date = if table.is_narrow() { 0 } else { DATE_MAX };
         let query = match &new.seen {
             Some(seen) => sqlx::query(table.statements.begin_epoch)
@@ -369,6 +352,9 @@ impl Store for MySqlStore {
                 .bind(new.at_least)
                 .bind(&seen.identity)
                 .bind(seen.epoch)
+                .bind(latest_date)
+                .bind(new.at_least)
+                .bind(latest_date)
                 .bind(new.deliberate),
             None => sqlx::query(table.statements.first_record)
                 .bind(false)
@@ -417,17 +403,6 @@ fn outcome(done: &MySqlQueryResult) -> Outcome {
 fn lost(held: Held<'_, Place>) -> Outcome {
     held.put_back();
     Outcome::Lost
-}
-
-/// A table whose collation takes two names for one has room for one of them only.
-fn same_name(component: &ComponentName, found: Option<&str>, place: &Place) -> Result<(), StoreError> {
-    match found {
-        Some(found) if found != component.as_str() => Err(StoreError::Misconfigured(format!(
-            "{place}: the table component_lease takes {:?} for {found:?}, which has a row there, because of the collation of its column component_name: choose another name, or as its owner convert the column to COLLATE utf8mb4_bin",
-            component.as_str()
-        ))),
-        _ => Ok(()),
-    }
 }
 
 fn life(row: &MySqlRow, step: i64) -> Result<Life, sqlx::Error> {
@@ -488,6 +463,8 @@ fn seen_instance(row: &MySqlRow, component: String) -> Result<SeenInstance, sqlx
 
 fn snapshot(rows: &[MySqlRow], names: &Names, step: i64) -> Result<Snapshot, sqlx::Error> {
     let mut out = Snapshot::default();
+    // Without a row there is no clock: not a look at an empty database.
+    rows.first().ok_or(sqlx::Error::RowNotFound)?;
     for row in rows {
         if row.len() > 14 {
             let instances = out.instances.get_or_insert_default();

@@ -124,6 +124,8 @@ impl PostgresStore {
                 }
                 if errors::leaves_connection_in_order(&error) {
                     held.put_back();
+                } else if errors::says_closed(&error) {
+                    held.was_closed(&self.place);
                 }
                 Err(errors::classify(error, &self.place))
             }
@@ -167,6 +169,7 @@ impl Store for PostgresStore {
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
+        self.lost.looked();
         let mut held = self.session_to_look(First::Look).await?;
         held.session.table.fits_component(component, &self.place)?;
         let (statement, step) = (held.session.table.look(), held.session.table.step());
@@ -359,6 +362,7 @@ impl Store for PostgresStore {
     async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
         let mut held = self.session().await?;
         held.session.table.has_life(&self.place)?;
+        held.session.table.fits_epoch(new, &self.place)?;
         let latest_date = if held.session.table.is_narrow() { 0 } else { DATE_MAX };
         let query = match &new.seen {
             Some(seen) => sqlx::query(held.session.table.sql.begin_epoch)
@@ -390,6 +394,17 @@ impl Store for PostgresStore {
     fn hints(&self) -> Hints {
         let (place, slot) = (self.place.clone(), self.slot.clone());
         Hints::fed_by(move |sender| hints::listen(place, slot, sender))
+    }
+
+    async fn notify(&self, component: &ComponentName) -> Result<(), StoreError> {
+        // What listens has nothing better to do, and may wait.
+        if let Some(told) = self.slot.notify(component.as_str()).await {
+            return told;
+        }
+        let mut held = self.session().await?;
+        let query = sqlx::query(held.session.table.sql.notify).bind(component.as_str());
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, Call::Term, answer).await.map(drop)
     }
 
     fn limit_lock_wait(&self, limit: Duration) {
@@ -467,6 +482,10 @@ fn seen_instance(row: &PgRow, component: String) -> Result<SeenInstance, sqlx::E
 }
 
 fn snapshot(rows: &[PgRow], names: &Names, step: i64) -> Result<Snapshot, sqlx::Error> {
+    // There is always one with the clock: an answer without is no look at an empty database.
+    if rows.is_empty() {
+        return Err(sqlx::Error::RowNotFound);
+    }
     let mut out = Snapshot::default();
     for row in rows {
         if row.len() > 14 {

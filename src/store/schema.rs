@@ -288,7 +288,8 @@ fn table(name: String, sql: &str) -> Table {
     }
     let mut out = Table { name, columns: Vec::new(), key: Vec::new() };
     for item in pieces(&sql[start..end], ',') {
-        let item = item.split_whitespace().collect::<Vec<_>>().join(" ");
+        let lines = item.lines().filter(|line| !line.trim_start().starts_with("--"));
+        let item = lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
         let (first, rest) = item.split_once(' ').unwrap_or((item.as_str(), ""));
         if let Some(columns) = item.strip_prefix("PRIMARY KEY (") {
             out.key = columns.trim_end_matches(')').split(", ").map(ToOwned::to_owned).collect();

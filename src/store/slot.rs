@@ -8,7 +8,7 @@
 //! `docs/design/20261128-connections.md`.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot, watch};
@@ -23,6 +23,9 @@ pub(super) const LOOKS_WITHOUT_COMPANIONS: u32 = 20;
 
 /// How long a connection may take to make, whatever a call may take.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a connection that is kept alive may keep a call waiting.
+const PING_LIMIT: Duration = Duration::from_millis(500);
 
 /// An error that nobody has heard of says nothing about the database any more after this.
 const ERROR_LASTS: Duration = Duration::from_secs(10);
@@ -45,6 +48,9 @@ pub(super) trait Connect: Clone + fmt::Display + Send + Sync + 'static {
     /// What is configured now.
     fn source(&self) -> Result<Self::Source, StoreError>;
 
+    /// Whether the connection answers.
+    fn ping(&self, session: &mut Self::Session) -> impl Future<Output = bool> + Send;
+
     fn connect(
         &self,
         source: Self::Source,
@@ -57,6 +63,8 @@ pub(super) enum Request<C: Connect> {
     /// To take the place of the slot's connection, which broke, if it is one to this source. It stops
     /// listening for that.
     Replace(C::Source, oneshot::Sender<Answer<C::Session>>),
+    /// To tell others that the holder of a component has changed.
+    Notify(String, oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// How the making of a connection ended.
@@ -85,10 +93,14 @@ struct Shared<C: Connect> {
     beside: std::sync::Mutex<Option<mpsc::Sender<Request<C>>>>,
     /// Whether a connection is in the slot: one that is in order and that no call works with.
     stands: watch::Sender<bool>,
+    idleness: std::sync::Mutex<Idleness>,
+    keeper: std::sync::Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 struct Room<C: Connect> {
     ready: Option<C::Session>,
+    /// When it was put there, or answered last.
+    since: Instant,
     coming: Option<Coming<C>>,
 }
 
@@ -105,6 +117,8 @@ struct Coming<C: Connect> {
 pub(super) struct Turn<'a, C: Connect> {
     room: MutexGuard<'a, Room<C>>,
     slot: &'a Slot<C>,
+    /// For how long nobody had used the connection that was taken out.
+    idle: Duration,
 }
 
 impl<C: Connect> Clone for Slot<C> {
@@ -116,16 +130,38 @@ impl<C: Connect> Clone for Slot<C> {
 impl<C: Connect> Default for Slot<C> {
     fn default() -> Self {
         Self(Arc::new(Shared {
-            room: Mutex::new(Room { ready: None, coming: None }),
+            room: Mutex::new(Room { ready: None, since: Instant::now(), coming: None }),
             beside: std::sync::Mutex::default(),
             stands: watch::Sender::new(false),
+            idleness: std::sync::Mutex::default(),
+            keeper: std::sync::Mutex::default(),
         }))
     }
 }
 
 impl<C: Connect> Slot<C> {
     pub(super) async fn turn(&self) -> Turn<'_, C> {
-        Turn { room: self.0.room.lock().await, slot: self }
+        Turn { room: self.0.room.lock().await, slot: self, idle: Duration::ZERO }
+    }
+
+    /// How often a connection has to be used, so that nobody closes it; `None` where nobody is known to.
+    pub(super) fn keep_alive(&self) -> Option<Duration> {
+        self.0.keep_alive()
+    }
+
+    /// A connection was closed by somebody else after it was not used for so long: proxies and servers do
+    /// that. From now on connections are kept alive.
+    pub(super) fn closed_when_idle(&self, how: &C, idle: Duration) {
+        let news = self.0.idleness.lock().unwrap_or_else(PoisonError::into_inner).closed_after(idle);
+        let Some(every) = news else { return };
+        tracing::info!(
+            "{how}: a connection was closed when it was not used for {idle:.1?}; connections are used every {every:.1?} from now on"
+        );
+        let mut keeper = self.0.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if keeper.is_none() {
+            let keeping = keep_alive(Arc::downgrade(&self.0), how.clone());
+            *keeper = Some(AbortOnDropHandle::new(tokio::spawn(keeping)));
+        }
     }
 
     /// Whether a connection is in the slot: one that is in order and that no call works with.
@@ -140,12 +176,73 @@ impl<C: Connect> Slot<C> {
         receiver
     }
 
+    /// Tells others of a change on the connection beside the slot's; `None` where there is none.
+    pub(super) async fn notify(&self, component: &str) -> Option<Result<(), StoreError>> {
+        let beside = self.0.beside.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let (sender, told) = oneshot::channel();
+        beside.try_send(Request::Notify(component.to_owned(), sender)).ok()?;
+        told.await.ok()
+    }
+
     /// Asks the connection beside the slot's to take its place.
     fn spare(&self, source: &C::Source) -> Option<Coming<C>> {
         let beside = self.0.beside.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let (sender, answer) = oneshot::channel();
         beside.try_send(Request::Replace(source.clone(), sender)).ok()?;
         Some(Coming { source: source.clone(), is_spare: true, answer, _maker: None })
+    }
+}
+
+impl<C: Connect> Shared<C> {
+    fn keep_alive(&self) -> Option<Duration> {
+        self.idleness.lock().unwrap_or_else(PoisonError::into_inner).keep_alive
+    }
+}
+
+/// Uses the connection in the slot when nobody else does, and makes another one where it was closed.
+async fn keep_alive<C: Connect>(slot: Weak<Shared<C>>, how: C) {
+    while let Some(every) = slot.upgrade().and_then(|slot| slot.keep_alive()) {
+        tokio::time::sleep(every / 2).await;
+        let Some(slot) = slot.upgrade().map(Slot) else { return };
+        // Somebody uses it.
+        let Ok(mut room) = slot.0.room.try_lock() else { continue };
+        let idle = room.since.elapsed();
+        if idle < every / 2 {
+            continue;
+        }
+        let Some(mut session) = room.ready.take() else { continue };
+        if timeout(PING_LIMIT, how.ping(&mut session)).await == Ok(true) {
+            room.ready = Some(session);
+            room.since = Instant::now();
+            continue;
+        }
+        drop(session);
+        slot.0.stands.send_replace(false);
+        // Before a call needs it.
+        room.coming = how.source().ok().map(|source| make(&how, source, First::Renew));
+        drop(room);
+        slot.closed_when_idle(&how, idle);
+    }
+}
+
+/// How long a connection may go unused, as far as that was seen.
+#[derive(Debug, Default, PartialEq)]
+struct Idleness {
+    keep_alive: Option<Duration>,
+}
+
+impl Idleness {
+    /// What was closed sooner was not closed for that.
+    const LEAST: Duration = Duration::from_secs(1);
+
+    /// How often a connection has to be used, if that is news.
+    fn closed_after(&mut self, idle: Duration) -> Option<Duration> {
+        let every = idle / 2;
+        if idle < Self::LEAST || self.keep_alive.is_some_and(|known| known <= every) {
+            return None;
+        }
+        self.keep_alive = Some(every);
+        self.keep_alive
     }
 }
 
@@ -164,6 +261,7 @@ impl<'a, C: Connect> Turn<'a, C> {
     /// Takes the connection out, if there is one.
     pub(super) fn take(&mut self) -> Option<C::Session> {
         self.slot.0.stands.send_replace(false);
+        self.idle = self.room.since.elapsed();
         self.room.ready.take()
     }
 
@@ -221,7 +319,15 @@ impl<C: Connect> Held<'_, C> {
     /// It is in order: the next call may have it.
     pub(super) fn put_back(mut self) {
         self.turn.room.ready = Some(self.session);
+        self.turn.room.since = Instant::now();
         self.turn.slot.0.stands.send_replace(true);
+    }
+}
+
+impl<C: Connect> Held<'_, C> {
+    /// Somebody else closed it.
+    pub(super) fn was_closed(self, how: &C) {
+        self.turn.slot.closed_when_idle(how, self.turn.idle);
     }
 }
 

@@ -14,6 +14,7 @@ struct Told {
     source: Mutex<&'static str>,
     takes: Mutex<Duration>,
     fails: Mutex<Option<&'static str>>,
+    closes_after: Mutex<Duration>,
     begun: AtomicUsize,
     open: Arc<AtomicUsize>,
 }
@@ -22,6 +23,7 @@ struct Told {
 struct Session {
     source: &'static str,
     number: usize,
+    used: Instant,
     open: Arc<AtomicUsize>,
 }
 
@@ -45,6 +47,13 @@ impl Connect for Server {
         Ok(*self.0.source.lock().unwrap())
     }
 
+    async fn ping(&self, session: &mut Session) -> bool {
+        session.used.elapsed() < *self.0.closes_after.lock().unwrap() && {
+            session.used = Instant::now();
+            true
+        }
+    }
+
     async fn connect(&self, source: &'static str, _: First) -> Result<Session, StoreError> {
         let number = self.0.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let session = self.session(source, number);
@@ -66,7 +75,7 @@ impl Server {
 
     fn session(&self, source: &'static str, number: usize) -> Session {
         self.0.open.fetch_add(1, Ordering::SeqCst);
-        Session { source, number, open: Arc::clone(&self.0.open) }
+        Session { source, number, used: Instant::now(), open: Arc::clone(&self.0.open) }
     }
 
     fn begun(&self) -> usize {
@@ -215,4 +224,38 @@ async fn a_connection_beside_that_is_none_or_leads_elsewhere_is_forgotten_and_an
         beside.await.unwrap();
         assert_eq!(server.open(), 1);
     }
+}
+
+#[test]
+fn a_connection_is_used_twice_as_often_as_the_longest_that_one_was_seen_to_live_without() {
+    let s = Duration::from_secs;
+    let mut idleness = Idleness::default();
+    assert_eq!(idleness.closed_after(MS(900)), None);
+    assert_eq!(idleness.closed_after(s(20)), Some(s(10)));
+    assert_eq!(idleness.closed_after(s(20)), None, "no news");
+    assert_eq!(idleness.closed_after(s(10)), Some(s(5)), "nor for ten");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_idle_connections_are_closed_one_call_fails_and_then_none_any_more() {
+    let (server, slot) = (Server::that_takes(MS(1)), Slot::default());
+    *server.0.closes_after.lock().unwrap() = MS(6_000);
+    let mut failed = 0;
+    for _ in 0..20 {
+        let mut turn = slot.turn().await;
+        let session = match turn.take() {
+            Some(session) => session,
+            None => turn.connected(&server, First::Renew).await.unwrap(),
+        };
+        let mut held = turn.with(session);
+        if server.ping(&mut held.session).await {
+            held.put_back();
+        } else {
+            failed += 1;
+            held.was_closed(&server);
+        }
+        tokio::time::sleep(MS(10_000)).await;
+    }
+    assert_eq!((failed, server.open()), (1, 1));
+    assert!(server.begun() <= 4, "{} connections", server.begun());
 }

@@ -132,6 +132,7 @@ impl Store for SqliteStore {
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
+        self.lost.looked();
         let mut held = self.session_to_look().await?;
         let query = sqlx::query(held.session.companions.look()).bind(component.as_str());
         let query = match held.session.companions {
@@ -461,6 +462,10 @@ fn seen_instance(row: &SqliteRow, component: String) -> Result<SeenInstance, sql
 }
 
 fn snapshot(rows: &[SqliteRow], names: &Names) -> Result<Snapshot, sqlx::Error> {
+    // There is always one with the clock: an answer without is no look at an empty database.
+    if rows.is_empty() {
+        return Err(sqlx::Error::RowNotFound);
+    }
     let mut out = Snapshot::default();
     for row in rows {
         if row.len() > 14 {

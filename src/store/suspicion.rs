@@ -7,18 +7,25 @@ use std::sync::{Mutex, PoisonError};
 use super::StoreError;
 use crate::domain::Take;
 
-/// The last take that was lost. Lost once more on the very same sight, no race explains it, and the
-/// store asks.
+/// The last take that was lost, and whether somebody has looked since. Lost once more on the very same
+/// sight, no race explains it, and the store asks.
 #[derive(Debug, Default)]
-pub(super) struct LostTake(Mutex<Option<Take>>);
+pub(super) struct LostTake(Mutex<Option<(Take, bool)>>);
 
 impl LostTake {
-    /// Whether the take before this one was lost on the same sight.
+    pub(super) fn looked(&self) {
+        if let Some((_, looked)) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            *looked = true;
+        }
+    }
+
+    /// Whether the take before this one was lost on the same sight, which a look has shown again since.
     pub(super) fn again(&self, take: &Take) -> bool {
         let mut lost = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = lost.replace(take.clone());
-        before.is_some_and(|before| {
-            before.term.component == take.term.component
+        let before = lost.replace((take.clone(), false));
+        before.is_some_and(|(before, looked)| {
+            looked
+                && before.term.component == take.term.component
                 && before.expected == take.expected
                 && before.generation == take.generation
         })
@@ -54,6 +61,15 @@ mod tests {
             generation: Generation::default(),
         };
         let lost = LostTake::default();
-        assert_eq!([1, 2, 2, 1].map(|renew_time| lost.again(&take(renew_time))), [false, false, true, false]);
+        assert_eq!(
+            [1, 1].map(|renew_time| lost.again(&take(renew_time))),
+            [false, false],
+            "nobody has looked"
+        );
+        let again = [1, 2, 2, 1].map(|renew_time| {
+            lost.looked();
+            lost.again(&take(renew_time))
+        });
+        assert_eq!(again, [true, false, true, false]);
     }
 }

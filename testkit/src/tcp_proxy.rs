@@ -1,6 +1,7 @@
 //! A TCP proxy on loopback that fails the way networks do.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -27,6 +28,8 @@ struct Weather {
     /// Counts the cuts: a connection ends when it sees another number than its own.
     cuts: u64,
     refusing: bool,
+    /// A connection that carries nothing for so long is closed.
+    closes_idle: Option<Duration>,
 }
 
 /// Passes connections on to a target until told otherwise. Ends with this value.
@@ -53,6 +56,7 @@ impl TcpProxy {
             delay: Duration::ZERO,
             cuts: 0,
             refusing: false,
+            closes_idle: None,
         });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let entered = runtime.enter();
@@ -108,6 +112,11 @@ impl TcpProxy {
         self.weather.send_modify(|weather| weather.delay = delay);
     }
 
+    /// Connections that carry nothing for this long are closed, as many proxies and firewalls do.
+    pub fn close_idle(&self, after: Duration) {
+        self.weather.send_modify(|weather| weather.closes_idle = Some(after));
+    }
+
     /// Everything works again; what was held back is delivered.
     pub fn heal(&self) {
         self.weather.send_modify(|weather| {
@@ -115,6 +124,7 @@ impl TcpProxy {
             weather.to_client = Path::Open;
             weather.delay = Duration::ZERO;
             weather.refusing = false;
+            weather.closes_idle = None;
         });
     }
 }
@@ -136,7 +146,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, weather: watch::Recei
     }
 }
 
-async fn connection(client: TcpStream, target: SocketAddr, mut weather: watch::Receiver<Weather>) {
+async fn connection(client: TcpStream, target: SocketAddr, weather: watch::Receiver<Weather>) {
     let born = weather.borrow().cuts;
     let cut = {
         let mut weather = weather.clone();
@@ -144,6 +154,24 @@ async fn connection(client: TcpStream, target: SocketAddr, mut weather: watch::R
             let _ = weather.wait_for(|now| now.cuts != born).await;
         }
     };
+    let carried = AtomicUsize::new(0);
+    let idle = async {
+        let mut weather = weather.clone();
+        loop {
+            let limit = weather.borrow_and_update().closes_idle;
+            let before = carried.load(Ordering::Relaxed);
+            match limit {
+                None => drop(weather.changed().await),
+                Some(limit) => {
+                    tokio::time::sleep(limit).await;
+                    if carried.load(Ordering::Relaxed) == before {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    let mut weather = weather.clone();
     let passing = async {
         // The handshake of TCP, which the kernel has done already.
         let delay = weather.borrow().delay;
@@ -156,12 +184,13 @@ async fn connection(client: TcpStream, target: SocketAddr, mut weather: watch::R
         let (client_read, client_write) = client.into_split();
         let (server_read, server_write) = server.into_split();
         tokio::join!(
-            pass(client_read, server_write, weather.clone(), |now| now.to_server),
-            pass(server_read, client_write, weather.clone(), |now| now.to_client),
+            pass(client_read, server_write, weather.clone(), &carried, |now| now.to_server),
+            pass(server_read, client_write, weather.clone(), &carried, |now| now.to_client),
         );
     };
     tokio::select! {
         () = cut => {}
+        () = idle => {}
         () = passing => {}
     }
 }
@@ -171,11 +200,13 @@ async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut weather: watch::Receiver<Weather>,
+    carried: &AtomicUsize,
     path: fn(&Weather) -> Path,
 ) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let length = from.read(&mut buffer).await.unwrap_or(0);
+        carried.fetch_add(length, Ordering::Relaxed);
         let delay = weather.borrow().delay;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;

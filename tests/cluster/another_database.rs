@@ -8,7 +8,7 @@ use component_lease::store::{Names, Store};
 use component_lease_testkit::wait;
 
 use crate::support::controller::config;
-use crate::support::objects::{condition, lease, status};
+use crate::support::objects::{self, condition, status};
 use crate::support::{KEY, LONG, Replica, Rows, SOON, Site, led_site};
 
 async fn start_on(site: &Site, rows: &Arc<Rows>, accept: Option<String>) -> Result<Replica> {
@@ -45,13 +45,18 @@ async fn a_controller_on_another_database_strips_nothing_and_begins_no_epoch_unt
     for other in [&busy, &empty] {
         let (now, epoch) = (uuid(other).await?, other.epoch().await?);
         let controller = start_on(&site, other, None).await?;
-        let message =
-            site.wait_for_condition("discovery", "DatabaseChanged", "True", "AnotherDatabase").await?;
+        let lease = site
+            .wait_for_lease("discovery", "it is told of this very database", |lease| {
+                condition(lease, "DatabaseChanged")
+                    .is_some_and(|c| c.status == "True" && c.message.contains(&now))
+            })
+            .await?;
+        let message = condition(&lease, "DatabaseChanged").map(|c| c.message.clone()).unwrap_or_default();
         for piece in [&known, &now, &format!("--accept-database={now}")] {
             ensure!(message.contains(piece.as_str()), "{message}");
         }
         // A resource that is made now must not take the wrong database for its own.
-        site.make_lease(&lease("late", "late")).await?;
+        site.make_lease(&objects::lease("late", "late")).await?;
         site.wait_for_condition("late", "DatabaseChanged", "True", "AnotherDatabase").await?;
         let asked = other.asked();
         wait::until_true(SOON, "some more looks", async || other.asked() > asked + 3).await?;

@@ -55,7 +55,9 @@ async fn a_release_takes_the_label_away_and_the_next_take_brings_it_at_once() ->
         let events = site.events("discovery").await?;
         ensure!(events.iter().any(|reason| reason == "LeaseReleased"), "{events:?}");
         let notes = site.kubectl(&["get", "events", "-o", "jsonpath={.items[*].message}"]).await?;
-        let elected = |version: &str| notes.contains(&format!("leads discovery with version {version}"));
+        let elected = |version: &str| {
+            notes.contains(&format!("leads {}/discovery with version {version}", site.name()))
+        };
         ensure!(elected("1") && elected("2"), "{notes}");
         Ok(Some(()))
     })

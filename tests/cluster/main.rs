@@ -7,6 +7,7 @@
 mod another_database;
 mod bad_input;
 mod ended;
+mod floor;
 mod following;
 mod foreign;
 mod instances;

@@ -141,6 +141,8 @@ fn when_the_supervisor_is_killed_its_guardians_end_everything() {
     for guardian in guardians {
         ends("guardian", guardian);
     }
+    // Not only because the term is over, seconds later.
+    assert!(first.log().contains("the supervisor is gone"), "{}", first.log());
 }
 
 /// Kills or stops these of `[supervisor, outer guardian, inner guardian]` in this order, at once. Whatever is

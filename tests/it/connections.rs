@@ -59,8 +59,29 @@ async fn a_participant_leads_and_is_followed_where_a_round_trip_takes_200_ms(mak
     assert!(two.is_leader());
 }
 
+/// Each renewal would find its connection closed.
+async fn where_idle_connections_are_closed_they_are_kept_alive_and_no_renewal_is_wasted(make: Make) {
+    const TTL: u32 = 9;
+    let server = Machine::start(make).await;
+    store::install(&Source::url(server.url()), Install { first: true, max_ttl: TTL }).await.unwrap();
+    let proxy = TcpProxy::start(([127, 0, 0, 1], server.port()).into()).unwrap();
+    proxy.close_idle(Duration::from_secs(2));
+    let store = store::open(Source::url(server.url_through(proxy.port())), "idle").unwrap();
+    let one = Participant::builder(store, component("c")).ttl(TTL).max_ttl(TTL).start().unwrap();
+    until("a leader", async || one.is_leader()).await;
+    let renewals = || count(&one.counters().renewals);
+    let wasted = || count(&one.counters().renewals_unknown);
+    until("two renewals", async || renewals() >= 2).await;
+    let (before, wasted_before) = (renewals(), wasted());
+    assert!(wasted_before <= 2, "{wasted_before}");
+    until("four more", async || renewals() >= before + 4).await;
+    assert_eq!(wasted(), wasted_before);
+    assert!(one.is_leader());
+}
+
 on_servers! {
     [POSTGRES, MYSQL, MARIADB] =>
+        where_idle_connections_are_closed_they_are_kept_alive_and_no_renewal_is_wasted,
         a_participant_leads_and_is_followed_where_a_round_trip_takes_200_ms;
 }
 
@@ -97,6 +118,7 @@ async fn the_connection_that_listens_takes_the_place_of_one_that_broke_and_anoth
     let after = sessions(&database, "spare").await;
     assert_eq!((after.len(), &after[0]), (2, &before[1]));
     store.release(&a).await.unwrap();
+    store.notify(&a.component).await.unwrap();
     timeout(SOON, hints.next_for("c")).await.unwrap();
 }
 

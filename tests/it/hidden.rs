@@ -50,6 +50,7 @@ async fn a_trigger_that_writes_something_else_begins_no_term_and_passes_for_no_r
         let store = open(&database);
         let take = next(&*store, "b").await;
         assert_eq!(store.take(&take).await.unwrap(), Outcome::Lost, "it may have been a race");
+        store.look(&component("c")).await.unwrap();
         says(&misconfigured(store.take(&take).await), &["\"c\"", "component_lease", "trigger", "alters"]);
         assert_eq!(row(&*store, "c").await, before, "{rewrites}");
         database.sql("DROP TRIGGER theirs").await.unwrap();
@@ -110,6 +111,7 @@ async fn a_sqlite_trigger_that_ignores_or_alters_a_change_is_named_and_ends_no_t
     says(&misconfigured(store.release(&a).await), pieces);
     let take = next(&*store, "b").await;
     assert_eq!(store.take(&take).await.unwrap(), Outcome::Lost, "it may have been a race");
+    store.look(&component("c")).await.unwrap();
     says(&misconfigured(store.take(&take).await), pieces);
     let before = row(&*store, "c").await;
     other
@@ -123,6 +125,7 @@ async fn a_sqlite_trigger_that_ignores_or_alters_a_change_is_named_and_ends_no_t
     let store = file.store();
     let take = next(&*store, "b").await;
     assert_eq!(store.take(&take).await.unwrap(), Outcome::Lost);
+    store.look(&component("c")).await.unwrap();
     says(&misconfigured(store.take(&take).await), pieces);
     assert_eq!(row(&*store, "c").await, before);
     other.execute("DROP TRIGGER theirs").await.unwrap();

@@ -1,14 +1,18 @@
 //! What may show a role less than there is in PostgreSQL, or keep its changes from a row: refused by name,
 //! and never taken for a row that is gone or a term that is over.
 
+use std::time::Duration;
+
 use component_lease::domain::{Expected, Take};
 use component_lease::store::{Outcome, StandingIntent, Store, StoreError};
 use component_lease_testkit::postgres::{self, Database, Server};
+use component_lease_testkit::wait;
+use sqlx::{Connection, Executor, PgConnection};
 
 use crate::store_postgres::{migrated, open};
 use crate::store_postgres_access::Role;
 use crate::stores::{
-    component, held, migrated_database, misconfigured, named, row, says, take, taking, term,
+    SOON, component, held, migrated_database, misconfigured, named, row, says, take, taking, term,
 };
 
 /// Ours that a look of the controller or of a participant reads.
@@ -196,11 +200,13 @@ async fn a_trigger_that_returns_null_is_named_and_neither_ends_a_term_nor_passes
     says(&misconfigured(store.release(&a).await), pieces);
     let take = next(&*store, "b").await;
     assert_eq!(store.take(&take).await.unwrap(), Outcome::Lost, "it may have been a race");
+    store.look(&component("c")).await.unwrap();
     says(&misconfigured(store.take(&take).await), pieces);
     database.psql("DELETE FROM component_lease; DELETE FROM component_lease_history").await.unwrap();
     let take = next(&*store, "b").await;
     assert!(matches!(take.expected, Expected::Missing { .. }));
     assert_eq!(store.take(&take).await.unwrap(), Outcome::Lost);
+    store.look(&component("c")).await.unwrap();
     says(&misconfigured(store.take(&take).await), pieces);
     database.psql("DROP TRIGGER theirs ON component_lease").await.unwrap();
     assert_eq!(store.take(&take).await.unwrap(), Outcome::Applied);
@@ -273,4 +279,75 @@ async fn what_a_role_lacks_is_named_with_the_grant_that_helps() {
     assert_eq!(taking(&*store, &take(&b, seen.row.as_ref())).await.unwrap(), Outcome::Applied);
     drop(store);
     role.drop().await;
+}
+
+/// What hosters set for everybody, or for a role.
+#[tokio::test]
+async fn limits_of_time_and_other_defaults_of_a_role_are_none_of_ours() {
+    for (server, database) in both().await {
+        let role = Role::create(&database, "limited").await;
+        role.grant("my_participant").await;
+        let mut set = vec![
+            "statement_timeout = 300",
+            "idle_in_transaction_session_timeout = 300",
+            "idle_session_timeout = 400",
+            "lock_timeout = 50",
+            "row_security = on",
+            "standard_conforming_strings = off",
+            "default_transaction_isolation = 'serializable'",
+            "exit_on_error = on",
+            "client_encoding = 'LATIN2'",
+            "datestyle = 'German'",
+            "timezone = 'Asia/Kathmandu'",
+            "transform_null_equals = on",
+            "extra_float_digits = -5",
+            "default_transaction_deferrable = on",
+            "bytea_output = 'escape'",
+            "enable_seqscan = off",
+        ];
+        if database.psql("SELECT current_setting('server_version_num')::int >= 170000").await.unwrap() == "t"
+        {
+            // Of the whole of a connect too, on a busy machine.
+            set.push("transaction_timeout = 2500");
+        }
+        for one in set {
+            database.psql(&format!("ALTER ROLE {} SET {one}", role.name)).await.unwrap();
+        }
+        let store = role.store_on(server);
+        store.limit_lock_wait(Duration::from_secs(5));
+        let a = held(&*store, "c", "ä").await;
+        let sessions = format!(
+            "SELECT string_agg(pid::text, ',') FROM pg_stat_activity WHERE usename = '{}'",
+            role.name
+        );
+        let before = database.psql(&sessions).await.unwrap();
+        // A renewal that waits for a lock for longer than any of these limits.
+        let mut other = PgConnection::connect(&database.url).await.unwrap();
+        other.execute("BEGIN").await.unwrap();
+        other.execute("SELECT FROM component_lease FOR UPDATE").await.unwrap();
+        let (renewing, term) = (store.clone(), a.clone());
+        let renewal = tokio::spawn(async move { renewing.renew(&term).await });
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
+                     AND clock_timestamp() - query_start > '2600 ms'";
+        wait::until_true(SOON, "a renewal that has waited", async || {
+            database.psql(waits).await.unwrap() == "1"
+        })
+        .await
+        .unwrap();
+        other.execute("COMMIT").await.unwrap();
+        assert_eq!(renewal.await.unwrap().unwrap(), Outcome::Applied);
+        // An idle one is left alone.
+        let idle =
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND datname = current_database()
+                    AND clock_timestamp() - state_change > '900 ms' AND usename LIKE 'limited%'";
+        wait::until_true(SOON, "an idle session", async || database.psql(idle).await.unwrap() == "1")
+            .await
+            .unwrap();
+        assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
+        assert_eq!(database.psql(&sessions).await.unwrap(), before, "one and the same connection");
+        let looked = store.look(&a.component).await.unwrap();
+        assert_eq!(looked.row.unwrap().holder, "ä");
+        drop(store);
+        role.drop().await;
+    }
 }

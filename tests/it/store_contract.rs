@@ -228,11 +228,14 @@ async fn a_change_of_holder_wakes_who_listens(bench: &Bench) {
         timeout(SOON, hints.next()).await.expect("a first hint");
     }
     let a = held(&*bench.store, "c", "a").await;
+    bench.store.notify(&a.component).await.unwrap();
     timeout(SOON, hints.next_for("c")).await.expect("a hint of the first take");
     bench.store.release(&a).await.unwrap();
+    bench.store.notify(&a.component).await.unwrap();
     timeout(SOON, hints.next_for("c")).await.expect("a hint of the release");
     let free = row(&*bench.store, "c").await;
     taking(&*bench.store, &take(&term("c", "b", 2), free.as_ref())).await.unwrap();
+    bench.store.notify(&a.component).await.unwrap();
     timeout(SOON, hints.next_for("c")).await.expect("a hint of the next take");
 }
 

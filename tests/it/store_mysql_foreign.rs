@@ -1,6 +1,7 @@
 //! Tables of MySQL and MariaDB that other programs made: they work, or are refused before anything
 //! is written.
 
+use component_lease::domain::NewEpoch;
 use component_lease::store::{self, Outcome, Source};
 use component_lease_testkit::mysql::{Database, Kind};
 
@@ -14,6 +15,23 @@ async fn made(kind: Kind, sql: &str) -> Database {
     let database = server(kind).await.fresh_database().await.unwrap();
     database.sql(sql).await.unwrap();
     database
+}
+
+async fn an_epoch_whose_versions_do_not_fit_the_column_is_never_recorded(kind: Kind) {
+    let database = made(kind, FOREIGN).await;
+    store::migrate(&Source::url(&database.url)).await.unwrap();
+    let store = open(&database);
+    let seen = look_at(&*store, &[]).await.life.record().unwrap().clone();
+    let new = |at_least| NewEpoch { seen: Some(seen.clone()), at_least, max_ttl: 30, deliberate: true };
+    for at_least in [2_147_483, 9_000_000_000_002] {
+        says(
+            &misconfigured(store.begin_epoch(&new(at_least)).await),
+            &["versions of epoch", "component_lease.version", "2147483647", "MODIFY version BIGINT"],
+        );
+    }
+    assert_eq!(look_at(&*store, &[]).await.life.record(), Some(&seen));
+    assert_eq!(store.begin_epoch(&new(43)).await.unwrap(), Outcome::Applied);
+    assert_eq!(look_at(&*store, &[]).await.life.record().unwrap().epoch, 43);
 }
 
 async fn a_table_of_another_program_works_and_nothing_is_ever_cut(kind: Kind) {
@@ -185,6 +203,7 @@ async fn a_program_that_follows_the_proposal_word_for_word_takes_turns_with_ours
 }
 
 on_each_kind!(
+    an_epoch_whose_versions_do_not_fit_the_column_is_never_recorded,
     a_table_of_another_program_works_and_nothing_is_ever_cut,
     names_that_a_foreign_collation_takes_for_one_are_told_apart,
     trailing_blanks_of_a_foreign_holder_count,

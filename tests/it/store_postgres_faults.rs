@@ -72,6 +72,7 @@ async fn a_restarted_server_is_found_again_with_its_rows_and_its_hints() {
         assert_eq!(timeout(SOON, hints.next()).await.unwrap(), Hint::Any, "it listens again");
     }
     store.release(&a).await.unwrap();
+    store.notify(&a.component).await.unwrap();
     assert_eq!(timeout(SOON, hints.next()).await.unwrap(), Hint::Component("c".into()));
     assert!(row(&*store, "c").await.unwrap().is_free());
 }
@@ -114,7 +115,8 @@ async fn a_rotated_secret_is_read_at_the_next_connect() {
     let mut hints = by_url.hints();
     until_it_answers(&*by_url).await;
     assert_eq!(timeout(SOON, hints.next()).await.unwrap(), Hint::Any);
-    held(&*by_url, "c", "a").await;
+    let a = held(&*by_url, "c", "a").await;
+    by_url.notify(&a.component).await.unwrap();
     assert_eq!(timeout(SOON, hints.next()).await.unwrap(), Hint::Component("c".into()));
     until_it_answers(&*by_password).await;
 

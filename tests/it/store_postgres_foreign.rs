@@ -1,6 +1,6 @@
 //! Tables that other programs made: they work, or are refused before anything is written.
 
-use component_lease::domain::{ComponentName, HolderId, TermKey};
+use component_lease::domain::{ComponentName, HolderId, NewEpoch, TermKey};
 use component_lease::store::{self, Outcome, Source};
 use component_lease_testkit::postgres;
 
@@ -29,7 +29,13 @@ async fn a_table_of_another_program_with_narrow_columns_works_and_nothing_is_eve
     assert_eq!(look_at(&*store, &[&fits(64)]).await.rows.len(), 1);
 
     let long_name = term(&fits(65), "a", 1);
-    let pieces = &["component_lease.component_name", "65 characters", "holds 64"];
+    let pieces = &[
+        "component_lease.component_name",
+        "65 characters",
+        "holds 64",
+        "--component-key",
+        "allowedComponents",
+    ];
     says(&misconfigured(store.look(&long_name.component).await), pieces);
     says(&misconfigured(taking(&*store, &take(&long_name, None)).await), pieces);
     let long_holder = term("c", &fits(129), 1);
@@ -49,6 +55,28 @@ async fn a_table_of_another_program_with_narrow_columns_works_and_nothing_is_eve
         &misconfigured(store.set_intent(&component("c"), store::StandingIntent { ttl: 5 }).await),
         &["component_lease_intent", "component-lease migrate"],
     );
+}
+
+#[tokio::test]
+async fn an_epoch_whose_versions_do_not_fit_the_column_is_never_recorded() {
+    let database = postgres::shared().await.unwrap().fresh_database().await.unwrap();
+    database
+        .psql("CREATE TABLE component_lease (component_name VARCHAR(64) PRIMARY KEY, holder_id VARCHAR(128), lease_time BIGINT, renew_time BIGINT, version INT, ttl INT)")
+        .await
+        .unwrap();
+    store::migrate(&Source::url(&database.url)).await.unwrap();
+    let store = open(&database, "narrow");
+    let seen = look_at(&*store, &[]).await.life.record().unwrap().clone();
+    let new = |at_least| NewEpoch { seen: Some(seen.clone()), at_least, max_ttl: 30, deliberate: true };
+    for at_least in [2_147_483, 9_000_000_000_002] {
+        says(
+            &misconfigured(store.begin_epoch(&new(at_least)).await),
+            &["versions of epoch", "component_lease.version", "2147483647", "TYPE BIGINT"],
+        );
+    }
+    assert_eq!(look_at(&*store, &[]).await.life.record(), Some(&seen));
+    assert_eq!(store.begin_epoch(&new(43)).await.unwrap(), Outcome::Applied);
+    assert_eq!(look_at(&*store, &[]).await.life.record().unwrap().epoch, 43);
 }
 
 #[tokio::test]

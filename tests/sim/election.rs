@@ -34,6 +34,7 @@
 //! | late release of a bare table | every order, on a bare table |
 //! | right to release kept after another row | every order, in a database that forgets in silence |
 //! | right to release kept after another life of the database | every order, beside a foreign participant |
+//! | a history that ends before what was seen of it | every order, in a database that forgets in silence |
 //! | right to release kept when taking again | every order, in a database that forgets in silence |
 
 mod broken;

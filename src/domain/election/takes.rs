@@ -47,6 +47,7 @@ impl Election {
             self.failed_takes = None;
             self.leftover = None;
             self.has_lived = true;
+            self.quarantine.wrote(take.term.version);
             self.phase = Phase::Leading(Term {
                 key: take.term.clone(),
                 timing,

@@ -29,8 +29,6 @@ pub(in crate::store) struct PostgresUrl {
     pub connect_timeout: Option<Duration>,
     /// In an order of chance.
     pub shuffled: bool,
-    /// Whether a pooler is in between that keeps no sessions; `None` where that is found out.
-    pub pooled: Option<bool>,
 }
 
 /// Which authorities are trusted.
@@ -92,7 +90,7 @@ const VARIABLES: [(&str, &str); 33] = [
 ];
 
 /// Obeyed.
-const OBEYED: [&str; 20] = [
+const OBEYED: [&str; 19] = [
     "application_name",
     "channel_binding",
     "connect_timeout",
@@ -103,7 +101,6 @@ const OBEYED: [&str; 20] = [
     "load_balance_hosts",
     "options",
     "password",
-    "pgbouncer",
     "port",
     "ssl",
     "sslcert",
@@ -116,7 +113,12 @@ const OBEYED: [&str; 20] = [
 ];
 
 /// Obeyed by what is always so here, as long as it has one of these values (any, where none is listed).
-const ALWAYS_SO: [(&str, &[&str], &str); 19] = [
+const ALWAYS_SO: [(&str, &[&str], &str); 20] = [
+    (
+        "pgbouncer",
+        &["false"],
+        "a pooler in between must keep a session for each connection (session pooling); name the server itself, or such a pooler",
+    ),
     ("client_encoding", &["utf8", "utf-8", "auto", "unicode"], "UTF8 is spoken to every database"),
     ("gssencmode", &["disable", "prefer"], "GSSAPI is not supported"),
     ("sslnegotiation", &["postgres"], "TLS is asked for as servers before PostgreSQL 17 know it"),
@@ -255,7 +257,6 @@ impl PostgresUrl {
             options: text("options"),
             connect_timeout: None,
             shuffled: one_of("load_balance_hosts", &["disable", "random"])?.as_deref() == Some("random"),
-            pooled: one_of("pgbouncer", &["true", "false"])?.map(|value| value == "true"),
         };
         let wanted = one_of(
             "target_session_attrs",

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row, SqlSafeStr};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row, SqlSafeStr};
 
 use super::errors::classify;
 use super::inspect::{self, Table};
@@ -71,6 +71,10 @@ impl Connect for Place {
 
     fn source(&self) -> Result<Box<MySqlUrl>, StoreError> {
         self.source.read_mysql().map(Box::new)
+    }
+
+    async fn ping(&self, session: &mut Session) -> bool {
+        session.connection.ping().await.is_ok()
     }
 
     async fn connect(&self, url: Box<MySqlUrl>, first: First) -> Result<Session, StoreError> {

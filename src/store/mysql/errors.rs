@@ -25,6 +25,11 @@ pub(super) fn is_granted_already(error: &sqlx::Error) -> bool {
     matches!(number(error), Some(DUPLICATE | NOT_NULL))
 }
 
+/// Somebody closed the connection: the server when it was idle (4031), or somebody in between.
+pub(super) fn says_closed(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(_)) || number(error) == Some(4031)
+}
+
 /// What was asked for is not there, is not what we take it for, or not for this user.
 pub(super) fn is_not_to_be_read(error: &sqlx::Error) -> bool {
     matches!(number(error), Some(1044 | 1054 | 1142 | 1143 | 1146))

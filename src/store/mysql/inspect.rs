@@ -12,8 +12,8 @@ use super::errors::{classify, no_table};
 use super::look_at::LookAt;
 use super::migrate;
 use super::statements::{LOOK_BARE, LOOK_WITHOUT_LIFE, MARIADB, MYSQL, Statements};
-use crate::domain::life::{NARROW_STEP, STEP};
-use crate::domain::{ComponentName, TermKey};
+use crate::domain::life::{NARROW_STEP, STEP, fits as fits_epoch};
+use crate::domain::{ComponentName, NewEpoch, TermKey};
 use crate::store::StoreError;
 use crate::store::error::shorter;
 use crate::store::migration::not_to_be_seen;
@@ -410,6 +410,18 @@ impl Table {
             )));
         }
         Ok(())
+    }
+
+    /// An epoch whose versions do not fit the column is never recorded: nothing could be taken in it.
+    pub(super) fn fits_epoch(&self, new: &NewEpoch, place: &Place) -> Result<(), StoreError> {
+        let epoch = new.seen.as_ref().map_or(0, |seen| seen.epoch).saturating_add(1).max(new.at_least);
+        if !self.is_narrow() || fits_epoch(epoch, self.step(), self.version_max) {
+            return Ok(());
+        }
+        Err(StoreError::Misconfigured(format!(
+            "{place}: the versions of epoch {epoch} do not fit the column component_lease.version, which ends at {}: ALTER TABLE component_lease MODIFY version BIGINT NOT NULL",
+            self.version_max
+        )))
     }
 
     /// Whether there is no room for dates in a version.

@@ -35,6 +35,8 @@ macro_rules! now {
 /// When it was started, because a volume that was put back has the same name: the clock at the start
 /// of the statement less the uptime, which the server computes from the very same reading. So it is
 /// exact, and stays as it is when the clock steps (an uptime below 0 is shown as one of 2^64 less).
+///
+/// When the tables were made, together, because a dump that is loaded over them makes them anew.
 macro_rules! identity {
     ($name:literal, $uptime:literal) => {
         concat!(
@@ -43,7 +45,11 @@ macro_rules! identity {
             ", '/', COALESCE(TIMESTAMPDIFF(SECOND, '1970-01-01', NOW()) - CAST(CAST((
                 SELECT VARIABLE_VALUE FROM ",
             $uptime,
-            " WHERE VARIABLE_NAME = 'UPTIME') AS UNSIGNED) AS SIGNED), ''), '/', COALESCE(s.uuid, '')
+            " WHERE VARIABLE_NAME = 'UPTIME') AS UNSIGNED) AS SIGNED), ''), '/', COALESCE(s.uuid, ''), '/', (
+                SELECT COALESCE(SUM(TIMESTAMPDIFF(SECOND, '1970-01-01', t.CREATE_TIME)), 0)
+                FROM information_schema.TABLES AS t
+                WHERE t.TABLE_SCHEMA = DATABASE()
+                  AND t.TABLE_NAME IN ('component_lease', 'component_lease_history', 'component_lease_store'))
              ) USING utf8mb4) COLLATE utf8mb4_bin"
         )
     };
@@ -290,6 +296,9 @@ macro_rules! statements {
                  WHERE s.id = 1 AND s.identity = ? AND s.epoch = ? AND s.epoch < ",
                 epoch_max!(),
                 "
+                   AND (? = 0 OR ? <= ",
+                date!(),
+                ")
                    AND (? OR s.identity <> ",
                 $identity!(),
                 ")"
@@ -484,34 +493,6 @@ pub(super) const RELEASE: &str = "
 UPDATE component_lease
 SET holder_id = '', renew_time = 0
 WHERE component_name = ? AND CAST(CONVERT(holder_id USING utf8mb4) AS BINARY) = CAST(? AS BINARY) AND version = ?";
-
-/// A view in its place may show less.
-macro_rules! is_table {
-    () => {
-        "EXISTS (SELECT 1 FROM information_schema.TABLES
-                 WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease' AND TABLE_TYPE <> 'VIEW')"
-    };
-}
-
-macro_rules! still {
-    ($where:literal) => {
-        concat!(
-            "SELECT EXISTS (SELECT 1 FROM component_lease WHERE component_name = ?",
-            $where,
-            "), ",
-            is_table!()
-        )
-    };
-}
-
-/// Whether a row that a change did not find is there as it was: asked where "no row" may not be the whole truth.
-pub(super) const STILL_LED: &str =
-    still!(" AND CAST(CONVERT(holder_id USING utf8mb4) AS BINARY) = CAST(? AS BINARY) AND version = ?");
-
-pub(super) const STILL_SEEN: &str = still!(" AND COALESCE(version, 0) = ? AND COALESCE(renew_time, 0) = ?");
-
-pub(super) const STILL_MISSING: &str =
-    concat!("SELECT NOT EXISTS (SELECT 1 FROM component_lease WHERE component_name = ?), ", is_table!());
 
 pub(super) const LOOK_AT_WITHOUT_LIFE: &str = look_at!(no_record!(), "");
 

@@ -90,6 +90,10 @@ impl Connect for Place {
         self.source.read_postgres().map(Box::new)
     }
 
+    async fn ping(&self, session: &mut Session) -> bool {
+        session.connection.ping().await.is_ok()
+    }
+
     async fn connect(&self, url: Box<PostgresUrl>, first: First) -> Result<Session, StoreError> {
         let place = self.of(&url);
         let measured = self.pace.begin();

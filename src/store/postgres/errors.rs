@@ -54,6 +54,12 @@ pub(super) fn is_not_to_be_read(error: &sqlx::Error) -> bool {
     matches!(code.as_deref(), Some("42501" | "42P01" | "42703"))
 }
 
+/// Somebody closed the connection: the server when it was idle, or somebody in between.
+pub(super) fn says_closed(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    matches!(error, sqlx::Error::Io(_)) || code.as_deref() == Some("57P05")
+}
+
 /// No connection is left, by the word of the server or of a pooler in between.
 pub(super) fn has_run_out(error: &sqlx::Error) -> bool {
     let error = match error {
@@ -159,7 +165,7 @@ fn by_code(said: &Said, place: &Place) -> StoreError {
         "42P01" | "42703" | "3F000" => return misconfigured("; run `component-lease migrate`"),
         "26000" | "42P05" => {
             return misconfigured(
-                ": a connection pooler in between mixes up prepared statements; connect to the server itself, use session pooling, or PgBouncer 1.21 or newer with max_prepared_statements above 0",
+                ": a connection pooler in between mixes up prepared statements; connect to the server itself, or use session pooling",
             );
         }
         code if CANNOT_HOLD.contains(&code) => {
@@ -267,7 +273,7 @@ pub(super) fn naming(error: StoreError, sent: &[&str]) -> StoreError {
     }
 }
 
-fn grants(user: &str) -> String {
+pub(super) fn grants(user: &str) -> String {
     let role = user.replace('"', "\"\"");
     format!(
         "as the tables' owner run, for a participant: GRANT SELECT, INSERT, UPDATE ON component_lease, component_lease_store, component_instance TO \"{role}\"; GRANT SELECT, INSERT ON component_lease_history TO \"{role}\"; GRANT SELECT ON component_lease_intent, component_lease_schema TO \"{role}\"; (for the controller: GRANT SELECT, UPDATE (holder_id, renew_time) ON component_lease TO \"{role}\"; GRANT SELECT ON component_lease_history, component_lease_schema TO \"{role}\"; GRANT SELECT, INSERT, UPDATE ON component_lease_intent, component_lease_store TO \"{role}\"; GRANT SELECT, DELETE ON component_instance TO \"{role}\";)"

@@ -29,19 +29,6 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// To stop listening, on a connection that is needed for statements.
 const SPARE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Whether another connection would find room. Only the server knows of all the others: where it has none
-/// left for a program that needs its first, whoever has two gives one back.
-const ROOM: &str = "
-SELECT NOT (r.rolconnlimit >= 0 AND NOT r.rolsuper
-            AND (SELECT count(*) FROM pg_stat_activity AS a WHERE a.usesysid = r.oid) >= r.rolconnlimit)
-   AND NOT (d.datconnlimit >= 0 AND NOT r.rolsuper
-            AND (SELECT count(*) FROM pg_stat_activity AS a WHERE a.datid = d.oid) >= d.datconnlimit)
-   AND (SELECT count(*) FROM pg_stat_activity AS a WHERE a.datid IS NOT NULL)
-       < current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
-         - coalesce(current_setting('reserved_connections', true)::bigint, 0)
-FROM pg_roles AS r, pg_database AS d
-WHERE r.rolname = session_user AND d.datname = current_database()";
-
 pub(super) async fn listen(place: Place, slot: Slot<Place>, sender: HintSender) {
     let mut pauses = Pauses::default();
     let mut said = false;
@@ -220,7 +207,8 @@ impl Listening {
 
     /// Also tells a connection that died without a word.
     async fn has_room(&mut self) -> Result<(), Ended> {
-        let asking = async { self.listener.acquire().await?.fetch_one(sqlx::raw_sql(ROOM)).await };
+        let asking =
+            async { self.listener.acquire().await?.fetch_one(sqlx::raw_sql(self.table.sql.room)).await };
         let Ok(answer) = tokio::time::timeout(ANSWER_LIMIT, asking).await else {
             return Err(Ended::Failed(StoreError::Retryable(format!(
                 "{}: no answer within {ANSWER_LIMIT:?}",
@@ -244,34 +232,71 @@ impl Listening {
         sender.set_flowing(true);
         // What happened before is not known.
         sender.send(Hint::Any);
-        let mut pings = tokio::time::interval(PING_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0));
+        let ping_every = slot.keep_alive().map_or(PING_EVERY, |every| every.min(PING_EVERY));
+        let mut pings = tokio::time::interval(ping_every.mul_f64(0.75 + fastrand::f64() / 2.0));
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pings.reset();
+        let mut used = Instant::now();
         loop {
             tokio::select! {
                 heard = self.listener.try_recv() => match heard {
                     Ok(Some(notification)) => {
+                        used = Instant::now();
                         sender.send(Hint::Component(notification.payload().to_owned()));
                     }
-                    Ok(None) => return Ended::Lost,
+                    Ok(None) => {
+                        slot.closed_when_idle(&self.place, used.elapsed());
+                        return Ended::Lost;
+                    }
                     Err(error) => return self.failed(error),
                 },
-                _ = pings.tick() => if let Err(ended) = self.has_room().await {
-                    return ended;
-                },
-                request = requests.recv() => {
-                    let Some(Request::Replace(url, taker)) = request else { return Ended::Lost };
-                    sender.set_flowing(false);
-                    let spare = if self.url == url {
-                        self.stop().await
-                    } else {
-                        Err(StoreError::Retryable("the database URL has changed".to_owned()))
-                    };
-                    // Who asked is gone only with the store.
-                    let _ = taker.send(Answer::now(spare));
-                    return Ended::Given;
+                _ = pings.tick() => {
+                    if let Err(ended) = self.has_room().await {
+                        return ended;
+                    }
+                    used = Instant::now();
                 }
+                request = requests.recv() => match request {
+                    Some(Request::Notify(component, told)) => {
+                        let (answer, ended) = self.notify(&component).await;
+                        let _ = told.send(answer);
+                        if let Some(ended) = ended {
+                            return ended;
+                        }
+                    }
+                    Some(Request::Replace(url, taker)) => {
+                        sender.set_flowing(false);
+                        let spare = if self.url == url {
+                            self.stop().await
+                        } else {
+                            Err(StoreError::Retryable("the database URL has changed".to_owned()))
+                        };
+                        // Who asked is gone only with the store.
+                        let _ = taker.send(Answer::now(spare));
+                        return Ended::Given;
+                    }
+                    None => return Ended::Lost,
+                },
                 () = tokio::time::sleep_until(end) => return Ended::Yielded,
+            }
+        }
+    }
+
+    /// What became of it, and whether the connection ended with it.
+    async fn notify(&mut self, component: &str) -> (Result<(), StoreError>, Option<Ended>) {
+        let place = self.place.clone();
+        let query = sqlx::query(self.table.sql.notify).bind(component);
+        let asking = async { self.listener.acquire().await?.execute(query).await };
+        match tokio::time::timeout(ANSWER_LIMIT, asking).await {
+            Ok(Ok(_)) => (Ok(()), None),
+            Ok(Err(error @ sqlx::Error::Database(_))) => (Err(classify(error, &place)), None),
+            Ok(Err(error)) => {
+                let error = classify(error, &place);
+                (Err(error.clone()), Some(Ended::Failed(error)))
+            }
+            Err(_) => {
+                let error = StoreError::Retryable(format!("{place}: no answer within {ANSWER_LIMIT:?}"));
+                (Err(error.clone()), Some(Ended::Failed(error)))
             }
         }
     }

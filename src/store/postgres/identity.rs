@@ -5,6 +5,9 @@
 //! name of the instance on Aurora, which has no timelines), and the time at which the server was started.
 //! A part that cannot be had is `-`. Accounts with different rights must come to the same identity, so a
 //! part that is `-` in the record is `-` for everybody: an identity can only become weaker.
+//!
+//! Behind the UUID stand the OIDs of the database and of our tables: a database that was restored beside and
+//! renamed has another OID, and so have tables that were dropped and made anew.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -45,6 +48,13 @@ const INSTANCE: &str = "pg_catalog.aurora_db_instance_identifier()::pg_catalog.t
 const START: &str =
     "(extract(epoch FROM pg_catalog.pg_postmaster_start_time()) {*} 1000000)::bigint::pg_catalog.text";
 
+/// Catalogues alone, which everybody may read. Asked anew at each execution.
+const OBJECTS: &str = "(SELECT d.oid::pg_catalog.text FROM pg_catalog.pg_database AS d
+      WHERE d.datname {=} pg_catalog.current_database())
+     {||} '.' {||} coalesce(pg_catalog.to_regclass('component_lease')::pg_catalog.oid::pg_catalog.text, '-')
+     {||} '.' {||} coalesce(pg_catalog.to_regclass('component_lease_history')::pg_catalog.oid::pg_catalog.text, '-')
+     {||} '.' {||} coalesce(pg_catalog.to_regclass('component_lease_store')::pg_catalog.oid::pg_catalog.text, '-')";
+
 impl Form {
     pub(super) const COUNT: usize = 12;
     /// PostgreSQL as it comes.
@@ -84,7 +94,7 @@ impl Form {
             None => "'-/'::pg_catalog.text".to_owned(),
         };
         format!(
-            "({} {{||}} {} {{||}} {} {{||}} coalesce(s.uuid::pg_catalog.text, ''))",
+            "({} {{||}} {} {{||}} {} {{||}} coalesce(s.uuid::pg_catalog.text, '') {{||}} '/' {{||}} {OBJECTS})",
             part(1, self.system.then_some(SYSTEM)),
             part(2, life),
             part(3, self.start.then_some(START))

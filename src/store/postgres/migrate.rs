@@ -95,6 +95,15 @@ FROM (SELECT pg_catalog.max(id) AS id FROM component_instance) AS m,
      (SELECT pg_catalog.pg_get_serial_sequence('component_instance', 'id')::pg_catalog.regclass AS name) AS s
 WHERE m.id {>} coalesce(pg_catalog.pg_sequence_last_value(s.name), 0)";
 
+/// What was set for the server, the database or the role does not end or bend a migration. Within the
+/// transaction, so that a pooler hands nothing of it on.
+const SET_UP: &str = "
+SELECT pg_catalog.set_config('statement_timeout', '0', true), pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true),
+       pg_catalog.set_config('row_security', 'off', true), pg_catalog.set_config('standard_conforming_strings', 'on', true),
+       pg_catalog.set_config('check_function_bodies', 'on', true),
+       CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
+            THEN pg_catalog.set_config('transaction_timeout', '0', true) END";
+
 /// Advisory locks are numbers; this one spells "complock".
 const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(7165065861792752491)";
 
@@ -164,6 +173,7 @@ async fn run(
     // Before the transaction: what a server does not say is an error there.
     let form = identity::form(connection, place).await?;
     let mut transaction = connection.begin().await.map_err(failed)?;
+    transaction.execute(SET_UP).await.map_err(failed)?;
     transaction.execute(LOCK).await.map_err(failed)?;
     let there = transaction
         .fetch_one("SELECT pg_catalog.to_regclass('component_lease') IS NOT NULL, pg_catalog.to_regclass('component_lease_schema') IS NOT NULL, pg_catalog.to_regclass('component_instance') IS NOT NULL")

@@ -35,6 +35,13 @@ macro_rules! life {
     };
 }
 
+/// Always true. Says to the trigger, for this transaction alone, that it need not notify: `NOTIFY` will.
+macro_rules! told_later {
+    () => {
+        "pg_catalog.set_config('component_lease.notifies', 'later', true) IS NOT NULL"
+    };
+}
+
 macro_rules! row {
     () => {
         "l.component_name IS NOT NULL, coalesce(pg_catalog.left(l.holder_id, 1024), ''),
@@ -192,6 +199,9 @@ const TAKE_MISSING: &str = concat!(
         FROM life, (SELECT {now} AS ms) AS t
         WHERE coalesce((SELECT pg_catalog.max(h.version) FROM component_lease_history AS h
                         WHERE h.component_name {=} $1::varchar), 0) {=} $5::bigint
+          AND ",
+    told_later!(),
+    "
         ON CONFLICT DO NOTHING
         RETURNING lease_time::bigint AS lease_time, ",
     written!(),
@@ -206,6 +216,9 @@ const TAKE_MISSING_BARE: &str = concat!(
 INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)
 SELECT $1::varchar, $2::varchar, t.ms, t.ms, $3::bigint, $4::integer
 FROM (SELECT {now} AS ms) AS t
+WHERE ",
+    told_later!(),
+    "
 ON CONFLICT DO NOTHING
 RETURNING 1 {/} (CASE WHEN ",
     written!(),
@@ -224,7 +237,7 @@ const TAKE_ROW: &str = concat!(
             version = $3::bigint,
             ttl = $4::integer
         WHERE component_name {=} $1::varchar AND coalesce(version, 0) {=} $5::bigint AND coalesce(renew_time, 0) {=} $6::bigint
-          AND EXISTS (SELECT FROM life)
+          AND EXISTS (SELECT FROM life) AND ", told_later!(), "
         RETURNING lease_time::bigint AS lease_time, ", written!(), " AS written
     )
     INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
@@ -240,6 +253,9 @@ SET holder_id = $2::varchar,
     version = $3::bigint,
     ttl = $4::integer
 WHERE component_name {=} $1::varchar AND coalesce(version, 0) {=} $5::bigint AND coalesce(renew_time, 0) {=} $6::bigint
+  AND ",
+    told_later!(),
+    "
 RETURNING 1 {/} (CASE WHEN ",
     written!(),
     " THEN 1 ELSE 0 END)"
@@ -254,10 +270,13 @@ WHERE component_name {=} $1 AND holder_id {=} $2 AND version {=} $3::bigint
 RETURNING 1 {/} (CASE WHEN renew_time::bigint {>} (SELECT coalesce(o.renew_time, 0)::bigint FROM component_lease AS o
                                                    WHERE o.component_name {=} $1) THEN 1 ELSE 0 END)";
 
-const RELEASE: &str = "
+const RELEASE: &str = concat!(
+    "
 UPDATE component_lease
 SET holder_id = '', renew_time = 0
-WHERE component_name {=} $1 AND holder_id {=} $2 AND version {=} $3::bigint";
+WHERE component_name {=} $1 AND holder_id {=} $2 AND version {=} $3::bigint AND ",
+    told_later!()
+);
 
 const RELEASE_LATE: &str = concat!(
     "WITH ",
@@ -265,8 +284,14 @@ const RELEASE_LATE: &str = concat!(
     "
     UPDATE component_lease
     SET holder_id = '', renew_time = 0
-    WHERE component_name {=} $1 AND holder_id {=} $2 AND version {=} $3::bigint AND EXISTS (SELECT FROM life)"
+    WHERE component_name {=} $1 AND holder_id {=} $2 AND version {=} $3::bigint AND EXISTS (SELECT FROM life)
+      AND ",
+    told_later!()
 );
+
+/// Apart from what changes the holder: a commit that notifies waits for all others that do, and fails where
+/// the server's queue is full. The wait is for a lock.
+const NOTIFY: &str = "SELECT pg_catalog.set_config('lock_timeout', '200ms', true), pg_catalog.pg_notify('component_lease', $1)";
 
 const LOOK_AT: &str = look_at_with_life!("", "");
 
@@ -357,6 +382,9 @@ const BEGIN_EPOCH: &str = concat!(
      WHERE s.id {=} 1 AND s.identity {=} $3 AND s.epoch {=} $4::bigint AND s.epoch {<} ",
     epoch_max!(),
     "
+       AND ($1::bigint {=} 0 OR $2::bigint {<=} ",
+    date!("$1"),
+    ")
        AND ($5::boolean OR s.identity {<>} {identity})"
 );
 
@@ -379,6 +407,20 @@ const FIRST_RECORD: &str = concat!(
 const SETTLE: &str = "
 UPDATE component_lease_store AS s SET settled = true
 WHERE s.id {=} 1 AND s.identity {=} $1 AND s.epoch {=} $2::bigint AND s.identity {=} {identity}";
+
+/// Whether another connection would find room. Only the server knows of all the others: where it has none
+/// left for a program that needs its first, whoever has two gives one back.
+const ROOM: &str = "
+SELECT NOT (r.rolconnlimit {>=} 0 AND NOT r.rolsuper
+            AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.usesysid {=} r.oid) {>=} r.rolconnlimit)
+   AND NOT (d.datconnlimit {>=} 0 AND NOT r.rolsuper
+            AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.datid {=} d.oid) {>=} d.datconnlimit)
+   AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.datid IS NOT NULL)
+       {<} pg_catalog.current_setting('max_connections')::bigint
+           {-} pg_catalog.current_setting('superuser_reserved_connections')::bigint
+           {-} coalesce(pg_catalog.current_setting('reserved_connections', true)::bigint, 0)
+FROM pg_catalog.pg_roles AS r, pg_catalog.pg_database AS d
+WHERE r.rolname {=} session_user AND d.datname {=} pg_catalog.current_database()";
 
 macro_rules! statements {
     ($($name:ident: $template:expr,)*) => {
@@ -426,6 +468,8 @@ statements! {
     begin_epoch: BEGIN_EPOCH,
     first_record: FIRST_RECORD,
     settle: SETTLE,
+    notify: NOTIFY,
+    room: ROOM,
 }
 
 impl Statements {

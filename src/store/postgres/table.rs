@@ -12,8 +12,8 @@ use super::errors::{classify, is_denied, refused};
 use super::identity::{self, Form};
 use super::migrate;
 use super::statements::Statements;
-use crate::domain::life::{NARROW_STEP, STEP};
-use crate::domain::{ComponentName, TermKey};
+use crate::domain::life::{NARROW_STEP, STEP, fits as fits_epoch};
+use crate::domain::{ComponentName, NewEpoch, TermKey};
 use crate::store::StoreError;
 use crate::store::error::shorter;
 use crate::store::migration::not_to_be_seen;
@@ -130,7 +130,9 @@ async fn facts(
     let mut form = place.form.get();
     for tried in [false, true] {
         // Not prepared, so that it takes one round trip.
-        let text = Statements::of(form).inspect.replace("$1", &format!("'{}'", lock_timeout(lock_limit)));
+        let inspect = Statements::of(form).inspect.replace("$1", &format!("'{}'", lock_timeout(lock_limit)));
+        // Before it is planned, and for it alone: what is set there concerns what comes after.
+        let text = format!("SET LOCAL statement_timeout = 0; SET LOCAL row_security = off; {inspect}");
         match connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(text))).await {
             // On Aurora some of it depends on a setting.
             Ok(rows)
@@ -344,6 +346,18 @@ impl Table {
             )));
         }
         Ok(())
+    }
+
+    /// An epoch whose versions do not fit the column is never recorded: nothing could be taken in it.
+    pub(super) fn fits_epoch(&self, new: &NewEpoch, place: &Place) -> Result<(), StoreError> {
+        let epoch = new.seen.as_ref().map_or(0, |seen| seen.epoch).saturating_add(1).max(new.at_least);
+        if !self.is_narrow() || fits_epoch(epoch, self.step(), self.version_max) {
+            return Ok(());
+        }
+        Err(StoreError::Misconfigured(format!(
+            "{place}: the versions of epoch {epoch} do not fit the column component_lease.version, which ends at {}: ALTER TABLE component_lease ALTER COLUMN version TYPE BIGINT",
+            self.version_max
+        )))
     }
 
     /// Whether there is no room for dates in a version.

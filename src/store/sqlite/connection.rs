@@ -261,6 +261,11 @@ impl Connect for Place {
         Ok(self.file())
     }
 
+    /// A file does not close.
+    async fn ping(&self, _: &mut Session) -> bool {
+        true
+    }
+
     async fn connect(&self, _: Option<FileId>, _: First) -> Result<Session, StoreError> {
         self.open(self.lock_limit.load(Ordering::Relaxed)).await
     }

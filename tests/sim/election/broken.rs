@@ -50,6 +50,8 @@ pub(super) enum Broken {
     RightKeptAfterAnotherLife,
     /// It is kept when the participant takes again.
     RightKeptWhenTakingAgain,
+    /// That the history ends before what was seen of it says nothing.
+    HistoryMayEndBefore,
 }
 
 impl Broken {

@@ -43,6 +43,10 @@ pub(super) struct Copy {
 }
 
 impl Copy {
+    pub(super) fn highest(&self) -> i64 {
+        self.highest
+    }
+
     pub(super) fn row(&self) -> Option<&LeaseRow> {
         self.row.as_ref()
     }
@@ -94,11 +98,14 @@ impl Database {
         copy.row
     }
 
-    /// Goes on as the same server, and nobody says anything. Only the row matters here: a version that was
-    /// forgotten with its history may be granted twice.
+    /// Goes on as the same server with the rows and the history of the copy, and nobody says anything.
     pub(super) fn reload_in_silence(&mut self, copy: Copy) -> Option<LeaseRow> {
         self.highest = copy.highest;
         copy.row
+    }
+
+    pub(super) fn highest(&self) -> i64 {
+        self.highest
     }
 
     pub(super) fn generation(&self) -> Generation {

@@ -108,7 +108,10 @@ fn holds(bounds: Bounds, at_least: usize) {
     let (states, ends) = (search.seen.len(), search.ends);
     println!("{bounds:?}: {states} states, {ends} at the end, versions up to {}", search.highest);
     assert!(states >= at_least && ends > 0, "{bounds:?}: {states} states, {ends} at the end: too few");
-    if bounds.ticks > TICKS_PER_TTL && bounds.company == Company::Ours && bounds.of != Faults::InSilence {
+    if bounds.ticks > TICKS_PER_TTL
+        && bounds.company == Company::Ours
+        && matches!(bounds.of, Faults::OfAnyKind | Faults::OfTheDatabase)
+    {
         assert!(search.highest > STEP, "{bounds:?}: nobody has led in a later life of the database");
     }
 }
@@ -177,6 +180,16 @@ fn nor_does_a_term_that_is_released_late_beside_one_who_knows_the_table_alone() 
     }
 }
 
+/// Where it forgets what everybody has seen.
+fn forgetful() -> Bounds {
+    Bounds { of: Faults::Seen, ..bounds(Start::LedTwice, 2, TICKS_PER_TTL + 3, 2) }
+}
+
+#[test]
+fn nor_does_a_history_that_ends_before_what_was_seen_of_it() {
+    holds(forgetful(), 300);
+}
+
 #[test]
 fn nor_does_a_right_to_release_that_has_ended() {
     holds(in_silence(Start::Fresh), 1_000);
@@ -207,6 +220,7 @@ fn each_broken_rule_is_found_in_some_order() {
         (Broken::LateReleaseOfABareTable, in_company(Start::Overdue, Company::Bare)),
         (Broken::RightKeptAfterAnotherRow, in_silence(Start::Fresh)),
         (Broken::RightKeptAfterAnotherLife, in_company(Start::Overdue, Company::OneForeign)),
+        (Broken::HistoryMayEndBefore, forgetful()),
         (Broken::RightKeptWhenTakingAgain, in_silence(Start::LedTwice)),
     ] {
         let Err(why) = search(bounds, Some(broken)) else { panic!("{broken:?} makes no difference") };

@@ -7,6 +7,7 @@ use component_lease::domain::ComponentName;
 use component_lease::domain::LeaseRow;
 use component_lease::domain::carry_out::{CarryOut, Patched};
 use component_lease::domain::decide::{Decision, Plan, PodChange, decide};
+use component_lease::domain::floor::FloorSight;
 use component_lease::domain::observed::{
     Claim, Desired, LabelScheme, Memory, Observed, OnStoreUnreachable, RowSight, ServiceSight, StoreSight,
 };
@@ -113,6 +114,7 @@ impl World {
             row_confirmed: confirmed || self.breaks(Broken::NoLookAgain),
             pods: Ok(pods),
             longest_ttl: None,
+            floor: FloorSight::default(),
             instances: Vec::new(),
             holder_told: None,
             disputed: Vec::new(),
@@ -184,6 +186,7 @@ impl World {
             holder_pod: status.holder_pod,
             version: status.version,
             floor: status.floor,
+            floor_copy: 0,
             transitions: status.transitions,
             applied: status.applied,
             database: status.database,

@@ -38,7 +38,11 @@ COMMENT ON COLUMN component_lease.ttl IS
 CREATE OR REPLACE FUNCTION component_lease_notify() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM pg_catalog.pg_notify('component_lease', NEW.component_name);
+    -- component-lease itself says so in its transactions, and notifies after them: a commit that notifies
+    -- waits for all others that do.
+    IF coalesce(pg_catalog.current_setting('component_lease.notifies', true), '') OPERATOR(pg_catalog.<>) 'later' THEN
+        PERFORM pg_catalog.pg_notify('component_lease', NEW.component_name);
+    END IF;
     RETURN NULL;
 END
 $$;

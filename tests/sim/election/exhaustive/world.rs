@@ -53,7 +53,9 @@ pub(super) enum Step {
     FailBack,
     /// An older state is read into the running server, and its operator says so.
     Reload(usize),
-    /// The same, and nobody says so.
+    /// An older row is put back unsaid.
+    RowInSilence(usize),
+    /// An older state is read into the running server with its history, and nobody says so.
     ReloadInSilence(usize),
     DeleteRow,
 }
@@ -72,6 +74,7 @@ impl Step {
             Self::Failover(_)
             | Self::FailBack
             | Self::Reload(_)
+            | Self::RowInSilence(_)
             | Self::ReloadInSilence(_)
             | Self::DeleteRow => Some(Faults::OfTheDatabase),
         }
@@ -87,9 +90,10 @@ pub(super) enum Faults {
     /// nobody watches. Who knows the table alone waits for one ttl then, so that this is no more than is
     /// promised beside him; and calls that are not bound to a life of the database do not reach another.
     ToHeldRows,
-    /// Participants are cut off, and a database forgets in silence: promised is that who has lost the right
-    /// to release a term does not use it.
+    /// Participants are cut off, and an older row is put back in silence: who lost a right does not use it.
     InSilence,
+    /// Participants are cut off, and a database forgets in silence what all have seen in its history.
+    Seen,
 }
 
 /// Who made the tables, and who competes.
@@ -278,8 +282,7 @@ impl World {
         DATABASE_BEGAN + i64::from(self.now) * 5_000
     }
 
-    /// Everything that may happen next, and make a difference: of orders that come to the same, one
-    /// is enough.
+    /// Everything that may happen next: of orders that come to the same, one is enough.
     pub(super) fn steps(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         // Nobody notices what happens to a database before it is asked for something.
@@ -340,6 +343,9 @@ impl World {
             steps.push(Step::Tick);
         }
         if asked && self.faults == Faults::InSilence {
+            steps.extend((0..self.states.len()).map(Step::RowInSilence));
+        }
+        if asked && self.faults == Faults::Seen {
             steps.extend((0..self.states.len()).map(Step::ReloadInSilence));
         }
         steps.retain(|step| match step.fault() {
@@ -369,12 +375,16 @@ impl World {
                 self.is_bound_to_a_life(p)
             }
             (Faults::ToHeldRows, _) => step != Step::DeleteRow,
-            (Faults::InSilence, Step::ReloadInSilence(i)) => {
+            (Faults::InSilence, Step::RowInSilence(i)) => {
                 let (row, life) = (self.states[i].row(), self.database.generation());
                 let by_right = |row| self.participants.iter().any(|p| p.rights.cover(row, &life));
                 is_new(row) && !row.is_some_and(by_right)
             }
-            (Faults::InSilence, _) => matches!(step, Step::CutOff(_)),
+            (Faults::Seen, Step::ReloadInSilence(i)) => {
+                let goes = self.database.highest();
+                goes > self.states[i].highest() && self.participants.iter().all(|p| p.saw >= goes)
+            }
+            (Faults::InSilence | Faults::Seen, _) => matches!(step, Step::CutOff(_)),
         }
     }
 
@@ -419,6 +429,7 @@ impl World {
                 let now = self.database_now() + 1_000;
                 self.row = self.database.reload_and_bump(self.states[i].clone(), now);
             }
+            Step::RowInSilence(i) => self.row = self.states[i].row().cloned(),
             Step::ReloadInSilence(i) => self.row = self.database.reload_in_silence(self.states[i].clone()),
             Step::DeleteRow => self.row = None,
         }
@@ -479,7 +490,7 @@ impl World {
         let what = match step {
             Step::Send(p, _) => format!(": {:?}", self.participants[p].doing),
             Step::Arrive(i) => format!(": {:?}", self.under_way[i]),
-            Step::Failover(i) | Step::Reload(i) | Step::ReloadInSilence(i) => {
+            Step::Failover(i) | Step::Reload(i) | Step::RowInSilence(i) | Step::ReloadInSilence(i) => {
                 format!(": {:?}", self.states[i])
             }
             _ => String::new(),

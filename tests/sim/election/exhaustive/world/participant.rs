@@ -44,6 +44,8 @@ pub(super) struct Participant {
     /// It knows the table alone and watches rows as we do, as somebody else's program may.
     pub(super) is_foreign: bool,
     pub(super) rights: Rights,
+    /// How far the history reached that it has seen, its own terms included.
+    pub(super) saw: i64,
 }
 
 impl Participant {
@@ -59,6 +61,7 @@ impl Participant {
             works: None,
             is_foreign: false,
             rights: Rights::default(),
+            saw: 0,
         }
     }
 }
@@ -226,6 +229,9 @@ impl World {
             Some(Answer::Applied(applied)) => Some(*applied),
             _ => None,
         };
+        if let (Call::Take(take), Some(true)) = (&call, applied) {
+            participant.saw = take.term.version.max(participant.saw);
+        }
         let rights = &mut participant.rights;
         match (&call, &answer) {
             (Call::Look, Some(Answer::Looked(looked))) => rights.looked(looked),
@@ -249,6 +255,12 @@ impl World {
         match call {
             Call::Look => match answer {
                 Some(Answer::Looked(mut looked)) => {
+                    if let Past::Lived(highest) = looked.past {
+                        participant.saw = highest.max(participant.saw);
+                        if self.broken == Some(Broken::HistoryMayEndBefore) {
+                            looked.past = Past::Lived(participant.saw);
+                        }
+                    }
                     if participant.is_foreign {
                         (looked.past, looked.life) = (Past::Unknown, Life::Unknown);
                     }

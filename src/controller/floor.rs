@@ -1,0 +1,89 @@
+//! Resources that remember later versions than their database. What follows is in [`crate::domain::floor`].
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::reconcile::Context;
+use crate::domain::NewEpoch;
+use crate::domain::floor::{FloorSight, Remedy};
+use crate::domain::observed::{Desired, Memory, RowSight};
+use crate::store::Outcome;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+fn version(row: &RowSight) -> i64 {
+    match row {
+        RowSight::Seen { row: Some(row), .. } => row.version,
+        RowSight::Seen { row: None, .. } | RowSight::Never { .. } => 0,
+    }
+}
+
+/// What the database knows of the versions that a resource remembers.
+pub(super) fn sight(memory: &Memory, row: &RowSight, context: &Context) -> FloorSight {
+    let Some(life) = context.rows.life() else { return FloorSight::default() };
+    let of = |seen| Remedy::of(&life, version(row), seen, context.clock.wall_ms());
+    let now = context.clock.boot();
+    FloorSight {
+        status: of(memory.floor),
+        annotation: of(memory.floor_copy),
+        exhausted: context.epoch_rate.lock().unwrap_or_else(PoisonError::into_inner).is_exhausted(now),
+    }
+}
+
+/// A row below the highest version that its resource has ever seen belongs to a database that forgot
+/// something and cannot tell: only this resource knows. The row stays as it is; versions of the new
+/// epoch are above the floor, and everybody waits out what else may have been forgotten.
+/// False when it should be tried again.
+pub(super) async fn raise_epoch(desired: &Desired, floor: i64, context: &Context) -> bool {
+    let component = &desired.component;
+    let (_, row, _) = context.rows.sight(component.as_str());
+    let Some(life) = context.rows.life() else { return true };
+    let Remedy::Epoch(at_least) = Remedy::of(&life, version(&row), floor, context.clock.wall_ms()) else {
+        return true;
+    };
+    let Some(record) = life.record() else { return true };
+    let now = context.clock.boot();
+    let rate = || context.epoch_rate.lock().unwrap_or_else(PoisonError::into_inner);
+    // The condition says so.
+    if !rate().begin(now) {
+        return false;
+    }
+    // A row that was deleted, or written by somebody else's program: the history still knows, so no
+    // version is granted twice and nothing has to be waited out.
+    let why = match tokio::time::timeout(TIMEOUT, context.rows.store().look(component)).await {
+        Ok(Ok(looked)) if looked.past.recorded() >= floor => {
+            rate().not_begun(now);
+            return true;
+        }
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("no answer within {TIMEOUT:?}")),
+    };
+    if let Some(error) = why {
+        rate().failed(now);
+        warn!(%component, error, "the history could not be asked for the highest version; trying again");
+        return false;
+    }
+    warn!(%component, floor, at_least, "the database knows of no version as high as one that was seen: recording a new epoch");
+    let new = NewEpoch { seen: Some(record.clone()), at_least, max_ttl: record.max_ttl, deliberate: true };
+    let begun = tokio::time::timeout(TIMEOUT, context.rows.store().begin_epoch(&new)).await;
+    let why = match begun {
+        Ok(Ok(Outcome::Applied)) => {
+            // So that no other resource asks for one that has begun.
+            context.rows.look_again().await;
+            return true;
+        }
+        // Another epoch began meanwhile, which the next look shows, or the database's date is behind ours.
+        Ok(Ok(Outcome::Lost)) => {
+            rate().not_begun(now);
+            return false;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {TIMEOUT:?}"),
+    };
+    rate().failed(now);
+    warn!(%component, error = why, "the new epoch could not be recorded; trying again");
+    false
+}

@@ -24,7 +24,7 @@ pub(super) enum Job {
     /// Told to look at the row again, for a decision on this view.
     Confirming(Vec<Pod>, usize),
     Applying {
-        carry_out: CarryOut,
+        carry_out: Box<CarryOut>,
         /// The entry of the history that the plan was made on.
         view: usize,
         observed: Rc<Observed>,
@@ -146,7 +146,7 @@ impl World {
             Decision::Conflict(_) => unreachable!("every resource here is the first"),
             Decision::LookAgain => self.controllers[c].job = Job::Confirming(pods, at),
             Decision::Act(plan) => {
-                let carry_out = CarryOut::new(&self.bent(&plan));
+                let carry_out = Box::new(CarryOut::new(&self.bent(&plan)));
                 let (observed, plan) = (Rc::new(o), Rc::new(*plan));
                 self.controllers[c].job = Job::Applying { carry_out, view: at, observed, plan };
                 self.advance(c);
@@ -178,7 +178,7 @@ impl World {
         if carry_out.open().next().is_some() {
             return;
         }
-        let outcome = carry_out.clone().outcome();
+        let outcome = CarryOut::clone(carry_out).outcome();
         let status = report(observed, plan, &outcome);
         let memory = Memory {
             phase: Some(status.phase),

@@ -3,11 +3,13 @@
 
 use kube::ResourceExt as _;
 
+use super::observe::Scope;
 use super::reconcile::Context;
 use crate::api::ComponentLease;
 use crate::domain::conditions::Phase;
 use crate::domain::observed::{Claim, Desired};
 use crate::domain::pod::{PREFIX, Pod};
+use crate::domain::reach::shared;
 
 /// Whether the two name the same row; nothing is made for the comparison, as it is made often.
 fn same_component(one: &ComponentLease, other: &ComponentLease) -> bool {
@@ -57,7 +59,13 @@ pub(super) fn is_news(lease: &ComponentLease) -> bool {
 }
 
 /// Whether this resource may act.
-pub(super) fn claim(lease: &ComponentLease, desired: &Desired, context: &Context, pods: &[Pod]) -> Claim {
+pub(super) fn claim(
+    lease: &ComponentLease,
+    desired: &Desired,
+    scope: &Scope,
+    context: &Context,
+    pods: &[Pod],
+) -> Claim {
     let age = |lease: &ComponentLease| (lease.creation_timestamp(), lease.uid());
     let mine = age(lease);
     for other in context.leases() {
@@ -79,6 +87,15 @@ pub(super) fn claim(lease: &ComponentLease, desired: &Desired, context: &Context
         if pods.iter().any(both) {
             return Claim::Taken(format!(
                 "ComponentLease {who} was first to use label {} on the same pods; choose another spec.routing.labelKey",
+                desired.labels.key
+            ));
+        }
+        let selectors = scope.selectors(&desired.namespace);
+        let labels = scope.labels_of_pods(&desired.namespace);
+        let services = selectors.iter().map(|(name, selector)| (name.as_str(), selector));
+        if let Some(service) = shared(desired, theirs, services, &labels) {
+            return Claim::Taken(format!(
+                "ComponentLease {who} was first to use label {}, and Service {service} would reach the leaders of both; choose another spec.routing.labelKey",
                 desired.labels.key
             ));
         }

@@ -1,6 +1,6 @@
 //! What Kubernetes tells: the resources, pods and Services of the watched namespaces, cached.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -318,6 +318,21 @@ impl Scope {
             })
         });
         fresh.values().all(|(_, known)| known.is_none())
+    }
+
+    /// The selectors of the Services of a namespace, by name.
+    pub(super) fn selectors(&self, namespace: &str) -> Vec<(String, BTreeMap<String, String>)> {
+        let here = |service: &Service| service.metadata.namespace.as_deref() == Some(namespace);
+        let services = self.services.state_filter(here).into_iter();
+        services
+            .filter_map(|service| Some((service.name_any(), service.spec.as_ref()?.selector.clone()?)))
+            .collect()
+    }
+
+    /// The labels of the pods of a namespace.
+    pub(super) fn labels_of_pods(&self, namespace: &str) -> Vec<BTreeMap<String, String>> {
+        let here = |pod: &KubePod| pod.metadata.namespace.as_deref() == Some(namespace);
+        self.pods.state_filter(here).iter().map(|pod| pod.labels().clone()).collect()
     }
 
     pub(super) fn service_of(&self, desired: &Desired) -> ServiceSight {

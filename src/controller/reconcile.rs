@@ -340,7 +340,7 @@ fn observe(
         pod.forget_forbidden_key(&marks, |key| api::may_write(key, &context.allowed_prefixes));
     }
     let mut observed = Observed {
-        claim: claim(lease, desired, context, pods.as_deref().unwrap_or(&[])),
+        claim: claim(lease, desired, scope, context, pods.as_deref().unwrap_or(&[])),
         store,
         database: None,
         row_confirmed: false,

@@ -177,10 +177,18 @@ impl Trigger {
         let namespace = service.namespace();
         let name = service.name_any();
         self.queue_where(|other, lease| {
-            let named = lease.0.as_ref().ok().and_then(|lease| lease.spec.routing.service.as_ref());
+            let Ok(resource) = &lease.0 else { return false };
+            let named = resource.spec.routing.service.as_ref().is_some_and(|service| service.name == name);
+            let selected = || {
+                let desired = self.context.desired(resource);
+                let key = desired.as_ref().as_ref().ok().map(|desired| desired.labels.key.as_str());
+                let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+                key.zip(selector).is_some_and(|(key, selector)| selector.contains_key(key))
+            };
             std::ptr::eq(other, Arc::as_ptr(scope))
                 && lease.namespace() == namespace
-                && named.is_some_and(|service| service.name == name)
+                // Whom it reaches decides who is in conflict.
+                && (named || claims::in_conflict(resource) || selected())
         });
     }
 }

@@ -42,6 +42,7 @@ pub mod name;
 pub mod namespace;
 pub mod observed;
 pub mod pod;
+pub mod reach;
 pub mod record;
 pub mod repeats;
 pub mod report;

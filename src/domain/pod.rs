@@ -124,6 +124,17 @@ impl Selector {
         self.0.iter().all(|requirement| requirement.matches(labels))
     }
 
+    /// Whether a pod that carries these labels, and any others, may match.
+    #[must_use]
+    pub fn may_match(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.0.iter().all(|requirement| match requirement {
+            Requirement::In(key, values) => labels.get(key).is_none_or(|value| values.contains(value)),
+            Requirement::NotIn(key, values) => labels.get(key).is_none_or(|value| !values.contains(value)),
+            Requirement::Exists(_) => true,
+            Requirement::DoesNotExist(key) => !labels.contains_key(key),
+        })
+    }
+
     /// The labels that every match carries, as far as a Service can say so too.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().filter_map(|requirement| match requirement {

@@ -416,9 +416,9 @@ SELECT NOT (r.rolconnlimit {>=} 0 AND NOT r.rolsuper
    AND NOT (d.datconnlimit {>=} 0 AND NOT r.rolsuper
             AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.datid {=} d.oid) {>=} d.datconnlimit)
    AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.datid IS NOT NULL)
-       {<} pg_catalog.current_setting('max_connections')::bigint
-           {-} pg_catalog.current_setting('superuser_reserved_connections')::bigint
-           {-} coalesce(pg_catalog.current_setting('reserved_connections', true)::bigint, 0)
+       {<} (pg_catalog.current_setting('max_connections')::bigint
+            {-} pg_catalog.current_setting('superuser_reserved_connections')::bigint
+            {-} coalesce(pg_catalog.current_setting('reserved_connections', true)::bigint, 0))
 FROM pg_catalog.pg_roles AS r, pg_catalog.pg_database AS d
 WHERE r.rolname {=} session_user AND d.datname {=} pg_catalog.current_database()";
 

@@ -32,6 +32,7 @@ const SYNTAX: &[&str] = &[
     "or",
     "over",
     "select",
+    "substring",
     "then",
     "values",
     "when",
@@ -41,7 +42,11 @@ const SYNTAX: &[&str] = &[
 /// The names that are called without a schema, and the operators that are used without one.
 pub(in crate::store::postgres) fn unqualified(sql: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let mut rest = sql.replace("OPERATOR(pg_catalog.", "(");
+    let mut rest = sql.to_owned();
+    while let Some((before, after)) = rest.split_once("OPERATOR(pg_catalog.") {
+        let (_, behind) = after.split_once(')').expect("an operator ends");
+        rest = format!("{before}~{behind}");
+    }
     // Comments and literals are no SQL; `SET a = b` is an assignment, and `= $` stands in no comparison of ours.
     while let Some((before, after)) = rest.split_once('\'') {
         let (_, behind) = after.split_once('\'').expect("a literal ends");
@@ -77,9 +82,7 @@ pub(in crate::store::postgres) fn unqualified(sql: &str) -> Vec<String> {
         "::uuid",
         "::reg",
     ] {
-        let ours = rest.replace("(<)", "").replace("(>)", "").replace("(||)", "");
-        let ours = ours.replace("(<=)", "").replace("(>=)", "").replace("(<>)", "");
-        if ours.contains(operator) {
+        if rest.contains(operator) {
             found.push(operator.to_owned());
         }
     }

@@ -1,6 +1,8 @@
 # The same image as `make image`, for those who have a container engine:
 #   docker build -t localhost/component-lease:0.1.0 .
-FROM rust:1.95.0-bookworm AS build
+# A release names it by digest: --build-arg RUST_IMAGE=rust:1.95.0-bookworm@sha256:...
+ARG RUST_IMAGE=rust:1.95.0-bookworm
+FROM ${RUST_IMAGE} AS build
 WORKDIR /src
 COPY . .
 # A static program that resolves names without any file of the C library; see hack/image.sh.

@@ -71,6 +71,14 @@ deny: ## licences, duplicate and banned crates, sources
 advisories: ## known vulnerabilities of our dependencies (fetches the RustSec database from GitHub)
 	@hack/cargo-deny.sh check advisories || { echo "If the database could not be fetched: this target needs a way to github.com; no other target does." >&2; exit 1; }
 
+.PHONY: sbom
+sbom: ## what the program consists of, as CycloneDX (once: builds cargo-cyclonedx)
+	@hack/sbom.sh
+
+.PHONY: mutants
+mutants: ## changes the rules one by one, tells which changes no test notices (hours; ARGS='--re domain/sight')
+	@hack/cargo-mutants.sh $(ARGS)
+
 .PHONY: image
 image: ## the container image, as an archive (no container engine needed)
 	@hack/image.sh

@@ -17,7 +17,7 @@ use component_lease::domain::repeats::{Repeats, kind_of};
 use component_lease::participant::surroundings;
 use component_lease::process::args::{DatabaseArgs, LogArgs, MigrateArgs, TablesArgs};
 use component_lease::process::{self, Failure, output, telemetry};
-use component_lease::store::{Install, Source, StoreError, begin_epoch, install, open};
+use component_lease::store::{Install, Names, Source, StoreError, begin_epoch, install, open};
 use component_lease::{api, controller, tryout};
 use tracing::warn;
 
@@ -217,7 +217,7 @@ async fn create_tables(command: MigrateCommand) -> Result<u8, Failure> {
     output::print(&report.to_string())?;
     // Whether it can be used is what somebody wants to know who has just made it.
     let store = open(source, "component-lease migrate").map_err(|error| failure(&error))?;
-    let found = store.look_all().await.map_err(|error| failure(&error))?;
+    let found = store.look_at(&Names::none(), false).await.map_err(|error| failure(&error))?;
     if let Some(record) = found.life.record().filter(|record| record.max_ttl != tables.max_ttl) {
         output::print(&format!(
             "-- The longest ttl of this database is {} s and stays so (--max-ttl is {}); docs/databases.md says how it is changed.\n",

@@ -93,6 +93,88 @@ fn no_source_file_grows_without_anybody_noticing() {
     }
 }
 
+/// Lines of Rust that are neither blank nor comments.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"))
+}
+
+/// The lines from this one to the brace that closes it; by the indentation, as rustfmt leaves it.
+fn block<'a>(lines: &[&'a str], at: usize) -> Vec<&'a str> {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let closes = |line: &&str| line.trim() == "}" && indent(line) == indent(lines[at]);
+    let end = lines[at..].iter().position(closes).unwrap_or(0);
+    lines[at..=at + end].to_vec()
+}
+
+/// The function that is marked at this line as a test.
+fn body<'a>(lines: &[&'a str], at: usize) -> Vec<&'a str> {
+    let begin = lines[at..].iter().position(|line| line.contains("fn ")).unwrap_or(0);
+    block(lines, at + begin)
+}
+
+/// Whether something in it can fail: an assertion, an error that ends it, or a helper that asserts.
+fn can_fail(body: &[&str]) -> bool {
+    let fails = ["assert", "panic!", "unwrap", "expect", "ensure!", "?", "says(", "found(", "holds("];
+    body.iter().any(|line| fails.iter().any(|word| line.contains(word)))
+}
+
+/// Tests that only call a function that asserts.
+fn only_calls(body: &[&str]) -> bool {
+    let inside = &body[1.min(body.len())..body.len().saturating_sub(1)];
+    !inside.is_empty() && inside.iter().all(|line| line.trim_end().ends_with(");") || line.contains(".await"))
+}
+
+#[test]
+fn a_test_in_which_nothing_can_fail_is_told_from_one_that_asserts() {
+    let fails = |text: &str| can_fail(&body(&text.lines().collect::<Vec<_>>(), 0));
+    assert!(!fails("#[test]\nfn a() {\n    let x = 1;\n}\nfn b() {\n    assert!(true);\n}"));
+    assert!(fails("#[test]\nfn a() {\n    if x {\n        assert_eq!(1, 2);\n    }\n}"));
+    assert!(!fails(
+        "    #[tokio::test]\n    async fn a() {\n        run().await;\n    }\n    fn b() {\n        panic!();\n    }"
+    ));
+}
+
+#[test]
+fn no_file_of_tests_is_empty_and_no_test_is_without_anything_that_can_fail() {
+    let mut files = Vec::new();
+    for folder in ["src", "tests", "testkit/src"] {
+        sources(&root().join(folder), &mut files);
+    }
+    let mut tests = 0;
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let named = file.display();
+        assert!(code(&text).next().is_some(), "{named} is empty");
+        let lines: Vec<&str> = text.lines().collect();
+        let marks: Vec<usize> = (0..lines.len()).filter(|at| is_test(lines[*at])).collect();
+        if file.to_string_lossy().ends_with("_tests.rs") {
+            assert!(!marks.is_empty() || text.contains("proptest!"), "{named} has no test");
+        }
+        for (at, _) in lines.iter().enumerate().filter(|(_, line)| line.trim() == "mod tests {") {
+            let inside = block(&lines, at);
+            assert!(
+                inside.iter().any(|line| is_test(line) || line.contains("proptest!")),
+                "{named} has a module of tests without any"
+            );
+        }
+        for at in marks {
+            let body = body(&lines, at);
+            assert!(
+                can_fail(&body) || only_calls(&body),
+                "{named} has a test in which nothing can fail:\n{}",
+                body.join("\n")
+            );
+            tests += 1;
+        }
+    }
+    assert!(tests > 300, "only {tests} tests were found");
+}
+
+fn is_test(line: &str) -> bool {
+    let line = line.trim();
+    line == "#[test]" || line.starts_with("#[tokio::test")
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use component_lease::domain::election::Looked;
 use component_lease::domain::{ComponentName, Take, TermKey};
 use component_lease::participant::Participant;
-use component_lease::store::{self, Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
+use component_lease::store::{self, Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use component_lease_testkit::figures::Distribution;
 
 use crate::{Failure, TERM, TTL, now, number, participant, postgres, sees};
@@ -139,8 +139,8 @@ impl Store for Mortal {
         self.pass().await;
         self.inner.release(term).await
     }
-    async fn look_all(&self) -> Result<Snapshot, StoreError> {
-        self.inner.look_all().await
+    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
+        self.inner.look_at(names, instances).await
     }
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
         self.inner.set_intent(component, intent).await

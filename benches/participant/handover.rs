@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use component_lease::domain::election::Looked;
 use component_lease::domain::{ComponentName, Take, TermKey};
 use component_lease::participant::Participant;
-use component_lease::store::{self, Hints, Outcome, Snapshot, Source, StandingIntent, Store, StoreError};
+use component_lease::store::{
+    self, Hints, Names, Outcome, Snapshot, Source, StandingIntent, Store, StoreError,
+};
 use component_lease_testkit::figures::Distribution;
 
 use crate::{Failure, TTL, now, number, participant, postgres, sees};
@@ -76,8 +78,8 @@ impl Store for Deaf {
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
         self.0.release(term).await
     }
-    async fn look_all(&self) -> Result<Snapshot, StoreError> {
-        self.0.look_all().await
+    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
+        self.0.look_at(names, instances).await
     }
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
         self.0.set_intent(component, intent).await

@@ -8,6 +8,7 @@
 //! outage        the database frozen for two ttls: from its return to the next leader
 //! handover      the leader asked to step down: to the next leader, with LISTEN and without
 //! roundtrip     the smallest ttl that works, by how long a round trip to the database takes
+//! looks         a look of the controller at 10,000 components among 1,000,000 rows: time and memory
 //! ```
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures by the machine's own clock")]
@@ -16,6 +17,7 @@ mod calls;
 mod crowd;
 mod handover;
 mod kill;
+mod looks;
 mod outage;
 mod roundtrip;
 
@@ -32,7 +34,7 @@ use component_lease_testkit::postgres::Server;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-const SECTIONS: [&str; 6] = ["participant", "crowd", "kill", "outage", "handover", "roundtrip"];
+const SECTIONS: [&str; 7] = ["participant", "crowd", "kill", "outage", "handover", "roundtrip", "looks"];
 /// Seconds, where nothing else is said.
 const TTL: u32 = 5;
 const TERM: Duration = Duration::from_secs(5);
@@ -57,6 +59,7 @@ async fn main() -> Result<(), Failure> {
             "kill" => kill::measure().await,
             "outage" => outage::measure().await,
             "roundtrip" => roundtrip::measure().await,
+            "looks" => looks::measure().await,
             _ => handover::measure().await,
         }?;
     }

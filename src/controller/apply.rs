@@ -1,10 +1,10 @@
-//! Carries a plan out, in its order: strip and have it confirmed, stamp, label. Every patch carries
-//! the pod's UID and resource version, so one that was made on an older view fails.
+//! Carries a plan out, in the order of [`crate::domain::carry_out`]. Every patch carries the pod's UID and resource
+//! version, so one that was made on an older view fails.
 
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{Pod as KubePod, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -14,7 +14,9 @@ use serde_json::json;
 use super::FIELD_MANAGER;
 use super::error::text;
 use super::observe::Scope;
+use super::pods::KubePod;
 use crate::api::{ComponentLease, FLOOR_ANNOTATION};
+use crate::domain::carry_out::{CarryOut, Patched};
 use crate::domain::decide::{Plan, PodChange, ServiceChange};
 use crate::domain::observed::DesiredService;
 use crate::domain::report::Outcome;
@@ -23,81 +25,24 @@ use crate::domain::report::Outcome;
 /// `kubectl get -w`, and a copy that lags by this much still tells a database that lost its writes.
 const FLOOR_COPY_STEP: i64 = 64;
 
-/// How a patch of one pod ended.
-enum Patched {
-    Done,
-    /// The pod is gone, or another of the same name has taken its place.
-    Gone,
-    /// The pod has changed since it was observed.
-    Conflict,
-    /// The API server will not have it, and neither would it have the next one.
-    Refused(String),
-    /// It may have been carried out, or may be later.
-    Unknown(String),
-}
-
 pub(super) async fn apply(client: &Client, scope: &Scope, lease: &ComponentLease, plan: &Plan) -> Outcome {
     let pods: Api<KubePod> = Api::namespaced(client.clone(), &lease.namespace().unwrap_or_default());
-    let mut outcome = Outcome::default();
-
-    let mut unstamped = Vec::new();
-    let stripped = join_all(plan.strip.iter().map(|change| patch_pod(&pods, scope, change))).await;
-    for (change, patched) in plan.strip.iter().zip(stripped) {
-        match patched {
-            Patched::Done | Patched::Gone => {}
-            Patched::Conflict => outcome.conflict = true,
-            Patched::Refused(error) if strip_only(&pods, scope, change).await => {
-                unstamped.push(format!("pod {}: {error}", change.name));
-            }
-            Patched::Refused(error) | Patched::Unknown(error) => {
-                outcome.strip_failed.push(format!("pod {} keeps the leader label: {error}", change.name));
-            }
+    let mut carry_out = CarryOut::new(plan);
+    loop {
+        let open: Vec<(usize, PodChange)> = carry_out.open().map(|(n, change)| (n, change.clone())).collect();
+        if open.is_empty() {
+            break;
+        }
+        let answers = join_all(open.iter().map(|(_, change)| patch_pod(&pods, scope, change))).await;
+        for ((number, _), how) in open.iter().zip(answers) {
+            carry_out.answered(*number, how);
         }
     }
-    if !outcome.conflict && outcome.strip_failed.is_empty() {
-        let stamped = join_all(plan.stamp.iter().map(|change| patch_pod(&pods, scope, change))).await;
-        let mut guarded = true;
-        for (change, patched) in plan.stamp.iter().zip(stamped) {
-            match patched {
-                Patched::Done | Patched::Gone => {}
-                Patched::Conflict => outcome.conflict = true,
-                // It does not carry the leader label, and it does not stop the rest.
-                Patched::Refused(error) => unstamped.push(format!("pod {}: {error}", change.name)),
-                // Until it is stamped, a patch of another controller's older view could label it.
-                Patched::Unknown(error) => {
-                    guarded = false;
-                    unstamped.push(format!("pod {}: {error}", change.name));
-                }
-            }
-        }
-        if let Some(change) = plan.label.as_ref().filter(|_| !outcome.conflict && !guarded) {
-            outcome.label_failed =
-                Some(format!("pod {} is not labelled before the others are stamped", change.name));
-        } else if let Some(change) = plan.label.as_ref().filter(|_| !outcome.conflict) {
-            match patch_pod(&pods, scope, change).await {
-                Patched::Done => {}
-                Patched::Gone | Patched::Conflict => outcome.conflict = true,
-                Patched::Refused(error) | Patched::Unknown(error) => {
-                    outcome.label_failed =
-                        Some(format!("pod {} could not be labelled: {error}", change.name));
-                }
-            }
-        }
-    }
-    outcome.stamp_failed = unstamped;
+    let mut outcome = carry_out.outcome();
     if let Some(change) = &plan.service {
         outcome.service_failed = write_service(client, lease, change).await.err();
     }
     outcome
-}
-
-/// Takes the label off where the stamp is what is refused: whoever makes a pod can fill its
-/// annotations to the limit, and it must not keep the label, nor keep it from the leader, by that.
-async fn strip_only(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> bool {
-    let only = PodChange { annotations: BTreeMap::new(), ..change.clone() };
-    !change.annotations.is_empty()
-        && !change.labels.is_empty()
-        && matches!(patch_pod(pods, scope, &only).await, Patched::Done | Patched::Gone)
 }
 
 async fn patch_pod(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> Patched {
@@ -228,3 +173,7 @@ pub(super) async fn copy_floor(
     let patch = json!({ "metadata": { "annotations": { FLOOR_ANNOTATION: floor.to_string() } } });
     leases.patch_metadata(&lease.name_any(), &params, &Patch::Merge(patch)).await.map(drop)
 }
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

@@ -19,7 +19,7 @@ use super::error::text;
 use crate::clock::Clock;
 use crate::domain::election::Looked;
 use crate::domain::{ComponentName, LeaseRow, Take, TermKey, model};
-use crate::store::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
+use crate::store::{Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
 
 /// One `Lease` object as a store of one row: holderIdentity is the holder, leaseTransitions the version.
 pub(super) struct LeaseStore {
@@ -175,8 +175,8 @@ impl Store for LeaseStore {
         self.write(|row, _| model::release(row, term)).await
     }
 
-    async fn look_all(&self) -> Result<Snapshot, StoreError> {
-        let row = self.read().await?;
+    async fn look_at(&self, names: &Names, _: bool) -> Result<Snapshot, StoreError> {
+        let row = self.read().await?.filter(|_| names.contains(&self.name));
         let rows = row.map(|row| (self.name.clone(), row)).into_iter().collect();
         Ok(Snapshot { rows, database_now: self.clock.wall_ms(), ..Snapshot::default() })
     }
@@ -195,3 +195,7 @@ impl Store for LeaseStore {
 
     fn limit_lock_wait(&self, _: Duration) {}
 }
+
+#[cfg(test)]
+#[path = "election_tests.rs"]
+mod tests;

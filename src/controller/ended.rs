@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod as KubePod;
 use kube::{Api, ResourceExt as _};
 use tracing::{debug, warn};
 
 use super::error::text;
 use super::observe;
+use super::pods::KubePod;
 use super::reconcile::Context;
 use super::report::record;
 use crate::api::ComponentLease;

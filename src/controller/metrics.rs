@@ -31,7 +31,7 @@ impl Metrics {
         );
         registry.register(
             "controller_store_looks",
-            "Queries for all rows of the database, by outcome: ok, retryable, misconfigured, bug",
+            "Queries for the rows that resources claim, by outcome: ok, retryable, misconfigured, bug",
             self.looks.clone(),
         );
         registry.register("controller_status_writes", "Statuses written", self.status_writes.clone());

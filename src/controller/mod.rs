@@ -16,10 +16,13 @@ pub mod command;
 mod election;
 mod ended;
 mod error;
+#[cfg(test)]
+mod fake_api;
 mod floor;
 mod instances;
 mod metrics;
 mod observe;
+mod pods;
 mod reconcile;
 mod report;
 mod retry;
@@ -295,8 +298,16 @@ async fn watch(
     let namespaces = Arc::clone(&scope);
     // Boxed for its size: three watches in one.
     Box::pin(scope.watch(feeds, |seen| match seen {
-        Seen::Lease(lease) => trigger.lease(&namespaces, lease),
+        Seen::Lease(lease) => {
+            if let Ok(lease) = &lease.0
+                && let Ok(desired) = context.desired(lease).as_ref()
+            {
+                context.rows.is_claimed(&desired.component);
+            }
+            trigger.lease(&namespaces, lease);
+        }
         Seen::LeaseGone(lease) => {
+            context.rows.claims_changed();
             trigger.contested(lease);
             context.forget(lease);
             // A claim that was refused left nothing behind, and may name somebody else's component.
@@ -306,6 +317,7 @@ async fn watch(
             shared.sweep.notify_one();
         }
         Seen::Anew => {
+            context.rows.claims_changed();
             trigger.forget_pods();
             trigger.scope(&namespaces);
             shared.sweep.notify_one();
@@ -345,6 +357,7 @@ async fn lead(
         // The first look concerns everybody: before it there is nothing to go by.
         rows.start_afresh();
         shared.sweep.notify_one();
+        let claims = || context.claims();
         let changed = |changed| match changed {
             Changed::Components(components) => {
                 trigger.components(&components.iter().map(String::as_str).collect());
@@ -356,7 +369,7 @@ async fn lead(
             }
         };
         let may_write = |database: Option<&str>| context.may_write_to(database);
-        let led = rows.poll(poll_interval, &context.metrics, changed, may_write);
+        let led = rows.poll(poll_interval, &context.metrics, claims, changed, may_write);
         let lost = async {
             match &leadership {
                 None => std::future::pending().await,

@@ -7,9 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
-use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStatus, Pod as KubePod, Service,
-};
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -22,9 +21,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::pods::{ContainerState, ContainerStateTerminated, ContainerStatus, KubePod};
 use crate::api::ComponentLease;
 use crate::domain::observed::{Desired, LabelScheme, Pods, ServicePort, ServiceSight};
-use crate::domain::pod::{Container, End, Incarnation, Marks, Pod};
+use crate::domain::pod::{Container, End, Incarnation, Marks, PREFIX, Pod};
 
 const LEASES: &str = "componentleases";
 const PODS: &str = "pods";
@@ -48,6 +48,9 @@ pub(super) struct Scope {
     /// Told after each event of the pods' watch.
     pods_seen: Notify,
 }
+
+/// Objects of one answer to a list, which is held as a whole while it is read: an object may have more than a megabyte.
+const PAGE: u32 = 50;
 
 /// How long a decision waits for the watch to show what is known already.
 const CATCH_UP: Duration = Duration::from_secs(2);
@@ -104,6 +107,7 @@ impl Scope {
                 LEASES,
                 leases,
                 l,
+                slim_lease,
                 |event| match event {
                     Event::Apply(lease) => seen(Seen::Lease(lease)),
                     Event::Delete(lease) => seen(Seen::LeaseGone(lease)),
@@ -116,6 +120,7 @@ impl Scope {
                 PODS,
                 pods,
                 p,
+                |_| {},
                 |event| {
                     self.pods_seen.notify_waiters();
                     match event {
@@ -131,6 +136,7 @@ impl Scope {
                 SERVICES,
                 services,
                 s,
+                slim_service,
                 |event| match event {
                     Event::Apply(service) | Event::Delete(service) => seen(Seen::Service(service)),
                     Event::InitDone => seen(Seen::Anew),
@@ -146,14 +152,15 @@ impl Scope {
         kind: &'static str,
         api: Api<K>,
         writer: reflector::store::Writer<K>,
+        slim: impl FnMut(&mut K),
         on: impl Fn(&Event<K>),
         troubled: impl Fn(),
     ) where
         K: Resource + reflector::Lookup + Clone + DeserializeOwned + Debug + Send + 'static,
         <K as reflector::Lookup>::DynamicType: Eq + Hash + Clone,
     {
-        let events = watcher::watcher(api, watcher::Config::default())
-            .modify(|object| object.managed_fields_mut().clear());
+        let config = watcher::Config { page_size: Some(PAGE), ..watcher::Config::default() };
+        let events = watcher::watcher(api, config).modify(slim);
         let mut events = std::pin::pin!(reflect(writer, events).backoff(Patience::default()));
         while let Some(event) = events.next().await {
             match event {
@@ -353,6 +360,27 @@ impl Scope {
             resource_version: service.resource_version().unwrap_or_default(),
         }
     }
+}
+
+/// Of what others write, what is not read is not kept.
+fn slim_lease(lease: &mut Lease) {
+    lease.managed_fields_mut().clear();
+    lease.annotations_mut().retain(|key, _| key.starts_with(PREFIX));
+}
+
+fn slim_service(service: &mut Service) {
+    let ObjectMeta { name, namespace, uid, resource_version, owner_references, .. } =
+        std::mem::take(&mut service.metadata);
+    service.metadata =
+        ObjectMeta { name, namespace, uid, resource_version, owner_references, ..ObjectMeta::default() };
+    let spec = service.spec.take();
+    service.spec = spec.map(|spec| ServiceSpec {
+        selector: spec.selector,
+        ports: spec.ports,
+        type_: spec.type_,
+        ..ServiceSpec::default()
+    });
+    service.status = None;
 }
 
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>

@@ -30,7 +30,7 @@ use crate::domain::observed::{Desired, LabelScheme, Observed, RowSight, Status, 
 use crate::domain::pod::Marks;
 use crate::domain::report::{report, report_conflict};
 use crate::participant::Participant;
-use crate::store::StandingIntent;
+use crate::store::{Names, StandingIntent};
 
 /// A pass that meets a changed pod begins again on a fresh view, this often.
 const PASSES: usize = 5;
@@ -90,6 +90,16 @@ impl Context {
             .iter()
             .filter_map(|lease| lease.0.as_ref().ok()?.status.as_ref()?.database_uuid.as_deref());
         check(None, others, now, accepted)
+    }
+
+    /// The components that resources claim, also in vain.
+    pub(super) fn claims(&self) -> Names {
+        let leases = self.leases();
+        let desired =
+            leases.iter().filter_map(|lease| lease.0.as_ref().ok()).map(|lease| self.desired(lease));
+        let components =
+            desired.filter_map(|desired| desired.as_ref().as_ref().ok().map(|d| d.component.clone()));
+        components.collect()
     }
 
     fn status_before(&self, lease: &ComponentLease) -> Option<ComponentLeaseStatus> {
@@ -152,12 +162,16 @@ pub(super) async fn reconcile(
 ) -> Result<Action, Error> {
     // Caches that were never filled show nothing, and a database that was never asked says nothing.
     // Whatever is missing queues everything when it comes.
-    if !context.acts() || !context.rows.looked() || !scope.settled() {
+    if !context.acts() || !scope.settled() {
         return Ok(Action::await_change());
     }
     let name = format!("{}/{}", lease.namespace().unwrap_or_default(), lease.name_any());
     let outcome = match &lease.0 {
         Ok(lease) => match context.desired(lease).as_ref() {
+            // The look that shows its row queues it again.
+            Ok(desired) if !context.rows.looked(desired.component.as_str()) => {
+                return Ok(Action::await_change());
+            }
             Ok(desired) => reconcile_valid(lease, desired, &scope, &context).await,
             Err(invalid) => report_invalid(lease, invalid, &context).await,
         },

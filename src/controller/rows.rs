@@ -1,7 +1,8 @@
-//! All rows of the database, by one query a look: every second, and at once when the store hints at
-//! a change. Compared in memory; only what means something is passed on. Renewals are not.
+//! The rows that resources claim, by one query a look: every second, and at once when the store hints at
+//! a change of one of them. Rows of others are not read: anybody may use the table. Compared in memory; only what means something is passed on. Renewals are not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::domain::observed::{RowSight, StoreSight};
 use crate::domain::repeats::{Repeats, kind_of};
 use crate::domain::split_brain::Belief;
 use crate::domain::{ComponentName, LeaseRow, Life, Moment, SeenInstance};
-use crate::store::{Outcome, Snapshot, StandingIntent, Store, StoreError};
+use crate::store::{Hint, Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
 
 /// A look is given up after this.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,6 +63,8 @@ struct Failure {
 
 #[derive(Debug)]
 struct State {
+    /// What the last look that succeeded asked for.
+    asked: Names,
     /// `None` until the first look succeeds.
     rows: Option<BTreeMap<String, Seen>>,
     intents: BTreeMap<String, StandingIntent>,
@@ -80,8 +83,14 @@ struct State {
 }
 
 impl State {
+    /// Whether anything is known of this component, be it that it has no row.
+    fn has_looked_at(&self, component: &str) -> bool {
+        self.rows.is_some() && self.asked.contains(component)
+    }
+
     fn new(since: Moment, max_ttl: u32) -> Self {
         Self {
+            asked: Names::none(),
             rows: None,
             intents: BTreeMap::new(),
             quarantine: Quarantine::new(max_ttl),
@@ -110,6 +119,10 @@ pub(super) struct Rows {
     clock: Arc<dyn Clock>,
     /// Seconds; what the controller is configured with.
     max_ttl: u32,
+    /// What the next look asks for.
+    claimed: RwLock<Names>,
+    /// Whether resources may claim something else by now.
+    claims_changed: AtomicBool,
     state: RwLock<State>,
     look_now: Notify,
     looks: watch::Sender<Moment>,
@@ -118,24 +131,52 @@ pub(super) struct Rows {
 impl Rows {
     pub(super) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, max_ttl: u32) -> Self {
         let state = RwLock::new(State::new(clock.boot(), max_ttl));
-        Self { store, clock, max_ttl, state, look_now: Notify::new(), looks: watch::channel(Moment::ZERO).0 }
+        Self {
+            store,
+            clock,
+            max_ttl,
+            claimed: RwLock::default(),
+            claims_changed: AtomicBool::new(true),
+            state,
+            look_now: Notify::new(),
+            looks: watch::channel(Moment::ZERO).0,
+        }
     }
 
     pub(super) fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
 
-    /// Whether a look has ended, one way or the other: before that there is nothing to go by.
-    pub(super) fn looked(&self) -> bool {
+    fn claimed(&self) -> Names {
+        self.claimed.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A resource claims this component. A look follows at once if it is a new one.
+    pub(super) fn is_claimed(&self, component: &ComponentName) {
+        if !self.claimed().contains(component.as_str()) {
+            self.claims_changed();
+        }
+    }
+
+    /// Resources may have come or gone.
+    pub(super) fn claims_changed(&self) {
+        self.claims_changed.store(true, Ordering::Release);
+        self.look_now.notify_one();
+    }
+
+    /// Whether a look has ended that was to show this component, one way or the other: before that there is nothing
+    /// to go by.
+    pub(super) fn looked(&self, component: &str) -> bool {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.rows.is_some() || state.failure.is_some()
+        state.has_looked_at(component) || state.failure.is_some()
     }
 
     /// What a decision about this component may go by, and as of when. While the database answers
     /// that is the last look: a row that has not been looked at lately has not expired.
     pub(super) fn sight(&self, component: &str) -> (StoreSight, RowSight, Moment) {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let row = match &state.rows {
+        let known = state.has_looked_at(component);
+        let row = match state.rows.as_ref().filter(|_| known) {
             None => RowSight::Never { since: state.since },
             Some(rows) => {
                 let seen = rows.get(component);
@@ -147,7 +188,7 @@ impl Rows {
         };
         let now = self.clock.boot();
         match &state.failure {
-            Some(failure) if state.rows.is_none() || now >= failure.since + FAILURE_GRACE => {
+            Some(failure) if !known || now >= failure.since + FAILURE_GRACE => {
                 let store = match &failure.error {
                     StoreError::Retryable(text) => StoreSight::Unreachable(text.clone()),
                     error @ (StoreError::Misconfigured(_) | StoreError::Bug(_)) => {
@@ -184,7 +225,7 @@ impl Rows {
     /// Whether the database, as far as it is known, lacks this intent.
     pub(super) fn lacks_intent(&self, component: &ComponentName, intent: StandingIntent) -> bool {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let known = state.rows.is_some() && state.failure.is_none();
+        let known = state.has_looked_at(component.as_str()) && state.failure.is_none();
         known && state.intents.get(component.as_str()) != Some(&intent)
     }
 
@@ -232,12 +273,13 @@ impl Rows {
         self.state.read().unwrap_or_else(PoisonError::into_inner).last_look
     }
 
-    /// Looks until dropped. `interval` is the pause after each look. `may_write` tells whether epochs may be
+    /// Looks until dropped. `interval` is the pause after each look; `claims` says what resources claim; `may_write` tells whether epochs may be
     /// recorded in the database of this UUID.
     pub(super) async fn poll(
         &self,
         interval: Duration,
         metrics: &Metrics,
+        claims: impl Fn() -> Names,
         changed: impl Fn(Changed),
         may_write: impl Fn(Option<&str>) -> bool,
     ) {
@@ -247,6 +289,9 @@ impl Rows {
         let mut budget = Budget::new(BURST, interval, self.clock.boot());
         let mut repeats = Repeats::default();
         loop {
+            if self.claims_changed.swap(false, Ordering::AcqRel) {
+                *self.claimed.write().unwrap_or_else(PoisonError::into_inner) = claims();
+            }
             let change = self.look(metrics).await;
             let recorded = self.record(&may_write, &mut repeats).await;
             match change {
@@ -268,11 +313,22 @@ impl Rows {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.look_now.notified() => {}
-                _ = hints.next() => {
+                () = self.concerned(&mut hints) => {
                     tokio::time::sleep(budget.wait(self.clock.boot())).await;
                 }
             }
             hints.drain();
+        }
+    }
+
+    /// Waits for a hint that may concern a claimed component. Others may use the table too, and anybody who may
+    /// connect may notify.
+    async fn concerned(&self, hints: &mut Hints) {
+        loop {
+            match hints.next().await {
+                Hint::Component(component) if !self.claimed().contains(&component) => {}
+                Hint::Component(_) | Hint::Any => return,
+            }
         }
     }
 
@@ -348,7 +404,8 @@ impl Rows {
             let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
             state.instances.due(asked)
         };
-        let call = if with_instances { self.store.look_all_with_instances() } else { self.store.look_all() };
+        let names = self.claimed();
+        let call = self.store.look_at(&names, with_instances);
         let answer = tokio::time::timeout(LOOK_TIMEOUT, call).await;
         let answer = answer.unwrap_or_else(|_| {
             Err(StoreError::Retryable(format!(
@@ -359,7 +416,7 @@ impl Rows {
         metrics.looked(answer.as_ref().err());
         let changed = match answer {
             Ok(snapshot) => {
-                let changed = self.saw(snapshot, asked, with_instances);
+                let changed = self.saw(snapshot, names, asked, with_instances);
                 self.looks.send_replace(asked);
                 changed
             }
@@ -376,13 +433,18 @@ impl Rows {
         changed
     }
 
-    fn saw(&self, snapshot: Snapshot, asked: Moment, with_instances: bool) -> Option<Changed> {
+    fn saw(&self, snapshot: Snapshot, names: Names, asked: Moment, with_instances: bool) -> Option<Changed> {
         let now = self.clock.boot();
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let first = state.rows.is_none();
         let failure = state.failure.take();
         if first || failure.as_ref().is_some_and(|failure| failure.said) {
-            info!(store = self.store.describe(), rows = snapshot.rows.len(), "the database answers");
+            info!(
+                store = self.store.describe(),
+                rows = snapshot.rows.len(),
+                claimed = names.as_slice().len(),
+                "the database answers"
+            );
         }
         let mut components = Vec::new();
         if with_instances {
@@ -390,8 +452,7 @@ impl Rows {
         }
         let mut before = state.rows.take().unwrap_or_default();
         let mut rows = BTreeMap::new();
-        for (component, mut row) in snapshot.rows {
-            cut(&mut row.holder);
+        for (component, row) in snapshot.rows {
             let seen = match before.remove(&component) {
                 Some(mut seen) if seen.row == row => {
                     if seen.until().is_some_and(|until| asked >= until) {
@@ -424,6 +485,11 @@ impl Rows {
         }
         components.extend(before.into_keys());
         components.extend(differing(&state.intents, &snapshot.intents));
+        if state.asked != names {
+            // Also who has no row waits for this answer.
+            components.extend(names.as_slice().iter().filter(|name| !state.asked.contains(name)).cloned());
+            state.asked = names;
+        }
         state.rows = Some(rows);
         state.intents = snapshot.intents;
         // What resources say of their floors depends on it.
@@ -459,16 +525,6 @@ impl Rows {
         failure.told |= tell;
         state.failure = Some(failure);
         tell.then_some(Changed::Everything)
-    }
-}
-
-/// Characters of a holder that a status can carry. A table that somebody else made may hold more, and
-/// a status that is refused would hide who leads; no pod has a name that long.
-const HOLDER_MAX: usize = 1024;
-
-fn cut(holder: &mut String) {
-    if let Some((end, _)) = holder.char_indices().nth(HOLDER_MAX) {
-        holder.truncate(end);
     }
 }
 

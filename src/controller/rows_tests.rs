@@ -1,18 +1,8 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use super::*;
 use crate::domain::{Expected, HolderId, Take, TermKey};
 use crate::store::{MemoryStore, MemoryTables};
-
-#[test]
-fn a_holder_is_cut_to_what_a_status_can_carry() {
-    let mut holder = "ü".repeat(HOLDER_MAX + 1);
-    cut(&mut holder);
-    assert_eq!(holder.chars().count(), HOLDER_MAX);
-    let mut fits = "pod-1".to_owned();
-    cut(&mut fits);
-    assert_eq!(fits, "pod-1");
-}
 
 #[test]
 fn a_renewal_means_nothing_unless_the_row_was_given_up() {
@@ -52,7 +42,7 @@ fn over_memory(max_ttl: u32) -> (Rows, Arc<MemoryStore>, Arc<HandClock>) {
 }
 
 async fn life(store: &MemoryStore) -> Life {
-    store.look_all().await.unwrap().life
+    store.look_at(&Names::none(), false).await.unwrap().life
 }
 
 #[tokio::test]
@@ -117,6 +107,56 @@ async fn the_longest_ttl_is_the_smaller_of_the_recorded_and_the_configured_one()
     }
 }
 
+fn claimed(rows: &Rows, components: &[&str]) {
+    let names = components.iter().map(|component| ComponentName::new(*component).unwrap());
+    *rows.claimed.write().unwrap() = names.collect();
+}
+
+#[tokio::test]
+async fn of_a_component_that_no_look_has_asked_for_nothing_is_known() {
+    let (rows, ..) = over_memory(30);
+    let metrics = Metrics::default();
+    claimed(&rows, &["a"]);
+    rows.look(&metrics).await;
+    let b = ComponentName::new("b").unwrap();
+    assert!(rows.looked("a") && !rows.looked("b"));
+    assert!(matches!(rows.sight("b"), (StoreSight::Answers, RowSight::Never { .. }, _)));
+    assert!(!rows.lacks_intent(&b, StandingIntent { ttl: 5 }));
+    claimed(&rows, &["a", "b"]);
+    assert_eq!(rows.look(&metrics).await, Some(Changed::Components(vec!["b".to_owned()])), "it has no row");
+    assert!(rows.looked("b"));
+    assert!(matches!(rows.sight("b"), (StoreSight::Answers, RowSight::Seen { row: None, .. }, _)));
+    claimed(&rows, &["a"]);
+    assert_eq!(rows.look(&metrics).await, None);
+    assert!(!rows.looked("b"), "what is known of it gets old from now on");
+}
+
+#[tokio::test]
+async fn hints_of_components_that_nobody_claims_are_passed_over() {
+    let (rows, store, _) = over_memory(30);
+    claimed(&rows, &["a"]);
+    let mut hints = store.hints();
+    tokio::task::yield_now().await;
+    let take = async |name: &str| {
+        let term = TermKey {
+            component: ComponentName::new(name).unwrap(),
+            holder: HolderId::new("x").unwrap(),
+            version: 1,
+        };
+        let generation = life(&store).await.generation();
+        let expected = Expected::Missing { highest: 0 };
+        let take = Take { term, ttl: 5, expected, generation };
+        assert_eq!(store.take(&take).await.unwrap(), Outcome::Applied);
+    };
+    let mut concerned = std::pin::pin!(rows.concerned(&mut hints));
+    for (name, told) in [("b", false), ("c", false), ("a", true)] {
+        take(name).await;
+        let waited =
+            tokio::time::timeout(Duration::from_secs(if told { 10 } else { 0 }), &mut concerned).await;
+        assert_eq!(waited.is_ok(), told, "{name}");
+    }
+}
+
 async fn taken(store: &MemoryStore, holder: &str) {
     let component = ComponentName::new("c").unwrap();
     let seen = store.look(&component).await.unwrap();
@@ -130,6 +170,7 @@ async fn taken(store: &MemoryStore, holder: &str) {
 #[tokio::test]
 async fn nothing_is_decided_about_a_new_holder_before_it_was_asked_where_it_runs() {
     let (rows, store, _) = over_memory(30);
+    claimed(&rows, &["c"]);
     let metrics = Metrics::default();
     rows.look(&metrics).await;
     let one = Some(Changed::Components(vec!["c".to_owned()]));
@@ -150,6 +191,7 @@ async fn nothing_is_decided_about_a_new_holder_before_it_was_asked_where_it_runs
 #[tokio::test]
 async fn a_holder_is_judged_by_its_name_when_it_cannot_be_asked() {
     let (rows, store, _) = over_memory(30);
+    claimed(&rows, &["c"]);
     let metrics = Metrics::default();
     rows.look(&metrics).await;
     taken(&store, "a").await;

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod as KubePod;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt as _};
@@ -14,6 +13,7 @@ use tracing::{info, warn};
 use super::FIELD_MANAGER;
 use super::error::text;
 use super::observe::{self, Lease, Scope};
+use super::pods::KubePod;
 use super::reconcile::Context;
 use crate::api::{self, ComponentLease};
 use crate::domain::ComponentName;

@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use k8s_openapi::api::core::v1::{Pod as KubePod, Service};
+use k8s_openapi::api::core::v1::Service;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::mpsc;
 
 use super::claims;
 use super::observe::{self, Lease, LeaseRef, Scope};
+use super::pods::KubePod;
 use super::reconcile::Context;
 use crate::domain::observed::Desired;
 use crate::domain::pod::{Marks, Pod, default_label_key};
@@ -18,8 +20,8 @@ pub(super) struct Trigger {
     context: Arc<Context>,
     /// One for each scope, in the same order.
     queues: Vec<mpsc::UnboundedSender<LeaseRef>>,
-    /// By UID, pods as they were last seen.
-    pods: Mutex<HashMap<String, Pod>>,
+    /// By UID, pods as they were last seen: what the cache holds, not a copy of it.
+    pods: Mutex<HashMap<String, Arc<KubePod>>>,
 }
 
 /// What is different about a pod. Of the many leases that one pod may compete for, a patch of ours
@@ -129,8 +131,14 @@ impl Trigger {
         let new = observe::pod(pod);
         let old = {
             let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
-            if gone { pods.remove(&new.uid) } else { pods.insert(new.uid.clone(), new.clone()) }
+            if gone {
+                pods.remove(&new.uid)
+            } else {
+                let cached = scope.pods.get(&ObjectRef::from_obj(pod));
+                pods.insert(new.uid.clone(), cached.unwrap_or_else(|| Arc::new(pod.clone())))
+            }
         };
+        let old = old.map(|old| observe::pod(&old));
         let changes = match (&old, gone) {
             (Some(old), false) => Changes::between(old, &new),
             _ => Changes::Everything,

@@ -51,7 +51,7 @@ impl Lead {
 }
 
 /// A patch of one pod's metadata: `None` removes a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PodChange {
     pub name: String,
     pub uid: String,

@@ -21,9 +21,10 @@
 //!
 //! Where to read on: [`election`] is one participant's life as a state machine, [`model`] is what a
 //! row allows, [`life`] is what happens when the database changes under us, [`timing`] relates the durations, [`decide`] turns what the controller
-//! observed into a plan for labels, [`floor`] is what a resource may ask of a database that forgot, [`namespace`] says to whom a component belongs, [`ended`] tells when a holder need not be waited for, and [`report`] says in a status what became of it.
+//! observed into a plan for labels, [`carry_out`] says in which order it is carried out, [`floor`] is what a resource may ask of a database that forgot, [`namespace`] says to whom a component belongs, [`ended`] tells when a holder need not be waited for, and [`report`] says in a status what became of it.
 
 pub mod budget;
+pub mod carry_out;
 pub mod conditions;
 pub mod database;
 pub mod decide;

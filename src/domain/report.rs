@@ -12,7 +12,7 @@ use super::record::LeaseRow;
 pub const INSTANCES_SHOWN: usize = 20;
 
 /// What became of a plan.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Outcome {
     /// Pods that carry the leader label and could not be stripped, with the reason.
     pub strip_failed: Vec<String>,

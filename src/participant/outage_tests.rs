@@ -6,7 +6,7 @@ use super::tests::TestClock;
 use super::*;
 use crate::domain::election::Looked;
 use crate::domain::{Generation, NewEpoch, Take, TermKey};
-use crate::store::{Hints, MemoryStore, Outcome, Snapshot, StandingIntent, StoreError};
+use crate::store::{Hints, MemoryStore, Names, Outcome, Snapshot, StandingIntent, StoreError};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Frozen {
@@ -63,8 +63,8 @@ impl Store for Freezable {
         let (inner, term, within) = (self.inner.clone(), term.clone(), within.clone());
         self.done(async move { inner.release_late(&term, &within).await }, false).await
     }
-    async fn look_all(&self) -> Result<Snapshot, StoreError> {
-        self.inner.look_all().await
+    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
+        self.inner.look_at(names, instances).await
     }
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
         self.inner.set_intent(component, intent).await

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use super::*;
 use crate::domain::election::Looked;
 use crate::domain::{Take, TermKey};
-use crate::store::{Hints, MemoryStore, Outcome, Snapshot, StandingIntent, StoreError};
+use crate::store::{Hints, MemoryStore, Names, Outcome, Snapshot, StandingIntent, StoreError};
 
 /// A boot clock that follows tokio's (paused) time, plus what a test adds for a suspend.
 #[derive(Debug)]
@@ -240,8 +240,8 @@ impl Store for SlowTakes {
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
         self.0.release(term).await
     }
-    async fn look_all(&self) -> Result<Snapshot, StoreError> {
-        self.0.look_all().await
+    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
+        self.0.look_at(names, instances).await
     }
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
         self.0.set_intent(component, intent).await
@@ -272,7 +272,8 @@ async fn a_take_that_is_won_while_draining_is_released_at_once() {
 
 impl Rig {
     async fn instances(&self) -> Vec<crate::domain::SeenInstance> {
-        self.store.look_all_with_instances().await.unwrap().instances.unwrap()
+        let names = [Self::component()].into_iter().collect();
+        self.store.look_at(&names, true).await.unwrap().instances.unwrap()
     }
 
     /// Waits until an instance is as wanted.
@@ -365,8 +366,8 @@ impl Store for Flawed {
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
         self.0.release(term).await
     }
-    async fn look_all(&self) -> Result<Snapshot, StoreError> {
-        self.0.look_all().await
+    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
+        self.0.look_at(names, instances).await
     }
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
         self.0.set_intent(component, intent).await

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Outcome, Store, StoreError};
+use super::{Names, Outcome, Store, StoreError};
 use crate::domain::life::MAX_TTL_DEFAULT_SECONDS;
 use crate::domain::{Life, NewEpoch};
 
@@ -57,7 +57,7 @@ pub async fn begin_epoch(store: &dyn Store) -> Result<Begun, StoreError> {
 }
 
 async fn recorded(store: &dyn Store) -> Result<Life, StoreError> {
-    match within(store, store.look_all()).await?.life {
+    match within(store, store.look_at(&Names::none(), false)).await?.life {
         Life::Unknown => Err(StoreError::Misconfigured(format!(
             "{}: the tables component_lease_history and component_lease_store are missing; run `component-lease migrate`",
             store.describe()

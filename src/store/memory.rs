@@ -1,6 +1,7 @@
 //! The specification: the rules of [`model`] and [`life`] on a map. For tests, and for a reading of
 //! what the databases must do.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 use super::uuid::new_uuid;
-use super::{Hint, Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
+use super::{Hint, Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::clock::Clock;
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::{self, MAX_TTL_DEFAULT_SECONDS, STEP};
@@ -133,6 +134,31 @@ impl MemoryStore {
     }
 }
 
+/// So many of a component, and in all.
+const INSTANCES: (usize, usize) = (256, 20_000);
+
+/// Those that matter most come first: each component's holder, then who says that it leads, then the newest.
+fn bounded<'a>(
+    alive: impl Iterator<Item = &'a SeenInstance>,
+    rows: &BTreeMap<String, LeaseRow>,
+) -> Vec<SeenInstance> {
+    let mut of: BTreeMap<&str, Vec<&SeenInstance>> = BTreeMap::new();
+    for seen in alive {
+        of.entry(&seen.component).or_default().push(seen);
+    }
+    let mut ranked = Vec::new();
+    for (component, mut all) in of {
+        let holds = |seen: &SeenInstance| rows.get(component).is_some_and(|row| row.holder == seen.holder);
+        all.sort_by_key(|seen| (!holds(seen), seen.leads.is_none(), Reverse(seen.id)));
+        ranked.extend(all.into_iter().take(INSTANCES.0).enumerate());
+    }
+    ranked.sort_by_key(|(rank, seen)| (*rank, Reverse(seen.id)));
+    let mut chosen: Vec<SeenInstance> =
+        ranked.into_iter().take(INSTANCES.1).map(|(_, seen)| seen.clone()).collect();
+    chosen.sort_by_key(|seen| seen.id);
+    chosen
+}
+
 /// As every database has it, with the UUID at its end.
 fn identity(life: u64, uuid: &str) -> String {
     format!("memory/{life}/{uuid}")
@@ -187,22 +213,25 @@ impl Store for MemoryStore {
         }))
     }
 
-    async fn look_all(&self) -> Result<Snapshot, StoreError> {
+    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
         let tables = self.tables();
+        let asked = |name: &&String| names.contains(name);
+        let database_now = self.clock.wall_ms();
+        let alive = |seen: &&SeenInstance| asked(&&seen.component) && !seen.is_over(database_now);
+        let rows: BTreeMap<String, LeaseRow> = tables
+            .rows
+            .iter()
+            .filter(|(name, _)| asked(name))
+            .map(|(n, row)| (n.clone(), row.clone()))
+            .collect();
+        let intents = tables.intents.iter().filter(|(name, _)| asked(name)).map(|(n, i)| (n.clone(), *i));
         Ok(Snapshot {
-            rows: tables.rows.clone(),
-            intents: tables.intents.clone(),
-            database_now: self.clock.wall_ms(),
+            intents: intents.collect(),
+            database_now,
             life: self.life(&tables),
-            instances: None,
+            instances: instances.then(|| bounded(tables.instances.values().filter(alive), &rows)),
+            rows,
         })
-    }
-
-    async fn look_all_with_instances(&self) -> Result<Snapshot, StoreError> {
-        let snapshot = self.look_all().await?;
-        let tables = self.tables();
-        let alive = tables.instances.values().filter(|seen| !seen.is_over(snapshot.database_now));
-        Ok(Snapshot { instances: Some(alive.cloned().collect()), ..snapshot })
     }
 
     async fn beat(&self, says: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {

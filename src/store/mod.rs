@@ -11,6 +11,7 @@
 //!   server's own identity, evaluated then and there, equal to the recorded one and to the one that the
 //!   decision saw; and the epoch), and the new line in the history, or nothing.
 //! * A lost race is an ordinary answer ([`Outcome::Lost`]), not an error.
+//! * What is read is bounded: one row of each component that was asked for, a holder's first 1,024 characters.
 //! * Times in the row are the database's own clock at execution, in ms since 1970 UTC.
 //! * No secret ever appears in an error or in `Debug`.
 
@@ -26,6 +27,7 @@ mod memory;
 mod migration;
 #[cfg(feature = "mysql")]
 mod mysql;
+mod names;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod pace;
 #[cfg(feature = "postgres")]
@@ -57,6 +59,7 @@ pub use hints::{Hint, HintSender, Hints};
 pub use memory::{MemoryStore, MemoryTables};
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 pub use migration::MigrationReport;
+pub use names::Names;
 
 use crate::domain::election::Looked;
 use crate::domain::{
@@ -79,7 +82,7 @@ pub struct StandingIntent {
     pub ttl: u32,
 }
 
-/// Every row of a database at one look.
+/// What one look shows of the components that it asked for, and of no others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
     pub rows: BTreeMap<String, LeaseRow>,
@@ -87,7 +90,8 @@ pub struct Snapshot {
     /// The database's clock, ms since 1970 UTC.
     pub database_now: i64,
     pub life: Life,
-    /// Those that are alive; `None` where they were not asked for, or the database keeps none.
+    /// Those that are alive; `None` where they were not asked for, or the database keeps none. At most 256 of a
+    /// component (its holder, then those that say that they lead, then the newest) and 20,000 in all.
     pub instances: Option<Vec<SeenInstance>>,
 }
 
@@ -117,13 +121,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         Ok(Outcome::Lost)
     }
 
-    /// All rows and intents, in one query.
-    async fn look_all(&self) -> Result<Snapshot, StoreError>;
-
-    /// The same with the instances that are alive, still in one query.
-    async fn look_all_with_instances(&self) -> Result<Snapshot, StoreError> {
-        self.look_all().await
-    }
+    /// Rows and intents of these components, and their instances where these are asked for too, in one query.
+    /// Rows of other components are not read, however many there are: anybody may use the table.
+    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError>;
 
     /// A participant's sign of life: moves the heartbeat of its row `id`, and begins a new row where there
     /// is none or its heartbeat is out of date. The row's id; `None` where the database keeps none.

@@ -7,6 +7,7 @@ mod connection;
 mod doubt;
 mod errors;
 mod inspect;
+mod look_at;
 mod mend;
 mod migrate;
 mod statements;
@@ -29,7 +30,7 @@ use super::connect::Source;
 use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
 use super::suspicion::LostTake;
 use super::uuid::new_uuid;
-use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
+use super::{Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::DATE_MAX;
 use crate::domain::{
@@ -249,29 +250,18 @@ impl Store for MySqlStore {
         self.finish(held, answer).map(|done| outcome(&done))
     }
 
-    async fn look_all(&self) -> Result<Snapshot, StoreError> {
+    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look(First::Other).await?;
         let (table, step) = (&held.session.table, held.session.table.step());
-        let statement = match table.companions {
-            Companions::All => table.statements.look_all,
-            Companions::Intent => sql::LOOK_ALL_WITHOUT_LIFE,
-            Companions::None => sql::LOOK_ALL_BARE,
-        };
-        let answer = held.session.connection.fetch_all(sqlx::query(statement)).await;
-        let snapshot = answer.and_then(|rows| snapshot(&rows, step));
-        self.finish(held, snapshot)
-    }
-
-    async fn look_all_with_instances(&self) -> Result<Snapshot, StoreError> {
-        let mut held = self.session().await?;
-        if !held.session.table.instances {
-            held.put_back();
-            return self.look_all().await;
+        let instances = instances && table.instances;
+        let look = &table.look_at;
+        let text = if instances { &look.with_instances } else { &look.plain };
+        let mut query = sqlx::query(AssertSqlSafe(text.clone()));
+        for _ in 0..look.names + usize::from(instances) {
+            query = query.bind(names.json());
         }
-        let (table, step) = (&held.session.table, held.session.table.step());
-        let query = sqlx::query(table.statements.look_all_with_instances);
         let answer = held.session.connection.fetch_all(query).await;
-        let snapshot = answer.and_then(|rows| snapshot(&rows, step));
+        let snapshot = answer.and_then(|rows| snapshot(&rows, names, step));
         self.finish(held, snapshot)
     }
 
@@ -471,7 +461,7 @@ fn seen_instance(row: &MySqlRow, component: String) -> Result<SeenInstance, sqlx
     })
 }
 
-fn snapshot(rows: &[MySqlRow], step: i64) -> Result<Snapshot, sqlx::Error> {
+fn snapshot(rows: &[MySqlRow], names: &Names, step: i64) -> Result<Snapshot, sqlx::Error> {
     let mut out = Snapshot::default();
     // Without a row there is no clock: not a look at an empty database.
     rows.first().ok_or(sqlx::Error::RowNotFound)?;
@@ -483,10 +473,15 @@ fn snapshot(rows: &[MySqlRow], step: i64) -> Result<Snapshot, sqlx::Error> {
                 continue;
             }
         }
-        out.database_now = row.try_get(0)?;
-        out.life = life(row, step)?;
-        // No name: there is no row, only the clock.
-        let Some(name) = row.try_get::<Option<String>, _>(13)? else { continue };
+        let Some(name) = row.try_get::<Option<String>, _>(13)? else {
+            out.database_now = row.try_get(0)?;
+            out.life = life(row, step)?;
+            continue;
+        };
+        // The collation of somebody else's column may take another name for this one.
+        if !names.contains(&name) {
+            continue;
+        }
         if let Some(ttl) = standing_ttl(row)? {
             out.intents.insert(name.clone(), StandingIntent { ttl });
         }

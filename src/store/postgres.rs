@@ -28,7 +28,7 @@ use super::address::PostgresUrl;
 use super::connect::Source;
 use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
 use super::suspicion::LostTake;
-use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
+use super::{Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::DATE_MAX;
 use crate::domain::{
@@ -283,27 +283,14 @@ impl Store for PostgresStore {
         self.finish(held, Call::Take, answer).await.map(|done| outcome(&done))
     }
 
-    async fn look_all(&self) -> Result<Snapshot, StoreError> {
+    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look(First::Other).await?;
-        let (statement, step) = (held.session.table.look_all(), held.session.table.step());
-        let answer = held.session.connection.fetch_all(sqlx::query(statement)).await;
-        let snapshot = answer.and_then(|rows| snapshot(&rows, step));
-        self.finish(held, Call::LookAll, snapshot).await
-    }
-
-    async fn look_all_with_instances(&self) -> Result<Snapshot, StoreError> {
-        let mut held = self.session().await?;
-        if !held.session.table.instances {
-            held.put_back();
-            return self.look_all().await;
-        }
-        let step = held.session.table.step();
-        let answer = held
-            .session
-            .connection
-            .fetch_all(sqlx::query(held.session.table.sql.look_all_with_instances))
-            .await;
-        let snapshot = answer.and_then(|rows| snapshot(&rows, step));
+        let (table, step) = (&held.session.table, held.session.table.step());
+        let statement =
+            if instances && table.instances { table.sql.look_at_with_instances } else { table.look_at() };
+        let query = sqlx::query(statement).bind(names.as_slice());
+        let answer = held.session.connection.fetch_all(query).await;
+        let snapshot = answer.and_then(|rows| snapshot(&rows, names, step));
         self.finish(held, Call::LookAll, snapshot).await
     }
 
@@ -494,7 +481,7 @@ fn seen_instance(row: &PgRow, component: String) -> Result<SeenInstance, sqlx::E
     })
 }
 
-fn snapshot(rows: &[PgRow], step: i64) -> Result<Snapshot, sqlx::Error> {
+fn snapshot(rows: &[PgRow], names: &Names, step: i64) -> Result<Snapshot, sqlx::Error> {
     // There is always one with the clock: an answer without is no look at an empty database.
     if rows.is_empty() {
         return Err(sqlx::Error::RowNotFound);
@@ -508,10 +495,15 @@ fn snapshot(rows: &[PgRow], step: i64) -> Result<Snapshot, sqlx::Error> {
                 continue;
             }
         }
-        out.database_now = row.try_get(0)?;
-        out.life = life(row, step)?;
-        // No name: there is neither row nor intent, only the clock.
-        let Some(name) = row.try_get::<Option<String>, _>(13)? else { continue };
+        let Some(name) = row.try_get::<Option<String>, _>(13)? else {
+            out.database_now = row.try_get(0)?;
+            out.life = life(row, step)?;
+            continue;
+        };
+        // The collation of somebody else's column may take another name for this one.
+        if !names.contains(&name) {
+            continue;
+        }
         if let Some(ttl) = standing_ttl(row)? {
             out.intents.insert(name.clone(), StandingIntent { ttl });
         }

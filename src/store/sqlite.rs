@@ -25,7 +25,7 @@ use self::statements as sql;
 use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
 use super::suspicion::LostTake;
 use super::uuid::new_uuid;
-use super::{Hints, Outcome, Snapshot, StandingIntent, Store, StoreError};
+use super::{Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::domain::election::{Looked, Past};
 use crate::domain::life::{DATE_MAX, STEP};
 use crate::domain::{
@@ -259,27 +259,21 @@ impl Store for SqliteStore {
         self.finish(held, answer).map(|done| outcome(&done))
     }
 
-    async fn look_all(&self) -> Result<Snapshot, StoreError> {
+    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look().await?;
-        let query = sqlx::query(held.session.companions.look_all());
-        let query = match held.session.companions {
-            Companions::All => query.bind(held.session.name()),
+        let session = &held.session;
+        let statement = if instances && session.instances {
+            sql::LOOK_AT_WITH_INSTANCES
+        } else {
+            session.companions.look_at()
+        };
+        let query = sqlx::query(statement).bind(names.json());
+        let query = match session.companions {
+            Companions::All => query.bind(session.name()),
             Companions::None | Companions::Intent => query,
         };
         let answer = held.session.connection.fetch_all(query).await;
-        let snapshot = answer.and_then(|rows| snapshot(&rows));
-        self.finish(held, snapshot)
-    }
-
-    async fn look_all_with_instances(&self) -> Result<Snapshot, StoreError> {
-        let mut held = self.session().await?;
-        if !held.session.instances {
-            held.put_back();
-            return self.look_all().await;
-        }
-        let query = sqlx::query(sql::LOOK_ALL_WITH_INSTANCES).bind(held.session.name());
-        let answer = held.session.connection.fetch_all(query).await;
-        let snapshot = answer.and_then(|rows| snapshot(&rows));
+        let snapshot = answer.and_then(|rows| snapshot(&rows, names));
         self.finish(held, snapshot)
     }
 
@@ -467,7 +461,7 @@ fn seen_instance(row: &SqliteRow, component: String) -> Result<SeenInstance, sql
     })
 }
 
-fn snapshot(rows: &[SqliteRow]) -> Result<Snapshot, sqlx::Error> {
+fn snapshot(rows: &[SqliteRow], names: &Names) -> Result<Snapshot, sqlx::Error> {
     // There is always one with the clock: an answer without is no look at an empty database.
     if rows.is_empty() {
         return Err(sqlx::Error::RowNotFound);
@@ -481,10 +475,15 @@ fn snapshot(rows: &[SqliteRow]) -> Result<Snapshot, sqlx::Error> {
                 continue;
             }
         }
-        out.database_now = row.try_get(0)?;
-        out.life = life(row)?;
-        // No name: there is neither row nor intent, only the clock.
-        let Some(name) = row.try_get::<Option<String>, _>(13)? else { continue };
+        let Some(name) = row.try_get::<Option<String>, _>(13)? else {
+            out.database_now = row.try_get(0)?;
+            out.life = life(row)?;
+            continue;
+        };
+        // The collation of somebody else's column may take another name for this one.
+        if !names.contains(&name) {
+            continue;
+        }
         if let Some(ttl) = standing_ttl(row)? {
             out.intents.insert(name.clone(), StandingIntent { ttl });
         }

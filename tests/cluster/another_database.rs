@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use component_lease::domain::ComponentName;
-use component_lease::store::Store;
+use component_lease::store::{Names, Store};
 use component_lease_testkit::wait;
 
 use crate::support::controller::config;
@@ -18,7 +18,7 @@ async fn start_on(site: &Site, rows: &Arc<Rows>, accept: Option<String>) -> Resu
 }
 
 async fn uuid(rows: &Rows) -> Result<String> {
-    let life = rows.look_all().await?.life;
+    let life = rows.look_at(&Names::none(), false).await?.life;
     Ok(life.database().unwrap_or_default().to_owned())
 }
 

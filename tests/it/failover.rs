@@ -15,7 +15,7 @@ use sqlx::{Connection as _, Executor as _};
 use tempfile::TempDir;
 
 use crate::servers::{Machine, Make, on_servers};
-use crate::stores::{SqliteFile, component};
+use crate::stores::{SqliteFile, alive_at, component};
 
 /// Seconds; short, so that a quarantine is, but long enough for a busy machine to renew in time.
 const MAX_TTL: u32 = 4;
@@ -98,7 +98,7 @@ impl Rig {
     /// Waits until the leader's own line says what it leads.
     async fn line_says(&self, version: i64) {
         wait::until_true(SOON, "its own line says what it leads", async || {
-            let all = self.eye.look_all_with_instances().await.unwrap().instances.unwrap();
+            let all = alive_at(&*self.eye, &["c"]).await.instances.unwrap();
             all.iter().any(|seen| seen.leads == Some(version))
         })
         .await

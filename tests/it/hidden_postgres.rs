@@ -11,7 +11,9 @@ use sqlx::{Connection, Executor, PgConnection};
 
 use crate::store_postgres::{migrated, open};
 use crate::store_postgres_access::Role;
-use crate::stores::{SOON, component, held, migrated_database, misconfigured, row, says, take, taking, term};
+use crate::stores::{
+    SOON, component, held, migrated_database, misconfigured, named, row, says, take, taking, term,
+};
 
 /// Ours that a look of the controller or of a participant reads.
 const TABLES: [&str; 5] = [
@@ -37,22 +39,22 @@ async fn row_level_security_is_refused_by_name_at_each_table_and_for_each_role()
                 let switch = async |to: &str| {
                     database.psql(&format!("ALTER TABLE {table} {to} ROW LEVEL SECURITY")).await.unwrap();
                 };
-                role.store_on(server).look_all().await.unwrap();
+                role.store_on(server).look_at(&named(&["c"]), false).await.unwrap();
                 switch("ENABLE").await;
                 let (off, bypass) = (
                     format!("ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"),
                     format!("ALTER ROLE \"{}\" BYPASSRLS", role.name),
                 );
                 let pieces = &[table, "row-level security", &off, &bypass];
-                says(&misconfigured(role.store_on(server).look_all().await), pieces);
+                says(&misconfigured(role.store_on(server).look_at(&named(&["c"]), false).await), pieces);
                 says(&misconfigured(role.store_on(server).look(&component("c")).await), pieces);
                 // A policy that lets all through today may let less through tomorrow.
                 let policy = format!("CREATE POLICY all_of_it ON {table} USING (true)");
                 database.psql(&policy).await.unwrap();
-                says(&misconfigured(role.store_on(server).look_all().await), pieces);
+                says(&misconfigured(role.store_on(server).look_at(&named(&["c"]), false).await), pieces);
                 database.psql(&format!("DROP POLICY all_of_it ON {table}")).await.unwrap();
                 // Whom no policy concerns goes on.
-                open(&database, "owner").look_all().await.unwrap();
+                open(&database, "owner").look_at(&named(&["c"]), false).await.unwrap();
                 switch("DISABLE").await;
             }
             database
@@ -62,7 +64,7 @@ async fn row_level_security_is_refused_by_name_at_each_table_and_for_each_role()
                 ))
                 .await
                 .unwrap();
-            role.store_on(server).look_all().await.unwrap();
+            role.store_on(server).look_at(&named(&["c"]), false).await.unwrap();
             database.psql("ALTER TABLE component_lease DISABLE ROW LEVEL SECURITY").await.unwrap();
             role.drop().await;
         }
@@ -79,17 +81,20 @@ async fn a_policy_that_comes_under_way_ends_no_term_and_empties_no_look() {
         controller.grant("my_controller").await;
         let (led, looked) = (leader.store_on(server), controller.store_on(server));
         let a = held(&*led, "c", "a").await;
-        assert_eq!(looked.look_all().await.unwrap().rows.len(), 1);
+        assert_eq!(looked.look_at(&named(&["c"]), false).await.unwrap().rows.len(), 1);
         database.psql("ALTER TABLE component_lease ENABLE ROW LEVEL SECURITY").await.unwrap();
         for answer in [led.renew(&a).await, led.release(&a).await, looked.release(&a).await] {
             says(&misconfigured(answer), &["row-level security", "component_lease", "BYPASSRLS"]);
         }
         says(&misconfigured(led.look(&a.component).await), &["row-level security"]);
-        says(&misconfigured(looked.look_all().await), &["row-level security", &controller.name]);
-        says(&misconfigured(looked.look_all_with_instances().await), &["row-level security"]);
+        says(
+            &misconfigured(looked.look_at(&named(&["c"]), false).await),
+            &["row-level security", &controller.name],
+        );
+        says(&misconfigured(looked.look_at(&named(&["c"]), true).await), &["row-level security"]);
         database.psql("ALTER TABLE component_lease DISABLE ROW LEVEL SECURITY").await.unwrap();
         assert_eq!(led.renew(&a).await.unwrap(), Outcome::Applied);
-        assert_eq!(looked.look_all().await.unwrap().rows["c"].holder, "a");
+        assert_eq!(looked.look_at(&named(&["c"]), false).await.unwrap().rows["c"].holder, "a");
         drop(led);
         drop(looked);
         leader.drop().await;

@@ -31,6 +31,7 @@ mod put_back;
 mod refusals;
 mod repeated_trouble;
 mod servers;
+mod store_bounds;
 mod store_contract;
 mod store_instances;
 mod store_life;

@@ -9,7 +9,7 @@ use component_lease_testkit::mysql::Kind;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::stores::{Bench, SOON, component, held, row, take, taking, term};
+use crate::stores::{Bench, SOON, component, held, look_at, row, take, taking, term};
 
 async fn a_missing_row_is_seen_as_missing_with_the_databases_clock(bench: &Bench) {
     let looked = bench.store.look(&component("c")).await.unwrap();
@@ -150,7 +150,7 @@ async fn names_are_compared_byte_by_byte(bench: &Bench) {
         let row = row(&*bench.store, name).await.unwrap();
         assert_eq!(row.holder, format!("holder-of-{name}"));
     }
-    assert_eq!(bench.store.look_all().await.unwrap().rows.len(), names.len());
+    assert_eq!(look_at(&*bench.store, &names).await.rows.len(), names.len());
 }
 
 async fn the_longest_names_and_largest_versions_are_kept_whole(bench: &Bench) {
@@ -178,8 +178,9 @@ async fn a_standing_ttl_is_seen_by_every_look_until_it_is_cleared(bench: &Bench)
     assert_eq!(seen().await, Some(9), "after it was cleared");
 }
 
-async fn a_look_at_all_shows_rows_and_intents_of_everybody(bench: &Bench) {
-    let empty = bench.store.look_all().await.unwrap();
+async fn a_look_shows_rows_and_intents_of_those_it_asks_for_and_of_nobody_else(bench: &Bench) {
+    let everybody = ["row-only", "both", "cleared", "intent-only", "gone", "never-there"];
+    let empty = look_at(&*bench.store, &everybody).await;
     assert!(empty.rows.is_empty() && empty.intents.is_empty() && empty.database_now > 0, "{empty:?}");
     for name in ["row-only", "both", "cleared"] {
         held(&*bench.store, name, "a").await;
@@ -190,17 +191,37 @@ async fn a_look_at_all_shows_rows_and_intents_of_everybody(bench: &Bench) {
     for name in ["cleared", "gone"] {
         bench.store.clear_intent(&component(name)).await.unwrap();
     }
-    let all = bench.another().look_all().await.unwrap();
+    let all = look_at(&*bench.another(), &everybody).await;
     assert_eq!(all.rows.keys().collect::<Vec<_>>(), ["both", "cleared", "row-only"]);
     let intents: Vec<_> = all.intents.iter().map(|(name, intent)| (name.as_str(), intent.ttl)).collect();
     assert_eq!(intents, [("both", 12), ("intent-only", 11)]);
     assert_eq!(all.rows.get("both"), row(&*bench.store, "both").await.as_ref());
+    let some = look_at(&*bench.store, &["row-only", "intent-only", "Row-Only", "row-only2", "'\"\\[]"]).await;
+    assert_eq!(some.rows.into_keys().collect::<Vec<_>>(), ["row-only"]);
+    assert_eq!(some.intents.into_keys().collect::<Vec<_>>(), ["intent-only"]);
+    let nobody = look_at(&*bench.store, &[]).await;
+    assert!(nobody.rows.is_empty() && nobody.intents.is_empty() && nobody.database_now > 0, "{nobody:?}");
+    assert_eq!(nobody.life, all.life);
+}
+
+async fn ten_thousand_components_are_looked_at_by_one_call(bench: &Bench) {
+    let there = ["engine/00042", "ü/09999", "q\"'\\"];
+    for name in there {
+        held(&*bench.store, name, "a").await;
+    }
+    let names: Vec<String> =
+        (0..10_000).flat_map(|n| [format!("engine/{n:05}"), format!("ü/{n:05}")]).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).step_by(2).chain(there).collect();
+    for _ in 0..2 {
+        let seen = timeout(SOON, look_at(&*bench.store, &names)).await.expect("an answer");
+        assert_eq!(seen.rows.into_keys().collect::<Vec<_>>(), ["engine/00042", "q\"'\\", "ü/09999"]);
+    }
 }
 
 async fn a_change_of_holder_wakes_who_listens(bench: &Bench) {
     let listener = bench.another();
     // Nothing listens but beside the connection for statements.
-    listener.look_all().await.unwrap();
+    look_at(&*listener, &[]).await;
     let mut hints = listener.hints();
     if !bench.is_memory() {
         // Says that it listens from now on.
@@ -294,7 +315,8 @@ behaviours!(
     names_are_compared_byte_by_byte,
     the_longest_names_and_largest_versions_are_kept_whole,
     a_standing_ttl_is_seen_by_every_look_until_it_is_cleared,
-    a_look_at_all_shows_rows_and_intents_of_everybody,
+    a_look_shows_rows_and_intents_of_those_it_asks_for_and_of_nobody_else,
+    ten_thousand_components_are_looked_at_by_one_call,
     a_call_that_is_dropped_leaves_the_store_usable,
     calls_at_once_on_one_store_all_get_their_own_answer,
     ;

@@ -9,7 +9,7 @@ use component_lease::store::Store;
 use component_lease_testkit::mysql::Kind;
 use component_lease_testkit::wait;
 
-use crate::stores::{Bench, SOON, component};
+use crate::stores::{Bench, SOON, alive_at, component, look_at};
 
 pub(crate) fn instance(name: &str, holder: &str) -> Instance {
     let given = |text: &str| Some(text.to_owned());
@@ -34,14 +34,14 @@ pub(crate) fn instance(name: &str, holder: &str) -> Instance {
 }
 
 async fn alive(store: &dyn Store) -> Vec<SeenInstance> {
-    let mut all = store.look_all_with_instances().await.unwrap().instances.unwrap();
+    let mut all = alive_at(store, &["c", "other"]).await.instances.unwrap();
     all.sort_by_key(|seen| seen.id);
     all
 }
 
 async fn a_start_is_written_down_with_all_that_is_known_of_it(bench: &Bench) {
     let id = bench.store.beat(&instance("c", "a"), None).await.unwrap().unwrap();
-    let snapshot = bench.store.look_all_with_instances().await.unwrap();
+    let snapshot = alive_at(&*bench.store, &["c"]).await;
     let seen = snapshot.instances.unwrap().remove(0);
     assert!(seen.start_time == seen.heartbeat && seen.heartbeat <= snapshot.database_now, "{seen:?}");
     let expected = SeenInstance::begin(id, &instance("c", "a"), seen.start_time);
@@ -124,12 +124,37 @@ async fn nobody_moves_somebody_elses_heartbeat(bench: &Bench) {
 async fn rows_and_instances_come_in_one_look_and_a_plain_look_has_none(bench: &Bench) {
     crate::stores::held(&*bench.store, "c", "a").await;
     let id = bench.store.beat(&instance("never-led", "b"), None).await.unwrap();
-    let snapshot = bench.store.look_all_with_instances().await.unwrap();
-    let plain = bench.store.look_all().await.unwrap();
+    let names = ["c", "never-led"];
+    let (snapshot, plain) = (alive_at(&*bench.store, &names).await, look_at(&*bench.store, &names).await);
     assert_eq!(snapshot.rows, plain.rows);
     assert_eq!((snapshot.rows.len(), &snapshot.life), (1, &plain.life));
     assert_eq!(snapshot.instances.unwrap().iter().map(|seen| Some(seen.id)).collect::<Vec<_>>(), [id]);
     assert_eq!(plain.instances, None);
+    let other = alive_at(&*bench.store, &["c", "Never-led"]).await;
+    assert_eq!(
+        (other.rows.len(), other.instances),
+        (1, Some(Vec::new())),
+        "nobody else's instances are read"
+    );
+}
+
+async fn of_many_instances_the_holder_comes_first_then_who_says_that_it_leads_then_the_newest(bench: &Bench) {
+    const MOST: usize = 256;
+    crate::stores::held(&*bench.store, "c", "holder").await;
+    let mut ids = Vec::new();
+    let leading = Instance { leads: Some(7), ..instance("c", "liar") };
+    for says in [instance("c", "holder"), leading]
+        .into_iter()
+        .chain((0..MOST + 3).map(|n| instance("c", &format!("p{n}"))))
+    {
+        ids.push(bench.store.beat(&says, None).await.unwrap().unwrap());
+    }
+    bench.store.beat(&instance("other", "holder"), None).await.unwrap();
+    let all = alive(&*bench.store).await;
+    let (of_c, of_other): (Vec<_>, Vec<_>) = all.into_iter().partition(|seen| seen.component == "c");
+    let expected: Vec<_> = ids[..2].iter().chain(&ids[ids.len() - (MOST - 2)..]).copied().collect();
+    assert_eq!(of_c.iter().map(|seen| seen.id).collect::<Vec<_>>(), expected);
+    assert_eq!(of_other.len(), 1, "many of one component leave room for another");
 }
 
 async fn a_component_that_the_history_does_not_know_has_lived_if_somebody_says_that_it_led_it(bench: &Bench) {
@@ -194,6 +219,7 @@ behaviours!(
     a_heartbeat_that_is_out_of_date_stays_and_a_new_row_begins,
     nobody_moves_somebody_elses_heartbeat,
     rows_and_instances_come_in_one_look_and_a_plain_look_has_none,
+    of_many_instances_the_holder_comes_first_then_who_says_that_it_leads_then_the_newest,
     a_component_that_the_history_does_not_know_has_lived_if_somebody_says_that_it_led_it,
     instances_that_ended_long_ago_can_be_pruned_and_the_others_stay,
 );

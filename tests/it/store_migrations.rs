@@ -13,7 +13,9 @@ use tokio::task::JoinSet;
 
 use crate::agent_support::{output, program};
 use crate::store_instances::instance;
-use crate::stores::{SqliteFile, component, held, migrated_database, migrated_mysql, misconfigured, says};
+use crate::stores::{
+    SqliteFile, alive_at, component, held, look_at, migrated_database, migrated_mysql, misconfigured, says,
+};
 
 const FOREIGN: &str = "CREATE TABLE component_lease (component_name VARCHAR(64) PRIMARY KEY, holder_id VARCHAR(128), lease_time BIGINT, renew_time BIGINT, version INT, ttl INT)";
 
@@ -200,12 +202,12 @@ async fn a_connection_from_before_the_migration_finds_the_tables_within_some_loo
         let (store, of_all) =
             (store::open(source.clone(), "test").unwrap(), store::open(source.clone(), "test").unwrap());
         assert_eq!(store.look(&component("c")).await.unwrap().life, Life::Unknown);
-        assert_eq!(of_all.look_all().await.unwrap().life, Life::Unknown);
+        assert_eq!(look_at(&*of_all, &[]).await.life, Life::Unknown);
         store::migrate(&source).await.unwrap();
         let (mut life, mut life_of_all) = (Life::Unknown, Life::Unknown);
         for _ in 0..25 {
             life = store.look(&component("c")).await.unwrap().life;
-            life_of_all = of_all.look_all_with_instances().await.unwrap().life;
+            life_of_all = alive_at(&*of_all, &[]).await.life;
         }
         assert!(life.record().is_some() && life == life_of_all, "{store:?}: {life:?}, {life_of_all:?}");
         held(&*store, "c", "a").await;
@@ -238,7 +240,7 @@ async fn a_ttl_with_a_fraction_is_never_judged_shorter_than_it_is() {
         }
         for source in sources {
             let store = store::open(source, "test").unwrap();
-            let rows = store.look_all().await.unwrap().rows;
+            let rows = look_at(&*store, &["c", "d"]).await.rows;
             assert_eq!((rows["c"].ttl, rows["d"].ttl), (6, 5), "{kind}: {store:?}");
             assert_eq!(store.look(&component("c")).await.unwrap().row.unwrap().ttl, 6, "{kind}: {store:?}");
         }
@@ -305,7 +307,7 @@ async fn somebody_elses_component_instance_is_left_alone_and_missed_by_nobody() 
         held(&*store, "c", "a").await;
         let said = store.beat(&instance("c", "a"), None).await.unwrap();
         assert_eq!((said, store.prune_instances(Duration::ZERO).await.unwrap()), (None, 0), "{store:?}");
-        let all = store.look_all_with_instances().await.unwrap();
+        let all = alive_at(&*store, &["c"]).await;
         assert_eq!((all.rows.len(), all.instances), (1, None), "{store:?}");
     }
     assert_eq!(postgres.psql("SELECT count(*) FROM component_instance").await.unwrap(), "0");

@@ -9,7 +9,9 @@ use component_lease_testkit::mysql::{Database, Kind, Server};
 
 use crate::store_instances::instance;
 use crate::store_mysql::{on_each_kind, open, server};
-use crate::stores::{component, held, migrated_mysql, misconfigured, retryable, says, take, term};
+use crate::stores::{
+    alive_at, component, held, migrated_mysql, misconfigured, named, retryable, says, take, term,
+};
 
 /// A user without any privilege, dropped by hand at the end (a failed test leaves it to its server's end).
 pub(crate) struct User<'a> {
@@ -77,7 +79,7 @@ async fn the_controller_needs_exactly_the_grants_that_migrate_prints(kind: Kind)
     user.grant("my_controller").await;
     let store = user.store();
     participant.beat(&instance("c", "a"), None).await.unwrap();
-    let all = store.look_all_with_instances().await.unwrap();
+    let all = alive_at(&*store, &["c"]).await;
     assert_eq!(all.instances.unwrap().len(), 1);
     assert_eq!(store.prune_instances(Duration::from_secs(3600)).await.unwrap(), 0);
     assert_eq!(all.rows.len(), 1);
@@ -108,7 +110,7 @@ async fn a_missing_grant_is_refused_with_the_tables_name(kind: Kind) {
                 database.sql(&revoke).await.unwrap();
                 let pieces = &[table, &user.name, "GRANT", "component-lease migrate"];
                 says(&misconfigured(user.store().look(&component("c")).await), pieces);
-                says(&misconfigured(user.store().look_all().await), pieces);
+                says(&misconfigured(user.store().look_at(&named(&["c"]), false).await), pieces);
             }
             user.drop().await;
         }

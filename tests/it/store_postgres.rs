@@ -8,7 +8,9 @@ use component_lease_testkit::wait;
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::time::timeout;
 
-use crate::stores::{SOON, held, migrated_database, retryable, row, says, take, taking, term};
+use crate::stores::{
+    SOON, alive_at, held, look_at, migrated_database, retryable, row, says, take, taking, term,
+};
 
 pub(crate) async fn migrated() -> Database {
     migrated_database(postgres::shared().await.unwrap()).await
@@ -43,7 +45,8 @@ async fn a_renewal_is_one_statement_and_so_is_every_other_call() {
     let everything = async || {
         store.renew(&a).await.unwrap();
         store.look(&a.component).await.unwrap();
-        store.look_all().await.unwrap();
+        look_at(&*store, &["c"]).await;
+        alive_at(&*store, &["c", "d"]).await;
         store.set_intent(&a.component, store::StandingIntent { ttl: 9 }).await.unwrap();
         store.clear_intent(&a.component).await.unwrap();
         store.limit_lock_wait(Duration::from_secs(1));
@@ -56,7 +59,7 @@ async fn a_renewal_is_one_statement_and_so_is_every_other_call() {
         everything().await;
     }
     let after = database.statements("%").await.unwrap();
-    assert_eq!(after - before - 2 * itself, 50);
+    assert_eq!(after - before - 2 * itself, 60);
     assert_eq!(connections(&database, "counted").await, 1);
 }
 
@@ -108,7 +111,7 @@ async fn at_rest_a_store_has_one_connection_and_one_more_while_it_listens() {
     held(&*store, "c", "a").await;
     let mut hints = store.hints();
     timeout(SOON, hints.next()).await.unwrap();
-    store.look_all().await.unwrap();
+    look_at(&*store, &["c"]).await;
     assert_eq!(connections(&database, "resting").await, 2);
     drop(hints);
     until_connections(&database, "resting", 1).await;
@@ -222,7 +225,7 @@ async fn a_call_that_waited_for_a_lock_writes_the_time_after_the_wait_whatever_t
                 .await
                 .unwrap();
             // The wait is long enough to be told from the resolution of the clock.
-            let now = async || looker.look_all().await.unwrap().database_now;
+            let now = async || look_at(&*looker, &[]).await.database_now;
             let began = now().await;
             wait::until_true(SOON, "half a second to pass", async || now().await >= began + 500)
                 .await

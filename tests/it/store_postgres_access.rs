@@ -8,7 +8,7 @@ use component_lease_testkit::postgres::{self, Database, Server};
 
 use crate::store_instances::instance;
 use crate::store_postgres::{migrated, open};
-use crate::stores::{component, held, misconfigured, retryable, says, take, term};
+use crate::stores::{alive_at, component, held, misconfigured, retryable, says, take, term};
 
 /// A role without any privilege, dropped at the end.
 pub(crate) struct Role<'a> {
@@ -82,7 +82,7 @@ async fn the_controller_needs_exactly_the_grants_that_migrate_prints() {
     role.grant("my_controller").await;
     let store = role.store().await;
     participant.beat(&instance("c", "a"), None).await.unwrap();
-    let all = store.look_all_with_instances().await.unwrap();
+    let all = alive_at(&*store, &["c"]).await;
     assert_eq!(all.instances.unwrap().len(), 1);
     assert_eq!(store.prune_instances(Duration::from_secs(3600)).await.unwrap(), 0);
     assert_eq!(all.rows.len(), 1);
@@ -116,7 +116,7 @@ async fn a_controller_that_may_not_write_leases_looks_on_and_is_told_so_when_it_
         .unwrap();
     let store = role.store().await;
     says(&misconfigured(store.release(&a).await), &["permission denied", "component_lease"]);
-    assert_eq!(store.look_all_with_instances().await.unwrap().rows["c"].holder, "a");
+    assert_eq!(alive_at(&*store, &["c"]).await.rows["c"].holder, "a");
     drop(store);
     role.drop().await;
 }

@@ -5,7 +5,7 @@ use component_lease::store::{self, Outcome, Source, StandingIntent, Store};
 use component_lease_testkit::postgres::{self, Database};
 
 use crate::store_instances::instance;
-use crate::stores::{component, misconfigured, row, says, take, taking, term};
+use crate::stores::{alive_at, component, look_at, misconfigured, row, says, take, taking, term};
 
 /// With a name that the encoding holds and one that it does not.
 const ENCODINGS: [(&str, &str, &str); 5] = [
@@ -35,7 +35,7 @@ async fn a_database_of_any_encoding_works_with_what_it_can_hold_and_refuses_the_
         }
         // The connection is in order, and nothing was written.
         assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
-        assert_eq!(store.look_all().await.unwrap().rows.keys().collect::<Vec<_>>(), [holds]);
+        assert_eq!(look_at(&*store, &[holds]).await.rows.keys().collect::<Vec<_>>(), [holds]);
         // The server keeps the text of each statement without its values. (Asked in a database of UTF8: it
         // converts the texts of all.)
         let sent = postgres::shared()
@@ -64,7 +64,7 @@ async fn elects(store: &dyn Store, name: &str) -> TermKey {
     says.whereabouts.node = Some("node".to_owned());
     let id = store.beat(&says, None).await.unwrap();
     assert_eq!(store.beat(&says, id).await.unwrap(), id);
-    let seen = store.look_all_with_instances().await.unwrap();
+    let seen = alive_at(store, &[name]).await;
     assert_eq!(seen.rows[name].holder, name);
     assert_eq!(seen.instances.unwrap()[0].holder, name);
     a

@@ -5,7 +5,7 @@ use component_lease::domain::{Life, NewEpoch, Take};
 use component_lease::store::{self, Outcome, Source, Store};
 use component_lease_testkit::postgres::{self, Database};
 
-use crate::stores::{component, misconfigured, says, take, term};
+use crate::stores::{component, look_at, misconfigured, says, take, term};
 
 async fn database() -> Database {
     postgres::shared().await.unwrap().fresh_database().await.unwrap()
@@ -48,7 +48,7 @@ async fn elects(database: &Database) -> String {
     let take = Take { generation: looked.life.generation(), ..take(&a, None) };
     assert_eq!(store.take(&take).await.unwrap(), Outcome::Applied);
     assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
-    assert_eq!(store.look_all().await.unwrap().rows.len(), 1);
+    assert_eq!(look_at(&*store, &["c"]).await.rows.len(), 1);
     identity.clone()
 }
 

@@ -9,7 +9,7 @@ use component_lease_testkit::postgres::{self, Database, Server};
 use tokio::time::timeout;
 
 use crate::store_instances::instance;
-use crate::stores::{SOON, component, take, term};
+use crate::stores::{SOON, alive_at, component, look_at, take, term};
 
 /// Each call, twice where the second takes another way.
 async fn all_calls(store: &dyn Store) {
@@ -29,14 +29,14 @@ async fn all_calls(store: &dyn Store) {
     assert_eq!(store.renew(&a).await.unwrap(), Outcome::Lost);
     let stale = Take { generation: Generation::default(), ..take(&term("c", "b", 1), None) };
     assert_eq!(store.take(&stale).await.unwrap(), Outcome::Lost);
-    assert_eq!(store.look_all().await.unwrap().rows.len(), 1);
+    assert_eq!(look_at(store, &["c"]).await.rows.len(), 1);
 }
 
 async fn calls_of_companions(store: &dyn Store) {
     let c = component("c");
     let id = store.beat(&instance("c", "a"), None).await.unwrap();
     assert_eq!(store.beat(&instance("c", "a"), id).await.unwrap(), id);
-    assert_eq!(store.look_all_with_instances().await.unwrap().instances.unwrap().len(), 1);
+    assert_eq!(alive_at(store, &["c"]).await.instances.unwrap().len(), 1);
     store.set_intent(&c, StandingIntent { ttl: 9 }).await.unwrap();
     store.set_intent(&c, StandingIntent { ttl: 8 }).await.unwrap();
     assert_eq!(store.look(&c).await.unwrap().standing_ttl, Some(8));
@@ -103,7 +103,7 @@ async fn bare_calls(store: &dyn Store) {
     assert_eq!(store.take(&take(&a, None)).await.unwrap(), Outcome::Applied);
     let seen = store.look(&c).await.unwrap().row;
     assert_eq!(store.take(&take(&term("c", "a", 2), seen.as_ref())).await.unwrap(), Outcome::Applied);
-    assert_eq!(store.look_all().await.unwrap().rows.len(), 1);
+    assert_eq!(look_at(store, &["c"]).await.rows.len(), 1);
 }
 
 #[tokio::test]

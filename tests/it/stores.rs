@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use component_lease::clock::SystemClock;
 use component_lease::domain::{ComponentName, Expected, Generation, HolderId, LeaseRow, Take, TermKey};
-use component_lease::store::{self, MemoryStore, Outcome, Source, Store, StoreError};
+use component_lease::store::{self, MemoryStore, Names, Outcome, Snapshot, Source, Store, StoreError};
 use component_lease_testkit::mysql::{self, Kind};
 use component_lease_testkit::postgres::{self, Database, Server};
 use tempfile::TempDir;
@@ -128,6 +128,20 @@ pub(crate) async fn taking(store: &dyn Store, take: &Take) -> Result<Outcome, St
 /// A take of this term by somebody who saw this row; for [`taking`].
 pub(crate) fn take(term: &TermKey, seen: Option<&LeaseRow>) -> Take {
     Take { term: term.clone(), ttl: 7, expected: Expected::of(seen), generation: Generation::default() }
+}
+
+/// One look at these components, without instances.
+pub(crate) async fn look_at(store: &dyn Store, names: &[&str]) -> Snapshot {
+    store.look_at(&named(names), false).await.unwrap()
+}
+
+/// One look at these components and their instances.
+pub(crate) async fn alive_at(store: &dyn Store, names: &[&str]) -> Snapshot {
+    store.look_at(&named(names), true).await.unwrap()
+}
+
+pub(crate) fn named(names: &[&str]) -> Names {
+    names.iter().map(|name| component(name)).collect()
 }
 
 pub(crate) async fn row(store: &dyn Store, name: &str) -> Option<LeaseRow> {

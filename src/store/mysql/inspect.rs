@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::connection::Place;
 use super::errors::{classify, no_table};
+use super::look_at::LookAt;
 use super::migrate;
 use super::statements::{LOOK_BARE, LOOK_WITHOUT_LIFE, MARIADB, MYSQL, Statements};
 use crate::domain::life::{NARROW_STEP, STEP, fits as fits_epoch};
@@ -31,6 +32,7 @@ pub(super) struct Table {
     pub(super) instances: bool,
     /// As this kind of server understands them.
     pub(super) statements: &'static Statements,
+    pub(super) look_at: LookAt,
 }
 
 /// Which tables of ours are beside it.
@@ -65,7 +67,7 @@ WHERE TABLE_SCHEMA = DATABASE()
 SELECT 'instances', 'promises_outside' FROM information_schema.COLUMNS
 WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_instance' AND COLUMN_NAME = 'promises_outside';
 SELECT 'column', COLUMN_NAME, DATA_TYPE, CAST(CHARACTER_MAXIMUM_LENGTH AS CHAR), CHARACTER_SET_NAME,
-       COLUMN_TYPE, CAST(NUMERIC_SCALE AS CHAR)
+       COLUMN_TYPE, CAST(NUMERIC_SCALE AS CHAR), COLLATION_NAME
 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease';
 SELECT 'key', MAX(COLUMN_NAME) FROM information_schema.STATISTICS
 WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease' AND NON_UNIQUE = 0
@@ -82,6 +84,7 @@ struct Column {
     kind: String,
     length: Option<usize>,
     character_set: Option<String>,
+    collation: Option<String>,
     unsigned: bool,
     scale: u32,
 }
@@ -121,6 +124,7 @@ impl Found {
                         kind: must(row, 2)?.to_ascii_lowercase(),
                         length: text(row, 3)?.and_then(|length| length.parse().ok()),
                         character_set: text(row, 4)?,
+                        collation: text(row, 7)?,
                         unsigned: must(row, 5)?.contains("unsigned"),
                         scale: must(row, 6)?.parse().unwrap_or(0),
                     };
@@ -288,15 +292,19 @@ fn table(found: &Found, place: &Place) -> Result<Table, StoreError> {
     let unicode = |column: &Column| {
         column.character_set.as_deref().is_none_or(|set| matches!(set, "utf8mb4" | "binary"))
     };
+    let statements = if found.is_mariadb() { MARIADB } else { MYSQL };
+    let companions = found.companions();
+    let compared_as = component.character_set.as_deref().zip(component.collation.as_deref());
     Ok(Table {
         component_max: component.length,
         holder_max: holder.length,
         component_unicode: unicode(component),
         holder_unicode: unicode(holder),
         version_max: version_max(version),
-        companions: found.companions(),
-        instances: found.companions() == Companions::All && found.keeps_instances,
-        statements: if found.is_mariadb() { MARIADB } else { MYSQL },
+        companions,
+        instances: companions == Companions::All && found.keeps_instances,
+        look_at: LookAt::new(statements, companions, compared_as),
+        statements,
     })
 }
 

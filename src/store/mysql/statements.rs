@@ -13,7 +13,8 @@
 //! Text is compared byte by byte whatever the collation of somebody else's table: a holder here, a
 //! component's name at the look (`same_name`). A take or renewal then names the row as the table
 //! does, and is bound to the version seen with the renewal time, or to the whole holder.
-//! Values that a foreign program left NULL count as 0 or empty.
+//! Values that a foreign program left NULL count as 0 or empty. Of a holder no more is read than a status can
+//! show; bytes that are no text are shown in hexadecimal digits, because nothing at all would mean that nobody leads.
 
 use std::fmt::Write as _;
 
@@ -68,7 +69,7 @@ macro_rules! mariadb_identity {
 
 macro_rules! row {
     () => {
-        "l.component_name IS NOT NULL, COALESCE(CONVERT(l.holder_id USING utf8mb4), '') COLLATE utf8mb4_bin,
+        "l.component_name IS NOT NULL, COALESCE(CONVERT(LEFT(l.holder_id, 1024) USING utf8mb4), HEX(LEFT(l.holder_id, 512)), '') COLLATE utf8mb4_bin,
          CAST(COALESCE(l.lease_time, 0) AS SIGNED), CAST(COALESCE(l.renew_time, 0) AS SIGNED),
          CAST(COALESCE(l.version, 0) AS SIGNED), CAST(COALESCE(CEIL(l.ttl), 0) AS SIGNED)"
     };
@@ -129,39 +130,63 @@ macro_rules! epoch_max {
     };
 }
 
-/// Rows, then intents. Not joined: two tables with different collations would not be, and trailing
-/// blanks would not count.
-macro_rules! look_all {
-    ($record:expr, $joins:literal) => {
-        look_all!($record, $joins, "", "")
+/// The names that are asked for, from a JSON array. A column's index is used only by a comparison in its own
+/// collation, so `look_at.rs` puts that of `component_lease.component_name` where `{collation}` stands.
+macro_rules! names {
+    () => {
+        "JSON_TABLE(?, '$[*]' COLUMNS (
+             name VARCHAR(253) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$',
+             of_lease VARCHAR(253) {collation} PATH '$')) AS n"
     };
-    ($record:expr, $joins:literal, $more:expr, $behind:expr) => {
+}
+
+/// `?` the names, twice, and a third time for instances. First the clock and the life of the database, without a
+/// name; then rows, then intents. Not joined: two tables with different collations would not be, and trailing
+/// blanks would not count.
+macro_rules! look_at {
+    ($record:expr, $store:literal) => {
+        look_at!($record, $store, "", "")
+    };
+    ($record:expr, $store:literal, $more:expr, $behind:expr) => {
+        concat!(
+            look_at!(bare: $record, $store, $more),
+            "
+            UNION ALL
+            SELECT NULL, 0, '' COLLATE utf8mb4_bin, 0, 0, 0, 0, CAST(i.ttl AS SIGNED), ",
+            no_record!(),
+            ", i.component_name COLLATE utf8mb4_bin",
+            $more,
+            "
+            FROM ",
+            names!(),
+            " STRAIGHT_JOIN component_lease_intent AS i ON i.component_name = n.name",
+            $behind
+        )
+    };
+    (bare: $record:expr, $store:literal, $more:expr) => {
         concat!(
             "SELECT ",
             now!(),
-            ", ",
+            ", 0, '' COLLATE utf8mb4_bin, 0, 0, 0, 0, CAST(NULL AS SIGNED), ",
+            $record,
+            ", CAST(NULL AS CHAR) COLLATE utf8mb4_bin",
+            $more,
+            "
+            FROM (SELECT 1) AS always",
+            $store,
+            "
+            UNION ALL
+            SELECT NULL, ",
             row!(),
             ", CAST(NULL AS SIGNED), ",
-            $record,
+            no_record!(),
             ", ",
             name!(),
             $more,
             "
-            FROM (SELECT 1) AS always",
-            $joins,
-            "
-            LEFT JOIN component_lease AS l ON true
-            UNION ALL
-            SELECT ",
-            now!(),
-            ", 0, '' COLLATE utf8mb4_bin, 0, 0, 0, 0, CAST(i.ttl AS SIGNED), ",
-            $record,
-            ", i.component_name COLLATE utf8mb4_bin",
-            $more,
-            "
-            FROM component_lease_intent AS i",
-            $joins,
-            $behind
+            FROM ",
+            names!(),
+            " STRAIGHT_JOIN component_lease AS l ON l.component_name = n.of_lease"
         )
     };
 }
@@ -179,7 +204,8 @@ macro_rules! no_instance {
     };
 }
 
-/// Those that are alive. Whoever may write the table could fill it.
+/// Those that are alive. Whoever may write that table could fill it: so many of a component (its holder first, then
+/// who says that it leads, then the newest), so many in all, and of these the first of each.
 macro_rules! instances {
     () => {
         concat!(
@@ -192,11 +218,23 @@ macro_rules! instances {
                    c.node COLLATE utf8mb4_bin, c.address COLLATE utf8mb4_bin,
                    c.program_version COLLATE utf8mb4_bin, CAST(c.healthy AS SIGNED), c.leads,
                    c.mode COLLATE utf8mb4_bin, c.longest_promise, CAST(c.promises_outside AS SIGNED)
-            FROM (SELECT * FROM component_instance
-                  WHERE heartbeat + heartbeat_ttl * 1000 >= ",
+            FROM (SELECT *
+                  FROM (SELECT c.*, ROW_NUMBER() OVER (
+                                   PARTITION BY c.component_name
+                                   ORDER BY COALESCE(CAST(CONVERT(LEFT(l.holder_id, 1024) USING utf8mb4) AS BINARY)
+                                                     = CAST(c.instance AS BINARY), 0) DESC,
+                                            c.leads IS NOT NULL DESC, c.id DESC
+                               ) AS place
+                        FROM ",
+            names!(),
+            " STRAIGHT_JOIN component_instance AS c ON c.component_name = n.name
+                        LEFT JOIN component_lease AS l ON l.component_name = n.of_lease
+                        WHERE c.heartbeat >= ",
             now!(),
-            "
-                  ORDER BY id DESC LIMIT 20000) AS c"
+            " - c.heartbeat_ttl * 1000
+                       ) AS c
+                  WHERE c.place <= 256
+                  ORDER BY c.place, c.id DESC LIMIT 20000) AS c"
         )
     };
 }
@@ -206,8 +244,8 @@ pub(super) struct Statements {
     identity: &'static str,
     /// `?` three times the component: history, lease, intent.
     pub look: &'static str,
-    pub look_all: &'static str,
-    pub look_all_with_instances: &'static str,
+    pub look_at: &'static str,
+    pub look_at_with_instances: &'static str,
     /// `?`: the latest date that counts, the lower bound, what was seen (two), whether also of the
     /// recorded server. The rule is `domain::life::begin`.
     pub begin_epoch: &'static str,
@@ -232,12 +270,12 @@ macro_rules! statements {
                 LEFT JOIN component_lease_intent AS i ON i.component_name = ?
                 LEFT JOIN component_lease_store AS s ON s.id = 1"
             ),
-            look_all: look_all!(
+            look_at: look_at!(
                 record!($identity),
                 "
                 LEFT JOIN component_lease_store AS s ON s.id = 1"
             ),
-            look_all_with_instances: look_all!(
+            look_at_with_instances: look_at!(
                 record!($identity),
                 "
                 LEFT JOIN component_lease_store AS s ON s.id = 1",
@@ -456,21 +494,9 @@ UPDATE component_lease
 SET holder_id = '', renew_time = 0
 WHERE component_name = ? AND CAST(CONVERT(holder_id USING utf8mb4) AS BINARY) = CAST(? AS BINARY) AND version = ?";
 
-pub(super) const LOOK_ALL_WITHOUT_LIFE: &str = look_all!(no_record!(), "");
+pub(super) const LOOK_AT_WITHOUT_LIFE: &str = look_at!(no_record!(), "");
 
-pub(super) const LOOK_ALL_BARE: &str = concat!(
-    "SELECT ",
-    now!(),
-    ", ",
-    row!(),
-    ", CAST(NULL AS SIGNED), ",
-    no_record!(),
-    ", ",
-    name!(),
-    "
-    FROM (SELECT 1) AS always
-    LEFT JOIN component_lease AS l ON true"
-);
+pub(super) const LOOK_AT_BARE: &str = look_at!(bare: no_record!(), "", "");
 
 pub(super) const SET_INTENT: &str = "
 INSERT INTO component_lease_intent (component_name, ttl) VALUES (?, ?)

@@ -2,7 +2,8 @@
 //! can be compared line by line.
 //!
 //! Time is `clock_timestamp()`, evaluated where it stands: after the wait for a row lock. `now()` is
-//! from before it. Values that a foreign program left NULL count as 0 or empty.
+//! from before it. Values that a foreign program left NULL count as 0 or empty; of a holder no
+//! more is read than a status can show.
 //!
 //! Whoever may create functions in a schema of the search path could offer an operator or a function
 //! that matches our types better than PostgreSQL's own, and it would run with our rights. So everything
@@ -43,7 +44,7 @@ macro_rules! told_later {
 
 macro_rules! row {
     () => {
-        "l.component_name IS NOT NULL, coalesce(l.holder_id, ''),
+        "l.component_name IS NOT NULL, coalesce(pg_catalog.left(l.holder_id, 1024), ''),
          coalesce(l.lease_time::bigint, 0), coalesce(l.renew_time::bigint, 0),
          coalesce(l.version::bigint, 0), coalesce(pg_catalog.ceil(l.ttl::numeric)::bigint, 0)"
     };
@@ -107,20 +108,61 @@ macro_rules! epoch_max {
     };
 }
 
-macro_rules! look_all {
-    ($intent:literal, $record:expr, $name:literal, $joins:literal) => {
+/// In the place of an instance where something else is.
+macro_rules! no_instance {
+    () => {
+        ", NULL::bigint, NULL::pg_catalog.text, NULL::bigint, NULL::bigint, NULL::integer, NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.text,
+         NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::boolean, NULL::bigint, NULL::pg_catalog.text, NULL::bigint, NULL::boolean"
+    };
+}
+
+/// `$1` the names. First the clock and the life of the database, without a name; then what there is of each name.
+/// The collations of the columns decide: a parameter has none of its own.
+macro_rules! look_at {
+    ($intent:literal, $record:expr, $store:literal, $joins:literal, $is_there:literal, $more:expr, $behind:expr) => {
         concat!(
-            "SELECT (SELECT {now}), ",
+            "SELECT {now}, false, NULL::pg_catalog.text, NULL::bigint, NULL::bigint,
+                    NULL::bigint, NULL::bigint, NULL::integer, ",
+            $record,
+            ", NULL::pg_catalog.text",
+            $more,
+            "
+            FROM (VALUES (1)) AS always (present)",
+            $store,
+            "
+            UNION ALL
+            SELECT NULL, ",
             row!(),
             ", ",
             $intent,
             ", ",
-            $record,
-            ", ",
-            $name,
+            no_record!(),
+            ", n.name",
+            $more,
             "
-            FROM (VALUES (1)) AS always (present)",
-            $joins
+            FROM pg_catalog.unnest($1::pg_catalog.text[]) AS n (name)
+            LEFT JOIN component_lease AS l ON l.component_name {=} n.name",
+            $joins,
+            "
+            WHERE ",
+            $is_there,
+            $behind
+        )
+    };
+}
+
+macro_rules! look_at_with_life {
+    ($more:expr, $behind:expr) => {
+        look_at!(
+            "i.ttl",
+            record!(),
+            "
+            LEFT JOIN component_lease_store AS s ON s.id {=} 1",
+            "
+            LEFT JOIN component_lease_intent AS i ON i.component_name {=} n.name",
+            "l.component_name IS NOT NULL OR i.component_name IS NOT NULL",
+            $more,
+            $behind
         )
     };
 }
@@ -251,39 +293,30 @@ const RELEASE_LATE: &str = concat!(
 /// the server's queue is full. The wait is for a lock.
 const NOTIFY: &str = "SELECT pg_catalog.set_config('lock_timeout', '200ms', true), pg_catalog.pg_notify('component_lease', $1)";
 
-macro_rules! look_all_with_life {
-    () => {
-        look_all!(
-            "i.ttl",
-            record!(),
-            "coalesce(l.component_name, i.component_name)",
-            r#"
-    LEFT JOIN component_lease_store AS s ON s.id {=} 1
-    LEFT JOIN (component_lease AS l
-               FULL JOIN component_lease_intent AS i
-               ON i.component_name {=} (l.component_name COLLATE pg_catalog."C")) ON true"#
-        )
-    };
-}
+const LOOK_AT: &str = look_at_with_life!("", "");
 
-const LOOK_ALL: &str = look_all_with_life!();
-
-/// Behind the rows the instances that are alive. Whoever may write the table could fill it.
-const LOOK_ALL_WITH_INSTANCES: &str = concat!(
-    "SELECT b.*, NULL::bigint, NULL::varchar, NULL::bigint, NULL::bigint, NULL::integer, NULL::varchar, NULL::varchar, NULL::varchar,
-            NULL::varchar, NULL::varchar, NULL::varchar, NULL::varchar, NULL::boolean, NULL::bigint,
-            NULL::varchar, NULL::bigint, NULL::boolean
-     FROM (",
-    look_all_with_life!(),
-    ") AS b
-     UNION ALL
-     SELECT NULL, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.component_name,
-            c.id, c.instance, c.start_time, c.heartbeat, c.heartbeat_ttl, c.namespace, c.pod, c.pod_uid,
-            c.container, c.node, c.address, c.program_version, c.healthy, c.leads, c.mode, c.longest_promise,
-            c.promises_outside
-     FROM (SELECT * FROM component_instance
-           WHERE (heartbeat {+} (heartbeat_ttl {*} 1000::bigint)) {>=} {now}
-           ORDER BY id DESC LIMIT 20000) AS c"
+/// Behind the rows the instances that are alive. Whoever may write that table could fill it: so many of a component
+/// (its holder first, then who says that it leads, then the newest), so many in all, and of these the first of each.
+const LOOK_AT_WITH_INSTANCES: &str = look_at_with_life!(
+    no_instance!(),
+    r#"
+    UNION ALL
+    SELECT NULL, false, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.component_name,
+           c.id, c.instance, c.start_time, c.heartbeat, c.heartbeat_ttl, c.namespace, c.pod, c.pod_uid,
+           c.container, c.node, c.address, c.program_version, c.healthy, c.leads, c.mode, c.longest_promise,
+           c.promises_outside
+    FROM (SELECT *
+          FROM (SELECT c.*, pg_catalog.row_number() OVER (
+                           PARTITION BY c.component_name
+                           ORDER BY (c.instance {=} (l.holder_id COLLATE pg_catalog."C")) IS TRUE DESC, c.leads IS NOT NULL DESC, c.id DESC
+                       ) AS place
+                FROM pg_catalog.unnest($1::pg_catalog.text[]) AS n (name)
+                JOIN component_instance AS c ON c.component_name {=} n.name
+                LEFT JOIN component_lease AS l ON l.component_name {=} n.name
+                WHERE c.heartbeat {>=} ({now} {-} (c.heartbeat_ttl {*} 1000::bigint))
+               ) AS c
+          WHERE c.place {<=} 256
+          ORDER BY c.place, c.id DESC LIMIT 20000) AS c"#
 );
 
 /// `$1` the row, if there is one; `$2` to `$4` component, holder, how long a heartbeat lasts; `$5` to `$11` where
@@ -314,18 +347,19 @@ const PRUNE_INSTANCES: &str = "
 DELETE FROM component_instance
 WHERE heartbeat {<} ({now} {-} $1::bigint)";
 
-const LOOK_ALL_WITHOUT_LIFE: &str = look_all!(
+const LOOK_AT_WITHOUT_LIFE: &str = look_at!(
     "i.ttl",
     no_record!(),
-    "coalesce(l.component_name, i.component_name)",
-    r#"
-    LEFT JOIN (component_lease AS l
-               FULL JOIN component_lease_intent AS i
-               ON i.component_name {=} (l.component_name COLLATE pg_catalog."C")) ON true"#
+    "",
+    "
+    LEFT JOIN component_lease_intent AS i ON i.component_name {=} n.name",
+    "l.component_name IS NOT NULL OR i.component_name IS NOT NULL",
+    "",
+    ""
 );
 
-const LOOK_ALL_BARE: &str =
-    look_all!("NULL::integer", no_record!(), "l.component_name", " LEFT JOIN component_lease AS l ON true");
+const LOOK_AT_BARE: &str =
+    look_at!("NULL::integer", no_record!(), "", "", "l.component_name IS NOT NULL", "", "");
 
 const SET_INTENT: &str = "
 INSERT INTO component_lease_intent (component_name, ttl) VALUES ($1, $2::integer)
@@ -423,10 +457,10 @@ statements! {
     renew: RENEW,
     release: RELEASE,
     release_late: RELEASE_LATE,
-    look_all: LOOK_ALL,
-    look_all_with_instances: LOOK_ALL_WITH_INSTANCES,
-    look_all_without_life: LOOK_ALL_WITHOUT_LIFE,
-    look_all_bare: LOOK_ALL_BARE,
+    look_at: LOOK_AT,
+    look_at_with_instances: LOOK_AT_WITH_INSTANCES,
+    look_at_without_life: LOOK_AT_WITHOUT_LIFE,
+    look_at_bare: LOOK_AT_BARE,
     beat: BEAT,
     prune_instances: PRUNE_INSTANCES,
     set_intent: SET_INTENT,
@@ -456,106 +490,5 @@ pub(super) fn qualified(template: &str) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    /// What is written like a call and is SQL's own syntax.
-    const SYNTAX: &[&str] = &[
-        "always",
-        "array",
-        "by",
-        "f",
-        "n",
-        "not",
-        "and",
-        "any",
-        "as",
-        "coalesce",
-        "component_instance",
-        "component_lease",
-        "component_lease_history",
-        "component_lease_intent",
-        "component_lease_store",
-        "conflict",
-        "else",
-        "exists",
-        "extract",
-        "from",
-        "greatest",
-        "in",
-        "join",
-        "least",
-        "materialized",
-        "on",
-        "operator",
-        "or",
-        "select",
-        "substring",
-        "then",
-        "values",
-        "when",
-        "where",
-    ];
-
-    /// The names that are called without a schema, and the operators that are used without one.
-    pub(in crate::store::postgres) fn unqualified(sql: &str) -> Vec<String> {
-        let mut found = Vec::new();
-        let mut rest = sql.to_owned();
-        while let Some((before, after)) = rest.split_once("OPERATOR(pg_catalog.") {
-            let (_, behind) = after.split_once(')').expect("an operator ends");
-            rest = format!("{before}~{behind}");
-        }
-        // Comments and literals are no SQL; `SET a = b` is an assignment, and `= $` stands in no comparison of ours.
-        while let Some((before, after)) = rest.split_once('\'') {
-            let (_, behind) = after.split_once('\'').expect("a literal ends");
-            rest = format!("{before}LITERAL{behind}");
-        }
-        for (at, _) in rest.match_indices('(') {
-            let before = rest[..at].trim_end();
-            let name: String = before
-                .chars()
-                .rev()
-                .take_while(|c| c.is_ascii_alphanumeric() || "_.".contains(*c))
-                .collect::<Vec<_>>()
-                .into_iter()
-                .rev()
-                .collect();
-            let syntax = name.is_empty() || SYNTAX.contains(&name.to_lowercase().as_str());
-            if !syntax && !name.starts_with("pg_catalog.") {
-                found.push(name);
-            }
-        }
-        for operator in [
-            "||",
-            "<",
-            ">",
-            " + ",
-            " - ",
-            " * ",
-            " IN (",
-            "BETWEEN",
-            "LIKE",
-            "DISTINCT FROM",
-            "::text",
-            "::uuid",
-            "::reg",
-        ] {
-            if rest.contains(operator) {
-                found.push(operator.to_owned());
-            }
-        }
-        found
-    }
-
-    #[test]
-    fn everything_but_our_tables_is_named_with_its_schema() {
-        for number in 0..Form::COUNT {
-            for sql in Statements::of(Form::from_number(number)).all() {
-                assert_eq!(unqualified(sql), Vec::<String>::new(), "{sql}");
-                assert!(sql.is_ascii() && !sql.contains('{'), "{sql}");
-            }
-        }
-        let bad = "SELECT max(a) FROM t WHERE left(b, 3) || c > d AND e BETWEEN 1 AND 2";
-        assert_eq!(unqualified(bad), ["max", "left", "||", ">", "BETWEEN"]);
-    }
-}
+#[path = "statements_tests.rs"]
+pub(super) mod tests;

@@ -324,11 +324,11 @@ impl Table {
         }
     }
 
-    pub(super) fn look_all(&self) -> &'static str {
+    pub(super) fn look_at(&self) -> &'static str {
         match self.companions {
-            Companions::None => self.sql.look_all_bare,
-            Companions::Intent => self.sql.look_all_without_life,
-            Companions::All => self.sql.look_all,
+            Companions::None => self.sql.look_at_bare,
+            Companions::Intent => self.sql.look_at_without_life,
+            Companions::All => self.sql.look_at,
         }
     }
 

@@ -68,11 +68,11 @@ impl Companions {
         }
     }
 
-    pub(super) fn look_all(self) -> &'static str {
+    pub(super) fn look_at(self) -> &'static str {
         match self {
-            Self::None => statements::LOOK_ALL_BARE,
-            Self::Intent => statements::LOOK_ALL_WITHOUT_LIFE,
-            Self::All => statements::LOOK_ALL,
+            Self::None => statements::LOOK_AT_BARE,
+            Self::Intent => statements::LOOK_AT_WITHOUT_LIFE,
+            Self::All => statements::LOOK_AT,
         }
     }
 }

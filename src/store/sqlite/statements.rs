@@ -3,7 +3,7 @@
 //!
 //! Time is `julianday('now')`: constant within a statement, and first read after the wait for the
 //! write lock. (`unixepoch('subsec')` is NULL before SQLite 3.42.) Values that a foreign program left
-//! NULL count as 0 or empty.
+//! NULL count as 0 or empty; of a holder no more is read than a status can show.
 
 macro_rules! now {
     () => {
@@ -39,7 +39,7 @@ macro_rules! life {
 
 macro_rules! row {
     () => {
-        "l.component_name IS NOT NULL, coalesce(l.holder_id, ''),
+        "l.component_name IS NOT NULL, coalesce(substr(l.holder_id, 1, 1024), ''),
          CAST(coalesce(l.lease_time, 0) AS INTEGER), CAST(coalesce(l.renew_time, 0) AS INTEGER),
          CAST(coalesce(l.version, 0) AS INTEGER), CAST(min(coalesce(l.ttl, 0), 1000000) AS INTEGER) + (min(coalesce(l.ttl, 0), 1000000) > CAST(min(coalesce(l.ttl, 0), 1000000) AS INTEGER))"
     };
@@ -78,22 +78,62 @@ macro_rules! look {
     };
 }
 
-macro_rules! look_all {
-    ($intent:literal, $record:expr, $name:literal, $joins:literal) => {
+/// In the place of an instance where something else is.
+macro_rules! no_instance {
+    () => {
+        ", NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL"
+    };
+}
+
+/// `?1` the names. First the clock and the life of the database, without a name; then what there is of each name.
+macro_rules! look_at {
+    ($intent:literal, $record:expr, $store:literal, $joins:literal, $name:literal, $more:expr, $behind:expr) => {
         concat!(
             "SELECT ",
             now!(),
-            ", ",
+            ", 0, NULL, NULL, NULL, NULL, NULL, NULL, ",
+            $record,
+            ", NULL",
+            $more,
+            "
+            FROM (SELECT 1) AS always",
+            $store,
+            "
+            UNION ALL
+            SELECT NULL, ",
             row!(),
             ", ",
             $intent,
             ", ",
-            $record,
+            no_record!(),
             ", ",
             $name,
+            $more,
             "
-            FROM (SELECT 1) AS always",
-            $joins
+            FROM json_each(?1) AS n
+            LEFT JOIN component_lease AS l ON l.component_name = n.value",
+            $joins,
+            "
+            WHERE ",
+            $name,
+            " IS NOT NULL",
+            $behind
+        )
+    };
+}
+
+macro_rules! look_at_with_life {
+    ($more:expr, $behind:expr) => {
+        look_at!(
+            "i.ttl",
+            record!("?2"),
+            "
+            LEFT JOIN component_lease_store AS s ON s.id = 1",
+            "
+            LEFT JOIN component_lease_intent AS i ON i.component_name = n.value",
+            "coalesce(l.component_name, i.component_name)",
+            $more,
+            $behind
         )
     };
 }
@@ -236,39 +276,34 @@ pub(super) const RELEASE_LATE: &str = concat!(
     life!("?6", "?4", "?5")
 );
 
-macro_rules! look_all_with_life {
-    () => {
-        look_all!(
-            "i.ttl",
-            record!("?1"),
-            "coalesce(l.component_name, i.component_name)",
-            "
-    LEFT JOIN component_lease_store AS s ON s.id = 1
-    LEFT JOIN (SELECT component_name FROM component_lease UNION SELECT component_name FROM component_lease_intent) AS n
-    LEFT JOIN component_lease AS l ON l.component_name = n.component_name
-    LEFT JOIN component_lease_intent AS i ON i.component_name = n.component_name"
-        )
-    };
-}
+pub(super) const LOOK_AT: &str = look_at_with_life!("", "");
 
-pub(super) const LOOK_ALL: &str = look_all_with_life!();
-
-/// Behind the rows the instances that are alive. Whoever may write the table could fill it.
-pub(super) const LOOK_ALL_WITH_INSTANCES: &str = concat!(
-    "SELECT b.*, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-     FROM (",
-    look_all_with_life!(),
-    ") AS b
-     UNION ALL
-     SELECT NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.component_name,
-            c.id, c.instance, c.start_time, c.heartbeat, c.heartbeat_ttl, c.namespace, c.pod, c.pod_uid,
-            c.container, c.node, c.address, c.program_version, c.healthy, c.leads, c.mode, c.longest_promise,
-            c.promises_outside
-     FROM (SELECT * FROM component_instance
-           WHERE heartbeat + heartbeat_ttl * 1000 >= ",
-    now!(),
-    "
-           ORDER BY id DESC LIMIT 20000) AS c"
+/// Behind the rows the instances that are alive. Whoever may write that table could fill it: so many of a component
+/// (its holder first, then who says that it leads, then the newest), so many in all, and of these the first of each.
+pub(super) const LOOK_AT_WITH_INSTANCES: &str = look_at_with_life!(
+    no_instance!(),
+    concat!(
+        "
+    UNION ALL
+    SELECT NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.component_name,
+           c.id, c.instance, c.start_time, c.heartbeat, c.heartbeat_ttl, c.namespace, c.pod, c.pod_uid,
+           c.container, c.node, c.address, c.program_version, c.healthy, c.leads, c.mode, c.longest_promise,
+           c.promises_outside
+    FROM (SELECT *
+          FROM (SELECT c.*, row_number() OVER (
+                           PARTITION BY c.component_name
+                           ORDER BY (c.instance = l.holder_id) IS TRUE DESC, c.leads IS NOT NULL DESC, c.id DESC
+                       ) AS place
+                FROM json_each(?1) AS n
+                CROSS JOIN component_instance AS c ON c.component_name = n.value
+                LEFT JOIN component_lease AS l ON l.component_name = n.value
+                WHERE c.heartbeat >= ",
+        now!(),
+        " - c.heartbeat_ttl * 1000
+               ) AS c
+          WHERE c.place <= 256
+          ORDER BY c.place, c.id DESC LIMIT 20000) AS c"
+    )
 );
 
 /// `?1` the row, `?2` to `?4` component, holder, how long a heartbeat lasts; `?5` and `?6` what it says of itself.
@@ -298,18 +333,18 @@ pub(super) const BEGIN_INSTANCE: &str = concat!(
 pub(super) const PRUNE_INSTANCES: &str =
     concat!("DELETE FROM component_instance WHERE heartbeat < ", now!(), " - ?1");
 
-pub(super) const LOOK_ALL_WITHOUT_LIFE: &str = look_all!(
+pub(super) const LOOK_AT_WITHOUT_LIFE: &str = look_at!(
     "i.ttl",
     no_record!(),
-    "coalesce(l.component_name, i.component_name)",
+    "",
     "
-    LEFT JOIN (SELECT component_name FROM component_lease UNION SELECT component_name FROM component_lease_intent) AS n
-    LEFT JOIN component_lease AS l ON l.component_name = n.component_name
-    LEFT JOIN component_lease_intent AS i ON i.component_name = n.component_name"
+    LEFT JOIN component_lease_intent AS i ON i.component_name = n.value",
+    "coalesce(l.component_name, i.component_name)",
+    "",
+    ""
 );
 
-pub(super) const LOOK_ALL_BARE: &str =
-    look_all!("NULL", no_record!(), "l.component_name", " LEFT JOIN component_lease AS l");
+pub(super) const LOOK_AT_BARE: &str = look_at!("NULL", no_record!(), "", "", "l.component_name", "", "");
 
 pub(super) const SET_INTENT: &str = "
 INSERT INTO component_lease_intent (component_name, ttl) VALUES (?1, ?2)

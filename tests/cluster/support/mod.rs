@@ -176,7 +176,8 @@ impl Site {
         Ok(format!("{pod}_{}_{:08x}", &uid[..8], fastrand::u32(..)))
     }
 
-    /// Waits until exactly these pods carry `key=value`.
+    /// Waits until exactly these pods carry `key=value`. What is in the namespace is printed if that does not come, as
+    /// a test that ends with an error does not panic.
     pub async fn wait_for_labelled(&self, key: &str, value: &str, wanted: &[&str]) -> Result<()> {
         wait::until(SOON, format!("{key}={value} on exactly {wanted:?}"), async || {
             let found = self.labelled(key, value).await?;
@@ -184,6 +185,7 @@ impl Site {
             Ok(Some(()))
         })
         .await
+        .inspect_err(|_| self.print())
     }
 
     /// The pods that carry `key=value`, by name.
@@ -208,6 +210,7 @@ impl Site {
             Ok(Some(lease))
         })
         .await
+        .inspect_err(|_| self.print())
     }
 
     /// Waits until a condition has this status and reason; its message.

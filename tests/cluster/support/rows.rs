@@ -16,7 +16,7 @@ use component_lease::domain::{
     ComponentName, Expected, Generation, HolderId, Instance, NewEpoch, Take, TermKey,
 };
 use component_lease::store::{
-    Hints, MemoryStore, MemoryTables, Outcome, Snapshot, StandingIntent, Store, StoreError,
+    Hints, MemoryStore, MemoryTables, Names, Outcome, Snapshot, StandingIntent, Store, StoreError,
 };
 
 /// What the store does when it is asked.
@@ -95,7 +95,7 @@ impl Rows {
 
     /// The epoch that is recorded.
     pub async fn epoch(&self) -> Result<i64> {
-        Ok(self.inner.look_all().await?.life.generation().epoch)
+        Ok(self.inner.look_at(&Names::none(), false).await?.life.generation().epoch)
     }
 
     /// Whose the component is; empty when it is nobody's.
@@ -214,16 +214,10 @@ impl Store for Rows {
         self.inner.release(term).await
     }
 
-    async fn look_all(&self) -> Result<Snapshot, StoreError> {
+    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         self.mood().await?;
-        self.inner.look_all().await
-    }
-
-    async fn look_all_with_instances(&self) -> Result<Snapshot, StoreError> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        self.mood().await?;
-        self.inner.look_all_with_instances().await
+        self.inner.look_at(names, instances).await
     }
 
     async fn beat(&self, instance: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use component_lease::domain::ComponentName;
 use component_lease::domain::LeaseRow;
+use component_lease::domain::carry_out::{CarryOut, Patched};
 use component_lease::domain::decide::{Decision, Plan, PodChange, decide};
 use component_lease::domain::floor::FloorSight;
 use component_lease::domain::observed::{
     Claim, Desired, LabelScheme, Memory, Observed, OnStoreUnreachable, RowSight, ServiceSight, StoreSight,
 };
 use component_lease::domain::pod::{Pod, Requirement, Selector};
-use component_lease::domain::report::{Outcome, report};
+use component_lease::domain::report::report;
 
 use super::api::{Answer, KEY, Patch, STAMP, hash};
 use super::step::{Broken, Call, Sight};
@@ -23,7 +24,9 @@ pub(super) enum Job {
     /// Told to look at the row again, for a decision on this view.
     Confirming(Vec<Pod>, usize),
     Applying {
-        phases: Vec<Vec<Patch>>,
+        carry_out: Box<CarryOut>,
+        /// The entry of the history that the plan was made on.
+        view: usize,
         observed: Rc<Observed>,
         plan: Rc<Plan>,
     },
@@ -63,10 +66,7 @@ impl Controller {
         let job = match &self.job {
             Job::Idle => 0,
             Job::Confirming(pods, _) => hash(&(1, versions(pods))),
-            Job::Applying { phases, .. } => {
-                let hashes = |phase: &Vec<Patch>| phase.iter().map(|patch| patch.hash).collect();
-                hash(&phases.iter().map(hashes).collect::<Vec<Vec<u64>>>())
-            }
+            Job::Applying { carry_out, .. } => hash(carry_out),
             Job::Reporting(_) => 2,
         };
         let views = (self.pods_at - oldest, self.row_at, versions(&self.newer), &self.missed);
@@ -146,70 +146,71 @@ impl World {
             Decision::Conflict(_) => unreachable!("every resource here is the first"),
             Decision::LookAgain => self.controllers[c].job = Job::Confirming(pods, at),
             Decision::Act(plan) => {
-                let phases = self.phases(&plan, at);
-                self.controllers[c].job =
-                    Job::Applying { phases, observed: Rc::new(o), plan: Rc::new(*plan) };
+                let carry_out = Box::new(CarryOut::new(&self.bent(&plan)));
+                let (observed, plan) = (Rc::new(o), Rc::new(*plan));
+                self.controllers[c].job = Job::Applying { carry_out, view: at, observed, plan };
                 self.advance(c);
             }
         }
     }
 
-    /// What is sent at once, then what is sent when all of that was confirmed, and so on.
-    fn phases(&self, plan: &Plan, view: usize) -> Vec<Vec<Patch>> {
-        let patches = |changes: &[PodChange]| -> Vec<Patch> {
-            changes.iter().map(|change| Patch::new(change.clone(), view)).collect()
-        };
-        let label: Vec<PodChange> = plan.label.iter().cloned().collect();
-        let mut phases = [patches(&plan.strip), patches(&plan.stamp), patches(&label)].to_vec();
-        if self.breaks(Broken::LabelFirst) {
-            phases.rotate_right(1);
+    /// The plan as it is carried out, where a rule of it is broken.
+    fn bent(&self, plan: &Plan) -> Plan {
+        let mut plan = plan.clone();
+        if self.breaks(Broken::LabelFirst)
+            && let Some(label) = plan.label.take()
+        {
+            let strips = std::mem::replace(&mut plan.strip, vec![label]);
+            plan.stamp.splice(0..0, strips);
         }
         if self.breaks(Broken::NoStamps) {
-            phases[1].clear();
-            for patch in phases.iter_mut().flatten() {
-                let mut change = (*patch.change).clone();
+            plan.stamp.clear();
+            for change in plan.strip.iter_mut().chain(&mut plan.label) {
                 change.annotations.remove(STAMP);
-                *patch = Patch::new(change, view);
             }
         }
-        phases
+        plan
     }
 
-    /// To the next phase that has anything to send, and to the report when none has.
+    /// To the report when nothing is left to be sent.
     fn advance(&mut self, c: usize) {
-        let Job::Applying { phases, observed, plan } = &mut self.controllers[c].job else { return };
-        while phases.first().is_some_and(Vec::is_empty) {
-            phases.remove(0);
+        let Job::Applying { carry_out, observed, plan, .. } = &self.controllers[c].job else { return };
+        if carry_out.open().next().is_some() {
+            return;
         }
-        if phases.is_empty() {
-            let status = report(observed, plan, &Outcome::default());
-            let memory = Memory {
-                phase: Some(status.phase),
-                holder: status.holder,
-                holder_pod: status.holder_pod,
-                version: status.version,
-                floor: status.floor,
-                floor_copy: 0,
-                transitions: status.transitions,
-                applied: status.applied,
-                database: status.database,
-            };
-            self.controllers[c].job = if memory == observed.memory || !self.statuses_written {
-                Job::Idle
-            } else {
-                Job::Reporting(Box::new(memory))
-            };
+        let outcome = CarryOut::clone(carry_out).outcome();
+        let status = report(observed, plan, &outcome);
+        let memory = Memory {
+            phase: Some(status.phase),
+            holder: status.holder,
+            holder_pod: status.holder_pod,
+            version: status.version,
+            floor: status.floor,
+            floor_copy: 0,
+            transitions: status.transitions,
+            applied: status.applied,
+            database: status.database,
+        };
+        let nothing = outcome.conflict || memory == observed.memory || !self.statuses_written;
+        self.controllers[c].job = if nothing { Job::Idle } else { Job::Reporting(Box::new(memory)) };
+    }
+
+    /// What this controller has sent, or sends now, and has no answer to.
+    pub(super) fn open(&self, c: usize) -> Vec<(usize, Patch)> {
+        match &self.controllers[c].job {
+            Job::Applying { carry_out, view, .. } => {
+                carry_out.open().map(|(number, change)| (number, Patch::new(change.clone(), *view))).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
-    pub(super) fn send(&mut self, c: usize, i: usize, call: Call) -> Result<(), String> {
-        let Job::Applying { phases, .. } = &mut self.controllers[c].job else { return Ok(()) };
-        // The phases that are left tell which one this is: the label is always alone at the end.
-        let left = phases.len();
-        let patch = phases[0].remove(i);
-        let strips = left == 3;
-        let ignored = if strips { Broken::StripUnconfirmed } else { Broken::StampUnconfirmed };
-        let goes_on = match call {
+    /// The patch of this number is sent.
+    pub(super) fn send(&mut self, c: usize, number: usize, call: Call) -> Result<(), String> {
+        let Some((_, patch)) = self.open(c).into_iter().find(|(open, _)| *open == number) else {
+            return Ok(());
+        };
+        let how = match call {
             Call::Answered => {
                 let answer = self.api.patch(&patch, !self.breaks(Broken::NoGuard))?;
                 let overlaid = match answer {
@@ -224,21 +225,26 @@ impl World {
                     newer.retain(|pod| pod.uid != patch.change.uid);
                     newer.extend(current);
                 }
-                answer != Answer::Conflict || (strips && self.breaks(Broken::StripUnconfirmed))
+                match answer {
+                    Answer::Done => Patched::Done,
+                    Answer::Gone => Patched::Gone,
+                    Answer::Conflict => Patched::Conflict,
+                }
             }
             Call::Lost => {
-                self.limbo.push(patch);
-                self.breaks(ignored)
+                self.limbo.push(patch.clone());
+                Patched::Unknown("lost".to_owned())
             }
         };
-        if goes_on {
-            self.advance(c);
-        } else if let Job::Applying { mut phases, .. } =
-            std::mem::replace(&mut self.controllers[c].job, Job::Idle)
-        {
-            // The rest of this phase was sent at the same time.
-            self.limbo.append(&mut phases[0]);
-        }
+        let Job::Applying { carry_out, plan, .. } = &mut self.controllers[c].job else { return Ok(()) };
+        let one_of = |changes: &[PodChange]| changes.iter().any(|change| *change == *patch.change);
+        let ignored = match (&how, self.broken) {
+            (Patched::Conflict | Patched::Unknown(_), Some(Broken::StripUnconfirmed)) => one_of(&plan.strip),
+            (Patched::Unknown(_), Some(Broken::StampUnconfirmed)) => one_of(&plan.stamp),
+            _ => false,
+        };
+        carry_out.answered(number, if ignored { Patched::Done } else { how });
+        self.advance(c);
         Ok(())
     }
 }

@@ -81,8 +81,8 @@ impl World {
                     [Sight::Held, Sight::Expired, Sight::Down, Sight::Never].map(|s| Step::Decide(c, s)),
                 ),
                 Job::Confirming(..) => steps.extend([Step::Confirm(c), Step::Crash(c)]),
-                Job::Applying { phases, .. } => {
-                    for i in 0..phases[0].len() {
+                Job::Applying { carry_out, .. } => {
+                    for (i, _) in carry_out.open() {
                         steps.extend([Step::Send(c, i, Call::Answered), Step::Send(c, i, Call::Lost)]);
                     }
                     steps.push(Step::Crash(c));
@@ -176,11 +176,9 @@ impl World {
             }
             Step::Crash(c) => {
                 // What was sent is not taken back.
-                if let Job::Applying { mut phases, .. } =
-                    std::mem::replace(&mut self.controllers[c].job, Job::Idle)
-                {
-                    self.limbo.append(&mut phases[0]);
-                }
+                let sent = self.open(c).into_iter().map(|(_, patch)| patch);
+                self.limbo.extend(sent);
+                self.controllers[c].job = Job::Idle;
             }
             Step::Arrive(i) => {
                 let patch = self.limbo.remove(i);
@@ -221,7 +219,7 @@ impl World {
                     let step = match &self.controllers[c].job {
                         Job::Confirming(..) => Step::Confirm(c),
                         Job::Reporting(_) => Step::WriteStatus(c),
-                        _ => Step::Send(c, 0, Call::Answered),
+                        _ => Step::Send(c, self.open(c).first().map_or(0, |(i, _)| *i), Call::Answered),
                     };
                     self.step(step)?;
                 }

@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS component_instance (
         COMMENT 'The version of the term that it believes it leads. Compare with component_lease.version: two such beliefs at a time are a split brain.',
     led BIGINT NULL
         COMMENT 'The highest version that it ever led. Where a row is gone together with its history, this tells that the component has lived.',
-    PRIMARY KEY (id)
+    PRIMARY KEY (id),
+    KEY component_instance_component (component_name)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
     COMMENT = 'One row for each unbroken life of a participant, from its start to its last heartbeat. Kept for seven days after it ended.';

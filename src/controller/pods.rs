@@ -1,0 +1,292 @@
+//! A pod as the API server sends it, of which only what is read is kept: anybody may make pods, and a namespace may
+//! have thousands that concern no lease. What is not named here is skipped while it is parsed, not stored and dropped.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::Resource;
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use crate::domain::pod::PREFIX;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct KubePod {
+    #[serde(default, deserialize_with = "metadata")]
+    pub(super) metadata: ObjectMeta,
+    pub(super) spec: Option<PodSpec>,
+    pub(super) status: Option<PodStatus>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PodSpec {
+    pub(super) node_name: Option<String>,
+    pub(super) host_network: Option<bool>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PodStatus {
+    pub(super) phase: Option<String>,
+    #[serde(rename = "podIPs")]
+    pub(super) pod_ips: Option<Vec<PodIp>>,
+    pub(super) start_time: Option<Time>,
+    pub(super) container_statuses: Option<Vec<ContainerStatus>>,
+    pub(super) init_container_statuses: Option<Vec<ContainerStatus>>,
+    pub(super) ephemeral_container_statuses: Option<Vec<ContainerStatus>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct PodIp {
+    pub(super) ip: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ContainerStatus {
+    #[serde(rename = "containerID")]
+    pub(super) container_id: Option<String>,
+    pub(super) state: Option<ContainerState>,
+    pub(super) last_state: Option<ContainerState>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct ContainerState {
+    pub(super) running: Option<ContainerStateRunning>,
+    pub(super) terminated: Option<ContainerStateTerminated>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct ContainerStateRunning {}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ContainerStateTerminated {
+    #[serde(rename = "containerID")]
+    pub(super) container_id: Option<String>,
+    pub(super) finished_at: Option<Time>,
+    pub(super) reason: Option<String>,
+}
+
+impl Resource for KubePod {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind(how: &()) -> Cow<'_, str> {
+        Pod::kind(how)
+    }
+
+    fn group(how: &()) -> Cow<'_, str> {
+        Pod::group(how)
+    }
+
+    fn version(how: &()) -> Cow<'_, str> {
+        Pod::version(how)
+    }
+
+    fn plural(how: &()) -> Cow<'_, str> {
+        Pod::plural(how)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    /// All: a selector may ask for any, also for one that must not be there.
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Ours,
+}
+
+fn metadata<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
+    let Metadata { name, namespace, uid, resource_version, labels, annotations } =
+        Metadata::deserialize(from)?;
+    Ok(ObjectMeta {
+        name,
+        namespace,
+        uid,
+        resource_version,
+        labels,
+        annotations: Some(annotations.0).filter(|ours| !ours.is_empty()),
+        ..ObjectMeta::default()
+    })
+}
+
+/// The annotations that are ours.
+#[derive(Default)]
+struct Ours(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Ours {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Ours;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("annotations")
+            }
+
+            fn visit_unit<E>(self) -> Result<Ours, E> {
+                Ok(Ours::default())
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Ours, M::Error> {
+                let mut ours = BTreeMap::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    if key.starts_with(PREFIX) {
+                        ours.insert(key, map.next_value::<Option<String>>()?.unwrap_or_default());
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(Ours(ours))
+            }
+        }
+        from.deserialize_any(Each)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::controller::observe;
+    use crate::domain::pod::{Container, End, Incarnation};
+
+    /// As clusters have them: what is in the lists of environment, volumes, fields is `filler`.
+    pub(crate) fn large(name: &str, filler: &str) -> Value {
+        let many = |what: &dyn Fn(usize) -> Value| (0..40).map(what).collect::<Vec<_>>();
+        let container = |name: &str| {
+            json!({
+                "name": name, "image": filler, "args": [filler],
+                "env": many(&|n| json!({ "name": format!("VARIABLE_{n}"), "value": filler })),
+                "volumeMounts": many(&|n| json!({ "name": format!("v{n}"), "mountPath": filler })),
+            })
+        };
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": name, "generateName": "web-", "namespace": "shop", "uid": "8b7e12c0-1111-4222-8333-444455556666",
+                "resourceVersion": "42", "creationTimestamp": "2026-11-22T10:00:00Z",
+                "labels": { "app": "web", "pod-template-hash": "7d9c5b6f4", "componentlease.io/web": "leader" },
+                "annotations": {
+                    "kubectl.kubernetes.io/last-applied-configuration": filler,
+                    "componentlease.io/web-version": "7",
+                    "example.org/null": null,
+                },
+                "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": filler, "uid": filler }],
+                "managedFields": many(&|n| json!({
+                    "manager": filler, "operation": "Update", "fieldsType": "FieldsV1",
+                    "fieldsV1": { "f:metadata": { "f:labels": { format!("f:{n}"): {}, filler: {} } } },
+                })),
+            },
+            "spec": {
+                "nodeName": "node-1", "hostNetwork": true, "containers": [container("main"), container("agent")],
+                "volumes": many(&|n| json!({ "name": format!("v{n}"), "configMap": { "name": filler } })),
+            },
+            "status": {
+                "phase": "Running", "startTime": "2026-11-22T10:00:01Z", "podIP": "10.0.0.7",
+                "podIPs": [{ "ip": "10.0.0.7" }, { "ip": "fd00::7" }],
+                "conditions": many(&|n| json!({ "type": format!("C{n}"), "status": "True", "message": filler })),
+                "containerStatuses": [{
+                    "name": "main", "image": filler, "imageID": filler, "containerID": "containerd://2", "ready": true,
+                    "restartCount": 1, "state": { "running": { "startedAt": "2026-11-22T10:05:00Z" } },
+                    "lastState": { "terminated": {
+                        "containerID": "containerd://1", "exitCode": 137, "reason": "ContainerStatusUnknown",
+                        "finishedAt": "2026-11-22T10:04:00Z", "startedAt": "2026-11-22T10:00:02Z", "message": filler,
+                    } },
+                }],
+                "initContainerStatuses": [{
+                    "name": "init", "image": filler, "imageID": filler, "ready": false, "restartCount": 0,
+                    "state": { "waiting": { "reason": "PodInitializing", "message": filler } }, "lastState": {},
+                }],
+                "ephemeralContainerStatuses": null,
+            },
+        })
+    }
+
+    #[test]
+    fn all_that_a_decision_reads_is_kept() {
+        let seen = observe::pod(&serde_json::from_value(large("web-0", "x")).unwrap());
+        assert_eq!((seen.name.as_str(), seen.resource_version.as_str()), ("web-0", "42"));
+        assert_eq!(seen.uid, "8b7e12c0-1111-4222-8333-444455556666");
+        assert!(seen.has_label("app", "web") && seen.has_label("componentlease.io/web", "leader"));
+        assert_eq!(seen.annotations, [("componentlease.io/web-version".to_owned(), "7".to_owned())].into());
+        assert_eq!(seen.ips, ["10.0.0.7", "fd00::7"]);
+        assert_eq!((seen.node.as_deref(), seen.host_network, seen.finished), (Some("node-1"), true, false));
+        assert_eq!(seen.started, Some(1_795_341_601_000));
+        let end = End { at: Some(1_795_341_840_000), guessed: true };
+        let before = Incarnation::Ended { id: Some("containerd://1".to_owned()), end };
+        let now = Incarnation::Running { id: Some("containerd://2".to_owned()) };
+        let main = Container { now, before: Some(before) };
+        assert_eq!(seen.containers, [main, Container::default()]);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_is_not_read_however_large_it_is() {
+        let filler = "0123456789".repeat(500);
+        let sent = large("web-0", &filler).to_string();
+        assert!(sent.len() > 500_000, "{} bytes are sent", sent.len());
+        let kept = format!("{:?}", serde_json::from_str::<KubePod>(&sent).unwrap());
+        assert!(!kept.contains("0123456789"), "{kept}");
+    }
+
+    /// Of this process, in kB.
+    fn memory() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Pages as the API server sends them. Other tests run in this process too, so the bound is wide.
+    #[test]
+    fn two_thousand_pods_of_fifty_kilobytes_do_not_fill_the_memory() {
+        let sent = large("web-0", &"0123456789".repeat(24));
+        let size = sent.to_string().len() / 1000;
+        assert!(size > 50, "{size} kB are sent of each pod");
+        let page = Value::from(vec![sent; 50]).to_string();
+        let before = memory();
+        let kept: Vec<Vec<KubePod>> = (0..40).map(|_| serde_json::from_str(&page).unwrap()).collect();
+        let each = memory().saturating_sub(before) / kept.iter().map(Vec::len).sum::<usize>() as u64;
+        assert!(each < 20, "{each} kB are kept of each pod, and {size} sent");
+    }
+
+    #[test]
+    fn a_pod_that_nobody_has_scheduled_can_be_read() {
+        for pod in [
+            json!({ "metadata": { "name": "web-0", "uid": "u", "labels": null, "annotations": null }, "spec": {}, "status": {} }),
+            json!({ "metadata": { "name": "web-0", "uid": "u" }, "spec": null }),
+            json!({ "metadata": { "name": "web-0", "uid": "u" } }),
+        ] {
+            let seen = observe::pod(&serde_json::from_value(pod).unwrap());
+            assert_eq!(
+                (seen.name.as_str(), seen.uid.as_str(), seen.node, seen.finished),
+                ("web-0", "u", None, false)
+            );
+            assert!(seen.labels.is_empty() && seen.annotations.is_empty() && seen.containers.is_empty());
+        }
+    }
+
+    #[test]
+    fn it_is_watched_and_patched_where_pods_are() {
+        assert_eq!(KubePod::url_path(&(), Some("shop")), Pod::url_path(&(), Some("shop")));
+        assert_eq!((KubePod::kind(&()), KubePod::api_version(&())), (Pod::kind(&()), Pod::api_version(&())));
+    }
+}

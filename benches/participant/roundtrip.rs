@@ -30,7 +30,9 @@ pub(crate) async fn measure() -> Result<(), Failure> {
         "\nThe smallest ttl (s) with which one leads, renews for three ttls and is followed by another, by the round trip"
     );
     print!("  {:<24}", "");
-    ROUND_TRIPS.iter().for_each(|ms| print!("{:>8}", format!("{ms} ms")));
+    for ms in ROUND_TRIPS {
+        print!("{:>8}", format!("{ms} ms"));
+    }
     println!();
     let plain_url = |port| plain.url_through(port, "postgres") + "?sslmode=disable";
     let tls_url = |port| tls.url_through(port, "postgres") + "?sslmode=require";

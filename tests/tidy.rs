@@ -78,7 +78,8 @@ fn every_part_uses_only_what_stands_right_of_its_arrow() {
 fn some_crates_are_named_in_one_part_only() {
     for (part, file, text) in parts() {
         for (name, allowed) in CRATES {
-            let named = text.contains(&format!("{name}::"));
+            // A test may stand in for a server that the code only knows as a client.
+            let named = text.contains(&format!("{name}::")) && !file.to_string_lossy().ends_with("tests.rs");
             assert!(!named || allowed.contains(&part.as_str()), "{} names {name}", file.display());
         }
     }

@@ -292,7 +292,8 @@ fn table(name: String, sql: &str) -> Table {
         let item = lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
         let (first, rest) = item.split_once(' ').unwrap_or((item.as_str(), ""));
         if let Some(columns) = item.strip_prefix("PRIMARY KEY (") {
-            out.key = columns.trim_end_matches(')').split(", ").map(ToOwned::to_owned).collect();
+            let columns = columns.split(')').next().unwrap_or_default();
+            out.key = columns.split(", ").map(ToOwned::to_owned).collect();
         } else if first.starts_with(|c: char| c.is_ascii_lowercase()) {
             if rest.contains("PRIMARY KEY") {
                 out.key = vec![first.to_owned()];

@@ -64,6 +64,9 @@ pub(super) async fn mend(
                 .bind(0_i64)
                 .bind(row.try_get::<String, _>(0)?)
                 .bind(row.try_get::<i64, _>(1)?)
+                .bind(job.latest_date)
+                .bind(0_i64)
+                .bind(job.latest_date)
                 .bind(true);
             connection.execute(query).await?;
             waits = Some(u32::try_from(row.try_get::<i64, _>(2)?).unwrap_or(job.max_ttl));

@@ -391,9 +391,9 @@ fn a_term_that_is_won_after_the_program_fell_ill_or_was_asked_to_end_is_given_ba
         look(&mut e, S(100), None);
         let take = take_of(e.next(S(100)));
         if ill {
-            e.set_healthy(false)
+            e.set_healthy(false);
         } else {
-            e.drain()
+            e.drain();
         }
         e.took(S(100), S(101), &take, Some(true));
         assert!(matches!(e.standing(), Standing::Stopping(_, stopped) if stopped == reason));

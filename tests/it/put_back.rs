@@ -75,12 +75,12 @@ async fn a_dump_that_is_loaded_over_living_postgres_tables_makes_another_databas
 async fn a_dump_that_is_loaded_over_living_tables_makes_another_database(kind: Kind) {
     let database = migrated_mysql(mysql::shared(kind).await.unwrap()).await;
     let tables = ["component_lease", "component_lease_history", "component_lease_store"];
-    let mut dump = String::new();
+    let mut dump = Vec::new();
     for table in tables {
         let made = database.sql(&format!("SHOW CREATE TABLE {table}")).await.unwrap();
         let made = made.split_once('\t').unwrap().1.replace("\\n", "\n");
         database.sql(&format!("CREATE TABLE saved_{table} AS SELECT * FROM {table}")).await.unwrap();
-        dump += &format!("DROP TABLE {table}; {made}; INSERT INTO {table} SELECT * FROM saved_{table};");
+        dump.push(format!("DROP TABLE {table}; {made}; INSERT INTO {table} SELECT * FROM saved_{table};"));
     }
     let store = open(&database.url);
     let before = calm(&*store).await;
@@ -89,7 +89,7 @@ async fn a_dump_that_is_loaded_over_living_tables_makes_another_database(kind: K
     database.sql("DO SLEEP(1.1)").await.unwrap();
     database.sql("ANALYZE TABLE component_lease").await.unwrap();
     assert_eq!(calm(&*store).await, before, "neither a term nor statistics are a change");
-    database.sql(&dump).await.unwrap();
+    database.sql(&dump.concat()).await.unwrap();
     is_another(&*store, &before).await;
 }
 

@@ -285,7 +285,7 @@ fn a_history_that_ends_before_what_was_seen_is_not_taken_on_but_begins_an_epoch(
     ] {
         let mut e = bereft(row.clone(), past);
         let Action::BeginEpoch(new) = e.next(S(101)) else { panic!("an epoch must begin: {past:?}") };
-        assert!(new.deliberate && new.at_least > 0, "{new:?}");
+        assert!(new.deliberate, "{new:?}");
         e.recorded(S(101), true, 0.0);
         look(&mut e, S(101), row.clone(), past, life("a", "a", 28, false));
         assert_eq!(takes(&mut e, S(101)), None, "the other goes on until its next renewal");

@@ -273,11 +273,13 @@ impl Quarantine {
             let long_ago =
                 self.forgot.is_none_or(|last| at >= last + self.longest * QUARANTINES_BETWEEN_LOSSES);
             if long_ago {
-                let step = match life {
-                    Life::Recorded { step, .. } | Life::Unrecorded { step, .. } => *step,
-                    Life::Unknown => STEP,
-                };
-                self.wanted = Some((before.highest / step + 1).max(before.life.epoch + 1).min(DATE_MAX));
+                // The date is above all that was seen, and one that is not must not keep the epoch from being
+                // recorded. Without a date the versions that were seen say how far to go.
+                let seen = |step: i64| (before.highest / step + 1).max(before.life.epoch + 1);
+                self.wanted = Some(match life {
+                    Life::Recorded { step, .. } if *step < STEP => seen(*step),
+                    _ => 0,
+                });
             }
             self.forgot = Some(at);
         }

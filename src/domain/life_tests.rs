@@ -212,7 +212,11 @@ fn a_history_that_ends_before_what_was_seen_begins_a_quarantine_and_an_epoch_abo
     assert!(quarantine.is_over(Duration::from_secs(101)) && quarantine.new_epoch().is_none());
     assert!(reaches(&mut quarantine, 102, recorded("a", 0), 41));
     let new = quarantine.new_epoch().unwrap();
-    assert!(new.deliberate && new.at_least == 1, "{new:?}");
+    assert!(new.deliberate, "{new:?}");
+    // Also where the database's clock says a date of long ago.
+    assert!(
+        begin(quarantine.life().unwrap().record(), &new, "a", 0, STEP).is_some_and(|begun| begun.epoch == 1)
+    );
     assert!(!quarantine.is_over(Duration::from_secs(131)), "whatever somebody else has settled");
     // The epoch has begun: nothing more is wanted.
     assert!(!reaches(&mut quarantine, 103, recorded("a", 28), 41));
@@ -225,7 +229,7 @@ fn a_record_that_was_put_back_is_a_loss_and_another_server_is_none() {
     let mut quarantine = Quarantine::new(30);
     assert!(!reaches(&mut quarantine, 100, recorded("a", 28), 28_000_001));
     assert!(reaches(&mut quarantine, 101, recorded("a", 0), 41));
-    assert_eq!(quarantine.new_epoch().map(|new| new.at_least), Some(29));
+    assert!(quarantine.new_epoch().is_some_and(|new| new.deliberate));
     // It tells by its identity.
     assert!(!reaches(&mut quarantine, 102, recorded("b", 0), 1));
     assert_eq!(quarantine.new_epoch(), None);
@@ -263,4 +267,16 @@ fn without_a_record_nothing_is_known_to_be_forgotten() {
     assert!(!reaches(&mut quarantine, 100, Life::Unknown, 0));
     assert!(!reaches(&mut quarantine, 101, recorded("a", 0), 41));
     assert!(!reaches(&mut quarantine, 102, Life::Unknown, 0));
+}
+
+#[test]
+fn where_there_is_no_room_for_a_date_the_versions_that_went_say_how_far_the_epoch_must_go() {
+    let narrow = |epoch| match recorded("a", epoch) {
+        Life::Recorded { identity, record, .. } => Life::Recorded { identity, step: NARROW_STEP, record },
+        other => other,
+    };
+    let mut quarantine = Quarantine::new(30);
+    assert!(!reaches(&mut quarantine, 100, narrow(3), 3_041));
+    assert!(reaches(&mut quarantine, 101, narrow(0), 41));
+    assert_eq!(quarantine.new_epoch().map(|new| new.at_least), Some(4));
 }

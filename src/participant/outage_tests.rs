@@ -114,7 +114,11 @@ impl Rig {
     async fn until_led_after(&self, version: i64, of: &[&Participant]) -> Duration {
         let began = self.clock.boot();
         while !of.iter().any(|p| p.guard().is_some_and(|guard| guard.version() > version)) {
-            assert!(self.clock.boot() < began + Duration::from_secs(60), "nobody leads");
+            if self.clock.boot() >= began + Duration::from_secs(60) {
+                let now = self.store.inner.look(of[0].component()).await.unwrap();
+                let views: Vec<_> = of.iter().map(|p| (p.watch().borrow().clone(), p.counters())).collect();
+                panic!("nobody leads since {began:?}: {now:?}; {views:?}");
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         self.clock.boot() - began

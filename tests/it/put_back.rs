@@ -90,7 +90,7 @@ async fn a_dump_that_is_loaded_over_living_tables_makes_another_database(kind: K
     database.sql("DO SLEEP(1.1)").await.unwrap();
     database.sql("ANALYZE TABLE component_lease").await.unwrap();
     assert_eq!(calm(&*store).await, before, "neither a term nor statistics are a change");
-    database.sql(&dump).await.unwrap();
+    database.sql(&dump.concat()).await.unwrap();
     is_another(&*store, &before).await;
 }
 

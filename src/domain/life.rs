@@ -163,9 +163,7 @@ pub fn begin(
     now_ms: i64,
     step: i64,
 ) -> Option<Record> {
-    // A version that was seen may be the first of the next epoch, however wrong the database's clock is.
-    let explained = date(now_ms, step).max(recorded.map_or(0, |record| record.epoch) + 2);
-    if step >= STEP && new.at_least > explained {
+    if step >= STEP && new.at_least > date(now_ms, step) {
         return None;
     }
     let seen = |record: &Record| (record.identity.clone(), record.epoch);

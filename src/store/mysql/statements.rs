@@ -296,9 +296,9 @@ macro_rules! statements {
                  WHERE s.id = 1 AND s.identity = ? AND s.epoch = ? AND s.epoch < ",
                 epoch_max!(),
                 "
-                   AND (? = 0 OR ? <= GREATEST(s.epoch + 2, ",
+                   AND (? = 0 OR ? <= ",
                 date!(),
-                "))
+                ")
                    AND (? OR s.identity <> ",
                 $identity!(),
                 ")"

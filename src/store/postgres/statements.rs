@@ -382,9 +382,9 @@ const BEGIN_EPOCH: &str = concat!(
      WHERE s.id {=} 1 AND s.identity {=} $3 AND s.epoch {=} $4::bigint AND s.epoch {<} ",
     epoch_max!(),
     "
-       AND ($1::bigint {=} 0 OR $2::bigint {<=} greatest(s.epoch {+} 2, ",
+       AND ($1::bigint {=} 0 OR $2::bigint {<=} ",
     date!("$1"),
-    "))
+    ")
        AND ($5::boolean OR s.identity {<>} {identity})"
 );
 

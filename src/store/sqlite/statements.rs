@@ -369,9 +369,9 @@ pub(super) const BEGIN_EPOCH: &str = concat!(
      WHERE s.id = 1 AND s.identity = ?3 AND s.epoch = ?4 AND s.epoch < ",
     epoch_max!(),
     "
-       AND ?2 <= max(s.epoch + 2, ",
+       AND ?2 <= ",
     date!("?1"),
-    ")
+    "
        AND (?5 OR s.identity <> ",
     identity!("?6"),
     ")"

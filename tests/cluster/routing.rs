@@ -362,3 +362,28 @@ async fn one_label_key_on_the_same_pods_is_a_conflict_that_ends_when_the_first_g
     site.wait_for_labelled("componentlease.io/first", "leader", &["d-0"]).await?;
     site.wait_for_labelled(KEY, "leader", &["d-2"]).await
 }
+
+#[tokio::test]
+async fn two_leases_with_one_key_whose_services_cannot_tell_their_pods_apart_are_in_conflict() -> Result<()> {
+    let site = Site::new("expressions").await?;
+    let _controller = Replica::start(&site).await?;
+    let key = "componentlease.io/shared";
+    for (name, app) in [("first", "one"), ("second", "two")] {
+        site.make_pods(app, &[&format!("{app}-0")]).await?;
+        let spec = json!({
+            "selector": {"matchExpressions": [{"key": "app", "operator": "In", "values": [app, "none"]}]},
+            "routing": {"labelKey": key, "service": {"name": name, "managed": true, "ports": [{"port": 80}]}},
+        });
+        site.make_lease(&lease_with(name, app, &spec)).await?;
+        site.rows.take(name, &site.holder(&format!("{app}-0")).await?, LONG).await?;
+        if name == "first" {
+            site.wait_for_labelled(key, "leader", &["one-0"]).await?;
+            site.let_a_second_pass(name).await?;
+        }
+    }
+    let message = site.wait_for_condition("second", "Ready", "False", "Conflict").await?;
+    assert!(message.contains("would reach the leaders of both"), "{message}");
+    site.wait_for_labelled(key, "leader", &["one-0"]).await?;
+    site.leases().delete("first", &DeleteParams::default()).await?;
+    site.wait_for_labelled(key, "leader", &["two-0"]).await
+}

@@ -259,3 +259,35 @@ async fn a_name_that_the_installer_allows_is_for_one_namespace_and_not_for_a_row
     ensure!(site.rows.intended_ttl(&second).await?.is_none(), "the other namespace's participants were told");
     Ok(())
 }
+
+#[tokio::test]
+async fn of_two_namespaces_that_may_both_claim_a_component_the_first_has_it() -> Result<()> {
+    let site = Site::new("shared").await?;
+    let other = site.plane.namespace("shared").await?;
+    let site = site.also_watch(&[other.name()]).await?;
+    let (first, second) = (Tenant { site: &site, namespace: site.name() }, Tenant::new(&site, &other));
+    let mut config = config(&site, "only");
+    config.namespaces = [&first, &second].map(|tenant| tenant.namespace.to_owned()).to_vec();
+    let legacy = format!("legacy/{}", site.name());
+    config.allowed_components = [&first, &second]
+        .iter()
+        .map(|tenant| Ok(format!("{}={legacy}", tenant.namespace).parse()?))
+        .collect::<Result<_>>()?;
+    let _controller = Replica::start_with(&site, config).await?;
+    let claim =
+        |ttl: u32| lease_with("payments", "payments", &json!({"componentName": legacy, "ttlSeconds": ttl}));
+    first.claim(&claim(25)).await?;
+    site.let_a_second_pass("payments").await?;
+    second.claim(&claim(5)).await?;
+    let message = second.says("payments", "Ready", "False", "Conflict").await?;
+    ensure!(message.contains(&format!("{}/payments was first", first.namespace)), "{message}");
+    wait::until_true(SOON, "the ttl of the first", async || {
+        matches!(site.rows.intended_ttl(&legacy).await, Ok(Some(25)))
+    })
+    .await?;
+    first.leases().delete("payments", &DeleteParams::default()).await?;
+    wait::until_true(SOON, "the ttl of the second", async || {
+        matches!(site.rows.intended_ttl(&legacy).await, Ok(Some(5)))
+    })
+    .await
+}

@@ -60,7 +60,7 @@ impl Connect for Server {
         let takes = *self.0.takes.lock().unwrap();
         tokio::time::sleep(takes).await;
         match *self.0.fails.lock().unwrap() {
-            Some(why) => Err(StoreError::Retryable(why.to_owned())),
+            Some(why) => Err(StoreError::Misconfigured(why.to_owned())),
             None => Ok(session),
         }
     }

@@ -39,6 +39,14 @@ async fn reconciled(site: &Site, ttl: u32) -> Result<()> {
     Ok(())
 }
 
+/// The controller's own copy of the floor, which it writes after the status.
+async fn copied(site: &Site) -> Result<()> {
+    let copied = |lease: &ComponentLease| {
+        lease.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(FLOOR_ANNOTATION))
+    };
+    site.wait_for_lease("discovery", "the copy", copied).await.map(drop)
+}
+
 fn regressed(lease: &ComponentLease) -> bool {
     condition(lease, REGRESSED).is_some()
 }
@@ -46,11 +54,7 @@ fn regressed(lease: &ComponentLease) -> bool {
 #[tokio::test]
 async fn whoever_annotates_a_resource_begins_no_epoch_and_is_told_the_remedy() -> Result<()> {
     let (site, _controller) = led_site("annotated").await?;
-    // Its own copy is written after the status.
-    let copied = |lease: &ComponentLease| {
-        lease.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(FLOOR_ANNOTATION))
-    };
-    site.wait_for_lease("discovery", "the copy", copied).await?;
+    copied(&site).await?;
     let epoch = site.rows.epoch().await?;
     for turn in 0..3 {
         annotate(&site, json!((9_000_000_000_000_000_i64 + turn).to_string())).await?;
@@ -72,6 +76,7 @@ async fn whoever_annotates_a_resource_begins_no_epoch_and_is_told_the_remedy() -
 async fn a_resource_that_was_restored_tells_an_operator_to_begin_an_epoch_and_is_content_when_one_did()
 -> Result<()> {
     let (site, _controller) = led_site("restored").await?;
+    copied(&site).await?;
     annotate(&site, json!("4100")).await?;
     let message = site.wait_for_condition("discovery", REGRESSED, "True", "VersionBelowAnnotation").await?;
     ensure!(message.contains("4100") && message.contains("component-lease epoch bump"), "{message}");

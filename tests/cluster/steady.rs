@@ -123,13 +123,13 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
 
     // Looks for all rows, renewals, and whatever else there is.
     let count = async || -> Result<[u64; 3]> {
-        let looks = database.statements("%FULL JOIN component_lease_intent%").await?;
+        let looks = database.statements("%unnest($1%LEFT JOIN component_lease AS l%").await?;
         let renewals = database.statements("%SET renew_time = greatest%AND holder_id%").await?;
         let others = database
             .psql(
                 "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements
                  WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-                   AND query NOT LIKE '%FULL JOIN component_lease_intent%'
+                   AND query NOT LIKE '%unnest($1%LEFT JOIN component_lease AS l%'
                    AND query NOT LIKE '%SET renew_time = greatest%AND holder_id%'
                    AND query NOT LIKE '%pg_stat_statements%' AND query NOT LIKE 'SET client_min_messages%'",
             )

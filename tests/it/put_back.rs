@@ -82,7 +82,6 @@ async fn a_dump_that_is_loaded_over_living_tables_makes_another_database(kind: K
         database.sql(&format!("CREATE TABLE saved_{table} AS SELECT * FROM {table}")).await.unwrap();
         dump.push(format!("DROP TABLE {table}; {made}; INSERT INTO {table} SELECT * FROM saved_{table};"));
     }
-    let dump = dump.concat();
     let store = open(&database.url);
     let before = calm(&*store).await;
     held(&*store, "c", "a").await;

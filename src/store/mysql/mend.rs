@@ -31,6 +31,33 @@ fn text(row: &MySqlRow, index: usize) -> Result<String, sqlx::Error> {
     Ok(String::from_utf8_lossy(&row.try_get_unchecked::<Vec<u8>, _>(index)?).into_owned())
 }
 
+/// Records an epoch: in any case, or only where the server is not the one that is recorded any more. For how many
+/// seconds nobody takes anything then.
+async fn begin_epoch(
+    connection: &mut MySqlConnection,
+    statement: &'static str,
+    job: &Job<'_>,
+    in_any_case: bool,
+) -> Result<Option<u32>, Failed> {
+    let record = connection
+        .fetch_optional(
+            "SELECT identity, epoch, CAST(max_ttl AS SIGNED) FROM component_lease_store WHERE id = 1",
+        )
+        .await?;
+    let Some(row) = record else { return Ok(None) };
+    let query = sqlx::query(statement)
+        .bind(job.latest_date)
+        .bind(0_i64)
+        .bind(row.try_get::<String, _>(0)?)
+        .bind(row.try_get::<i64, _>(1)?)
+        .bind(job.latest_date)
+        .bind(0_i64)
+        .bind(job.latest_date)
+        .bind(in_any_case);
+    connection.execute(query).await?;
+    Ok(Some(u32::try_from(row.try_get::<i64, _>(2)?).unwrap_or(job.max_ttl)))
+}
+
 /// What was made, and for how many seconds nobody takes anything because of it.
 pub(super) async fn mend(
     connection: &mut MySqlConnection,
@@ -53,24 +80,7 @@ pub(super) async fn mend(
     let statements = if mariadb { MARIADB } else { MYSQL };
     let mut waits = None;
     if repairs.forgot && present.tables.contains_key("component_lease_store") {
-        let record = connection
-            .fetch_optional(
-                "SELECT identity, epoch, CAST(max_ttl AS SIGNED) FROM component_lease_store WHERE id = 1",
-            )
-            .await?;
-        if let Some(row) = record {
-            let query = sqlx::query(statements.begin_epoch)
-                .bind(job.latest_date)
-                .bind(0_i64)
-                .bind(row.try_get::<String, _>(0)?)
-                .bind(row.try_get::<i64, _>(1)?)
-                .bind(job.latest_date)
-                .bind(0_i64)
-                .bind(job.latest_date)
-                .bind(true);
-            connection.execute(query).await?;
-            waits = Some(u32::try_from(row.try_get::<i64, _>(2)?).unwrap_or(job.max_ttl));
-        }
+        waits = begin_epoch(connection, statements.begin_epoch, job, true).await?;
     }
     for repair in &repairs.list {
         connection.execute(sqlx::raw_sql(AssertSqlSafe(repair.sql.as_str()))).await?;
@@ -78,6 +88,10 @@ pub(super) async fn mend(
     let made = repairs.list.into_iter().filter_map(|repair| repair.what).collect();
     if !job.keeps_record() {
         return Ok((made, None));
+    }
+    if waits.is_some() {
+        // DDL commits by itself, so the epoch came first. Tables that were made since are part of the identity.
+        begin_epoch(connection, statements.begin_epoch, job, false).await?;
     }
     let recorded: bool = connection
         .fetch_one("SELECT EXISTS (SELECT 1 FROM component_lease_store WHERE id = 1)")

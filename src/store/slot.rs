@@ -291,11 +291,9 @@ impl<'a, C: Connect> Turn<'a, C> {
                 // There is no spare any more.
                 _ if is_spare => continue,
                 Some(Answer::Failed(_, at)) if at.elapsed() >= ERROR_LASTS => continue,
-                // A wrong password is still wrong; a server that did not answer may do so by now.
-                Some(Answer::Failed(StoreError::Retryable(_), _)) if !waited => continue,
+                // It ended unheard. A wrong password is still wrong; a server that did not answer may do so by now.
+                Some(Answer::TimedOut | Answer::Failed(StoreError::Retryable(_), _)) if !waited => continue,
                 Some(Answer::Failed(error, _)) => error,
-                // It ended unheard, and says nothing of how it would be now.
-                Some(Answer::TimedOut) if !waited => continue,
                 Some(Answer::TimedOut) => {
                     StoreError::Retryable(format!("{how}: no connection within {CONNECT_LIMIT:?}"))
                 }

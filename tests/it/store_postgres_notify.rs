@@ -26,7 +26,12 @@ async fn lead_untold(store: &Arc<dyn Store>, version: i64) -> [String; 2] {
         assert_eq!(timeout(SOON, store.release(&ours.term)).await.unwrap().unwrap(), Outcome::Applied);
         let told = timeout(SOON, store.notify(&component("c"))).await.expect("a bounded wait");
         *why = told.unwrap_err().to_string();
-        wait::until_true(SOON, "it to listen", async || hints.flow()).await.unwrap();
+        // It listens beside a connection that is used, as by who follows.
+        let listens = async || {
+            row(&**store, "c").await;
+            hints.flow()
+        };
+        wait::until_true(SOON, "it to listen", listens).await.unwrap();
     }
     why
 }

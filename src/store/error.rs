@@ -15,6 +15,7 @@ pub enum StoreError {
     Bug(String),
 }
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 /// What to do when a text is longer than its column of the table `component_lease`, if that stays as it is.
 pub(super) fn shorter(column: &str) -> &'static str {
     match column {

@@ -1,6 +1,6 @@
 //! Which components a look asks for.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::domain::ComponentName;
@@ -63,6 +63,8 @@ impl fmt::Debug for Names {
 /// Written here: a program that embeds the participant has no JSON library.
 #[cfg(any(feature = "mysql", feature = "sqlite", test))]
 fn json(names: &[String]) -> String {
+    use fmt::Write as _;
+
     let mut json = String::from("[");
     for (at, name) in names.iter().enumerate() {
         json.push_str(if at == 0 { "\"" } else { ",\"" });

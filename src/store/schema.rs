@@ -85,6 +85,29 @@ pub(super) enum Dialect {
     Sqlite,
 }
 
+impl Dialect {
+    /// Whether a trigger that is there may have been switched off, so that it is made anew.
+    const fn lets_triggers_be_off(self) -> bool {
+        self.traits().0
+    }
+
+    /// Whether a table that is there can be given a primary key.
+    const fn adds_keys(self) -> bool {
+        self.traits().1
+    }
+
+    const fn traits(self) -> (bool, bool) {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres => (true, true),
+            #[cfg(feature = "mysql")]
+            Self::MySql => (false, true),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite => (false, false),
+        }
+    }
+}
+
 /// What a database is compared with, and how it is completed.
 #[derive(Debug)]
 pub(super) struct Job<'a> {
@@ -161,10 +184,10 @@ pub(super) fn repairs(job: &Job<'_>, present: &Present, dialect: Dialect) -> Res
                 out.list.push(Repair { what: None, sql });
             }
             What::Trigger { name, table } if made.contains(&table) || !present.triggers.contains(&name) => {
-                let drop = match dialect {
-                    #[cfg(feature = "postgres")]
-                    Dialect::Postgres => format!("DROP TRIGGER IF EXISTS {name} ON {table}; "),
-                    _ => String::new(),
+                let drop = if dialect.lets_triggers_be_off() {
+                    format!("DROP TRIGGER IF EXISTS {name} ON {table}; ")
+                } else {
+                    String::new()
                 };
                 let what = (!made.contains(&table)).then(|| format!("the trigger {name}"));
                 out.list.push(Repair { what, sql: drop + &sql });
@@ -213,10 +236,10 @@ fn complete(table: &Table, found: &Found, dialect: Dialect, out: &mut Repairs) -
         out.forgot |= records;
         out.list.push(Repair {
             what: Some(format!("the key of {name}")),
-            sql: match dialect {
-                #[cfg(feature = "sqlite")]
-                Dialect::Sqlite => format!("CREATE UNIQUE INDEX {name}_key ON {name} ({columns})"),
-                _ => format!("ALTER TABLE {name} ADD PRIMARY KEY ({columns})"),
+            sql: if dialect.adds_keys() {
+                format!("ALTER TABLE {name} ADD PRIMARY KEY ({columns})")
+            } else {
+                format!("CREATE UNIQUE INDEX {name}_key ON {name} ({columns})")
             },
         });
     }

@@ -1,10 +1,10 @@
 //! What is wrong with a server's certificate, and how to make one that works.
 
-use std::path::PathBuf;
-
 /// The authorities of the operating system, where it has them in one file; the public ones are built in.
 #[cfg(feature = "postgres")]
-pub(super) fn system_authorities() -> Option<PathBuf> {
+pub(super) fn system_authorities() -> Option<std::path::PathBuf> {
+    use std::path::PathBuf;
+
     const PLACES: [&str; 5] = [
         "/etc/ssl/certs/ca-certificates.crt",
         "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",

@@ -122,7 +122,7 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
     drop(flood);
 
     // Looks for all rows, renewals, and whatever else there is.
-    let count = async || -> Result<[u64; 3]> {
+    let count = async || -> Result<[u64; 4]> {
         let looks = database.statements("%unnest($1%LEFT JOIN component_lease AS l%").await?;
         let renewals = database.statements("%SET renew_time = greatest%AND holder_id%").await?;
         let others = database
@@ -131,10 +131,13 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
                  WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
                    AND query NOT LIKE '%unnest($1%LEFT JOIN component_lease AS l%'
                    AND query NOT LIKE '%SET renew_time = greatest%AND holder_id%'
+                   AND query NOT LIKE '%max_connections%'
                    AND query NOT LIKE '%pg_stat_statements%' AND query NOT LIKE 'SET client_min_messages%'",
             )
             .await?;
-        Ok([looks, renewals, others.trim().parse()?])
+        // The connection that listens asks whether there is room for it.
+        let room = database.statements("%max_connections%").await?;
+        Ok([looks, renewals, room, others.trim().parse()?])
     };
     let (mark, asked) = (site.plane.audit_mark()?, site.rows.asked());
     let before = count().await?;
@@ -143,7 +146,7 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
     let (elections, rest): (Vec<_>, Vec<_>) =
         writes(mark)?.into_iter().partition(|write| write.resource == "leases");
     let asked = site.rows.asked() - asked;
-    let [looks, renewed, others] = [0, 1, 2].map(|n: usize| after[n] - before[n]);
+    let [looks, renewed, room, others] = [0, 1, 2, 3].map(|n: usize| after[n] - before[n]);
     renewals.finish()?;
     drop(controller);
     println!(
@@ -156,6 +159,7 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
     ensure!(!elections.is_empty(), "not even the election Lease was written: the filter sees nothing");
     ensure!((50..=61).contains(&asked), "{asked} looks in a minute");
     ensure!((50..=61).contains(&looks), "{looks} looks counted by the database");
+    ensure!(room <= 4, "asked {room} times whether there is room for the connection that listens");
     ensure!(others == 0, "{others} other statements");
     ensure!(renewed > 4000, "only {renewed} renewals: the rows did not renew");
     Ok(())

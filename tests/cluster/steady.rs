@@ -131,12 +131,12 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
                  WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
                    AND query NOT LIKE '%unnest($1%LEFT JOIN component_lease AS l%'
                    AND query NOT LIKE '%SET renew_time = greatest%AND holder_id%'
-                   AND query NOT LIKE '%max_connections%'
+                   AND query NOT LIKE '%rolconnlimit%'
                    AND query NOT LIKE '%pg_stat_statements%' AND query NOT LIKE 'SET client_min_messages%'",
             )
             .await?;
         // The connection that listens asks whether there is room for it.
-        let room = database.statements("%max_connections%").await?;
+        let room = database.statements("%rolconnlimit%").await?;
         Ok([looks, renewals, room, others.trim().parse()?])
     };
     let (mark, asked) = (site.plane.audit_mark()?, site.rows.asked());

@@ -114,6 +114,7 @@ fn the_dockerfile_builds_with_the_toolchain_of_the_repository() -> Result<()> {
     let toolchain = std::fs::read_to_string(repository().join("rust-toolchain.toml"))?;
     let version = toolchain.split('"').nth(1).context("a channel")?;
     let dockerfile = std::fs::read_to_string(repository().join("Dockerfile"))?;
-    assert!(dockerfile.contains(&format!("FROM rust:{version}-")), "not {version}");
+    assert!(dockerfile.contains(&format!("ARG RUST_IMAGE=rust:{version}-")), "not {version}");
+    assert!(dockerfile.contains("FROM ${RUST_IMAGE} AS build"), "it builds with another image");
     Ok(())
 }

@@ -26,7 +26,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -203,13 +203,15 @@ fn guard_on(control: UnixStream) -> io::Result<()> {
     let charge = Charge { group, abort };
     let program = Arc::new(AtomicI32::new(number(group)));
     let known = Arc::clone(&program);
+    let round = Arc::new(Mutex::new(()));
+    let rounds = Arc::clone(&round);
     thread::Builder::new().name("watch".to_owned()).spawn(move || {
         let (why, charge) = watch(control, charge, |group| known.store(number(group), Ordering::Relaxed));
         if outer {
             // The inner guardian first: it is nearer.
             thread::sleep(TICK);
         }
-        end(&charge, why, inner.as_ref());
+        end(&charge, why, inner.as_ref(), &rounds);
     })?;
     let reap = |pid: Pid, ended: Ended| {
         // Below the outer guardian, the program is fetched here if the inner one was killed.
@@ -221,7 +223,14 @@ fn guard_on(control: UnixStream) -> io::Result<()> {
             let _ = writeln!(tell, "ended {} {how} {number}", pid.as_raw_nonzero());
         }
     };
-    reap_until_nothing_is_left(reap)
+    reap_until_nothing_is_left(reap)?;
+    // What was killed is reaped at once: the other thread may still be about to name it. Not for long, as nobody
+    // may be reading what it writes.
+    let patience = SystemClock.boot() + TICK;
+    while round.try_lock().is_err() && SystemClock.boot() < patience {
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 fn number(pid: Option<Pid>) -> i32 {
@@ -283,12 +292,14 @@ fn watch(
     }
 }
 
-/// Ends everything below this process; the process itself ends when it has no child left.
-fn end(charge: &Charge, why: Why, inner: Option<&Process>) -> ! {
+/// Ends everything below this process; the process itself ends when it has no child left. `rounds` is locked
+/// from each kill until what was killed is named.
+fn end(charge: &Charge, why: Why, inner: Option<&Process>, rounds: &Mutex<()>) -> ! {
     let guardians = inner.map(|inner| inner.id).into_iter().collect();
     let scope = Scope { guardians, group: charge.group, ..Scope::default() };
     let (mut said, mut complained) = (false, None);
     loop {
+        let under_way = rounds.lock();
         let round = scope.kill();
         match &round {
             Ok(round) if round.living.is_empty() => {
@@ -322,6 +333,7 @@ fn end(charge: &Charge, why: Why, inner: Option<&Process>) -> ! {
                 process.describe()
             ));
         }
+        drop(under_way);
         thread::sleep(ROUND);
     }
 }

@@ -76,7 +76,7 @@ sbom: ## what the program consists of, as CycloneDX (once: builds cargo-cycloned
 	@hack/sbom.sh
 
 .PHONY: mutants
-mutants: ## changes the rules one by one, tells which changes no test notices (hours; ARGS='--re domain/sight')
+mutants: ## changes the rules one by one, tells which changes no test notices (hours; ARGS='--re election/sight')
 	@hack/cargo-mutants.sh $(ARGS)
 
 .PHONY: image

@@ -10,7 +10,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use component_lease::domain::Whereabouts;
+use component_lease::membership::Whereabouts;
 use component_lease::participant::{End, Guard, Participant, component};
 use component_lease::store::{Install, Source, install, open};
 

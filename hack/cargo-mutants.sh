@@ -1,7 +1,7 @@
 #!/bin/bash
 # Changes the rules one by one and tells which changes no test notices, with cargo-mutants in the one version that this
 # project uses, built once into the user's cache. What is changed, and what is accepted, is in .cargo/mutants.toml.
-#   cargo-mutants.sh ARGUMENTS...        for example: --re domain/sight
+#   cargo-mutants.sh ARGUMENTS...        for example: --re election/sight
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=27.1.0

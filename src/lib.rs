@@ -1,7 +1,7 @@
 //! Database leader election made a Kubernetes citizen.
 //!
 //! A row in the table `component_lease` decides which one of many processes leads. Everything that
-//! decides is in [`domain`]; [`store`] is where the row lives; [`participant`] is what a service embeds.
+//! decides is in [`election`]; [`store`] is where the row lives; [`participant`] is what a service embeds.
 #![deny(unsafe_code)]
 // They panic where the reader has gone: `process::output` does not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -13,10 +13,14 @@ pub mod api;
 pub mod clock;
 #[cfg(feature = "controller")]
 pub mod controller;
-pub mod domain;
+pub mod election;
+pub mod membership;
 pub mod participant;
 #[cfg(feature = "process")]
 pub mod process;
+pub mod rate;
+#[cfg(feature = "controller")]
+pub mod routing;
 pub mod store;
 #[cfg(all(feature = "agent", feature = "sqlite"))]
 pub mod tryout;

@@ -4,7 +4,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use component_lease::domain::{ComponentName, Expected, HolderId, Take, TermKey};
+use component_lease::election::{ComponentName, Expected, Take, TermKey};
+use component_lease::membership::holder_id;
 use component_lease::participant::Participant;
 use component_lease::store::{Outcome, Source, Store};
 use component_lease_testkit::figures::Distribution;
@@ -66,7 +67,7 @@ async fn asking(store: Arc<dyn Store>) -> Result<(), Failure> {
 
 async fn renewing(what: &str, store: &dyn Store) -> Result<(), Failure> {
     let component = ComponentName::new("renewing")?;
-    let term = TermKey { component, holder: HolderId::compose("bench", "1", 1)?, version: 1 };
+    let term = TermKey { component, holder: holder_id::compose("bench", "1", 1)?, version: 1 };
     let (expected, generation) = (Expected::of(None), store.look(&term.component).await?.life.generation());
     let take = Take { term: term.clone(), ttl: 30, expected, generation };
     if store.take(&take).await? != Outcome::Applied {

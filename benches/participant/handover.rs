@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use component_lease::domain::election::Looked;
-use component_lease::domain::{ComponentName, Take, TermKey};
+use component_lease::election::machine::Looked;
+use component_lease::election::{ComponentName, Take, TermKey};
 use component_lease::participant::Participant;
 use component_lease::store::{
     self, Hints, Names, Outcome, Snapshot, Source, StandingIntent, Store, StoreError,

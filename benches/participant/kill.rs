@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use component_lease::domain::ComponentName;
+use component_lease::election::ComponentName;
 use component_lease::store::{self, Source};
 use component_lease_testkit::figures::Distribution;
 use tokio::io::AsyncReadExt as _;

@@ -5,7 +5,7 @@
 //! this process (`VmRSS`, and `VmHWM` for the peak), with two answers kept, as the controller keeps them; what
 //! the process had before the first look is shown beside it. The server is another process.
 
-use component_lease::domain::ComponentName;
+use component_lease::election::ComponentName;
 use component_lease::store::Names;
 use component_lease_testkit::figures::Distribution;
 use sqlx::{Connection as _, Executor as _, PgConnection};

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use component_lease::clock::{Clock, SystemClock};
-use component_lease::domain::ComponentName;
+use component_lease::election::ComponentName;
 use component_lease::participant::{Builder, Participant};
 use component_lease::store::{self, Source, Store};
 use component_lease_testkit::figures::machine;

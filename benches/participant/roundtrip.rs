@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use component_lease::domain::ComponentName;
+use component_lease::election::ComponentName;
 use component_lease::participant::Participant;
 use component_lease::store::{self, Install, Source};
 use component_lease_testkit::tcp_proxy::TcpProxy;

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use crate::clock::{Clock, SystemClock};
-use crate::domain::Moment;
+use crate::election::Moment;
 
 /// The conditions under which a program may begin.
 pub(super) struct Birth {

@@ -8,10 +8,12 @@ use clap::{ArgAction, Args};
 
 use super::health::{Probe, Target};
 use super::withheld;
-use crate::domain::life::MAX_TTL_DEFAULT_SECONDS;
-use crate::domain::namespace::{Surroundings, key_of};
-use crate::domain::timing::{TTL_MAX_SECONDS, TTL_MIN_SECONDS};
-use crate::domain::{ComponentName, HolderId, Timing, Whereabouts};
+use crate::election::life::MAX_TTL_DEFAULT_SECONDS;
+use crate::election::timing::{TTL_MAX_SECONDS, TTL_MIN_SECONDS};
+use crate::election::{ComponentName, Timing};
+use crate::membership::Whereabouts;
+use crate::membership::holder_id;
+use crate::membership::namespace::{Surroundings, key_of};
 use crate::process::Failure;
 use crate::process::args::{positive_seconds, seconds};
 use crate::process::listen::Listen;
@@ -160,7 +162,7 @@ impl ParticipantArgs {
         let name = given(name).or_else(|| given(pod_name));
         let pod_uid = given(pod_uid);
         // The same check as at the start of the participant, but with the flags' names in the message.
-        HolderId::compose(name.as_deref().unwrap_or("host"), pod_uid.as_deref().unwrap_or("1"), 0)
+        holder_id::compose(name.as_deref().unwrap_or("host"), pod_uid.as_deref().unwrap_or("1"), 0)
             .map_err(|e| Failure::config(format!("{e} (--name, --pod-uid)")))?;
         Ok(Config {
             component,

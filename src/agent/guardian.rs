@@ -26,8 +26,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ use super::children::Ended;
 use super::processes::Process;
 use super::tree::{self, ROUND, Scope};
 use crate::clock::{Clock, SystemClock};
-use crate::domain::Moment;
+use crate::election::Moment;
 use crate::process::output::complain;
 
 /// The hidden command that is the guardian.

@@ -28,7 +28,7 @@ use super::guardian::{self, packed};
 use super::processes::{self, Id, Process};
 use super::tree::{Scope, Tree};
 use crate::clock::{Clock, SystemClock};
-use crate::domain::Moment;
+use crate::election::Moment;
 
 /// What the program is started with.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::domain::Moment;
+use crate::election::Moment;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]

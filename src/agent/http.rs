@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::LEAST_PROMISE;
 use crate::clock::{Clock, SystemClock};
-use crate::domain::Moment;
+use crate::election::Moment;
 use crate::participant::Participant;
 use crate::process::http::Asker;
 
@@ -149,7 +149,7 @@ async fn leader(State(teller): State<Arc<Teller>>, Extension(asker): Extension<A
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ComponentName;
+    use crate::election::ComponentName;
     use crate::store::{MemoryStore, StandingIntent, Store as _};
 
     const S: fn(u64) -> Duration = Duration::from_secs;

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::clock::{Clock, SystemClock};
-use crate::domain::repeats::{Repeats, kind_of};
+use crate::rate::repeats::{Repeats, kind_of};
 use crate::store::StoreError;
 
 /// How long the start waits for the tables, so that in the ordinary case they are there at the first look.

@@ -33,7 +33,8 @@ pub use install::{PROGRAM, install};
 pub use migrate::migrate_in_background;
 
 use crate::clock::{Clock, SystemClock};
-use crate::domain::{Mode, Moment, Promise};
+use crate::election::Moment;
+use crate::membership::{Mode, Promise};
 use crate::participant::{Builder, End, Leadership, Participant};
 use crate::process::admin::{self, Admin};
 use crate::process::exit::chain;
@@ -238,7 +239,7 @@ async fn serve(config: &Config, builder: Builder, default_address: Listen) -> Re
 }
 
 fn alive(participant: &Participant, ttl: Duration) -> Result<(), String> {
-    let row_ttl = participant.watch().borrow().row.as_ref().map(crate::domain::LeaseRow::judged_ttl);
+    let row_ttl = participant.watch().borrow().row.as_ref().map(crate::election::LeaseRow::judged_ttl);
     let limit: Moment = row_ttl.unwrap_or_default().max(ttl) + LATE;
     let late = SystemClock.boot().saturating_sub(participant.last_beat());
     if late <= limit {

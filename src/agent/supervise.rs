@@ -30,7 +30,7 @@ use super::signals::{Heard, Signals};
 use super::tree::{self, ROUND, Remains, Tree};
 use super::{confirm_the_stop, program};
 use crate::clock::{Clock, SystemClock};
-use crate::domain::{Moment, StopReason};
+use crate::election::{Moment, StopReason};
 use crate::participant::{End, Leadership, Participant};
 use crate::process::{ExitCode, Failure};
 

@@ -1,4 +1,4 @@
-//! Between the resource and the domain. What comes out of here is valid.
+//! Between the resource and what the rules work on. What comes out of here is valid.
 
 use kube::ResourceExt as _;
 
@@ -6,16 +6,18 @@ use super::v1alpha1::{
     AppliedLabels, ComponentLease, ComponentLeaseSpec, ComponentLeaseStatus, HolderPodStatus, InstanceStatus,
     OnStoreUnreachable, PortProtocol, RoutedService, Routing, SelectorOperator, StatusCondition,
 };
-use crate::domain::conditions::{ConditionType, EventReason, Phase, Reason};
-use crate::domain::holder_pattern::PatternError;
-use crate::domain::namespace::{NotAllowed, key_in};
-use crate::domain::observed::{
+use crate::election::timing::{TTL_MAX_SECONDS, TTL_MIN_SECONDS};
+use crate::election::{ComponentName, NameError};
+use crate::membership::SeenInstance;
+use crate::membership::namespace::{NotAllowed, key_in};
+use crate::routing::HolderPattern;
+use crate::routing::conditions::{ConditionType, EventReason, Phase, Reason};
+use crate::routing::holder_pattern::PatternError;
+use crate::routing::observed::{
     Desired, DesiredService, HolderPod, LabelScheme, Memory, OnStoreUnreachable as Unreachable, ServicePort,
     Status,
 };
-use crate::domain::pod::{PREFIX, Requirement, Selector, default_label_key};
-use crate::domain::timing::{TTL_MAX_SECONDS, TTL_MIN_SECONDS};
-use crate::domain::{ComponentName, HolderPattern, NameError, SeenInstance};
+use crate::routing::pod::{PREFIX, Requirement, Selector, default_label_key};
 
 /// Annotation with the second copy of the floor.
 pub const FLOOR_ANNOTATION: &str = "componentlease.io/version-floor";

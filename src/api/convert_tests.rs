@@ -1,8 +1,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::Whereabouts;
-use crate::domain::conditions::{Condition, Reason};
+use crate::membership::Whereabouts;
+use crate::routing::conditions::{Condition, Reason};
 
 fn lease(spec: &Value) -> ComponentLease {
     let mut lease = json!({

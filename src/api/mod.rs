@@ -1,4 +1,4 @@
-//! The Kubernetes resource, and how it becomes what the [`crate::domain`] works on.
+//! The Kubernetes resource, and how it becomes what the [`crate::routing`] works on.
 
 mod convert;
 pub mod v1alpha1;

@@ -1,4 +1,4 @@
-//! Carries a plan out, in the order of [`crate::domain::carry_out`]. Every patch carries the pod's UID and resource
+//! Carries a plan out, in the order of [`crate::routing::carry_out`]. Every patch carries the pod's UID and resource
 //! version, so one that was made on an older view fails.
 
 use std::collections::BTreeMap;
@@ -16,10 +16,10 @@ use super::error::text;
 use super::observe::Scope;
 use super::pods::KubePod;
 use crate::api::{ComponentLease, FLOOR_ANNOTATION};
-use crate::domain::carry_out::{CarryOut, Patched};
-use crate::domain::decide::{Plan, PodChange, ServiceChange};
-use crate::domain::observed::DesiredService;
-use crate::domain::report::Outcome;
+use crate::routing::carry_out::{CarryOut, Patched};
+use crate::routing::decide::{Plan, PodChange, ServiceChange};
+use crate::routing::observed::DesiredService;
+use crate::routing::report::Outcome;
 
 /// The floor's second copy is written once in so many terms: each writing is one more line in
 /// `kubectl get -w`, and a copy that lags by this much still tells a database that lost its writes.

@@ -2,7 +2,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::controller::fake_api::FakeApi;
-use crate::domain::decide::Lead;
+use crate::routing::decide::Lead;
 
 const KEY: &str = "componentlease.io/web";
 const STAMP: &str = "componentlease.io/web-version";

@@ -6,10 +6,10 @@ use kube::ResourceExt as _;
 use super::observe::Scope;
 use super::reconcile::Context;
 use crate::api::ComponentLease;
-use crate::domain::conditions::Phase;
-use crate::domain::observed::{Claim, Desired};
-use crate::domain::pod::{PREFIX, Pod};
-use crate::domain::reach::shared;
+use crate::routing::conditions::Phase;
+use crate::routing::observed::{Claim, Desired};
+use crate::routing::pod::{PREFIX, Pod};
+use crate::routing::reach::shared;
 
 /// Whether the two name the same row; nothing is made for the comparison, as it is made often.
 fn same_component(one: &ComponentLease, other: &ComponentLease) -> bool {

@@ -11,7 +11,7 @@ use tracing::info;
 
 use super::{Config, Controller, ElectionConfig};
 use crate::api::{self, ComponentLease};
-use crate::domain::namespace::{Grant, GrantError};
+use crate::membership::namespace::{Grant, GrantError};
 use crate::process::admin::{self, Admin};
 use crate::process::args::positive_seconds;
 use crate::process::exit::chain;

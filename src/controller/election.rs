@@ -17,8 +17,8 @@ use serde_json::json;
 use super::FIELD_MANAGER;
 use super::error::text;
 use crate::clock::Clock;
-use crate::domain::election::Looked;
-use crate::domain::{ComponentName, LeaseRow, Take, TermKey, model};
+use crate::election::machine::Looked;
+use crate::election::{ComponentName, LeaseRow, Take, TermKey, row};
 use crate::store::{Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
 
 /// One `Lease` object as a store of one row: holderIdentity is the holder, leaseTransitions the version.
@@ -164,15 +164,15 @@ impl Store for LeaseStore {
 
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
         // The sight that the take was decided on is the object that was read for it.
-        self.write(|row, now| model::take(row, 0, take, now)).await
+        self.write(|row, now| row::take(row, 0, take, now)).await
     }
 
     async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        self.write(|row, now| model::renew(row, term, now)).await
+        self.write(|row, now| row::renew(row, term, now)).await
     }
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        self.write(|row, _| model::release(row, term)).await
+        self.write(|row, _| row::release(row, term)).await
     }
 
     async fn look_at(&self, names: &Names, _: bool) -> Result<Snapshot, StoreError> {

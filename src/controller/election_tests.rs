@@ -1,6 +1,6 @@
 use super::*;
 use crate::controller::fake_api::FakeApi;
-use crate::domain::{Expected, Generation, HolderId};
+use crate::election::{Expected, Generation, HolderId};
 
 const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/ours/leases/controller";
 

@@ -1,5 +1,5 @@
 //! Releases the term of a holder that has ended, so that nobody waits for its ttl. What proves the
-//! end is in [`crate::domain::ended`]; here is the fresh look, and the only write of the controller to
+//! end is in [`crate::routing::ended`]; here is the fresh look, and the only write of the controller to
 //! `component_lease`.
 
 use std::collections::HashMap;
@@ -15,11 +15,11 @@ use super::pods::KubePod;
 use super::reconcile::Context;
 use super::report::record;
 use crate::api::ComponentLease;
-use crate::domain::conditions::EventReason;
-use crate::domain::decide::{Event, Plan};
-use crate::domain::ended::{Suspicion, has_ended, promised};
-use crate::domain::observed::Observed;
-use crate::domain::{Moment, TermKey};
+use crate::election::{Moment, TermKey};
+use crate::routing::conditions::EventReason;
+use crate::routing::decide::{Event, Plan};
+use crate::routing::ended::{Suspicion, has_ended, promised};
+use crate::routing::observed::Observed;
 use crate::store::{Outcome, StoreError};
 
 /// How long after a failure it is tried again.

@@ -17,15 +17,16 @@ use super::super::retry::Retry;
 use super::super::rows::Rows;
 use super::*;
 use crate::clock::Clock;
-use crate::domain::decide::{Decision, decide};
-use crate::domain::floor::FloorSight;
-use crate::domain::instance::{Mode, Promise};
-use crate::domain::namespace::Grants;
-use crate::domain::observed::{
+use crate::election::{ComponentName, Expected, HolderId, LeaseRow, Take};
+use crate::membership::instance::{Mode, Promise};
+use crate::membership::namespace::Grants;
+use crate::membership::{Instance, SeenInstance, Whereabouts};
+use crate::routing::decide::{Decision, decide};
+use crate::routing::floor::FloorSight;
+use crate::routing::observed::{
     Claim, Desired, HolderPod, LabelScheme, Memory, OnStoreUnreachable, RowSight, ServiceSight, StoreSight,
 };
-use crate::domain::pod::{Requirement, Selector};
-use crate::domain::{ComponentName, Expected, HolderId, Instance, LeaseRow, SeenInstance, Take, Whereabouts};
+use crate::routing::pod::{Requirement, Selector};
 use crate::store::{MemoryStore, Store};
 
 const HOLDER: &str = "d-0_8b7e12c0_1f0c9a3d";

@@ -1,4 +1,4 @@
-//! Resources that remember later versions than their database. What follows is in [`crate::domain::floor`].
+//! Resources that remember later versions than their database. What follows is in [`crate::routing::floor`].
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -6,9 +6,9 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::reconcile::Context;
-use crate::domain::NewEpoch;
-use crate::domain::floor::{FloorSight, Remedy};
-use crate::domain::observed::{Desired, Memory, RowSight};
+use crate::election::NewEpoch;
+use crate::routing::floor::{FloorSight, Remedy};
+use crate::routing::observed::{Desired, Memory, RowSight};
 use crate::store::Outcome;
 
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -7,8 +7,9 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::reconcile::Context;
-use crate::domain::split_brain::{Belief, Witnesses};
-use crate::domain::{LeaseRow, Moment, SeenInstance};
+use crate::election::{LeaseRow, Moment};
+use crate::membership::SeenInstance;
+use crate::routing::split_brain::{Belief, Witnesses};
 
 /// So often they are asked for.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -139,7 +140,8 @@ pub(super) async fn prune(context: &Context, last: Option<Moment>) -> Option<Mom
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ComponentName, HolderId, Instance, Whereabouts};
+    use crate::election::{ComponentName, HolderId};
+    use crate::membership::{Instance, Whereabouts};
 
     fn seen(id: i64, component: &str, holder: &str) -> SeenInstance {
         let says = Instance {

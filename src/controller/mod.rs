@@ -46,8 +46,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::clock::{Clock, SystemClock};
-use crate::domain::namespace::{Grant, Grants};
-use crate::domain::{ComponentName, Moment};
+use crate::election::{ComponentName, Moment};
+use crate::membership::namespace::{Grant, Grants};
 use crate::participant::{BuildError, End, Participant};
 use crate::store::Store;
 use election::LeaseStore;
@@ -106,7 +106,7 @@ pub enum Ended {
     #[error("the election among the controller's replicas cannot begin")]
     Election(#[source] BuildError),
     #[error("the name of the election Lease cannot be used")]
-    ElectionName(#[source] crate::domain::NameError),
+    ElectionName(#[source] crate::election::NameError),
     #[error("the controller's {0} ended unexpectedly")]
     Task(&'static str),
 }

@@ -23,8 +23,8 @@ use tracing::{info, warn};
 
 use super::pods::{ContainerState, ContainerStateTerminated, ContainerStatus, KubePod};
 use crate::api::ComponentLease;
-use crate::domain::observed::{Desired, LabelScheme, Pods, ServicePort, ServiceSight};
-use crate::domain::pod::{Container, End, Incarnation, Marks, PREFIX, Pod};
+use crate::routing::observed::{Desired, LabelScheme, Pods, ServicePort, ServiceSight};
+use crate::routing::pod::{Container, End, Incarnation, Marks, PREFIX, Pod};
 
 const LEASES: &str = "componentleases";
 const PODS: &str = "pods";

@@ -12,7 +12,7 @@ use kube::Resource;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use crate::domain::pod::PREFIX;
+use crate::routing::pod::PREFIX;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct KubePod {
@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
     use crate::controller::observe;
-    use crate::domain::pod::{Container, End, Incarnation};
+    use crate::routing::pod::{Container, End, Incarnation};
 
     /// As clusters have them: what is in the lists of environment, volumes, fields is `filler`.
     pub(crate) fn large(name: &str, filler: &str) -> Value {

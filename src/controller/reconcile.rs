@@ -1,4 +1,4 @@
-//! One reconcile: observe -> decide -> apply -> report. All rules are in [`crate::domain::decide`].
+//! One reconcile: observe -> decide -> apply -> report. All rules are in [`crate::routing::decide`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,16 +20,16 @@ use super::retry::Retry;
 use super::rows::Rows;
 use crate::api::{self, ComponentLease, ComponentLeaseStatus, InvalidSpec};
 use crate::clock::Clock;
-use crate::domain::ComponentName;
-use crate::domain::conditions::{Condition, ConditionType, EventReason, Phase, Truth};
-use crate::domain::database::{AnotherDatabase, check};
-use crate::domain::decide::{Decision, Event, decide};
-use crate::domain::floor::{EpochRate, FloorSight};
-use crate::domain::namespace::Grants;
-use crate::domain::observed::{Desired, LabelScheme, Observed, RowSight, Status, StoreSight};
-use crate::domain::pod::Marks;
-use crate::domain::report::{report, report_conflict};
+use crate::election::ComponentName;
+use crate::membership::namespace::Grants;
 use crate::participant::Participant;
+use crate::routing::conditions::{Condition, ConditionType, EventReason, Phase, Truth};
+use crate::routing::database::{AnotherDatabase, check};
+use crate::routing::decide::{Decision, Event, decide};
+use crate::routing::floor::{EpochRate, FloorSight};
+use crate::routing::observed::{Desired, LabelScheme, Observed, RowSight, Status, StoreSight};
+use crate::routing::pod::Marks;
+use crate::routing::report::{report, report_conflict};
 use crate::store::{Names, StandingIntent};
 
 /// A pass that meets a changed pod begins again on a fresh view, this often.

@@ -14,10 +14,10 @@ use tracing::{info, warn};
 use super::FIELD_MANAGER;
 use super::error::text;
 use crate::api::{self, ComponentLease, ComponentLeaseStatus};
-use crate::domain::ComponentName;
-use crate::domain::conditions::EventReason;
-use crate::domain::decide::Event;
-use crate::domain::observed::Status;
+use crate::election::ComponentName;
+use crate::routing::conditions::EventReason;
+use crate::routing::decide::Event;
+use crate::routing::observed::Status;
 
 /// Longest note of an Event, in bytes.
 const NOTE_MAX: usize = 1024;

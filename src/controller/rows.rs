@@ -12,12 +12,13 @@ use tracing::{info, warn};
 use super::instances::Instances;
 use super::metrics::Metrics;
 use crate::clock::Clock;
-use crate::domain::budget::Budget;
-use crate::domain::life::Quarantine;
-use crate::domain::observed::{RowSight, StoreSight};
-use crate::domain::repeats::{Repeats, kind_of};
-use crate::domain::split_brain::Belief;
-use crate::domain::{ComponentName, LeaseRow, Life, Moment, SeenInstance};
+use crate::election::life::Quarantine;
+use crate::election::{ComponentName, LeaseRow, Life, Moment};
+use crate::membership::SeenInstance;
+use crate::rate::budget::Budget;
+use crate::rate::repeats::{Repeats, kind_of};
+use crate::routing::observed::{RowSight, StoreSight};
+use crate::routing::split_brain::Belief;
 use crate::store::{Hint, Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
 
 /// A look is given up after this.

@@ -1,7 +1,7 @@
 use std::sync::atomic::AtomicU64;
 
 use super::*;
-use crate::domain::{Expected, HolderId, Take, TermKey};
+use crate::election::{Expected, HolderId, Take, TermKey};
 use crate::store::{MemoryStore, MemoryTables};
 
 #[test]

@@ -16,9 +16,9 @@ use super::observe::{self, Lease, Scope};
 use super::pods::KubePod;
 use super::reconcile::Context;
 use crate::api::{self, ComponentLease};
-use crate::domain::ComponentName;
-use crate::domain::namespace::key_in;
-use crate::domain::pod::Marks;
+use crate::election::ComponentName;
+use crate::membership::namespace::key_in;
+use crate::routing::pod::Marks;
 
 const INTENT_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -13,8 +13,8 @@ use super::claims;
 use super::observe::{self, Lease, LeaseRef, Scope};
 use super::pods::KubePod;
 use super::reconcile::Context;
-use crate::domain::observed::Desired;
-use crate::domain::pod::{Marks, Pod, default_label_key};
+use crate::routing::observed::Desired;
+use crate::routing::pod::{Marks, Pod, default_label_key};
 
 pub(super) struct Trigger {
     context: Arc<Context>,

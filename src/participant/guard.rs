@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::runner::Shared;
 use crate::clock::Clock;
-use crate::domain::{Moment, StopReason};
+use crate::election::{Moment, StopReason};
 
 /// One term as all its readers share it.
 pub(super) struct TermCell {
@@ -272,7 +272,7 @@ impl Drop for Leadership {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ComponentName;
+    use crate::election::ComponentName;
 
     /// A boot clock that stands still until it is set.
     #[derive(Debug, Default)]

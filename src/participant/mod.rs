@@ -41,12 +41,14 @@ pub use surroundings::{component, surroundings};
 pub use watchdog::Overrun;
 
 use crate::clock::{Clock, SystemClock};
-use crate::domain::life::MAX_TTL_DEFAULT_SECONDS;
-use crate::domain::timing::TTL_DEFAULT_SECONDS;
-use crate::domain::{
-    ComponentName, Election, HolderId, Ineligible, Instance, LeaseRow, Mode, Moment, NameError, Promise,
-    StopReason, Timing, TimingError, Whereabouts,
+use crate::election::life::MAX_TTL_DEFAULT_SECONDS;
+use crate::election::timing::TTL_DEFAULT_SECONDS;
+use crate::election::{
+    ComponentName, Election, HolderId, Ineligible, LeaseRow, Moment, NameError, StopReason, Timing,
+    TimingError,
 };
+use crate::membership::holder_id;
+use crate::membership::{Instance, Mode, Promise, Whereabouts};
 use crate::store::Store;
 use guard::TermCell;
 use notice::Notice;
@@ -268,7 +270,7 @@ impl Builder {
             clock,
             on_overrun,
         } = self;
-        let me = HolderId::compose(&name, &origin, fastrand::u32(..))?;
+        let me = holder_id::compose(&name, &origin, fastrand::u32(..))?;
         let ttl_time = Duration::from_secs(u64::from(ttl));
         let timing = match stop_grace {
             Some(grace) => Timing::new(ttl, grace),

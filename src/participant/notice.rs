@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::domain::Moment;
-use crate::domain::budget::Budget;
+use crate::election::Moment;
+use crate::rate::budget::Budget;
 
 /// Two looks are at least this far apart, however many hints come.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);

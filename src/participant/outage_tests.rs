@@ -4,8 +4,8 @@ use tokio::sync::watch;
 
 use super::tests::TestClock;
 use super::*;
-use crate::domain::election::Looked;
-use crate::domain::{Generation, NewEpoch, Take, TermKey};
+use crate::election::machine::Looked;
+use crate::election::{Generation, NewEpoch, Take, TermKey};
 use crate::store::{Hints, MemoryStore, Names, Outcome, Snapshot, StandingIntent, StoreError};
 
 #[derive(Debug, Clone, Copy, PartialEq)]

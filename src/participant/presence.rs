@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 
-use crate::domain::instance::rhythm;
-use crate::domain::repeats::{Repeats, kind_of};
-use crate::domain::{Instance, Moment, Timing};
+use crate::election::{Moment, Timing};
+use crate::membership::Instance;
+use crate::membership::instance::rhythm;
+use crate::rate::repeats::{Repeats, kind_of};
 use crate::store::StoreError;
 
 /// Less time than this before the next thing to do is left alone.
@@ -85,7 +86,8 @@ impl Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ComponentName, HolderId, Whereabouts};
+    use crate::election::{ComponentName, HolderId};
+    use crate::membership::Whereabouts;
 
     const S: fn(u64) -> Duration = Duration::from_secs;
 

@@ -1,5 +1,5 @@
 //! The loop around the state machine: ask [`Election`] what to do, do it, tell it the outcome,
-//! publish what it says. All decisions are in [`crate::domain::election`].
+//! publish what it says. All decisions are in [`crate::election::machine`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -17,8 +17,8 @@ use super::presence::Presence;
 use super::trouble::{Call, Trouble, say_new_epoch};
 use super::{Counters, View};
 use crate::clock::Clock;
-use crate::domain::election::{Looked, Release, Term};
-use crate::domain::{
+use crate::election::machine::{Looked, Release, Term};
+use crate::election::{
     Action, ComponentName, Election, Ineligible, Moment, Standing, StopReason, Take, TermKey,
 };
 use crate::store::{Hints, Outcome, Store, StoreError};
@@ -188,7 +188,7 @@ impl Runner {
 
     fn saw(&mut self, at: Moment, looked: &Looked) {
         let before = self.election.sight().and_then(|sight| sight.row.as_ref());
-        let term = |row: &crate::domain::LeaseRow| (row.holder.clone(), row.version);
+        let term = |row: &crate::election::LeaseRow| (row.holder.clone(), row.version);
         let changed = before.map(term) != looked.row.as_ref().map(term);
         self.notice.found(at, changed, self.election.sight().is_none());
         if before != looked.row.as_ref() || self.election.quarantine().life() != Some(&looked.life) {

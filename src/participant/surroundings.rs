@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::domain::ComponentName;
-use crate::domain::namespace::{KeyError, Surroundings, key_of};
+use crate::election::ComponentName;
+use crate::membership::namespace::{KeyError, Surroundings, key_of};
 
 /// Is in every pod, whatever its manifest says.
 const SERVICE_HOST: &str = "KUBERNETES_SERVICE_HOST";

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use super::*;
-use crate::domain::election::Looked;
-use crate::domain::{Take, TermKey};
+use crate::election::machine::Looked;
+use crate::election::{Take, TermKey};
 use crate::store::{Hints, MemoryStore, Names, Outcome, Snapshot, StandingIntent, StoreError};
 
 /// A boot clock that follows tokio's (paused) time, plus what a test adds for a suspend.
@@ -129,7 +129,7 @@ async fn a_seized_term_ends_at_the_next_renewal_and_is_not_released() {
     let take = Take {
         term: thief,
         ttl: 10,
-        expected: crate::domain::Expected::of(Some(&seen)),
+        expected: crate::election::Expected::of(Some(&seen)),
         generation: rig.store.look(&Rig::component()).await.unwrap().life.generation(),
     };
     rig.store.take(&take).await.unwrap();
@@ -271,13 +271,13 @@ async fn a_take_that_is_won_while_draining_is_released_at_once() {
 }
 
 impl Rig {
-    async fn instances(&self) -> Vec<crate::domain::SeenInstance> {
+    async fn instances(&self) -> Vec<crate::membership::SeenInstance> {
         let names = [Self::component()].into_iter().collect();
         self.store.look_at(&names, true).await.unwrap().instances.unwrap()
     }
 
     /// Waits until an instance is as wanted.
-    async fn sees(&self, wanted: impl Fn(&crate::domain::SeenInstance) -> bool) {
+    async fn sees(&self, wanted: impl Fn(&crate::membership::SeenInstance) -> bool) {
         let seen = async {
             while !self.instances().await.iter().any(&wanted) {
                 tokio::time::sleep(Duration::from_millis(10)).await;

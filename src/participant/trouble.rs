@@ -2,8 +2,8 @@
 
 use tracing::{info, warn};
 
-use crate::domain::repeats::{Repeats, SAID_AGAIN, kind_of};
-use crate::domain::{ComponentName, Moment, NewEpoch, Pace, Timing};
+use crate::election::{ComponentName, Moment, NewEpoch, Pace, Timing};
+use crate::rate::repeats::{Repeats, SAID_AGAIN, kind_of};
 use crate::store::StoreError;
 
 /// Which kind of call failed or was answered.

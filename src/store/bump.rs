@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{Names, Outcome, Store, StoreError};
-use crate::domain::life::MAX_TTL_DEFAULT_SECONDS;
-use crate::domain::{Life, NewEpoch};
+use crate::election::life::MAX_TTL_DEFAULT_SECONDS;
+use crate::election::{Life, NewEpoch};
 
 /// For each call.
 const LIMIT: Duration = Duration::from_secs(10);

@@ -12,8 +12,8 @@ use super::address::PostgresUrl;
 use super::address::{DatabaseUrl, misconfigured};
 use super::migration::MigrationReport;
 use super::{Store, StoreError};
-use crate::domain::life::MAX_TTL_DEFAULT_SECONDS;
-use crate::domain::timing::TTL_MAX_SECONDS;
+use crate::election::life::MAX_TTL_DEFAULT_SECONDS;
+use crate::election::timing::TTL_MAX_SECONDS;
 
 /// Where the database URL and its password come from. Files are read again at every connect, so
 /// that a mounted secret may be rotated.

@@ -13,11 +13,10 @@ use tokio::sync::broadcast;
 use super::uuid::new_uuid;
 use super::{Hint, Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::clock::Clock;
-use crate::domain::election::{Looked, Past};
-use crate::domain::life::{self, MAX_TTL_DEFAULT_SECONDS, STEP};
-use crate::domain::{
-    ComponentName, Generation, Instance, LeaseRow, Life, NewEpoch, Record, SeenInstance, Take, TermKey, model,
-};
+use crate::election::life::{self, MAX_TTL_DEFAULT_SECONDS, STEP};
+use crate::election::machine::{Looked, Past};
+use crate::election::{ComponentName, Generation, LeaseRow, Life, NewEpoch, Record, Take, TermKey, row};
+use crate::membership::{Instance, SeenInstance};
 
 /// A store within this process.
 pub struct MemoryStore {
@@ -193,23 +192,23 @@ impl Store for MemoryStore {
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
         Ok(self.apply(&take.term.component, |tables, row, now| {
             let highest = tables.history.get(take.term.component.as_str()).copied().unwrap_or(0);
-            model::same_life(&take.generation, &self.life(tables))
-                .then(|| model::take(row, highest, take, now))
+            row::same_life(&take.generation, &self.life(tables))
+                .then(|| row::take(row, highest, take, now))
                 .flatten()
         }))
     }
 
     async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        Ok(self.apply(&term.component, |_, row, now| model::renew(row, term, now)))
+        Ok(self.apply(&term.component, |_, row, now| row::renew(row, term, now)))
     }
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        Ok(self.apply(&term.component, |_, row, _| model::release(row, term)))
+        Ok(self.apply(&term.component, |_, row, _| row::release(row, term)))
     }
 
     async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
         Ok(self.apply(&term.component, |tables, row, _| {
-            model::release_late(row, term, within, &self.life(tables))
+            row::release_late(row, term, within, &self.life(tables))
         }))
     }
 

@@ -61,10 +61,9 @@ pub use memory::{MemoryStore, MemoryTables};
 pub use migration::MigrationReport;
 pub use names::Names;
 
-use crate::domain::election::Looked;
-use crate::domain::{
-    ComponentName, Generation, Instance, LeaseRow, Life, NewEpoch, Pace, SeenInstance, Take, TermKey,
-};
+use crate::election::machine::Looked;
+use crate::election::{ComponentName, Generation, LeaseRow, Life, NewEpoch, Pace, Take, TermKey};
+use crate::membership::{Instance, SeenInstance};
 
 /// How a compare-and-set ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +142,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError>;
 
     /// Records that an epoch begins, by compare-and-set on what was recorded: the server's identity,
-    /// evaluated now, and an epoch by [`next_epoch`](crate::domain::life::next_epoch). Clears `settled`.
+    /// evaluated now, and an epoch by [`next_epoch`](crate::election::life::next_epoch). Clears `settled`.
     /// Stores that keep no record have nothing to say.
     async fn begin_epoch(&self, _: &NewEpoch) -> Result<Outcome, StoreError> {
         Ok(Outcome::Lost)
@@ -181,7 +180,7 @@ mod tests {
 
     use super::{MemoryStore, Outcome, Source, Store, migrate, open};
     use crate::clock::SystemClock;
-    use crate::domain::{ComponentName, Expected, Generation, HolderId, Take, TermKey};
+    use crate::election::{ComponentName, Expected, Generation, HolderId, Take, TermKey};
 
     #[tokio::test]
     async fn a_take_that_was_decided_on_another_life_of_the_database_is_lost() {

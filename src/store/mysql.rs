@@ -31,12 +31,12 @@ use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
 use super::suspicion::LostTake;
 use super::uuid::new_uuid;
 use super::{Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
-use crate::domain::election::{Looked, Past};
-use crate::domain::life::DATE_MAX;
-use crate::domain::{
-    ComponentName, Expected, Generation, Instance, LeaseRow, Life, Mode, NewEpoch, Pace, Promise, Record,
-    SeenInstance, Take, TermKey, Whereabouts,
+use crate::election::life::DATE_MAX;
+use crate::election::machine::{Looked, Past};
+use crate::election::{
+    ComponentName, Expected, Generation, LeaseRow, Life, NewEpoch, Pace, Record, Take, TermKey,
 };
+use crate::membership::{Instance, Mode, Promise, SeenInstance, Whereabouts};
 
 /// A MySQL or MariaDB database.
 pub(super) struct MySqlStore {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::domain::ComponentName;
+use crate::election::ComponentName;
 
 /// A set of component names, as the databases take it: one parameter, however many there are. Cheap to clone.
 #[derive(Clone, Default, PartialEq, Eq)]

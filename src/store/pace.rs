@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::Pace;
+use crate::election::Pace;
 
 /// The last that was measured.
 #[derive(Debug, Default)]

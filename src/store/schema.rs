@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::migration::Migration;
-use crate::domain::life::DATE_MAX;
+use crate::election::life::DATE_MAX;
 
 /// One statement of a migration.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use super::StoreError;
-use crate::domain::Take;
+use crate::election::Take;
 
 /// The last take that was lost, and whether somebody has looked since. Lost once more on the very same
 /// sight, no race explains it, and the store asks.
@@ -46,7 +46,7 @@ pub(super) fn suppressed(place: &impl fmt::Display, component: &str, triggers: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ComponentName, Expected, Generation, HolderId, TermKey};
+    use crate::election::{ComponentName, Expected, Generation, HolderId, TermKey};
 
     #[test]
     fn only_a_take_that_is_lost_twice_on_one_sight_is_suspicious() {

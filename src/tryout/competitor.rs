@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::ledger::Write;
 use super::{COMPONENT, TTL_SECONDS};
 use crate::clock::{Clock, SystemClock};
-use crate::domain::Moment;
+use crate::election::Moment;
 
 /// The program that runs while its participant leads: it writes ten times a second and hands its version along.
 pub(super) const PROGRAM: &str =

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use crate::clock::{Clock, SystemClock};
-use crate::domain::{ComponentName, LeaseRow, Moment};
+use crate::election::{ComponentName, LeaseRow, Moment};
 use crate::process::{ExitCode, Failure};
 use crate::store::{Install, Source, Store, install, open};
 use competitor::{Arrival, Competitor};

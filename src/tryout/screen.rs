@@ -8,7 +8,7 @@ use super::competitor::{Arrival, Competitor, PROGRAM};
 use super::ledger::{Ledger, Write};
 use super::{COMPONENT, TTL_SECONDS};
 use crate::clock::{Clock, SystemClock};
-use crate::domain::{LeaseRow, Moment};
+use crate::election::{LeaseRow, Moment};
 use crate::process::output;
 
 /// A line. Whoever reads may have gone.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use component_lease::domain::ComponentName;
+use component_lease::election::ComponentName;
 use component_lease::store::{Names, Store};
 use component_lease_testkit::wait;
 

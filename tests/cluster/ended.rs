@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use component_lease::clock::{Clock as _, SystemClock};
-use component_lease::domain::{HolderId, Instance, Mode, Promise, Whereabouts};
+use component_lease::election::HolderId;
+use component_lease::membership::{Instance, Mode, Promise, Whereabouts};
 use component_lease::store::{Store as _, StoreError};
 use component_lease_testkit::wait;
 use kube::api::DeleteParams;

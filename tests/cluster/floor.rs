@@ -109,7 +109,7 @@ async fn floors_of_the_status_begin_three_epochs_an_hour_and_then_the_operator_i
         // Just above all that this epoch grants, once the date explains that.
         let floor = epoch * 1_000_000 + 41;
         wait::until_true(SOON, "the date", async || {
-            SystemClock.wall_ms() / 1000 - component_lease::domain::life::EPOCH_ZERO > epoch + 2
+            SystemClock.wall_ms() / 1000 - component_lease::election::life::EPOCH_ZERO > epoch + 2
         })
         .await?;
         remember(&site, floor).await?;

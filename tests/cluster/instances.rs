@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use component_lease::domain::{HolderId, Instance, Mode, Promise, Whereabouts};
+use component_lease::election::HolderId;
+use component_lease::membership::{Instance, Mode, Promise, Whereabouts};
 use component_lease::store::Store as _;
 use component_lease_testkit::wait;
 use kube::ResourceExt as _;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use component_lease::domain::election::Looked;
-use component_lease::domain::{LeaseRow, Life};
+use component_lease::election::machine::Looked;
+use component_lease::election::{LeaseRow, Life};
 use component_lease::participant::Participant;
 use component_lease::store::{self, Install, Source, Store};
 use component_lease_testkit::wait;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use component_lease::domain::LeaseRow;
+use component_lease::election::LeaseRow;
 use component_lease::participant::Participant;
 use component_lease::store::{self, Install, Source, Store};
 use component_lease_testkit::tcp_proxy::TcpProxy;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use component_lease::clock::{Clock as _, SystemClock};
-use component_lease::domain::LeaseRow;
+use component_lease::election::LeaseRow;
 use component_lease::participant::Participant;
 use component_lease::store::{self, Install, Source, Store};
 use component_lease_testkit::mysql::{self, Kind};

@@ -1,7 +1,7 @@
 //! What may show less than there is in MySQL, MariaDB and SQLite, or keep a change from a row: refused by
 //! name, and never taken for a row that is gone or a term that is over.
 
-use component_lease::domain::Take;
+use component_lease::election::Take;
 use component_lease::store::{self, Outcome, Source, Store};
 use component_lease_testkit::mysql::{Kind, Server};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use component_lease::domain::{Expected, Take};
+use component_lease::election::{Expected, Take};
 use component_lease::store::{Outcome, StandingIntent, Store, StoreError, begin_epoch};
 use component_lease_testkit::postgres::{self, Database, Server};
 use component_lease_testkit::wait;

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use component_lease::agent::{self, AroundArgs, Config};
 use component_lease::clock::{Clock, SystemClock};
-use component_lease::domain::{StopReason, Timing, Whereabouts};
+use component_lease::election::{StopReason, Timing};
+use component_lease::membership::Whereabouts;
 use component_lease::participant::{Builder, Participant};
 use component_lease::store::{self, Source, Store};
 use rustix::process::Signal;

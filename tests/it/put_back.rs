@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use component_lease::domain::{Generation, Life};
+use component_lease::election::{Generation, Life};
 use component_lease::store::{self, Source, Store};
 use component_lease_testkit::mysql::{self, Kind};
 use component_lease_testkit::{postgres, wait};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use component_lease::domain::{Expected, LeaseRow};
+use component_lease::election::{Expected, LeaseRow};
 use component_lease::store::{Outcome, StandingIntent};
 use component_lease_testkit::mysql::Kind;
 use tokio::task::JoinSet;

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use component_lease::clock::{Clock, SystemClock};
-use component_lease::domain::election::Past;
-use component_lease::domain::{HolderId, Instance, Mode, Promise, SeenInstance, Whereabouts};
+use component_lease::election::HolderId;
+use component_lease::election::machine::Past;
+use component_lease::membership::{Instance, Mode, Promise, SeenInstance, Whereabouts};
 use component_lease::store::Store;
 use component_lease_testkit::mysql::Kind;
 use component_lease_testkit::wait;

@@ -1,7 +1,7 @@
 //! Identity, epoch and history: every store as the memory store.
 
-use component_lease::domain::election::Past;
-use component_lease::domain::{Expected, Generation, Life, NewEpoch, Record, Take};
+use component_lease::election::machine::Past;
+use component_lease::election::{Expected, Generation, Life, NewEpoch, Record, Take};
 use component_lease::store::{Outcome, Store, StoreError, begin_epoch};
 use component_lease_testkit::mysql::Kind;
 use tokio::task::JoinSet;

@@ -1,7 +1,7 @@
 //! `migrate` on tables of ours of which something is missing: it makes that, and nobody takes a lease before
 //! every term that may have been forgotten is over.
 
-use component_lease::domain::election::Past;
+use component_lease::election::machine::Past;
 use component_lease::store::{self, Install, Source};
 use component_lease_testkit::mysql::{self, Kind};
 use component_lease_testkit::postgres;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use component_lease::domain::Life;
-use component_lease::domain::election::Past;
+use component_lease::election::Life;
+use component_lease::election::machine::Past;
 use component_lease::store::{self, Install, Source};
 use component_lease_testkit::mysql::{self, Kind};
 use component_lease_testkit::postgres;

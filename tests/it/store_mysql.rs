@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use component_lease::domain::Take;
+use component_lease::election::Take;
 use component_lease::store::{self, Outcome, Source, Store, begin_epoch};
 use component_lease_testkit::mysql::{self, Database, Kind, Server};
 use component_lease_testkit::wait;

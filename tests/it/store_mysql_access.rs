@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use component_lease::domain::Take;
+use component_lease::election::Take;
 use component_lease::store::{self, Outcome, Source, Store, StoreError};
 use component_lease_testkit::mysql::{Database, Kind, Server};
 

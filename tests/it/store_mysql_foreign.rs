@@ -1,7 +1,7 @@
 //! Tables of MySQL and MariaDB that other programs made: they work, or are refused before anything
 //! is written.
 
-use component_lease::domain::NewEpoch;
+use component_lease::election::NewEpoch;
 use component_lease::store::{self, Outcome, Source};
 use component_lease_testkit::mysql::{Database, Kind};
 

@@ -1,7 +1,7 @@
 //! Identity, epoch and history on MySQL and MariaDB, as far as an administrator has a hand in it.
 
-use component_lease::domain::election::Past;
-use component_lease::domain::{Expected, Generation, Life, Take};
+use component_lease::election::machine::Past;
+use component_lease::election::{Expected, Generation, Life, Take};
 use component_lease::store::{self, Outcome, Source, Store, begin_epoch};
 use component_lease_testkit::mysql::{Kind, Server, Stop};
 use component_lease_testkit::wait;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use component_lease::domain::Take;
+use component_lease::election::Take;
 use component_lease::store::{self, Outcome, Source, Store, StoreError};
 use component_lease_testkit::postgres::{self, Database, Server};
 

@@ -1,6 +1,6 @@
 //! Copies of our tables by PostgreSQL's own tools: dumps and logical replication.
 
-use component_lease::domain::Take;
+use component_lease::election::Take;
 use component_lease::store::{self, Outcome, Source, Store};
 use component_lease_testkit::postgres::{self, Database, Server};
 use component_lease_testkit::wait;
@@ -59,7 +59,7 @@ async fn goes_on(copy: &Database) {
     assert_eq!(store.look(&component("c")).await.unwrap().standing_ttl, Some(9));
     if store.look(&component("c")).await.unwrap().life.is_strange() {
         let seen = store.look(&component("c")).await.unwrap().life.record().cloned();
-        let new = component_lease::domain::NewEpoch { seen, at_least: 0, max_ttl: 30, deliberate: false };
+        let new = component_lease::election::NewEpoch { seen, at_least: 0, max_ttl: 30, deliberate: false };
         assert_eq!(store.begin_epoch(&new).await.unwrap(), Outcome::Applied);
     }
     assert_eq!(next(&*store, "c", "e").await.unwrap(), Outcome::Applied);

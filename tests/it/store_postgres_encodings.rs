@@ -1,6 +1,6 @@
 //! Databases that are not UTF-8: what their encoding holds works, and what it does not is refused by name.
 
-use component_lease::domain::{Take, TermKey};
+use component_lease::election::{Take, TermKey};
 use component_lease::store::{self, Outcome, Source, StandingIntent, Store};
 use component_lease_testkit::postgres::{self, Database};
 

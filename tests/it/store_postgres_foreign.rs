@@ -1,6 +1,6 @@
 //! Tables that other programs made: they work, or are refused before anything is written.
 
-use component_lease::domain::{ComponentName, HolderId, NewEpoch, TermKey};
+use component_lease::election::{ComponentName, HolderId, NewEpoch, TermKey};
 use component_lease::store::{self, Outcome, Source};
 use component_lease_testkit::postgres;
 

@@ -1,7 +1,7 @@
 //! Servers that do not say everything of themselves. A function of PostgreSQL's own is renamed (one that is
 //! lacking, 42883), revoked (42501), or another one in its place refuses as a managed service does.
 
-use component_lease::domain::{Life, NewEpoch, Take};
+use component_lease::election::{Life, NewEpoch, Take};
 use component_lease::store::{self, Outcome, Source, Store};
 use component_lease_testkit::postgres::{self, Database};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use component_lease::domain::{Generation, NewEpoch, Take};
+use component_lease::election::{Generation, NewEpoch, Take};
 use component_lease::store::{self, Outcome, Source, StandingIntent, Store};
 use component_lease_testkit::postgres::{self, Database, Server};
 use tokio::time::timeout;

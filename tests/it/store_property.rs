@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use component_lease::clock::SystemClock;
-use component_lease::domain::{Expected, LeaseRow};
+use component_lease::election::{Expected, LeaseRow};
 use component_lease::store::{MemoryStore, Outcome, StandingIntent, Store};
 use component_lease_testkit::mysql::Kind;
 use proptest::prelude::*;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use component_lease::clock::SystemClock;
-use component_lease::domain::{ComponentName, Expected, Generation, HolderId, LeaseRow, Take, TermKey};
+use component_lease::election::{ComponentName, Expected, Generation, HolderId, LeaseRow, Take, TermKey};
 use component_lease::store::{self, MemoryStore, Names, Outcome, Snapshot, Source, Store, StoreError};
 use component_lease_testkit::mysql::{self, Kind};
 use component_lease_testkit::postgres::{self, Database, Server};

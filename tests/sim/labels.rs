@@ -18,7 +18,7 @@ mod world;
 
 use std::collections::HashSet;
 
-use component_lease::domain::observed::OnStoreUnreachable;
+use component_lease::routing::observed::OnStoreUnreachable;
 
 use step::{Broken, Call, Sight, Step};
 use world::World;

@@ -5,7 +5,7 @@ use sqlx::{Executor, Row};
 
 use super::connection::Place;
 use super::{MySqlStore, errors, lost};
-use crate::domain::{ComponentName, Expected, Take, TermKey};
+use crate::election::{ComponentName, Expected, Take, TermKey};
 use crate::store::slot::Held;
 use crate::store::suspicion::suppressed;
 use crate::store::{Outcome, StoreError};

@@ -11,7 +11,7 @@ use super::connection::{Place, dial, set_up};
 use super::errors::{classify, is_granted_already};
 use super::mend::{IS_OURS, mend};
 use super::statements::{MARIADB, MYSQL};
-use crate::domain::life::DATE_MAX;
+use crate::election::life::DATE_MAX;
 use crate::store::StoreError;
 use crate::store::address::MySqlUrl;
 use crate::store::connect::{Install, Source};

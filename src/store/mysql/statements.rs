@@ -22,7 +22,7 @@ use sqlx::MySql;
 use sqlx::mysql::MySqlArguments;
 use sqlx::query::Query;
 
-use crate::domain::{Expected, Generation, Take, TermKey};
+use crate::election::{Expected, Generation, Take, TermKey};
 
 macro_rules! now {
     () => {
@@ -116,14 +116,14 @@ macro_rules! look {
     };
 }
 
-/// Seconds of this server's clock since 2026, `domain::life::EPOCH_ZERO`, up to a latest date.
+/// Seconds of this server's clock since 2026, `election::life::EPOCH_ZERO`, up to a latest date.
 macro_rules! date {
     () => {
         "LEAST(GREATEST(TIMESTAMPDIFF(SECOND, '1970-01-01', SYSDATE()) - 1767225600, 0), ?)"
     };
 }
 
-/// `domain::life::EPOCH_MAX`.
+/// `election::life::EPOCH_MAX`.
 macro_rules! epoch_max {
     () => {
         "9007199253"
@@ -247,7 +247,7 @@ pub(super) struct Statements {
     pub look_at: &'static str,
     pub look_at_with_instances: &'static str,
     /// `?`: the latest date that counts, the lower bound, what was seen (two), whether also of the
-    /// recorded server. The rule is `domain::life::begin`.
+    /// recorded server. The rule is `election::life::begin`.
     pub begin_epoch: &'static str,
     /// `?`: whether epoch 0, the latest date and the lower bound, whether settled, the longest ttl, a
     /// new UUID.
@@ -508,7 +508,7 @@ UPDATE component_lease_intent SET ttl = NULL WHERE component_name = ? AND ttl IS
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ComponentName, HolderId};
+    use crate::election::{ComponentName, HolderId};
 
     #[test]
     fn what_stands_in_the_text_of_a_take_cannot_be_taken_for_sql() {

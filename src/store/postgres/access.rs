@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 use super::connection::Place;
 use super::errors::grants;
 use super::statements::qualified;
-use crate::domain::{Expected, Take, TermKey};
+use crate::election::{Expected, Take, TermKey};
 use crate::store::StoreError;
 use crate::store::suspicion::suppressed;
 

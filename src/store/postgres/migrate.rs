@@ -12,7 +12,7 @@ use super::errors::classify;
 use super::identity;
 use super::mend::{IS_OURS, mend};
 use super::statements::{Statements, qualified};
-use crate::domain::life::DATE_MAX;
+use crate::election::life::DATE_MAX;
 use crate::store::StoreError;
 use crate::store::address::PostgresUrl;
 use crate::store::connect::{Install, Source};

@@ -90,7 +90,7 @@ macro_rules! written {
     };
 }
 
-/// Seconds of this server's clock since 2026, `domain::life::EPOCH_ZERO`.
+/// Seconds of this server's clock since 2026, `election::life::EPOCH_ZERO`.
 macro_rules! date {
     ($latest:literal) => {
         concat!(
@@ -101,7 +101,7 @@ macro_rules! date {
     };
 }
 
-/// `domain::life::EPOCH_MAX`.
+/// `election::life::EPOCH_MAX`.
 macro_rules! epoch_max {
     () => {
         "9007199253"
@@ -369,7 +369,7 @@ const CLEAR_INTENT: &str = "
 UPDATE component_lease_intent SET ttl = NULL WHERE component_name {=} $1 AND ttl IS NOT NULL";
 
 /// `$1` the latest date that counts, `$2` the lower bound, `$3` and `$4` what was seen, `$5` whether
-/// also of the recorded server. The rule is `domain::life::begin`.
+/// also of the recorded server. The rule is `election::life::begin`.
 const BEGIN_EPOCH: &str = concat!(
     "UPDATE component_lease_store AS s
      SET identity = {identity},

@@ -6,7 +6,7 @@ use sqlx::{Executor, Row};
 use super::connection::Place;
 use super::statements as sql;
 use super::{SqliteStore, lost};
-use crate::domain::{Expected, Take, TermKey};
+use crate::election::{Expected, Take, TermKey};
 use crate::store::slot::Held;
 use crate::store::suspicion::suppressed;
 use crate::store::{Outcome, StoreError};

@@ -12,7 +12,7 @@ use super::connection::Place;
 use super::errors::{classify, leaves_connection_in_order};
 use super::mend::{IS_OURS, mend};
 use super::statements::FIRST_RECORD;
-use crate::domain::life::DATE_MAX;
+use crate::election::life::DATE_MAX;
 use crate::store::StoreError;
 use crate::store::connect::Install;
 use crate::store::migration::{Migration, MigrationReport};

@@ -138,14 +138,14 @@ macro_rules! look_at_with_life {
     };
 }
 
-/// Seconds of this machine's clock since 2026, `domain::life::EPOCH_ZERO`.
+/// Seconds of this machine's clock since 2026, `election::life::EPOCH_ZERO`.
 macro_rules! date {
     ($latest:literal) => {
         concat!("min(max(", now!(), " / 1000 - 1767225600, 0), ", $latest, ")")
     };
 }
 
-/// `domain::life::EPOCH_MAX`.
+/// `election::life::EPOCH_MAX`.
 macro_rules! epoch_max {
     () => {
         "9007199253"
@@ -354,7 +354,7 @@ pub(super) const CLEAR_INTENT: &str = "
 UPDATE component_lease_intent SET ttl = NULL WHERE component_name = ?1 AND ttl IS NOT NULL";
 
 /// `?1` the latest date that counts, `?2` the lower bound, `?3` and `?4` what was seen, `?5` whether
-/// also of the recorded file, `?6` the file. The rule is `domain::life::begin`.
+/// also of the recorded file, `?6` the file. The rule is `election::life::begin`.
 pub(super) const BEGIN_EPOCH: &str = concat!(
     "UPDATE component_lease_store AS s
      SET identity = ",

@@ -10,11 +10,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use async_trait::async_trait;
 use component_lease::clock::SystemClock;
-use component_lease::domain::election::Looked;
-use component_lease::domain::namespace::key_in;
-use component_lease::domain::{
-    ComponentName, Expected, Generation, HolderId, Instance, NewEpoch, Take, TermKey,
-};
+use component_lease::election::machine::Looked;
+use component_lease::election::{ComponentName, Expected, Generation, HolderId, NewEpoch, Take, TermKey};
+use component_lease::membership::Instance;
+use component_lease::membership::namespace::key_in;
 use component_lease::store::{
     Hints, MemoryStore, MemoryTables, Names, Outcome, Snapshot, StandingIntent, Store, StoreError,
 };

@@ -1,9 +1,9 @@
 //! What a database keeps beside the row, what it may forget, what tells its lives apart, and what
 //! it answers to a participant.
 
-use component_lease::domain::election::{Looked, Past, Release};
-use component_lease::domain::life::{self, NARROW_STEP, STEP};
-use component_lease::domain::{Expected, Generation, LeaseRow, Life, NewEpoch, Record, Take, TermKey, model};
+use component_lease::election::life::{self, NARROW_STEP, STEP};
+use component_lease::election::machine::{Looked, Past, Release};
+use component_lease::election::{Expected, Generation, LeaseRow, Life, NewEpoch, Record, Take, TermKey, row};
 
 use super::broken::Broken;
 
@@ -156,10 +156,10 @@ impl Database {
             Call::Settle(waited_out) => return (Answer::Applied(self.settle(waited_out, broken)), None),
             Call::Take(take) => self.take(row, take, now, broken),
             Call::Renew(term) if broken == Some(Broken::RenewalMayWriteTheSame) => {
-                model::renew(row, term, now).map(|row| LeaseRow { renew_time: now, ..row })
+                row::renew(row, term, now).map(|row| LeaseRow { renew_time: now, ..row })
             }
-            Call::Renew(term) => model::renew(row, term, now),
-            Call::Release(Release { term, within: None }) => model::release(row, term),
+            Call::Renew(term) => row::renew(row, term, now),
+            Call::Release(Release { term, within: None }) => row::release(row, term),
             Call::Release(Release { term, within: Some(within) }) => {
                 let mut within = within.clone();
                 match broken {
@@ -178,9 +178,9 @@ impl Database {
                     Some(Broken::LateReleaseNotBoundToTheIdentity | Broken::LateReleaseBoundToTheRecord)
                 );
                 if loose && within == self.generation() {
-                    model::release(row, term)
+                    row::release(row, term)
                 } else {
-                    model::release_late(row, term, &within, &self.life(row, None))
+                    row::release_late(row, term, &within, &self.life(row, None))
                 }
             }
         };
@@ -207,7 +207,7 @@ impl Database {
             }
             // Somebody who knows the table alone.
             _ if take.generation == Generation::default() => true,
-            _ => model::same_life(&take.generation, &self.life(row, None)),
+            _ => row::same_life(&take.generation, &self.life(row, None)),
         };
         let highest = match (&take.expected, broken) {
             (
@@ -217,7 +217,7 @@ impl Database {
             _ if take.generation == Generation::default() => 0,
             _ => self.highest,
         };
-        applies.then(|| model::take(row, highest, take, now)).flatten()
+        applies.then(|| row::take(row, highest, take, now)).flatten()
     }
 
     fn begin(&mut self, new: &NewEpoch, now: i64, broken: Option<Broken>) -> bool {

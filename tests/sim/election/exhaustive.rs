@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use component_lease::domain::life::STEP;
+use component_lease::election::life::STEP;
 
 use super::broken::Broken;
 use world::{Company, Faults, Start, Step, TICKS_PER_TTL, World};

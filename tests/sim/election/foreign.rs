@@ -1,7 +1,7 @@
 //! A participant with its own SQL, as the original proposal words it: INSERT to win, renew by holder
 //! alone, seize what the database's clock calls expired. Its statements arrive at once or never.
 
-use component_lease::domain::LeaseRow;
+use component_lease::election::LeaseRow;
 
 use super::sim::{Real, SECOND, Sim, Working};
 

@@ -7,7 +7,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use component_lease::domain::{ComponentName, Election, HolderId, LeaseRow, Timing};
+use component_lease::election::{ComponentName, Election, HolderId, LeaseRow, Timing};
+use component_lease::membership::holder_id;
 
 use super::broken::Broken;
 use super::database::{Answer, Call, Copy, Database};
@@ -152,7 +153,7 @@ impl Sim {
     fn start(&mut self) -> Process {
         self.starts += 1;
         let component = ComponentName::new("c").expect("a name");
-        let me = HolderId::compose("p", "1", self.starts).expect("a holder id");
+        let me = holder_id::compose("p", "1", self.starts).expect("a holder id");
         let ttl = Duration::from_secs(u64::from(self.setup.ttl));
         let timing = Timing::new(self.setup.ttl, ttl.mul_f64(0.3 * self.rng.f64())).expect("a timing");
         Process {

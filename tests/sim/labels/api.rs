@@ -4,8 +4,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
-use component_lease::domain::decide::PodChange;
-use component_lease::domain::pod::Pod;
+use component_lease::routing::decide::PodChange;
+use component_lease::routing::pod::Pod;
 
 pub(super) const KEY: &str = "componentlease.io/web";
 pub(super) const STAMP: &str = "componentlease.io/web-version";

@@ -3,16 +3,16 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use component_lease::domain::ComponentName;
-use component_lease::domain::LeaseRow;
-use component_lease::domain::carry_out::{CarryOut, Patched};
-use component_lease::domain::decide::{Decision, Plan, PodChange, decide};
-use component_lease::domain::floor::FloorSight;
-use component_lease::domain::observed::{
+use component_lease::election::ComponentName;
+use component_lease::election::LeaseRow;
+use component_lease::routing::carry_out::{CarryOut, Patched};
+use component_lease::routing::decide::{Decision, Plan, PodChange, decide};
+use component_lease::routing::floor::FloorSight;
+use component_lease::routing::observed::{
     Claim, Desired, LabelScheme, Memory, Observed, OnStoreUnreachable, RowSight, ServiceSight, StoreSight,
 };
-use component_lease::domain::pod::{Pod, Requirement, Selector};
-use component_lease::domain::report::report;
+use component_lease::routing::pod::{Pod, Requirement, Selector};
+use component_lease::routing::report::report;
 
 use super::api::{Answer, KEY, Patch, STAMP, hash};
 use super::step::{Broken, Call, Sight};

@@ -1,9 +1,9 @@
 //! Two controllers, one API server, one row, and everything that can happen between them. One
 //! [`Step`] is one API call, one look, or one deed of somebody else.
 
-use component_lease::domain::LeaseRow;
-use component_lease::domain::observed::{Memory, OnStoreUnreachable};
-use component_lease::domain::pod::Pod;
+use component_lease::election::LeaseRow;
+use component_lease::routing::observed::{Memory, OnStoreUnreachable};
+use component_lease::routing::pod::Pod;
 
 use super::api::{Api, KEY, Patch, hash, leads};
 use super::controller::{Controller, Job, desired, number};
@@ -230,7 +230,7 @@ impl World {
             let pods: Vec<Pod> = self.api.pods().iter().map(|stored| stored.pod.clone()).collect();
             let desired = desired(self.policy);
             let (selector, namespace) = (&desired.selector, &desired.namespace);
-            component_lease::domain::holder::pod_of(row, &pods, selector, namespace, None, None)
+            component_lease::routing::holder::pod_of(row, &pods, selector, namespace, None, None)
                 .ok()
                 .map(|pod| pod.uid.clone())
         });

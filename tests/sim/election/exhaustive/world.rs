@@ -9,8 +9,8 @@ mod rights;
 
 use std::time::Duration;
 
-use component_lease::domain::election::Standing;
-use component_lease::domain::{Generation, LeaseRow, Moment};
+use component_lease::election::machine::Standing;
+use component_lease::election::{Generation, LeaseRow, Moment};
 
 use super::super::broken::Broken;
 use super::super::database::{Answer, Call, Copy, Database};

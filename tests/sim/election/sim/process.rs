@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use component_lease::domain::election::{Looked, Release, Standing, Term};
-use component_lease::domain::{Action, Election, Moment, StopReason};
+use component_lease::election::machine::{Looked, Release, Standing, Term};
+use component_lease::election::{Action, Election, Moment, StopReason};
 
 use super::super::broken::Broken;
 use super::super::database::{Answer, Call};

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use component_lease::domain::election::{Past, Standing};
-use component_lease::domain::{Action, ComponentName, Election, Generation, HolderId, Life, Moment, Timing};
+use component_lease::election::machine::{Past, Standing};
+use component_lease::election::{Action, ComponentName, Election, Generation, Life, Moment, Timing};
+use component_lease::membership::holder_id;
 
 use super::super::super::broken::Broken;
 use super::super::super::database::{Answer, Call};
@@ -51,7 +52,7 @@ pub(super) struct Participant {
 impl Participant {
     pub(super) fn new(number: usize) -> Self {
         let component = ComponentName::new("c").expect("a name");
-        let me = HolderId::compose("p", "1", u32::try_from(number).expect("a few")).expect("a holder id");
+        let me = holder_id::compose("p", "1", u32::try_from(number).expect("a few")).expect("a holder id");
         let timing = Timing::new(TTL, STOP_GRACE).expect("a timing");
         Self {
             election: Election::new(component, me, timing, timing.ttl()).with_max_ttl(TTL),

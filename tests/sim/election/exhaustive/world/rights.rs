@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use component_lease::domain::election::{Looked, Past, Release};
-use component_lease::domain::{Expected, Generation, LeaseRow, Life, Take, TermKey};
+use component_lease::election::machine::{Looked, Past, Release};
+use component_lease::election::{Expected, Generation, LeaseRow, Life, Take, TermKey};
 
 use super::super::super::broken::Broken;
 

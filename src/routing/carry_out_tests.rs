@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::decide::Lead;
+use crate::routing::decide::Lead;
 
 fn change(name: &str) -> PodChange {
     PodChange {

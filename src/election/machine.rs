@@ -23,9 +23,9 @@ use self::leftover::Leftover;
 use self::takes::{FailedTakes, Taking};
 pub use self::words::{Action, Ineligible, Looked, Release, Standing, StopReason};
 use super::life::{Generation, Life, MAX_TTL_DEFAULT_SECONDS, Quarantine};
-use super::model::{Expected, Take, TermKey};
 use super::name::{ComponentName, HolderId};
-use super::record::LeaseRow;
+use super::row::LeaseRow;
+use super::row::{Expected, Take, TermKey};
 pub use super::sight::{Past, Sight};
 use super::timing::{Moment, Timing, TimingError};
 
@@ -464,13 +464,13 @@ fn expected(row: Option<&LeaseRow>, past: Past) -> Expected {
 }
 
 #[cfg(test)]
-#[path = "election_after_tests.rs"]
+#[path = "machine_after_tests.rs"]
 mod after_tests;
 
 #[cfg(test)]
-#[path = "election_tests.rs"]
+#[path = "machine_tests.rs"]
 mod tests;
 
 #[cfg(test)]
-#[path = "election_life_tests.rs"]
+#[path = "machine_life_tests.rs"]
 mod life_tests;

@@ -4,9 +4,9 @@
 use super::conditions::{Condition, ConditionType, Phase, Reason, Truth};
 use super::decide::{Lead, Plan, holder_pod};
 use super::floor::Remedy;
-use super::life::FLOOR_MAX;
 use super::observed::{Observed, OnStoreUnreachable, RowSight, ServiceSight, Status, StoreSight};
-use super::record::LeaseRow;
+use crate::election::life::FLOOR_MAX;
+use crate::election::row::LeaseRow;
 
 /// A status is read by people and stored whole with every change.
 pub const INSTANCES_SHOWN: usize = 20;

@@ -3,9 +3,12 @@
 use super::super::fixtures::*;
 use super::super::observed::Memory;
 use super::super::pod::{End, Incarnation};
-use super::super::{HolderId, Instance, SeenInstance, Whereabouts};
 use super::*;
-use crate::domain::instance::{Mode, Promise};
+use crate::election::HolderId;
+use crate::membership::Instance;
+use crate::membership::SeenInstance;
+use crate::membership::Whereabouts;
+use crate::membership::instance::{Mode, Promise};
 
 #[test]
 fn the_label_key_of_the_last_status_is_removed_with_the_label() {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::timing::Moment;
+use crate::election::timing::Moment;
 
 /// One look that finds nothing per interval on average, with a burst.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::instance::{Mode, Promise};
 use super::super::pod::End;
 use super::*;
+use crate::membership::instance::{Mode, Promise};
 
 const UID: &str = "8b7e12c0-1111-4222-8333-444455556666";
 const TAKEN: i64 = 1_000_000;

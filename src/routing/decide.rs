@@ -16,13 +16,13 @@ use std::time::Duration;
 use super::conditions::EventReason;
 use super::ended::{Suspicion, suspected};
 use super::holder::{Rejection, pod_of};
-use super::name::OwnFormat;
 use super::observed::{
     Claim, DesiredService, HolderPod, Observed, OnStoreUnreachable, RowSight, ServiceSight, StoreSight,
 };
 use super::pod::{Marks, Pod, default_label_key};
-use super::record::LeaseRow;
-use super::timing::Moment;
+use crate::election::row::LeaseRow;
+use crate::election::timing::Moment;
+use crate::membership::holder_id::OwnFormat;
 
 /// Who leads, as far as the row tells.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,8 +8,8 @@
 
 use std::collections::BTreeMap;
 
-use super::instance::SeenInstance;
-use super::record::LeaseRow;
+use crate::election::row::LeaseRow;
+use crate::membership::instance::SeenInstance;
 
 /// So many new heartbeats prove it.
 const PROOF: u32 = 2;
@@ -76,7 +76,8 @@ impl Witnesses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ComponentName, HolderId, Instance, Whereabouts};
+    use crate::election::{ComponentName, HolderId};
+    use crate::membership::{Instance, Whereabouts};
 
     fn seen(id: i64, holder: &str, leads: Option<i64>, heartbeat: i64) -> SeenInstance {
         let says = Instance {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::name::{ComponentName, HolderId};
-use super::timing::Timing;
+use crate::election::name::{ComponentName, HolderId};
+use crate::election::timing::Timing;
 
 /// Signs of life are at least this far apart. On SQLite each commit is a hint to everybody: more of
 /// these than renewals would use up what the controller may look at out of turn.

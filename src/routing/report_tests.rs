@@ -5,9 +5,9 @@ use super::super::fixtures::*;
 use super::super::floor::{FloorSight, Remedy};
 use super::super::observed::{Claim, DesiredService, Memory};
 use super::super::pod::Pod;
-use super::super::record::LeaseRow;
 use super::super::split_brain::Belief;
 use super::*;
+use crate::election::row::LeaseRow;
 
 /// The status of this view when everything that was planned has been done.
 fn said(o: &Observed) -> Status {

@@ -1,5 +1,5 @@
-//! The rules that decide who leads. Nothing in here knows a clock, a database or Kubernetes:
-//! readings and answers come in, decisions go out.
+//! The rules that decide who leads. Nothing in here knows a clock, a database or a pod: readings and answers come
+//! in, decisions go out.
 //!
 //! | word | meaning |
 //! |---|---|
@@ -19,42 +19,18 @@
 //! | epoch | counts the lives of a database; versions of a later epoch are far above those of an earlier one |
 //! | quarantine | the time after a change of identity or epoch in which nobody takes anything |
 //!
-//! Where to read on: [`election`] is one participant's life as a state machine, [`model`] is what a
-//! row allows, [`life`] is what happens when the database changes under us, [`timing`] relates the durations, [`decide`] turns what the controller
-//! observed into a plan for labels, [`carry_out`] says in which order it is carried out, [`floor`] is what a resource may ask of a database that forgot, [`namespace`] says to whom a component belongs, [`ended`] tells when a holder need not be waited for, and [`report`] says in a status what became of it.
+//! [`machine`] is one participant's life as a state machine, [`row`] is what a row allows, [`sight`] is what a follower
+//! knows, [`life`] is what happens when the database changes under us, and [`timing`] relates the durations.
 
-pub mod budget;
-pub mod carry_out;
-pub mod conditions;
-pub mod database;
-pub mod decide;
-pub mod election;
-pub mod ended;
-#[cfg(test)]
-mod fixtures;
-pub mod floor;
-pub mod holder;
-pub mod holder_pattern;
-pub mod instance;
 pub mod life;
-pub mod model;
+pub mod machine;
 pub mod name;
-pub mod namespace;
-pub mod observed;
-pub mod pod;
-pub mod reach;
-pub mod record;
-pub mod repeats;
-pub mod report;
+pub mod row;
 pub mod sight;
-pub mod split_brain;
 pub mod timing;
 
-pub use election::{Action, Election, Ineligible, Standing, StopReason};
-pub use holder_pattern::HolderPattern;
-pub use instance::{Instance, Mode, Promise, SeenInstance, Whereabouts};
 pub use life::{Generation, Life, NewEpoch, Record};
-pub use model::{Expected, Take, TermKey};
+pub use machine::{Action, Election, Ineligible, Standing, StopReason};
 pub use name::{ComponentName, HolderId, NameError};
-pub use record::LeaseRow;
+pub use row::{Expected, LeaseRow, Take, TermKey};
 pub use timing::{Moment, Pace, Timing, TimingError};

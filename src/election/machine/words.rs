@@ -2,11 +2,11 @@
 //! ended, why nothing is taken.
 
 use super::Term;
-use crate::domain::life::{Generation, Life, NewEpoch};
-use crate::domain::model::{Take, TermKey};
-use crate::domain::record::LeaseRow;
-use crate::domain::sight::Past;
-use crate::domain::timing::{Moment, TimingError};
+use crate::election::life::{Generation, Life, NewEpoch};
+use crate::election::row::LeaseRow;
+use crate::election::row::{Take, TermKey};
+use crate::election::sight::Past;
+use crate::election::timing::{Moment, TimingError};
 
 /// Where a participant stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Looked {
 pub enum Action {
     /// Read the row; give up after the attempt time-out of [`Election::timing`](super::Election::timing).
     Look,
-    /// Try to begin this term. The acknowledgement counts until [`Timing::attempt_counts_for`](crate::domain::Timing::attempt_counts_for).
+    /// Try to begin this term. The acknowledgement counts until [`Timing::attempt_counts_for`](crate::election::Timing::attempt_counts_for).
     Take(Take),
     Renew(TermKey),
     /// Give back a term that this participant no longer leads.

@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::conditions::Phase;
 use super::decide::{Decision, Plan, PodChange, decide};
 use super::floor::FloorSight;
-use super::name::ComponentName;
 use super::observed::{
     Claim, Desired, HolderPod, LabelScheme, Memory, Observed, OnStoreUnreachable, RowSight, ServiceSight,
     StoreSight,
 };
 use super::pod::{Container, Incarnation, Pod, Requirement, Selector};
-use super::record::LeaseRow;
+use crate::election::name::ComponentName;
+use crate::election::row::LeaseRow;
 
 pub(super) const S: fn(u64) -> Duration = Duration::from_secs;
 pub(super) const KEY: &str = "componentlease.io/web";

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::timing::Moment;
+use crate::election::timing::Moment;
 
 /// How often a problem that lasts is said again.
 pub const SAID_AGAIN: Duration = Duration::from_secs(60);

@@ -18,12 +18,13 @@ use std::time::Duration;
 
 use super::decide::Lead;
 use super::holder::CLOCK_TOLERANCE;
-use super::instance::{SeenInstance, Whereabouts};
-use super::model::TermKey;
-use super::name::{HolderId, OwnFormat, POD_UID_PART};
 use super::observed::{HolderPod, Memory, Observed, StoreSight};
 use super::pod::{Container, Incarnation, Pod};
-use super::record::LeaseRow;
+use crate::election::HolderId;
+use crate::election::row::LeaseRow;
+use crate::election::row::TermKey;
+use crate::membership::holder_id::{OwnFormat, POD_UID_PART};
+use crate::membership::instance::{SeenInstance, Whereabouts};
 
 /// Why it is not certain that nothing of the holder is left.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

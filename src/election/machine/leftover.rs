@@ -12,11 +12,13 @@
 //! failover may bring the old row back while another participant leads. A table without companions cannot
 //! tell its lives apart, so nothing is released late there.
 
-use super::{Release, Term, expected};
-use crate::domain::life::{Generation, Life};
-use crate::domain::model::{Expected, Take, TermKey};
-use crate::domain::record::LeaseRow;
-use crate::domain::sight::Past;
+use super::Release;
+use super::Term;
+use super::expected;
+use crate::election::life::{Generation, Life};
+use crate::election::row::LeaseRow;
+use crate::election::row::{Expected, Take, TermKey};
+use crate::election::sight::Past;
 
 /// How often a release is tried that gets no answer though looks do; then the term is left to lapse.
 const TRIES: u32 = 3;

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use super::Election;
+use super::Phase;
+use super::StaysAway;
+use super::StopReason;
+use super::Term;
 use super::leftover::Leftover;
-use super::{Election, Phase, StaysAway, StopReason, Term};
-use crate::domain::life::Generation;
-use crate::domain::model::{Expected, Take};
-use crate::domain::timing::{Moment, Timing};
+use crate::election::life::Generation;
+use crate::election::row::{Expected, Take};
+use crate::election::timing::{Moment, Timing};
 
 /// Takes in a row that were all decided on the same sight, and not won.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -2,10 +2,10 @@
 //! only believed to be a pod that the resource already counts among its candidates.
 
 use super::holder_pattern::HolderPattern;
-use super::instance::Whereabouts;
-use super::name::{OwnFormat, POD_UID_PART};
 use super::pod::{Pod, Selector};
-use super::record::LeaseRow;
+use crate::election::row::LeaseRow;
+use crate::membership::holder_id::{OwnFormat, POD_UID_PART};
+use crate::membership::instance::Whereabouts;
 
 /// Why a holder is no pod that may be routed to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use super::life::{Life, STEP, date};
-use super::timing::Moment;
+use crate::election::life::{Life, STEP, date};
+use crate::election::timing::Moment;
 
 /// So many epochs may begin for this reason ...
 const MOST: usize = 3;
@@ -108,8 +108,8 @@ impl EpochRate {
 
 #[cfg(test)]
 mod tests {
-    use super::super::life::{EPOCH_ZERO, NARROW_STEP, Record};
     use super::*;
+    use crate::election::life::{EPOCH_ZERO, NARROW_STEP, Record};
 
     const S: fn(u64) -> Duration = Duration::from_secs;
     /// 2026-11-22, in ms.

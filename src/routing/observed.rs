@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use super::conditions::{Condition, Phase};
 use super::floor::FloorSight;
 use super::holder_pattern::HolderPattern;
-use super::instance::{SeenInstance, Whereabouts};
-use super::name::ComponentName;
 use super::pod::{Pod, Selector};
-use super::record::LeaseRow;
 use super::split_brain::Belief;
-use super::timing::Moment;
+use crate::election::name::ComponentName;
+use crate::election::row::LeaseRow;
+use crate::election::timing::Moment;
+use crate::membership::instance::{SeenInstance, Whereabouts};
 
 /// A resource whose spec was validated.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::life::FLOOR_MAX;
-use super::record::LeaseRow;
+use super::row::LeaseRow;
 use super::timing::Moment;
 
 /// How long after a renewal a follower looks for it, at most.

@@ -1,0 +1,24 @@
+//! Which pod is labelled, and what a resource's status says of it. Nothing in here knows a clock, a database or a
+//! Kubernetes client: what was observed comes in, a plan goes out.
+//!
+//! [`observed`] is what the controller saw, [`decide`] turns it into a plan for labels, [`carry_out`] says in which
+//! order the plan is carried out, [`ended`] tells when a holder need not be waited for, [`floor`] is what a resource
+//! may ask of a database that forgot, and [`report`] says in the status what became of it all.
+
+pub mod carry_out;
+pub mod conditions;
+pub mod database;
+pub mod decide;
+pub mod ended;
+#[cfg(test)]
+mod fixtures;
+pub mod floor;
+pub mod holder;
+pub mod holder_pattern;
+pub mod observed;
+pub mod pod;
+pub mod reach;
+pub mod report;
+pub mod split_brain;
+
+pub use holder_pattern::HolderPattern;

@@ -81,7 +81,7 @@ mutants: ## changes the rules one by one, tells which changes no test notices (m
 
 .PHONY: image
 image: ## the container image, as an archive (no container engine needed)
-	@hack/image.sh
+	@cargo xtask image
 
 .PHONY: demo
 demo: ## three replicas on a real Kubernetes, their leader killed in four ways (DB=postgres, KEEP=1)

@@ -24,6 +24,11 @@ fn said(o: &Observed) -> Status {
     report(o, &plan(o), &Outcome::default())
 }
 
+fn of(status: &Status, kind: ConditionType) -> (Truth, Reason) {
+    let condition = status.conditions.iter().find(|condition| condition.kind == kind).unwrap();
+    (condition.status, condition.reason)
+}
+
 /// A pod that another lease's selector matches, not this one's.
 fn outside(name: &str) -> Pod {
     pod(name).label("app", "other")
@@ -193,10 +198,23 @@ fn who_leads_is_not_known_before_the_row_was_seen_nor_from_another_database() {
     let never = Observed { row: RowSight::Never { since: S(95) }, ..led() };
     let another = Observed { store: StoreSight::Another("uuid-b".into()), ..led() };
     for (o, reason) in [(never, Reason::NotYetKnown), (another, Reason::AnotherDatabase)] {
-        let status = said(&o);
-        let elected = status.conditions.iter().find(|c| c.kind == ConditionType::LeaderElected).unwrap();
-        assert_eq!((elected.status, elected.reason), (Truth::Unknown, reason));
+        assert_eq!(of(&said(&o), ConditionType::LeaderElected), (Truth::Unknown, reason));
     }
+}
+
+#[test]
+fn a_database_that_was_not_asked_yet_is_not_said_to_answer() {
+    let never = Observed { row: RowSight::Never { since: S(95) }, ..observed(row("", 7), vec![pod("b")]) };
+    assert_eq!(of(&said(&never), ConditionType::StoreReachable), (Truth::Unknown, Reason::NotYetKnown));
+}
+
+#[test]
+fn ready_repeats_what_is_wrong_beside_a_database_that_is_away() {
+    let pods = vec![pod("a").marked("standby", 7)];
+    let o = Observed { store: down(), memory: remembers("b", 7), ..observed(held_by("b", 7), pods) };
+    let status = said(&o);
+    let (accepted, rejected) = of(&status, ConditionType::HolderAccepted);
+    assert_eq!((accepted, of(&status, ConditionType::Ready)), (Truth::False, (Truth::Unknown, rejected)));
 }
 
 #[test]

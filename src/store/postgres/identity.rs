@@ -10,13 +10,14 @@
 //! renamed has another OID, and so have tables that were dropped and made anew.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+use sqlx::Row;
 use sqlx::error::DatabaseError;
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::connection::Place;
 use super::errors::classify;
+use super::statement::{Line, Statement};
 use super::statements::qualified;
 use crate::store::StoreError;
 
@@ -143,6 +144,35 @@ impl Found {
     }
 }
 
+/// What the server said of itself at the last connect, without a record.
+#[derive(Debug, Default)]
+pub(super) struct Seen(Mutex<String>);
+
+impl Seen {
+    pub(super) fn set(&self, identity: &str) {
+        identity.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether this may be the same database, whichever server has it now.
+    pub(super) fn is_same_database(&self, identity: &str) -> bool {
+        same_database(&self.0.lock().unwrap_or_else(PoisonError::into_inner), identity)
+    }
+}
+
+/// The system identifier and the OIDs are the same. Another account may not be told the former.
+fn same_database(one: &str, other: &str) -> bool {
+    let parts = |identity: &'_ str| {
+        let mut parts = identity.split('/').map(ToOwned::to_owned);
+        Some((parts.next()?, parts.next_back().filter(|oids| oids.contains('.'))?))
+    };
+    match (parts(one), parts(other)) {
+        (Some((system, oids)), Some((other_system, other_oids))) => {
+            oids == other_oids && (system == other_system || system == "-" || other_system == "-")
+        }
+        _ => false,
+    }
+}
+
 /// Whether a statement may have failed for a function of the identity: it is lacking (42883), forbidden
 /// (42501), refused (55000 on Aurora), or the product says it in its own way.
 pub(super) fn may_be_for_identity(error: &sqlx::Error) -> bool {
@@ -154,7 +184,7 @@ pub(super) fn may_be_for_identity(error: &sqlx::Error) -> bool {
 }
 
 /// For `migrate`, which writes the first record: what this server says of itself.
-pub(super) async fn form(connection: &mut PgConnection, place: &Place) -> Result<Form, StoreError> {
+pub(super) async fn form(line: &mut Line<'_>, place: &Place) -> Result<Form, StoreError> {
     let whole = format!(
         "SELECT pg_catalog.version(), pg_catalog.to_regproc('pg_catalog.aurora_version') IS NOT NULL,
                 CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE {} END
@@ -162,32 +192,31 @@ pub(super) async fn form(connection: &mut PgConnection, place: &Place) -> Result
         Form::WHOLE.sql()
     );
     let failed = |error| classify(error, place);
-    let query = sqlx::query(AssertSqlSafe(qualified(&whole))).persistent(false);
-    match connection.fetch_one(query).await {
+    match line.ask(Statement::new(qualified(&whole))).await {
         Ok(row) => {
             refuse_product(row.try_get(0).map_err(failed)?, place)?;
-            if row.try_get(1).map_err(failed)? { probe(connection, place).await } else { Ok(Form::WHOLE) }
+            if row.try_get(1).map_err(failed)? { probe(line, place).await } else { Ok(Form::WHOLE) }
         }
-        Err(error) if may_be_for_identity(&error) => probe(connection, place).await,
+        Err(error) if may_be_for_identity(&error) => probe(line, place).await,
         Err(error) => Err(failed(error)),
     }
 }
 
 /// Asks for each function alone, and keeps the answer in `place`.
-pub(super) async fn probe(connection: &mut PgConnection, place: &Place) -> Result<Form, StoreError> {
-    let version = ask(connection, "SELECT pg_catalog.version()", place).await?;
+pub(super) async fn probe(line: &mut Line<'_>, place: &Place) -> Result<Form, StoreError> {
+    let version = ask(line, "SELECT pg_catalog.version()", place).await?;
     refuse_product(version.as_deref().unwrap_or_default(), place)?;
-    let recovery = ask(connection, "SELECT pg_catalog.pg_is_in_recovery()::varchar", place).await?;
+    let recovery = ask(line, "SELECT pg_catalog.pg_is_in_recovery()::varchar", place).await?;
     if recovery.as_deref() == Some("true") {
         return Err(standby(place));
     }
     let aurora =
-        ask(connection, "SELECT pg_catalog.to_regproc('pg_catalog.aurora_version')::varchar", place).await?;
+        ask(line, "SELECT pg_catalog.to_regproc('pg_catalog.aurora_version')::varchar", place).await?;
     // Aurora has timelines with wal_level = logical alone; who leads must not depend on that.
     let (life, asked) =
         if aurora.is_some() { (Lives::Instance, INSTANCE) } else { (Lives::Timeline, TIMELINE) };
     let mut has = async |asked: &str| -> Result<bool, StoreError> {
-        Ok(ask(connection, &format!("SELECT {asked}"), place).await?.is_some())
+        Ok(ask(line, &format!("SELECT {asked}"), place).await?.is_some())
     };
     let life = if has(asked).await? { life } else { Lives::Nothing };
     let form = Form { system: has(SYSTEM).await?, life, start: has(START).await? };
@@ -203,9 +232,8 @@ pub(super) async fn probe(connection: &mut PgConnection, place: &Place) -> Resul
 }
 
 /// What the answer is; `None` where the server has none.
-async fn ask(connection: &mut PgConnection, sql: &str, place: &Place) -> Result<Option<String>, StoreError> {
-    let query = sqlx::query(AssertSqlSafe(qualified(sql))).persistent(false);
-    match connection.fetch_one(query).await.and_then(|row| row.try_get(0)) {
+async fn ask(line: &mut Line<'_>, sql: &str, place: &Place) -> Result<Option<String>, StoreError> {
+    match line.ask(Statement::new(qualified(sql))).await.and_then(|row| row.try_get(0)) {
         Ok(answer) => Ok(answer),
         Err(error) if may_be_for_identity(&error) => Ok(None),
         Err(error) => Err(classify(error, place)),
@@ -253,6 +281,16 @@ mod tests {
             assert_eq!(Form::from_number(number).number(), number);
         }
         assert_eq!(Form::WHOLE.weaker(), None);
+    }
+
+    #[test]
+    fn a_database_is_the_same_on_whichever_server_it_is() {
+        let is = |other| same_database("71/00000001/99//5.16384.16390.16399", other);
+        assert!(is("71/00000001/99//5.16384.16390.16399") && is("71/00000002/100//5.16384.16390.16399"));
+        assert!(is("-/-/99//5.16384.16390.16399"));
+        for other in ["72/00000001/99//5.16384.16390.16399", "71/00000001/99//6.16384.16390.16399", "", "71"] {
+            assert!(!is(other), "{other}");
+        }
     }
 
     #[test]

@@ -105,8 +105,8 @@ impl Call {
     }
 }
 
-/// Tables as [`Call::needs`] has them, and the clock. (Functions by which the server says who it is may be
-/// lacking: `identity.rs`.)
+/// Tables as [`Call::needs`] has them, and the clock; then what may hide something; then the functions by which the
+/// server says who it is, for which a connection is as good without (`identity.rs`) unless it began with them.
 const LACKS: &str = concat!(
     "SELECT ARRAY(SELECT n.privilege {||} ' ON ' {||} n.name
                   FROM ROWS FROM (pg_catalog.unnest($1::varchar[]), pg_catalog.unnest($2::varchar[])) AS n (name, privilege)
@@ -119,7 +119,12 @@ const LACKS: &str = concat!(
                   FROM (VALUES ('pg_catalog.clock_timestamp()')) AS f (name)
                   WHERE pg_catalog.to_regprocedure(f.name) IS NOT NULL
                     AND NOT pg_catalog.has_function_privilege(pg_catalog.to_regprocedure(f.name), 'EXECUTE')), ",
-    veils!()
+    veils!(),
+    ", ARRAY(SELECT 'EXECUTE ON FUNCTION ' {||} f.name
+             FROM (VALUES ('pg_catalog.pg_control_system()'), ('pg_catalog.pg_current_wal_lsn()'),
+                          ('pg_catalog.pg_walfile_name(pg_catalog.pg_lsn)'), ('pg_catalog.pg_postmaster_start_time()')) AS f (name)
+             WHERE pg_catalog.to_regprocedure(f.name) IS NOT NULL
+               AND NOT pg_catalog.has_function_privilege(pg_catalog.to_regprocedure(f.name), 'EXECUTE'))"
 );
 
 /// `$1` to `$3` a term: whether the row has it still, what may hide it, and which triggers come before a change.
@@ -191,18 +196,19 @@ pub(super) async fn lacks(line: &mut Line<'_>, call: Call, place: &Place) -> Opt
     if let Some(why) = veils.iter().find_map(|veil| veiled(veil, &place.user)) {
         return Some(why);
     }
-    if rights.is_empty() {
-        return None;
-    }
+    let functions: Vec<String> = row.try_get(2).ok()?;
     let role = place.user.replace('"', "\"\"");
-    let statements: Vec<_> = rights.iter().map(|right| format!("GRANT {right} TO \"{role}\";")).collect();
-    Some(format!(
-        "the user {} lacks {}: run {} {}",
-        place.user,
-        rights.join(", "),
-        statements.join(" "),
-        grants(&place.user)
-    ))
+    let lacks = |rights: &[String]| {
+        let statements: Vec<_> = rights.iter().map(|right| format!("GRANT {right} TO \"{role}\";")).collect();
+        format!("the user {} lacks {}: run {}", place.user, rights.join(", "), statements.join(" "))
+    };
+    match (rights.as_slice(), functions.as_slice()) {
+        ([], []) => None,
+        ([], rights) | (rights, _) if rights.iter().all(|right| right.starts_with("EXECUTE ")) => {
+            Some(format!("{} (as an administrator, in this database)", lacks(rights)))
+        }
+        (rights, _) => Some(format!("{} {}", lacks(rights), grants(&place.user))),
+    }
 }
 
 /// Whether a renewal or release that found no row is one of a term that is over. `Err` where the row is as

@@ -16,7 +16,7 @@ use sqlx::Row;
 use sqlx::error::DatabaseError;
 
 use super::connection::Place;
-use super::errors::classify;
+use super::errors::{classify, is_denied};
 use super::statement::{Line, Statement};
 use super::statements::qualified;
 use crate::store::StoreError;
@@ -107,8 +107,8 @@ impl Form {
         self.start || self.life == Lives::Timeline
     }
 
-    /// What is weaker than with everything, for the log.
-    fn weaker(self) -> Option<String> {
+    /// What is weaker than with everything, for the log; `denied` are functions that this user may not call.
+    fn weaker(self, denied: &[&str], user: &str) -> Option<String> {
         let lacks = [
             (!self.system, "the system identifier (pg_control_system)"),
             (self.life == Lives::Nothing, "the timeline (pg_walfile_name, pg_current_wal_lsn)"),
@@ -120,17 +120,25 @@ impl Form {
         } else {
             "a failover is told, but neither a restart nor a volume that was put back: after such a restore run `component-lease epoch bump`"
         };
-        (!lacks.is_empty()).then(|| format!("the server does not say {}; {means}", lacks.join(", ")))
+        let helps = if denied.is_empty() {
+            String::new()
+        } else {
+            let (functions, role) = (denied.join(", "), user.replace('"', "\"\""));
+            format!(
+                "; the user {user} may not call {functions}: GRANT EXECUTE ON FUNCTION {functions} TO \"{role}\""
+            )
+        };
+        (!lacks.is_empty()).then(|| format!("the server does not say {}; {means}{helps}", lacks.join(", ")))
     }
 }
 
-/// The form that was found last, for the next connect.
+/// The form that was found last, for the next connect, and the functions that were forbidden.
 #[derive(Debug)]
-pub(super) struct Found(AtomicUsize);
+pub(super) struct Found(AtomicUsize, Mutex<Vec<&'static str>>);
 
 impl Default for Found {
     fn default() -> Self {
-        Self(AtomicUsize::new(Form::WHOLE.number()))
+        Self(AtomicUsize::new(Form::WHOLE.number()), Mutex::default())
     }
 }
 
@@ -139,8 +147,9 @@ impl Found {
         Form::from_number(self.0.load(Ordering::Relaxed))
     }
 
-    fn set(&self, form: Form) {
+    fn set(&self, form: Form, denied: Vec<&'static str>) {
         self.0.store(form.number(), Ordering::Relaxed);
+        *self.1.lock().unwrap_or_else(PoisonError::into_inner) = denied;
     }
 }
 
@@ -215,11 +224,19 @@ pub(super) async fn probe(line: &mut Line<'_>, place: &Place) -> Result<Form, St
     // Aurora has timelines with wal_level = logical alone; who leads must not depend on that.
     let (life, asked) =
         if aurora.is_some() { (Lives::Instance, INSTANCE) } else { (Lives::Timeline, TIMELINE) };
-    let mut has = async |asked: &str| -> Result<bool, StoreError> {
-        Ok(ask(line, &format!("SELECT {asked}"), place).await?.is_some())
+    let mut denied = Vec::new();
+    let mut has = async |asked: &str, functions: &[&'static str]| -> Result<bool, StoreError> {
+        let found = ask_for(line, &format!("SELECT {asked}"), place).await?;
+        if matches!(found, Said::Denied) {
+            denied.extend(functions);
+        }
+        Ok(matches!(found, Said::This(_)))
     };
-    let life = if has(asked).await? { life } else { Lives::Nothing };
-    let form = Form { system: has(SYSTEM).await?, life, start: has(START).await? };
+    let functions: &[_] =
+        if aurora.is_some() { &[] } else { &["pg_current_wal_lsn()", "pg_walfile_name(pg_lsn)"] };
+    let life = if has(asked, functions).await? { life } else { Lives::Nothing };
+    let system = has(SYSTEM, &["pg_control_system()"]).await?;
+    let form = Form { system, life, start: has(START, &["pg_postmaster_start_time()"]).await? };
     if !form.is_enough() {
         let version = version.as_deref().unwrap_or("a server that does not tell its version");
         return Err(StoreError::Misconfigured(format!(
@@ -227,15 +244,31 @@ pub(super) async fn probe(line: &mut Line<'_>, place: &Place) -> Result<Form, St
             place.user.replace('"', "\"\"")
         )));
     }
-    place.form.set(form);
+    place.form.set(form, denied);
     Ok(form)
+}
+
+/// What a function answers.
+enum Said {
+    This(String),
+    Nothing,
+    Denied,
 }
 
 /// What the answer is; `None` where the server has none.
 async fn ask(line: &mut Line<'_>, sql: &str, place: &Place) -> Result<Option<String>, StoreError> {
+    Ok(match ask_for(line, sql, place).await? {
+        Said::This(answer) => Some(answer),
+        Said::Nothing | Said::Denied => None,
+    })
+}
+
+async fn ask_for(line: &mut Line<'_>, sql: &str, place: &Place) -> Result<Said, StoreError> {
     match line.ask(Statement::new(qualified(sql))).await.and_then(|row| row.try_get(0)) {
-        Ok(answer) => Ok(answer),
-        Err(error) if may_be_for_identity(&error) => Ok(None),
+        Ok(Some(answer)) => Ok(Said::This(answer)),
+        Ok(None) => Ok(Said::Nothing),
+        Err(error) if is_denied(&error) => Ok(Said::Denied),
+        Err(error) if may_be_for_identity(&error) => Ok(Said::Nothing),
         Err(error) => Err(classify(error, place)),
     }
 }
@@ -260,7 +293,8 @@ pub(super) fn refuse_product(version: &str, place: &Place) -> Result<(), StoreEr
 
 /// What is weaker is said once for each store.
 pub(super) fn say_what_is_weaker(form: Form, place: &Place) {
-    if let Some(weaker) = form.weaker() {
+    let denied = place.form.1.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some(weaker) = form.weaker(&denied, &place.user) {
         tracing::warn!("{place}: {weaker}");
     }
 }
@@ -280,7 +314,7 @@ mod tests {
         for number in 0..Form::COUNT {
             assert_eq!(Form::from_number(number).number(), number);
         }
-        assert_eq!(Form::WHOLE.weaker(), None);
+        assert_eq!(Form::WHOLE.weaker(&[], "app"), None);
     }
 
     #[test]
@@ -288,7 +322,8 @@ mod tests {
         let is = |other| same_database("71/00000001/99//5.16384.16390.16399", other);
         assert!(is("71/00000001/99//5.16384.16390.16399") && is("71/00000002/100//5.16384.16390.16399"));
         assert!(is("-/-/99//5.16384.16390.16399"));
-        for other in ["72/00000001/99//5.16384.16390.16399", "71/00000001/99//6.16384.16390.16399", "", "71"] {
+        for other in ["72/00000001/99//5.16384.16390.16399", "71/00000001/99//6.16384.16390.16399", "", "71"]
+        {
             assert!(!is(other), "{other}");
         }
     }
@@ -296,9 +331,11 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_a_dash_and_is_said() {
         let aurora = Form { system: true, life: Lives::Instance, start: true };
-        assert!(aurora.is_enough() && aurora.weaker().is_none());
+        assert!(aurora.is_enough() && aurora.weaker(&[], "app").is_none());
         let alone = Form { system: false, life: Lives::Nothing, start: true };
-        let weaker = alone.weaker().unwrap();
+        let weaker = alone.weaker(&["pg_control_system()"], "a\"b").unwrap();
+        assert!(weaker.contains("GRANT EXECUTE ON FUNCTION pg_control_system() TO \"a\"\"b\""), "{weaker}");
+        assert!(!alone.weaker(&[], "app").unwrap().contains("GRANT"));
         assert!(
             alone.is_enough()
                 && weaker.contains("pg_control_system")

@@ -11,7 +11,7 @@ use super::address::MySqlUrl;
 use super::address::PostgresUrl;
 use super::address::{DatabaseUrl, misconfigured};
 use super::migration::MigrationReport;
-use super::{Store, StoreError};
+use super::{Directory, StoreError};
 use crate::election::life::MAX_TTL_DEFAULT_SECONDS;
 use crate::election::timing::TTL_MAX_SECONDS;
 
@@ -155,7 +155,7 @@ impl fmt::Debug for Source {
         reason = "PostgreSQL and MySQL keep the source, to read it again at each connect"
     )
 )]
-pub fn open(source: Source, application: &str) -> Result<Arc<dyn Store>, StoreError> {
+pub fn open(source: Source, application: &str) -> Result<Arc<dyn Directory>, StoreError> {
     // PostgreSQL alone shows it.
     let _ = application;
     match source.read()? {

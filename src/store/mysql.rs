@@ -30,7 +30,7 @@ use super::connect::Source;
 use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
 use super::suspicion::LostTake;
 use super::uuid::new_uuid;
-use super::{Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
+use super::{Directory, Epochs, Hints, LeaseStore, Names, Outcome, Snapshot, StandingIntent, StoreError};
 use crate::election::life::DATE_MAX;
 use crate::election::machine::{Looked, Past};
 use crate::election::{
@@ -132,9 +132,17 @@ impl fmt::Debug for MySqlStore {
 }
 
 #[async_trait]
-impl Store for MySqlStore {
+impl LeaseStore for MySqlStore {
     fn describe(&self) -> String {
         self.place.to_string()
+    }
+
+    fn epochs(&self) -> Option<&dyn Epochs> {
+        Some(self)
+    }
+
+    fn directory(&self) -> Option<&dyn Directory> {
+        Some(self)
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
@@ -240,6 +248,67 @@ impl Store for MySqlStore {
         }
     }
 
+    /// Neither server notifies anybody of anything.
+    fn hints(&self) -> Hints {
+        Hints::none()
+    }
+
+    async fn notify(&self, _: &ComponentName) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn limit_lock_wait(&self, limit: Duration) {
+        let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.place.lock_limit.store(ms, Ordering::Relaxed);
+    }
+
+    fn pace(&self) -> Option<Pace> {
+        self.place.pace.get()
+    }
+}
+
+#[async_trait]
+impl Epochs for MySqlStore {
+    async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        let table = &held.session.table;
+        table.has_life(&self.place)?;
+        table.fits_epoch(new, &self.place)?;
+        let latest_date = if table.is_narrow() { 0 } else { DATE_MAX };
+        let query = match &new.seen {
+            Some(seen) => sqlx::query(table.statements.begin_epoch)
+                .bind(latest_date)
+                .bind(new.at_least)
+                .bind(&seen.identity)
+                .bind(seen.epoch)
+                .bind(latest_date)
+                .bind(new.at_least)
+                .bind(latest_date)
+                .bind(new.deliberate),
+            None => sqlx::query(table.statements.first_record)
+                .bind(false)
+                .bind(latest_date)
+                .bind(new.at_least)
+                .bind(false)
+                .bind(i32::try_from(new.max_ttl).unwrap_or(i32::MAX))
+                .bind(new_uuid()),
+        };
+        match held.session.connection.execute(query).await {
+            Err(error) if errors::is_granted_already(&error) => Ok(lost(held)),
+            answer => self.finish(held, answer).map(|done| outcome(&done)),
+        }
+    }
+
+    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        held.session.table.has_life(&self.place)?;
+        let query = sqlx::query(held.session.table.statements.settle)
+            .bind(&waited_out.identity)
+            .bind(waited_out.epoch);
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(|done| outcome(&done))
+    }
+
     async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
         let mut held = self.session().await?;
         if held.session.table.companions != Companions::All {
@@ -249,7 +318,10 @@ impl Store for MySqlStore {
         let answer = held.session.connection.execute(query).await;
         self.finish(held, answer).map(|done| outcome(&done))
     }
+}
 
+#[async_trait]
+impl Directory for MySqlStore {
     async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look(First::Other).await?;
         let (table, step) = (&held.session.table, held.session.table.step());
@@ -338,60 +410,6 @@ impl Store for MySqlStore {
         let query = sqlx::query(sql::CLEAR_INTENT).bind(component.as_str());
         let answer = held.session.connection.execute(query).await;
         self.finish(held, answer).map(drop)
-    }
-
-    async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
-        let mut held = self.session().await?;
-        let table = &held.session.table;
-        table.has_life(&self.place)?;
-        table.fits_epoch(new, &self.place)?;
-        let latest_date = if table.is_narrow() { 0 } else { DATE_MAX };
-        let query = match &new.seen {
-            Some(seen) => sqlx::query(table.statements.begin_epoch)
-                .bind(latest_date)
-                .bind(new.at_least)
-                .bind(&seen.identity)
-                .bind(seen.epoch)
-                .bind(latest_date)
-                .bind(new.at_least)
-                .bind(latest_date)
-                .bind(new.deliberate),
-            None => sqlx::query(table.statements.first_record)
-                .bind(false)
-                .bind(latest_date)
-                .bind(new.at_least)
-                .bind(false)
-                .bind(i32::try_from(new.max_ttl).unwrap_or(i32::MAX))
-                .bind(new_uuid()),
-        };
-        match held.session.connection.execute(query).await {
-            Err(error) if errors::is_granted_already(&error) => Ok(lost(held)),
-            answer => self.finish(held, answer).map(|done| outcome(&done)),
-        }
-    }
-
-    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
-        let mut held = self.session().await?;
-        held.session.table.has_life(&self.place)?;
-        let query = sqlx::query(held.session.table.statements.settle)
-            .bind(&waited_out.identity)
-            .bind(waited_out.epoch);
-        let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
-    }
-
-    /// Neither server notifies anybody of anything.
-    fn hints(&self) -> Hints {
-        Hints::none()
-    }
-
-    fn limit_lock_wait(&self, limit: Duration) {
-        let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
-        self.place.lock_limit.store(ms, Ordering::Relaxed);
-    }
-
-    fn pace(&self) -> Option<Pace> {
-        self.place.pace.get()
     }
 }
 

@@ -28,7 +28,7 @@ use super::address::PostgresUrl;
 use super::connect::Source;
 use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
 use super::suspicion::LostTake;
-use super::{Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
+use super::{Directory, Epochs, Hints, LeaseStore, Names, Outcome, Snapshot, StandingIntent, StoreError};
 use crate::election::life::DATE_MAX;
 use crate::election::machine::{Looked, Past};
 use crate::election::{
@@ -163,9 +163,17 @@ impl fmt::Debug for PostgresStore {
 }
 
 #[async_trait]
-impl Store for PostgresStore {
+impl LeaseStore for PostgresStore {
     fn describe(&self) -> String {
         self.place.to_string()
+    }
+
+    fn epochs(&self) -> Option<&dyn Epochs> {
+        Some(self)
+    }
+
+    fn directory(&self) -> Option<&dyn Directory> {
+        Some(self)
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
@@ -268,6 +276,67 @@ impl Store for PostgresStore {
         }
     }
 
+    fn hints(&self) -> Hints {
+        let (place, slot) = (self.place.clone(), self.slot.clone());
+        Hints::fed_by(move |sender| hints::listen(place, slot, sender))
+    }
+
+    async fn notify(&self, component: &ComponentName) -> Result<(), StoreError> {
+        // What listens has nothing better to do, and may wait.
+        if let Some(told) = self.slot.notify(component.as_str()).await {
+            return told;
+        }
+        let mut held = self.session().await?;
+        let query = sqlx::query(held.session.table.sql.notify).bind(component.as_str());
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, Call::Term, answer).await.map(drop)
+    }
+
+    fn limit_lock_wait(&self, limit: Duration) {
+        // 0 would mean no limit at all.
+        let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.place.lock_limit.store(ms, Ordering::Relaxed);
+    }
+
+    fn pace(&self) -> Option<Pace> {
+        self.place.pace.get()
+    }
+}
+
+#[async_trait]
+impl Epochs for PostgresStore {
+    async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        held.session.table.has_life(&self.place)?;
+        held.session.table.fits_epoch(new, &self.place)?;
+        let latest_date = if held.session.table.is_narrow() { 0 } else { DATE_MAX };
+        let query = match &new.seen {
+            Some(seen) => sqlx::query(held.session.table.sql.begin_epoch)
+                .bind(latest_date)
+                .bind(new.at_least)
+                .bind(&seen.identity)
+                .bind(seen.epoch)
+                .bind(new.deliberate),
+            None => sqlx::query(held.session.table.sql.first_record)
+                .bind(latest_date)
+                .bind(new.at_least)
+                .bind(i32::try_from(new.max_ttl).unwrap_or(i32::MAX))
+                .bind(false)
+                .bind(false),
+        };
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, Call::Record, answer).await.map(|done| outcome(&done))
+    }
+
+    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        held.session.table.has_life(&self.place)?;
+        let query =
+            sqlx::query(held.session.table.sql.settle).bind(&waited_out.identity).bind(waited_out.epoch);
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, Call::Record, answer).await.map(|done| outcome(&done))
+    }
+
     async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
         let mut held = self.session().await?;
         if held.session.table.companions != Companions::All {
@@ -282,7 +351,10 @@ impl Store for PostgresStore {
         let answer = held.session.connection.execute(query).await;
         self.finish(held, Call::Take, answer).await.map(|done| outcome(&done))
     }
+}
 
+#[async_trait]
+impl Directory for PostgresStore {
     async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look(First::Other).await?;
         let (table, step) = (&held.session.table, held.session.table.step());
@@ -357,64 +429,6 @@ impl Store for PostgresStore {
         let answer = held.session.connection.execute(query).await;
         let answer = self.finish(held, Call::Intent, answer).await.map(drop);
         answer.map_err(|error| errors::naming(error, &[component.as_str()]))
-    }
-
-    async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
-        let mut held = self.session().await?;
-        held.session.table.has_life(&self.place)?;
-        held.session.table.fits_epoch(new, &self.place)?;
-        let latest_date = if held.session.table.is_narrow() { 0 } else { DATE_MAX };
-        let query = match &new.seen {
-            Some(seen) => sqlx::query(held.session.table.sql.begin_epoch)
-                .bind(latest_date)
-                .bind(new.at_least)
-                .bind(&seen.identity)
-                .bind(seen.epoch)
-                .bind(new.deliberate),
-            None => sqlx::query(held.session.table.sql.first_record)
-                .bind(latest_date)
-                .bind(new.at_least)
-                .bind(i32::try_from(new.max_ttl).unwrap_or(i32::MAX))
-                .bind(false)
-                .bind(false),
-        };
-        let answer = held.session.connection.execute(query).await;
-        self.finish(held, Call::Record, answer).await.map(|done| outcome(&done))
-    }
-
-    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
-        let mut held = self.session().await?;
-        held.session.table.has_life(&self.place)?;
-        let query =
-            sqlx::query(held.session.table.sql.settle).bind(&waited_out.identity).bind(waited_out.epoch);
-        let answer = held.session.connection.execute(query).await;
-        self.finish(held, Call::Record, answer).await.map(|done| outcome(&done))
-    }
-
-    fn hints(&self) -> Hints {
-        let (place, slot) = (self.place.clone(), self.slot.clone());
-        Hints::fed_by(move |sender| hints::listen(place, slot, sender))
-    }
-
-    async fn notify(&self, component: &ComponentName) -> Result<(), StoreError> {
-        // What listens has nothing better to do, and may wait.
-        if let Some(told) = self.slot.notify(component.as_str()).await {
-            return told;
-        }
-        let mut held = self.session().await?;
-        let query = sqlx::query(held.session.table.sql.notify).bind(component.as_str());
-        let answer = held.session.connection.execute(query).await;
-        self.finish(held, Call::Term, answer).await.map(drop)
-    }
-
-    fn limit_lock_wait(&self, limit: Duration) {
-        // 0 would mean no limit at all.
-        let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
-        self.place.lock_limit.store(ms, Ordering::Relaxed);
-    }
-
-    fn pace(&self) -> Option<Pace> {
-        self.place.pace.get()
     }
 }
 

@@ -25,10 +25,12 @@ use self::statements as sql;
 use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
 use super::suspicion::LostTake;
 use super::uuid::new_uuid;
-use super::{Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
+use super::{Directory, Epochs, Hints, LeaseStore, Names, Outcome, Snapshot, StandingIntent, StoreError};
 use crate::election::life::{DATE_MAX, STEP};
 use crate::election::machine::{Looked, Past};
-use crate::election::{ComponentName, Expected, Generation, LeaseRow, Life, NewEpoch, Record, Take, TermKey};
+use crate::election::{
+    ComponentName, Expected, Generation, LeaseRow, Life, NewEpoch, Pace, Record, Take, TermKey,
+};
 use crate::membership::{Instance, Mode, Promise, SeenInstance, Whereabouts};
 
 /// A SQLite file.
@@ -124,9 +126,17 @@ impl fmt::Debug for SqliteStore {
 }
 
 #[async_trait]
-impl Store for SqliteStore {
+impl LeaseStore for SqliteStore {
     fn describe(&self) -> String {
         self.place.to_string()
+    }
+
+    fn epochs(&self) -> Option<&dyn Epochs> {
+        Some(self)
+    }
+
+    fn directory(&self) -> Option<&dyn Directory> {
+        Some(self)
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
@@ -241,6 +251,62 @@ impl Store for SqliteStore {
         }
     }
 
+    fn hints(&self) -> Hints {
+        let place = self.place.clone();
+        Hints::fed_by(move |sender| hints::watch(place, sender)).of_every_commit()
+    }
+
+    async fn notify(&self, _: &ComponentName) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn limit_lock_wait(&self, limit: Duration) {
+        let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.place.lock_limit.store(ms, Ordering::Relaxed);
+    }
+
+    fn pace(&self) -> Option<Pace> {
+        None
+    }
+}
+
+#[async_trait]
+impl Epochs for SqliteStore {
+    async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        held.session.has_life(&self.place)?;
+        let query = match &new.seen {
+            Some(seen) => sqlx::query(sql::BEGIN_EPOCH)
+                .bind(DATE_MAX)
+                .bind(new.at_least)
+                .bind(&seen.identity)
+                .bind(seen.epoch)
+                .bind(new.deliberate)
+                .bind(held.session.name()),
+            None => sqlx::query(sql::FIRST_RECORD)
+                .bind(DATE_MAX)
+                .bind(new.at_least)
+                .bind(new.max_ttl)
+                .bind(false)
+                .bind(false)
+                .bind(held.session.name())
+                .bind(new_uuid()),
+        };
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(|done| outcome(&done))
+    }
+
+    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
+        let mut held = self.session().await?;
+        held.session.has_life(&self.place)?;
+        let query = sqlx::query(sql::SETTLE)
+            .bind(&waited_out.identity)
+            .bind(waited_out.epoch)
+            .bind(held.session.name());
+        let answer = held.session.connection.execute(query).await;
+        self.finish(held, answer).map(|done| outcome(&done))
+    }
+
     async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
         let mut held = self.session().await?;
         if held.session.companions != Companions::All {
@@ -256,7 +322,10 @@ impl Store for SqliteStore {
         let answer = held.session.connection.execute(query).await;
         self.finish(held, answer).map(|done| outcome(&done))
     }
+}
 
+#[async_trait]
+impl Directory for SqliteStore {
     async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look().await?;
         let session = &held.session;
@@ -344,51 +413,6 @@ impl Store for SqliteStore {
         let query = sqlx::query(sql::CLEAR_INTENT).bind(component.as_str());
         let answer = held.session.connection.execute(query).await;
         self.finish(held, answer).map(drop)
-    }
-
-    async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
-        let mut held = self.session().await?;
-        held.session.has_life(&self.place)?;
-        let query = match &new.seen {
-            Some(seen) => sqlx::query(sql::BEGIN_EPOCH)
-                .bind(DATE_MAX)
-                .bind(new.at_least)
-                .bind(&seen.identity)
-                .bind(seen.epoch)
-                .bind(new.deliberate)
-                .bind(held.session.name()),
-            None => sqlx::query(sql::FIRST_RECORD)
-                .bind(DATE_MAX)
-                .bind(new.at_least)
-                .bind(new.max_ttl)
-                .bind(false)
-                .bind(false)
-                .bind(held.session.name())
-                .bind(new_uuid()),
-        };
-        let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
-    }
-
-    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
-        let mut held = self.session().await?;
-        held.session.has_life(&self.place)?;
-        let query = sqlx::query(sql::SETTLE)
-            .bind(&waited_out.identity)
-            .bind(waited_out.epoch)
-            .bind(held.session.name());
-        let answer = held.session.connection.execute(query).await;
-        self.finish(held, answer).map(|done| outcome(&done))
-    }
-
-    fn hints(&self) -> Hints {
-        let place = self.place.clone();
-        Hints::fed_by(move |sender| hints::watch(place, sender)).of_every_commit()
-    }
-
-    fn limit_lock_wait(&self, limit: Duration) {
-        let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
-        self.place.lock_limit.store(ms, Ordering::Relaxed);
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use component_lease::election::Take;
-use component_lease::store::{self, Outcome, Source, Store, begin_epoch};
+use component_lease::store::{self, Directory, Outcome, Source, begin_epoch};
 use component_lease_testkit::mysql::{self, Database, Kind, Server};
 use component_lease_testkit::wait;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
@@ -38,7 +38,7 @@ pub(crate) async fn server(kind: Kind) -> &'static Server {
     mysql::shared(kind).await.unwrap()
 }
 
-pub(crate) fn open(database: &Database) -> Arc<dyn Store> {
+pub(crate) fn open(database: &Database) -> Arc<dyn Directory> {
     store::open(Source::url(&database.url), "test").unwrap()
 }
 

@@ -1,5 +1,5 @@
+use super::fake_api::FakeApi;
 use super::*;
-use crate::controller::fake_api::FakeApi;
 use crate::election::{Expected, Generation, HolderId};
 
 const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/ours/leases/controller";
@@ -16,8 +16,8 @@ impl Clock for StandingClock {
     }
 }
 
-fn store(api: &FakeApi) -> LeaseStore {
-    LeaseStore::new(api.client(), "ours", "controller", Arc::new(StandingClock))
+fn store(api: &FakeApi) -> KubernetesStore {
+    KubernetesStore::new(api.client(), "ours", Arc::new(StandingClock))
 }
 
 fn term(holder: &str, version: i64) -> TermKey {
@@ -31,7 +31,7 @@ fn take(term: &TermKey, seen: Option<&LeaseRow>) -> Take {
     Take { term: term.clone(), ttl: 15, expected, generation: Generation::default() }
 }
 
-async fn seen(store: &LeaseStore) -> Option<LeaseRow> {
+async fn seen(store: &KubernetesStore) -> Option<LeaseRow> {
     store.look(&ComponentName::new("controller").unwrap()).await.unwrap().row
 }
 

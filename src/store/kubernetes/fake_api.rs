@@ -21,10 +21,10 @@ struct Objects {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct FakeApi(Arc<Mutex<Objects>>);
+pub(crate) struct FakeApi(Arc<Mutex<Objects>>);
 
 impl FakeApi {
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let api = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let api = api.clone();
@@ -45,31 +45,31 @@ impl FakeApi {
         self.0.lock().unwrap()
     }
 
-    pub(super) fn put(&self, path: &str, object: Value) {
+    pub(crate) fn put(&self, path: &str, object: Value) {
         self.objects().write(path, object);
     }
 
-    pub(super) fn get(&self, path: &str) -> Value {
+    pub(crate) fn get(&self, path: &str) -> Value {
         self.objects().by_path.get(path).cloned().unwrap_or_default()
     }
 
-    pub(super) fn delete(&self, path: &str) {
+    pub(crate) fn delete(&self, path: &str) {
         self.objects().by_path.remove(path);
     }
 
     /// Somebody else changes the object in between.
-    pub(super) fn touch(&self, path: &str) {
+    pub(crate) fn touch(&self, path: &str) {
         let mut objects = self.objects();
         let object = objects.by_path[path].clone();
         objects.write(path, object);
     }
 
     /// The next patch of this path is not carried out.
-    pub(super) fn fail(&self, path: &str, code: u16) {
+    pub(crate) fn fail(&self, path: &str, code: u16) {
         self.objects().failures.entry(path.to_owned()).or_default().push_back(code);
     }
 
-    pub(super) fn patches(&self) -> Vec<(String, Value)> {
+    pub(crate) fn patches(&self) -> Vec<(String, Value)> {
         self.objects().patches.clone()
     }
 }

@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Crates that may be named in these parts alone: a folder or a file, below `src`.
 const CRATES: &[(&str, &[&str])] = &[
-    ("sqlx", &["store"]),
+    ("sqlx", &["store/sql"]),
     ("kube", &["api", "controller", "store/kubernetes", "main"]),
     ("k8s_openapi", &["api", "controller", "store/kubernetes"]),
     ("axum", &["process", "agent", "main"]),

@@ -12,7 +12,8 @@ use tokio::sync::broadcast;
 
 use super::uuid::new_uuid;
 use super::{
-    Directory, Epochs, Hint, Hints, LeaseStore, Names, Outcome, Snapshot, StandingIntent, StoreError,
+    Directory, Epochs, Hint, Hints, INSTANCES_EACH, INSTANCES_IN_ALL, LeaseStore, Names, Outcome, Snapshot,
+    StandingIntent, StoreError,
 };
 use crate::clock::Clock;
 use crate::election::life::{self, MAX_TTL_DEFAULT_SECONDS, STEP};
@@ -137,9 +138,6 @@ impl MemoryStore {
     }
 }
 
-/// So many of a component, and in all.
-const INSTANCES: (usize, usize) = (256, 20_000);
-
 /// Those that matter most come first: each component's holder, then who says that it leads, then the newest.
 fn bounded<'a>(
     alive: impl Iterator<Item = &'a SeenInstance>,
@@ -153,11 +151,15 @@ fn bounded<'a>(
     for (component, mut all) in of {
         let holds = |seen: &SeenInstance| rows.get(component).is_some_and(|row| row.holder == seen.holder);
         all.sort_by_key(|seen| (!holds(seen), seen.leads.is_none(), Reverse(seen.id)));
-        ranked.extend(all.into_iter().take(INSTANCES.0).enumerate());
+        ranked
+            .extend(all.into_iter().take(usize::try_from(INSTANCES_EACH).unwrap_or(usize::MAX)).enumerate());
     }
     ranked.sort_by_key(|(rank, seen)| (*rank, Reverse(seen.id)));
-    let mut chosen: Vec<SeenInstance> =
-        ranked.into_iter().take(INSTANCES.1).map(|(_, seen)| seen.clone()).collect();
+    let mut chosen: Vec<SeenInstance> = ranked
+        .into_iter()
+        .take(usize::try_from(INSTANCES_IN_ALL).unwrap_or(usize::MAX))
+        .map(|(_, seen)| seen.clone())
+        .collect();
     chosen.sort_by_key(|seen| seen.id);
     chosen
 }

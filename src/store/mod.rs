@@ -16,36 +16,15 @@
 //! * Times in the row are the database's own clock at execution, in ms since 1970 UTC.
 //! * No secret ever appears in an error or in `Debug`.
 
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-mod address;
 mod bump;
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-mod connect;
 mod error;
 mod hints;
 #[cfg(feature = "controller")]
 pub mod kubernetes;
 mod memory;
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-mod migration;
-#[cfg(feature = "mysql")]
-mod mysql;
 mod names;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-mod pace;
-#[cfg(feature = "postgres")]
-mod postgres;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-mod schema;
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-#[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "only PostgreSQL has a second connection"))]
-mod slot;
-#[cfg(feature = "sqlite")]
-mod sqlite;
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-mod suspicion;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-mod tls;
+mod sql;
 mod uuid;
 
 use std::collections::BTreeMap;
@@ -55,14 +34,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use bump::{Begun, begin_epoch};
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-pub use connect::{Install, Source, install, migrate, open};
 pub use error::StoreError;
 pub use hints::{Hint, HintSender, Hints};
 pub use memory::{MemoryStore, MemoryTables};
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-pub use migration::MigrationReport;
 pub use names::Names;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub use sql::{Install, MigrationReport, Source, install, migrate, open};
 
 use crate::election::machine::Looked;
 use crate::election::{ComponentName, Generation, LeaseRow, Life, NewEpoch, Pace, Take, TermKey};
@@ -83,6 +60,13 @@ pub struct StandingIntent {
     /// Seconds; in force from a participant's next term.
     pub ttl: u32,
 }
+
+/// Characters of a holder that are read: as many as a status can show.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+const HOLDER_READ: i64 = 1024;
+/// So many instances of a component are read, and so many in all.
+const INSTANCES_EACH: i64 = 256;
+const INSTANCES_IN_ALL: i64 = 20_000;
 
 /// What one look shows of the components that it asked for, and of no others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,0 +1,170 @@
+//! SQLite: one machine, one file. Each call is one prepared statement in a transaction of its own (a take: two in one).
+
+mod connection;
+mod errors;
+mod hints;
+mod schema;
+mod statements;
+
+use std::sync::LazyLock;
+
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::{
+    AssertSqlSafe, Column as _, Connection, Executor, Row as _, Sqlite, TypeInfo as _, ValueRef as _,
+};
+
+use self::connection::Line;
+pub(super) use self::connection::Place;
+pub(super) use self::schema::migrate;
+use super::Session;
+use super::dialect::{Dialect, Settings, Taken};
+use super::slot::Slot;
+use super::statement::{Places, Statement, Statements};
+use super::table::Table;
+use super::value::{Cell, Done, Given, Row, Value};
+use crate::election::{Expected, Take};
+use crate::store::{Hints, StoreError};
+
+static STATEMENTS: LazyLock<&'static Statements> =
+    LazyLock::new(|| Statements::new(statements::texts(), Places::Numbered));
+static WRITE_HISTORY: LazyLock<Statement> =
+    LazyLock::new(|| Statement::new(statements::WRITE_HISTORY, Places::Numbered));
+
+impl Dialect for Place {
+    type Line = Line;
+
+    const WIDEN_VERSION: &'static str = "make its type BIGINT";
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    async fn execute(
+        line: &mut Line,
+        statement: &'static Statement,
+        values: &[Value<'_>],
+    ) -> Result<Done, sqlx::Error> {
+        execute(&mut line.connection, statement, values).await
+    }
+
+    async fn fetch(
+        line: &mut Line,
+        statement: &'static Statement,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        let rows = line.connection.fetch_all(bound(statement, values)).await?;
+        rows.iter().map(row).collect()
+    }
+
+    async fn inspect(&self, line: &mut Line, _: u64) -> Result<Table, StoreError> {
+        connection::inspect(&mut line.connection, self).await
+    }
+
+    async fn limit_lock_wait(line: &mut Line, ms: u64) -> Result<(), sqlx::Error> {
+        connection::limit_lock_wait(&mut line.connection, ms).await
+    }
+
+    fn classify(&self, error: sqlx::Error) -> StoreError {
+        errors::classify(error, self)
+    }
+
+    fn leaves_connection_in_order(error: &sqlx::Error) -> bool {
+        errors::leaves_connection_in_order(error)
+    }
+
+    /// Nothing is inserted but where there is no conflict: a constraint is somebody else's.
+    fn is_granted_already(_: &sqlx::Error) -> bool {
+        false
+    }
+
+    fn is_not_to_be_read(error: &sqlx::Error) -> bool {
+        errors::is_not_to_be_read(error)
+    }
+
+    fn is_current(&self, line: &Line) -> bool {
+        let is_current = line.is_of(self);
+        if !is_current {
+            tracing::warn!("{self}: the file was removed or replaced; what is there now is another database");
+        }
+        is_current
+    }
+
+    fn server(line: &Line) -> String {
+        line.name.clone()
+    }
+
+    async fn take(session: &mut Session<Self>, take: &Take, given: &Given<'_>) -> Result<Taken, sqlx::Error> {
+        let sql = session.table.sql;
+        let statement = match take.expected {
+            Expected::Missing { .. } => &sql.take_missing,
+            Expected::Row { .. } => &sql.take_row,
+        };
+        let mut transaction = session.line.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let taken = execute(&mut transaction, statement, &statement.values(given)?).await?;
+        let kept = match taken.affected {
+            0 => false,
+            _ => match execute(&mut transaction, &WRITE_HISTORY, &WRITE_HISTORY.values(given)?).await {
+                Err(error) if errors::is_constraint(&error) => false,
+                // None: a trigger made something else of the row.
+                written => written?.affected > 0,
+            },
+        };
+        if !kept {
+            transaction.rollback().await?;
+            return Ok(Taken::NoRow);
+        }
+        transaction.commit().await?;
+        Ok(Taken::Begun)
+    }
+
+    fn hints(&self, _: &Slot<Self>) -> Hints {
+        let place = self.clone();
+        Hints::fed_by(move |sender| hints::watch(place, sender)).of_every_commit()
+    }
+}
+
+async fn execute(
+    connection: &mut SqliteConnection,
+    statement: &'static Statement,
+    values: &[Value<'_>],
+) -> Result<Done, sqlx::Error> {
+    let done = connection.execute(bound(statement, values)).await?;
+    Ok(Done { affected: done.rows_affected(), last_id: done.last_insert_rowid() })
+}
+
+#[cfg(test)]
+pub(super) fn statements() -> &'static Statements {
+    *STATEMENTS
+}
+
+fn bound(
+    statement: &'static Statement,
+    values: &[Value<'_>],
+) -> sqlx::query::Query<'static, Sqlite, SqliteArguments> {
+    values.iter().fold(sqlx::query(statement.text()), |query, value| match *value {
+        Value::Int(value) => query.bind(value),
+        Value::Text(value) => query.bind(value.map(ToOwned::to_owned)),
+        Value::Bool(value) => query.bind(value),
+        Value::Names(names) => query.bind(names.json().to_owned()),
+    })
+}
+
+fn row(row: &SqliteRow) -> Result<Row, sqlx::Error> {
+    let cell = |index: usize| -> Result<Cell, sqlx::Error> {
+        let value = row.try_get_raw(index)?;
+        if value.is_null() {
+            return Ok(Cell::Null);
+        }
+        match value.type_info().name() {
+            "INTEGER" | "BOOLEAN" => row.try_get_unchecked(index).map(Cell::Int),
+            _ => row.try_get(index).map(Cell::Text),
+        }
+    };
+    let cells = row.columns().iter().map(|column| Ok((column.name().to_owned(), cell(column.ordinal())?)));
+    cells.collect::<Result<_, sqlx::Error>>().map(Row::new)
+}
+
+/// Several statements, or one that takes no values.
+async fn script(connection: &mut SqliteConnection, sql: &str) -> Result<(), sqlx::Error> {
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
+}

@@ -1,0 +1,247 @@
+//! A statement as a dialect writes it: values have names (`:component`), so that each may stand where and as often
+//! as the database wants it, and the calls give them once.
+
+use std::borrow::Cow;
+
+use super::value::{Given, Value};
+use crate::election::life::{EPOCH_MAX, EPOCH_ZERO};
+use crate::store::{HOLDER_READ, INSTANCES_EACH, INSTANCES_IN_ALL};
+
+/// How a database numbers the places of values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Places {
+    /// `$1`
+    #[cfg(feature = "postgres")]
+    Dollar,
+    /// `?1`
+    #[cfg(any(feature = "sqlite", test))]
+    Numbered,
+    /// `?`, in the order of the text
+    #[cfg(any(feature = "mysql", test))]
+    Bare,
+}
+
+/// A statement, and which value belongs to which place.
+#[derive(Debug)]
+pub(super) struct Statement {
+    template: Cow<'static, str>,
+    text: String,
+    places: Vec<String>,
+}
+
+impl Statement {
+    pub(super) fn new(template: impl Into<Cow<'static, str>>, how: Places) -> Self {
+        let template = with_constants(template.into());
+        let (mut text, mut places) = (String::new(), Vec::<String>::new());
+        for piece in pieces(&template) {
+            let name = match piece {
+                Piece::Text(piece) => {
+                    text.push_str(piece);
+                    continue;
+                }
+                Piece::Place(name) => name,
+            };
+            let known = places.iter().position(|place| place == name);
+            let number = match (how, known) {
+                #[cfg(any(feature = "mysql", test))]
+                (Places::Bare, _) => {
+                    places.push(name.to_owned());
+                    text.push('?');
+                    continue;
+                }
+                (_, Some(known)) => known + 1,
+                (_, None) => {
+                    places.push(name.to_owned());
+                    places.len()
+                }
+            };
+            text.push(match how {
+                #[cfg(feature = "postgres")]
+                Places::Dollar => '$',
+                _ => '?',
+            });
+            text.push_str(&number.to_string());
+        }
+        Self { template, text, places }
+    }
+
+    /// As it is prepared.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    #[cfg(any(feature = "postgres", test))]
+    pub(super) fn places(&self) -> &[String] {
+        &self.places
+    }
+
+    /// In the order of the places.
+    pub(super) fn values<'a>(&self, given: &Given<'a>) -> Result<Vec<Value<'a>>, sqlx::Error> {
+        self.places.iter().map(|name| value(name, given)).collect()
+    }
+
+    /// With the values in it, for what cannot be prepared. `write` makes a literal of each.
+    #[cfg(any(feature = "mysql", test))]
+    pub(super) fn written(
+        &self,
+        given: &Given<'_>,
+        write: impl Fn(Value<'_>) -> String,
+    ) -> Result<String, sqlx::Error> {
+        let mut text = String::new();
+        for piece in pieces(&self.template) {
+            match piece {
+                Piece::Text(piece) => text.push_str(piece),
+                Piece::Place(name) => text.push_str(&write(value(name, given)?)),
+            }
+        }
+        Ok(text)
+    }
+}
+
+/// Numbers that are Rust's, too.
+fn with_constants(template: Cow<'static, str>) -> Cow<'static, str> {
+    let constants = [
+        ("{epoch_zero}", EPOCH_ZERO),
+        ("{epoch_max}", EPOCH_MAX),
+        ("{holder_read}", HOLDER_READ),
+        ("{instances_each}", INSTANCES_EACH),
+        ("{instances_in_all}", INSTANCES_IN_ALL),
+    ];
+    constants.into_iter().fold(template, |template, (name, value)| {
+        if template.contains(name) { template.replace(name, &value.to_string()).into() } else { template }
+    })
+}
+
+fn value<'a>(name: &str, given: &Given<'a>) -> Result<Value<'a>, sqlx::Error> {
+    let found = given.iter().find(|(known, _)| *known == name);
+    found
+        .map(|(_, value)| *value)
+        .ok_or_else(|| sqlx::Error::Encode(format!("there is no value :{name}").into()))
+}
+
+enum Piece<'a> {
+    Text(&'a str),
+    Place(&'a str),
+}
+
+/// A colon in front of a letter is a place; two are a cast.
+fn pieces(template: &str) -> Vec<Piece<'_>> {
+    let bytes = template.as_bytes();
+    let (mut pieces, mut from, mut at) = (Vec::new(), 0, 0);
+    while at < bytes.len() {
+        let is_cast = at > 0 && bytes[at - 1] == b':';
+        if bytes[at] == b':' && !is_cast && bytes.get(at + 1).is_some_and(u8::is_ascii_lowercase) {
+            let name = &template[at + 1..];
+            let end = name.find(|c: char| !(c.is_ascii_lowercase() || c == '_')).unwrap_or(name.len());
+            pieces.push(Piece::Text(&template[from..at]));
+            pieces.push(Piece::Place(&name[..end]));
+            at += 1 + end;
+            from = at;
+        } else {
+            at += 1;
+        }
+    }
+    pieces.push(Piece::Text(&template[from..]));
+    pieces
+}
+
+/// What every dialect says, and the values that each may use.
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident($($given:ident),* $(,)?);)*) => {
+        /// As a dialect writes them.
+        pub(super) struct Texts {
+            $($(#[$doc])* pub(super) $name: Cow<'static, str>,)*
+        }
+
+        /// As they are sent.
+        #[derive(Debug)]
+        pub(super) struct Statements {
+            $(pub(super) $name: Statement,)*
+        }
+
+        impl Statements {
+            /// Each set of statements is made once in a process.
+            pub(super) fn new(texts: Texts, how: Places) -> &'static Self {
+                Box::leak(Box::new(Self { $($name: Statement::new(texts.$name, how),)* }))
+            }
+
+            /// With the values that each is given.
+            #[cfg(test)]
+            pub(super) fn all(&self) -> Vec<(&'static str, &Statement, &'static [&'static str])> {
+                vec![$((stringify!($name), &self.$name, &[$(stringify!($given)),*]),)*]
+            }
+        }
+    };
+}
+
+statements! {
+    /// The row, its past, the standing intent, the clock and the life of the database.
+    look(component, server);
+    look_bare(component);
+    /// The highest version that a participant says it leads or has led.
+    claimed(component);
+    take_missing(component, holder, version, ttl, highest, identity, epoch, server);
+    take_missing_bare(component, holder, version, ttl);
+    take_row(component, holder, version, ttl, seen_version, seen_renew_time, identity, epoch, server);
+    take_row_bare(component, holder, version, ttl, seen_version, seen_renew_time);
+    renew(component, holder, version);
+    release(component, holder, version);
+    release_late(component, holder, version, identity, epoch, server);
+    /// First the clock and the life of the database, without a name; then what there is of each name.
+    look_at(names, server);
+    look_at_bare(names);
+    /// Those that are alive, the ones that matter most first where there are too many.
+    instances(names);
+    move_heartbeat(id, component, holder, lasts, healthy, leads);
+    begin_instance(
+        id, component, holder, lasts, healthy, leads, namespace, pod, pod_uid, container, node, address, program_version,
+        mode, longest_promise, promises_outside,
+    );
+    /// In ms.
+    prune_instances(older_than);
+    set_intent(component, ttl);
+    clear_intent(component);
+    /// The rule is `election::life::begin`.
+    begin_epoch(latest_date, at_least, identity, epoch, deliberate, server);
+    first_record(latest_date, at_least, max_ttl, settled, first, server, uuid);
+    settle(identity, epoch, server);
+    /// Of `migrate`.
+    record_step(version, is_foreign);
+    /// Whether a row that a change did not find is there as it was (`same`), and which triggers may do that.
+    still_led(component, holder, version);
+    still_seen(component, seen_version, seen_renew_time);
+    still_missing(component);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEMPLATE: &str = "SELECT :a::bigint, ':', '$[*]' FROM t WHERE b = :b AND c > :a";
+
+    #[test]
+    fn places_are_numbered_as_each_database_wants_them() {
+        let numbered = Statement::new(TEMPLATE, Places::Numbered);
+        assert_eq!(numbered.text(), "SELECT ?1::bigint, ':', '$[*]' FROM t WHERE b = ?2 AND c > ?1");
+        assert_eq!(numbered.places(), ["a", "b"]);
+        let bare = Statement::new(TEMPLATE, Places::Bare);
+        assert_eq!(bare.text(), "SELECT ?::bigint, ':', '$[*]' FROM t WHERE b = ? AND c > ?");
+        assert_eq!(bare.places(), ["a", "b", "a"]);
+    }
+
+    #[test]
+    fn a_value_that_nobody_gave_is_said_and_never_taken_for_null() {
+        let statement = Statement::new(TEMPLATE, Places::Numbered);
+        let error = statement.values(&[("a", 1_i64.into())]).unwrap_err();
+        assert!(error.to_string().contains(":b"), "{error}");
+        let given = [("b", "x".into()), ("a", 1_i64.into()), ("unused", true.into())];
+        assert!(matches!(
+            statement.values(&given).unwrap().as_slice(),
+            [Value::Int(Some(1)), Value::Text(Some("x"))]
+        ));
+        let written = statement.written(&given, |value| format!("<{value:?}>")).unwrap();
+        assert!(
+            written.starts_with("SELECT <Int(Some(1))>::bigint") && written.ends_with("c > <Int(Some(1))>")
+        );
+    }
+}

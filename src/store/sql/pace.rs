@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 use tokio::time::Instant;
 
 use crate::election::Pace;
@@ -11,6 +12,7 @@ use crate::election::Pace;
 #[derive(Debug, Default)]
 pub(super) struct PaceCell(Mutex<(Option<Duration>, Option<Duration>)>);
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(super) struct Measuring<'a> {
     cell: &'a PaceCell,
     began: Instant,
@@ -22,11 +24,13 @@ impl PaceCell {
         Some(Pace { connect: connect?, round_trip: round_trip? })
     }
 
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub(super) fn begin(&self) -> Measuring<'_> {
         Measuring { cell: self, began: Instant::now() }
     }
 }
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 impl Measuring<'_> {
     /// It was the making of a connection.
     pub(super) fn connected(self) {

@@ -11,11 +11,21 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot, watch};
+#[cfg(feature = "postgres")]
+use tokio::sync::mpsc;
+use tokio::sync::{Mutex, MutexGuard, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::StoreError;
+
+/// A connection that stands beside the one of the slot and takes its place when that broke.
+#[cfg(feature = "postgres")]
+#[path = "slot_beside.rs"]
+mod beside;
+
+#[cfg(feature = "postgres")]
+pub(super) use self::beside::Request;
 
 /// After how many looks a connection that found no or not all companion tables asks for them again:
 /// `migrate` may have made them since.
@@ -58,15 +68,6 @@ pub(super) trait Connect: Clone + fmt::Display + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Session, StoreError>> + Send;
 }
 
-/// What a connection beside the one of the slot is asked for.
-pub(super) enum Request<C: Connect> {
-    /// To take the place of the slot's connection, which broke, if it is one to this source. It stops
-    /// listening for that.
-    Replace(C::Source, oneshot::Sender<Answer<C::Session>>),
-    /// To tell others that the holder of a component has changed.
-    Notify(String, oneshot::Sender<Result<(), StoreError>>),
-}
-
 /// How the making of a connection ended.
 pub(super) enum Answer<S> {
     Made(S),
@@ -90,6 +91,7 @@ pub(super) struct Slot<C: Connect>(Arc<Shared<C>>);
 struct Shared<C: Connect> {
     room: Mutex<Room<C>>,
     /// Leads to a connection that stands beside the slot's.
+    #[cfg(feature = "postgres")]
     beside: std::sync::Mutex<Option<mpsc::Sender<Request<C>>>>,
     /// Whether a connection is in the slot: one that is in order and that no call works with.
     stands: watch::Sender<bool>,
@@ -131,6 +133,7 @@ impl<C: Connect> Default for Slot<C> {
     fn default() -> Self {
         Self(Arc::new(Shared {
             room: Mutex::new(Room { ready: None, since: Instant::now(), coming: None }),
+            #[cfg(feature = "postgres")]
             beside: std::sync::Mutex::default(),
             stands: watch::Sender::new(false),
             idleness: std::sync::Mutex::default(),
@@ -142,11 +145,6 @@ impl<C: Connect> Default for Slot<C> {
 impl<C: Connect> Slot<C> {
     pub(super) async fn turn(&self) -> Turn<'_, C> {
         Turn { room: self.0.room.lock().await, slot: self, idle: Duration::ZERO }
-    }
-
-    /// How often a connection has to be used, so that nobody closes it; `None` where nobody is known to.
-    pub(super) fn keep_alive(&self) -> Option<Duration> {
-        self.0.keep_alive()
     }
 
     /// A connection was closed by somebody else after it was not used for so long: proxies and servers do
@@ -162,34 +160,6 @@ impl<C: Connect> Slot<C> {
             let keeping = keep_alive(Arc::downgrade(&self.0), how.clone());
             *keeper = Some(AbortOnDropHandle::new(tokio::spawn(keeping)));
         }
-    }
-
-    /// Whether a connection is in the slot: one that is in order and that no call works with.
-    pub(super) fn stands(&self) -> watch::Receiver<bool> {
-        self.0.stands.subscribe()
-    }
-
-    /// A connection stands beside the slot's from now on, until the receiver is dropped.
-    pub(super) fn beside(&self) -> mpsc::Receiver<Request<C>> {
-        let (sender, receiver) = mpsc::channel(1);
-        *self.0.beside.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-        receiver
-    }
-
-    /// Tells others of a change on the connection beside the slot's; `None` where there is none.
-    pub(super) async fn notify(&self, component: &str) -> Option<Result<(), StoreError>> {
-        let beside = self.0.beside.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        let (sender, told) = oneshot::channel();
-        beside.try_send(Request::Notify(component.to_owned(), sender)).ok()?;
-        told.await.ok()
-    }
-
-    /// Asks the connection beside the slot's to take its place.
-    fn spare(&self, source: &C::Source) -> Option<Coming<C>> {
-        let beside = self.0.beside.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        let (sender, answer) = oneshot::channel();
-        beside.try_send(Request::Replace(source.clone(), sender)).ok()?;
-        Some(Coming { source: source.clone(), is_spare: true, answer, _maker: None })
     }
 }
 
@@ -276,7 +246,10 @@ impl<'a, C: Connect> Turn<'a, C> {
             let coming = match &mut self.room.coming {
                 Some(coming) => coming,
                 None => {
+                    #[cfg(feature = "postgres")]
                     let spare = self.slot.spare(&source);
+                    #[cfg(not(feature = "postgres"))]
+                    let spare = None;
                     self.room.coming.insert(spare.unwrap_or_else(|| make(how, source.clone(), first)))
                 }
             };
@@ -331,6 +304,6 @@ impl<C: Connect> Held<'_, C> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "postgres"))]
 #[path = "slot_tests.rs"]
 mod tests;

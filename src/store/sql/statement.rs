@@ -7,23 +7,18 @@ use super::value::{Given, Value};
 use crate::election::life::{EPOCH_MAX, EPOCH_ZERO};
 use crate::store::{HOLDER_READ, INSTANCES_EACH, INSTANCES_IN_ALL};
 
-/// How a database numbers the places of values.
+/// How a database marks the places of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Places {
-    /// `$1`
-    #[cfg(feature = "postgres")]
-    Dollar,
-    /// `?1`
-    #[cfg(any(feature = "sqlite", test))]
-    Numbered,
-    /// `?`, in the order of the text
-    #[cfg(any(feature = "mysql", test))]
-    Bare,
+pub(super) struct Places {
+    pub(super) mark: char,
+    /// Whether each value has a number; else the values come in the order of the text.
+    pub(super) numbered: bool,
 }
 
 /// A statement, and which value belongs to which place.
 #[derive(Debug)]
 pub(super) struct Statement {
+    #[cfg(any(feature = "mysql", test))]
     template: Cow<'static, str>,
     text: String,
     places: Vec<String>,
@@ -41,28 +36,22 @@ impl Statement {
                 }
                 Piece::Place(name) => name,
             };
-            let known = places.iter().position(|place| place == name);
-            let number = match (how, known) {
-                #[cfg(any(feature = "mysql", test))]
-                (Places::Bare, _) => {
-                    places.push(name.to_owned());
-                    text.push('?');
-                    continue;
-                }
-                (_, Some(known)) => known + 1,
-                (_, None) => {
-                    places.push(name.to_owned());
-                    places.len()
-                }
-            };
-            text.push(match how {
-                #[cfg(feature = "postgres")]
-                Places::Dollar => '$',
-                _ => '?',
+            text.push(how.mark);
+            let known = places.iter().position(|place| place == name).filter(|_| how.numbered);
+            let number = known.unwrap_or_else(|| {
+                places.push(name.to_owned());
+                places.len() - 1
             });
-            text.push_str(&number.to_string());
+            if how.numbered {
+                text.push_str(&(number + 1).to_string());
+            }
         }
-        Self { template, text, places }
+        Self {
+            #[cfg(any(feature = "mysql", test))]
+            template,
+            text,
+            places,
+        }
     }
 
     /// As it is prepared.
@@ -219,19 +208,22 @@ mod tests {
 
     const TEMPLATE: &str = "SELECT :a::bigint, ':', '$[*]' FROM t WHERE b = :b AND c > :a";
 
+    const NUMBERED: Places = Places { mark: '?', numbered: true };
+    const BARE: Places = Places { mark: '?', numbered: false };
+
     #[test]
     fn places_are_numbered_as_each_database_wants_them() {
-        let numbered = Statement::new(TEMPLATE, Places::Numbered);
+        let numbered = Statement::new(TEMPLATE, NUMBERED);
         assert_eq!(numbered.text(), "SELECT ?1::bigint, ':', '$[*]' FROM t WHERE b = ?2 AND c > ?1");
         assert_eq!(numbered.places(), ["a", "b"]);
-        let bare = Statement::new(TEMPLATE, Places::Bare);
+        let bare = Statement::new(TEMPLATE, BARE);
         assert_eq!(bare.text(), "SELECT ?::bigint, ':', '$[*]' FROM t WHERE b = ? AND c > ?");
         assert_eq!(bare.places(), ["a", "b", "a"]);
     }
 
     #[test]
     fn a_value_that_nobody_gave_is_said_and_never_taken_for_null() {
-        let statement = Statement::new(TEMPLATE, Places::Numbered);
+        let statement = Statement::new(TEMPLATE, NUMBERED);
         let error = statement.values(&[("a", 1_i64.into())]).unwrap_err();
         assert!(error.to_string().contains(":b"), "{error}");
         let given = [("b", "x".into()), ("a", 1_i64.into()), ("unused", true.into())];

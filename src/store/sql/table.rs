@@ -30,10 +30,6 @@ pub(super) struct Column {
     pub(super) unicode: bool,
 }
 
-impl Column {
-    pub(super) const ANY: Self = Self { max: None, unicode: true };
-}
-
 impl Table {
     pub(super) fn fits_component(
         &self,

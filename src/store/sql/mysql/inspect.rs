@@ -52,6 +52,8 @@ PREPARE component_lease_schema FROM @component_lease_schema;
 EXECUTE component_lease_schema;
 DEALLOCATE PREPARE component_lease_schema;";
 
+const PLACES: Places = Places { mark: '?', numbered: false };
+
 const COMPANIONS: [&str; 3] = ["component_lease_intent", "component_lease_history", "component_lease_store"];
 
 /// A column of `component_lease`.
@@ -272,7 +274,7 @@ pub(super) fn statements(mariadb: bool, column: Option<(&str, &str)>) -> &'stati
     static MADE: Mutex<BTreeMap<(bool, String), &'static Statements>> = Mutex::new(BTreeMap::new());
     let key = (mariadb, format!("{column:?}"));
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    made.entry(key).or_insert_with(|| Statements::new(texts(mariadb, column), Places::Bare))
+    made.entry(key).or_insert_with(|| Statements::new(texts(mariadb, column), PLACES))
 }
 
 fn version_max(column: &Column) -> i64 {

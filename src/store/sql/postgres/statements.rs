@@ -391,10 +391,11 @@ const STILL_MISSING: &str =
 const RECORD_STEP: &str = "
 INSERT INTO component_lease_schema (version, applied_at, foreign_lease_table) VALUES (:version, {now}, :is_foreign)";
 
+const PLACES: Places = Places { mark: '$', numbered: true };
+
 pub(super) static NOTIFICATION: LazyLock<Statement> =
-    LazyLock::new(|| Statement::new(qualified(NOTIFY), Places::Dollar));
-pub(super) static HAS_ROOM: LazyLock<Statement> =
-    LazyLock::new(|| Statement::new(qualified(ROOM), Places::Dollar));
+    LazyLock::new(|| Statement::new(qualified(NOTIFY), PLACES));
+pub(super) static HAS_ROOM: LazyLock<Statement> = LazyLock::new(|| Statement::new(qualified(ROOM), PLACES));
 
 fn texts(form: Form) -> Texts {
     let text = |template: &str| qualified(&template.replace("{identity}", &form.sql())).into();
@@ -431,7 +432,7 @@ fn texts(form: Form) -> Texts {
 /// As they are sent, for one form of the server's identity.
 pub(super) fn of(form: Form) -> &'static Statements {
     static FORMS: [OnceLock<&'static Statements>; Form::COUNT] = [const { OnceLock::new() }; Form::COUNT];
-    FORMS[form.number()].get_or_init(|| Statements::new(texts(form), Places::Dollar))
+    FORMS[form.number()].get_or_init(|| Statements::new(texts(form), PLACES))
 }
 
 /// Writes out what the abbreviations of this file stand for.

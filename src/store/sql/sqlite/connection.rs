@@ -242,6 +242,9 @@ pub(super) async fn limit_lock_wait(connection: &mut SqliteConnection, ms: u64) 
     connection.execute(AssertSqlSafe(format!("PRAGMA busy_timeout = {wait}"))).await.map(drop)
 }
 
+/// SQLite cuts nothing, whatever a column was declared as.
+const ANY_TEXT: Column = Column { max: None, unicode: true };
+
 const VERSION: &str = "SELECT coalesce(max(version), 0) FROM component_lease_schema";
 
 const INSPECT: &str = "
@@ -313,8 +316,8 @@ pub(super) async fn inspect(connection: &mut SqliteConnection, place: &Place) ->
         }
     }
     let table = Table {
-        component: Column::ANY,
-        holder: Column::ANY,
+        component: ANY_TEXT,
+        holder: ANY_TEXT,
         version_max: i64::MAX,
         companions,
         instances: companions && yes("has_instances")?,

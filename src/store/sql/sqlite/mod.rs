@@ -25,10 +25,12 @@ use super::value::{Cell, Done, Given, Row, Value};
 use crate::election::{Expected, Take};
 use crate::store::{Hints, StoreError};
 
+const PLACES: Places = Places { mark: '?', numbered: true };
+
 static STATEMENTS: LazyLock<&'static Statements> =
-    LazyLock::new(|| Statements::new(statements::texts(), Places::Numbered));
+    LazyLock::new(|| Statements::new(statements::texts(), PLACES));
 static WRITE_HISTORY: LazyLock<Statement> =
-    LazyLock::new(|| Statement::new(statements::WRITE_HISTORY, Places::Numbered));
+    LazyLock::new(|| Statement::new(statements::WRITE_HISTORY, PLACES));
 
 impl Dialect for Place {
     type Line = Line;

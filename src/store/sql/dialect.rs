@@ -156,11 +156,6 @@ pub(super) trait Dialect: Connect<Session = Session<Self>> {
     ) -> impl Future<Output = Option<Result<(), StoreError>>> + Send {
         async { Some(Ok(())) }
     }
-
-    /// The statement that notifies; `None` where there is none.
-    fn notification() -> Option<&'static Statement> {
-        None
-    }
 }
 
 /// How a take ended.

@@ -1,5 +1,8 @@
-//! A statement as a dialect writes it: values have names (`:component`), so that each may stand where and as often
-//! as the database wants it, and the calls give them once.
+//! Statements as a dialect writes them, in a file `statements.sql` of its folder.
+//!
+//! `--- statement NAME` begins a statement, `--- word NAME` what `{NAME}` stands for in statements and other words.
+//! Values have names (`:component`), so that each may stand where and as often as the database wants it, and
+//! the calls give them once.
 
 use std::borrow::Cow;
 
@@ -26,7 +29,7 @@ pub(super) struct Statement {
 
 impl Statement {
     pub(super) fn new(template: impl Into<Cow<'static, str>>, how: Places) -> Self {
-        let template = with_constants(template.into());
+        let template = template.into();
         let (mut text, mut places) = (String::new(), Vec::<String>::new());
         for piece in pieces(&template) {
             let name = match piece {
@@ -52,6 +55,11 @@ impl Statement {
             text,
             places,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.is_empty()
     }
 
     /// As it is prepared.
@@ -88,17 +96,53 @@ impl Statement {
 }
 
 /// Numbers that are Rust's, too.
-fn with_constants(template: Cow<'static, str>) -> Cow<'static, str> {
-    let constants = [
-        ("{epoch_zero}", EPOCH_ZERO),
-        ("{epoch_max}", EPOCH_MAX),
-        ("{holder_read}", HOLDER_READ),
-        ("{instances_each}", INSTANCES_EACH),
-        ("{instances_in_all}", INSTANCES_IN_ALL),
-    ];
-    constants.into_iter().fold(template, |template, (name, value)| {
-        if template.contains(name) { template.replace(name, &value.to_string()).into() } else { template }
-    })
+fn constants() -> [(&'static str, String); 5] {
+    [
+        ("epoch_zero", EPOCH_ZERO.to_string()),
+        ("epoch_max", EPOCH_MAX.to_string()),
+        ("holder_read", HOLDER_READ.to_string()),
+        ("instances_each", INSTANCES_EACH.to_string()),
+        ("instances_in_all", INSTANCES_IN_ALL.to_string()),
+    ]
+}
+
+/// A file of statements, taken apart.
+struct Sections<'a> {
+    words: Vec<(&'a str, Cow<'a, str>)>,
+    statements: Vec<(&'a str, String)>,
+}
+
+impl<'a> Sections<'a> {
+    fn of(file: &'a str) -> Self {
+        let mut sections = Self { words: Vec::new(), statements: Vec::new() };
+        for section in file.split("\n--- ").skip(1) {
+            let (head, body) = section.split_once('\n').unwrap_or((section, ""));
+            let lines = body.lines().filter(|line| !line.starts_with("-- ") && *line != "--");
+            let body = lines.collect::<Vec<_>>().join("\n").trim().to_owned();
+            match head.split_once(' ') {
+                Some(("word", name)) => sections.words.push((name, body.into())),
+                Some(("statement", name)) => sections.statements.push((name, body)),
+                _ => panic!("`--- {head}` begins nothing"),
+            }
+        }
+        sections
+    }
+
+    /// With what the words stand for, and the words within these.
+    fn written_out(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        // No word stands in itself.
+        for _ in 0..=self.words.len() {
+            let before = text.clone();
+            for (name, word) in &self.words {
+                text = text.replace(&format!("{{{name}}}"), word);
+            }
+            if text == before {
+                break;
+            }
+        }
+        text
+    }
 }
 
 fn value<'a>(name: &str, given: &Given<'a>) -> Result<Value<'a>, sqlx::Error> {
@@ -134,24 +178,33 @@ fn pieces(template: &str) -> Vec<Piece<'_>> {
     pieces
 }
 
-/// What every dialect says, and the values that each may use.
+/// What the dialects say, and the values that each statement may use.
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident($($given:ident),* $(,)?);)*) => {
-        /// As a dialect writes them.
-        pub(super) struct Texts {
-            $($(#[$doc])* pub(super) $name: Cow<'static, str>,)*
-        }
-
-        /// As they are sent.
+        /// As they are sent. A statement that a dialect has no need of is empty.
         #[derive(Debug)]
         pub(super) struct Statements {
-            $(pub(super) $name: Statement,)*
+            $($(#[$doc])* pub(super) $name: Statement,)*
         }
 
         impl Statements {
-            /// Each set of statements is made once in a process.
-            pub(super) fn new(texts: Texts, how: Places) -> &'static Self {
-                Box::leak(Box::new(Self { $($name: Statement::new(texts.$name, how),)* }))
+            /// `words` are those that the file does not have; `finish` is the last thing that is done to each text.
+            /// What is made stays: each set of statements is made once in a process.
+            pub(super) fn read(
+                file: &'static str,
+                words: &[(&'static str, String)],
+                how: Places,
+                finish: impl Fn(String) -> String,
+            ) -> &'static Self {
+                let mut sections = Sections::of(file);
+                let more = words.iter().cloned().chain(constants());
+                sections.words.extend(more.map(|(name, word)| (name, word.into())));
+                let statement = |wanted: &str| {
+                    let found = sections.statements.iter().find(|(name, _)| *name == wanted);
+                    let text = found.map_or_else(String::new, |(_, text)| finish(sections.written_out(text)));
+                    Statement::new(text, how)
+                };
+                Box::leak(Box::new(Self { $($name: statement(stringify!($name)),)* }))
             }
 
             /// With the values that each is given.
@@ -196,6 +249,14 @@ statements! {
     settle(identity, epoch, server);
     /// Of `migrate`.
     record_step(version, is_foreign);
+    /// The second half of a take, where the first cannot do both.
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "SQLite alone takes in two statements"))]
+    write_history(component, holder, version);
+    /// Tells all who listen.
+    notify(component);
+    /// Whether another connection would find room.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only PostgreSQL has a second connection"))]
+    has_room();
     /// Whether a row that a change did not find is there as it was (`same`), and which triggers may do that.
     still_led(component, holder, version);
     still_seen(component, seen_version, seen_renew_time);
@@ -235,5 +296,15 @@ mod tests {
         assert!(
             written.starts_with("SELECT <Int(Some(1))>::bigint") && written.ends_with("c > <Int(Some(1))>")
         );
+    }
+
+    #[test]
+    fn words_are_written_out_within_words_and_comments_are_left_out() {
+        let file = "-- A comment.\n\n--- word now\nclock({epoch_zero})\n\n-- Another.\n--- word row\na, {now}\n\n--- statement renew\nSET {row}, {given}\n-- One more.\n--- statement look\nSELECT 1\n";
+        let read =
+            Statements::read(file, &[("given", "x".to_owned())], NUMBERED, |text| text.replace('1', "one"));
+        assert_eq!(read.renew.text(), "SET a, clock(one767225600), x");
+        assert_eq!(read.look.text(), "SELECT one");
+        assert!(read.settle.is_empty());
     }
 }

@@ -9,7 +9,6 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::connection::Place;
 use super::errors::{classify, no_table};
-use super::statements::texts;
 use crate::store::StoreError;
 use crate::store::sql::migrate::{VERSION, known};
 use crate::store::sql::migration::not_to_be_seen;
@@ -269,12 +268,20 @@ fn table_of(found: &Found, place: &Place) -> Result<Table, StoreError> {
     })
 }
 
-/// As this kind of server understands them, for this collation: made once.
-pub(super) fn statements(mariadb: bool, column: Option<(&str, &str)>) -> &'static Statements {
+/// As this kind of server understands them, made once. `column` is the character set and the collation of
+/// `component_lease.component_name`; `None` for bytes.
+pub(in crate::store::sql) fn statements(mariadb: bool, column: Option<(&str, &str)>) -> &'static Statements {
     static MADE: Mutex<BTreeMap<(bool, String), &'static Statements>> = Mutex::new(BTreeMap::new());
-    let key = (mariadb, format!("{column:?}"));
+    let word = |word: &&str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let (set, collation) =
+        column.filter(|(set, collation)| word(set) && word(collation)).unwrap_or(("utf8mb4", "utf8mb4_bin"));
+    let collation = format!("CHARACTER SET {set} COLLATE {collation}");
+    let identity = if mariadb { "{mariadb_identity}" } else { "{mysql_identity}" };
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    made.entry(key).or_insert_with(|| Statements::new(texts(mariadb, column), PLACES))
+    made.entry((mariadb, collation.clone())).or_insert_with(|| {
+        let words = [("own_identity", identity.to_owned()), ("collation", collation)];
+        Statements::read(include_str!("statements.sql"), &words, PLACES, |text| text)
+    })
 }
 
 fn version_max(column: &Column) -> i64 {

@@ -5,7 +5,6 @@ mod connection;
 mod errors;
 mod inspect;
 mod schema;
-mod statements;
 
 use std::fmt::Write as _;
 
@@ -15,6 +14,8 @@ use sqlx::{AssertSqlSafe, Column as _, Executor, MySql, Row as _, TypeInfo as _,
 
 pub(super) use self::connection::Place;
 use self::connection::set_up;
+#[cfg(test)]
+pub(super) use self::inspect::statements;
 pub(super) use self::schema::migrate;
 use super::Session;
 use super::dialect::{Dialect, Settings, Taken};
@@ -124,11 +125,6 @@ impl Dialect for Place {
     }
 }
 
-#[cfg(test)]
-pub(super) fn statements(mariadb: bool) -> &'static super::statement::Statements {
-    inspect::statements(mariadb, None)
-}
-
 fn bound(statement: &'static Statement, values: &[Value<'_>]) -> Query<'static, MySql, MySqlArguments> {
     values.iter().fold(sqlx::query(statement.text()), |query, value| match *value {
         Value::Int(value) => query.bind(value),
@@ -197,7 +193,7 @@ mod tests {
             ("identity", "a'b".into()),
             ("epoch", 4_i64.into()),
         ];
-        let sql = inspect::statements(false, None);
+        let sql = statements(false, None);
         for statement in [&sql.take_missing, &sql.take_row] {
             let text = statement.written(&given, literal).unwrap();
             for piece in ["';", "\\", "\u{fc}", "\"", "`", "a'b"] {

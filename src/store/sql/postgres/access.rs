@@ -47,16 +47,13 @@ macro_rules! veils {
 }
 pub(super) use veils;
 
+pub(super) const VEILS: &str = veils!();
+
 /// Enabled, before a row is written, and nobody's but the owner's.
-macro_rules! triggers {
-    () => {
-        "ARRAY(SELECT pg_catalog.quote_ident(g.tgname::varchar)
+pub(super) const TRIGGERS: &str = "ARRAY(SELECT pg_catalog.quote_ident(g.tgname::varchar)
           FROM pg_catalog.pg_trigger AS g
           WHERE g.tgrelid {=} pg_catalog.to_regclass('component_lease') AND NOT g.tgisinternal
-            AND g.tgenabled {<>} 'D' AND (g.tgtype {&} 2::smallint) {=} 2::smallint)"
-    };
-}
-pub(super) use triggers;
+            AND g.tgenabled {<>} 'D' AND (g.tgtype {&} 2::smallint) {=} 2::smallint)";
 
 /// What a call needs: tables with their privileges, in pairs.
 fn needs(call: Call) -> &'static [(&'static str, &'static str)] {

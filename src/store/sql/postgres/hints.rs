@@ -13,7 +13,6 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::connection::{Place, prepare};
 use super::errors::{classify, has_run_out};
-use super::statements::{HAS_ROOM, NOTIFICATION};
 use super::table::inspect;
 use crate::store::sql::Session;
 use crate::store::sql::address::PostgresUrl;
@@ -210,7 +209,9 @@ impl Listening {
 
     /// Also tells a connection that died without a word.
     async fn has_room(&mut self) -> Result<(), Ended> {
-        let asking = async { self.listener.acquire().await?.fetch_one(sqlx::raw_sql(HAS_ROOM.text())).await };
+        let asking = async {
+            self.listener.acquire().await?.fetch_one(sqlx::raw_sql(self.table.sql.has_room.text())).await
+        };
         let Ok(answer) = tokio::time::timeout(ANSWER_LIMIT, asking).await else {
             return Err(Ended::Failed(StoreError::Retryable(format!(
                 "{}: no answer within {ANSWER_LIMIT:?}",
@@ -287,7 +288,7 @@ impl Listening {
     /// What became of it, and whether the connection ended with it.
     async fn notify(&mut self, component: &str) -> (Result<(), StoreError>, Option<Ended>) {
         let place = self.place.clone();
-        let query = sqlx::query(NOTIFICATION.text()).bind(component);
+        let query = sqlx::query(self.table.sql.notify.text()).bind(component);
         let asking = async { self.listener.acquire().await?.execute(query).await };
         match tokio::time::timeout(ANSWER_LIMIT, asking).await {
             Ok(Ok(_)) => (Ok(()), None),

@@ -126,10 +126,6 @@ impl Dialect for Place {
     async fn notify(&self, slot: &Slot<Self>, component: &ComponentName) -> Option<Result<(), StoreError>> {
         slot.notify(component.as_str()).await
     }
-
-    fn notification() -> Option<&'static Statement> {
-        Some(&statements::NOTIFICATION)
-    }
 }
 
 #[cfg(test)]

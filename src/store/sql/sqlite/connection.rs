@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
 
-use super::STATEMENTS;
 use super::errors::classify;
+use super::statements;
 use crate::store::StoreError;
 use crate::store::sql::Session;
 use crate::store::sql::connect::unsafe_backend;
@@ -321,7 +321,7 @@ pub(super) async fn inspect(connection: &mut SqliteConnection, place: &Place) ->
         version_max: i64::MAX,
         companions,
         instances: companions && yes("has_instances")?,
-        sql: *STATEMENTS,
+        sql: statements(),
     };
     let wal = text("journal_mode")?.is_some_and(|mode| mode.eq_ignore_ascii_case("wal"));
     if !place.settings().said_before() {

@@ -4,9 +4,8 @@ mod connection;
 mod errors;
 mod hints;
 mod schema;
-mod statements;
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{
@@ -27,10 +26,11 @@ use crate::store::{Hints, StoreError};
 
 const PLACES: Places = Places { mark: '?', numbered: true };
 
-static STATEMENTS: LazyLock<&'static Statements> =
-    LazyLock::new(|| Statements::new(statements::texts(), PLACES));
-static WRITE_HISTORY: LazyLock<Statement> =
-    LazyLock::new(|| Statement::new(statements::WRITE_HISTORY, PLACES));
+/// Made once.
+pub(super) fn statements() -> &'static Statements {
+    static MADE: OnceLock<&'static Statements> = OnceLock::new();
+    MADE.get_or_init(|| Statements::read(include_str!("statements.sql"), &[], PLACES, |text| text))
+}
 
 impl Dialect for Place {
     type Line = Line;
@@ -105,7 +105,8 @@ impl Dialect for Place {
         let taken = execute(&mut transaction, statement, &statement.values(given)?).await?;
         let kept = match taken.affected {
             0 => false,
-            _ => match execute(&mut transaction, &WRITE_HISTORY, &WRITE_HISTORY.values(given)?).await {
+            _ => match execute(&mut transaction, &sql.write_history, &sql.write_history.values(given)?).await
+            {
                 Err(error) if errors::is_constraint(&error) => false,
                 // None: a trigger made something else of the row.
                 written => written?.affected > 0,
@@ -132,11 +133,6 @@ async fn execute(
 ) -> Result<Done, sqlx::Error> {
     let done = connection.execute(bound(statement, values)).await?;
     Ok(Done { affected: done.rows_affected(), last_id: done.last_insert_rowid() })
-}
-
-#[cfg(test)]
-pub(super) fn statements() -> &'static Statements {
-    *STATEMENTS
 }
 
 fn bound(

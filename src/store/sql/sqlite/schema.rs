@@ -8,7 +8,7 @@ use sqlx::{ConnectOptions, Connection, Executor};
 
 use super::connection::{Line, Place};
 use super::errors::{classify, leaves_connection_in_order};
-use super::{STATEMENTS, row, script};
+use super::{row, script, statements};
 use crate::store::StoreError;
 use crate::store::sql::connect::Install;
 use crate::store::sql::migrate::{self, LIMIT, Migrate, Schema};
@@ -105,7 +105,7 @@ impl Migrate for Place {
             tokio::time::sleep(WAL_RETRY).await;
         }
         script(&mut line.connection, "BEGIN IMMEDIATE").await.map_err(|error| classify(error, self))?;
-        Ok(*STATEMENTS)
+        Ok(statements())
     }
 
     async fn script(line: &mut Line, sql: &str) -> Result<(), sqlx::Error> {

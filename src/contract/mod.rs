@@ -2,14 +2,34 @@
 //!
 //! Write a [`Bench`] that makes a fresh place for leases, and name it once:
 //!
-//! ```ignore
-//! component_lease::store_contract! {
-//!     mine: MyBench::fresh().await,
-//!     left_out: {
-//!         Directory: "no controller reads it",
-//!         a_change_of_holder_wakes_who_listens: "it is polled",
+//! ```
+//! use std::sync::Arc;
+//!
+//! use component_lease::clock::SystemClock;
+//! use component_lease::contract::Bench;
+//! use component_lease::store::{LeaseStore, MemoryStore, StoreError};
+//! use component_lease::store_contract;
+//!
+//! struct Mine(Arc<MemoryStore>);
+//!
+//! #[async_trait::async_trait]
+//! impl Bench for Mine {
+//!     fn open(&self) -> Arc<dyn LeaseStore> {
+//!         self.0.clone()
+//!     }
+//!
+//!     async fn retryable(&self) -> Option<StoreError> {
+//!         None
 //!     }
 //! }
+//!
+//! store_contract! {
+//!     mine: Mine(Arc::new(MemoryStore::new(Arc::new(SystemClock)))),
+//!     left_out: {
+//!         a_retryable_error_delays_a_participant_and_costs_no_term: "no call within a process fails",
+//!     }
+//! }
+//! # fn main() {}
 //! ```
 //!
 //! This makes a module `mine` with a test for each behaviour. What a store does not do is left out by name, with
@@ -169,4 +189,65 @@ macro_rules! store_contract {
             }
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::{MemoryStore, Outcome};
+
+    struct Memory(Arc<MemoryStore>);
+
+    #[async_trait]
+    impl Bench for Memory {
+        fn open(&self) -> Arc<dyn LeaseStore> {
+            self.0.clone()
+        }
+
+        async fn retryable(&self) -> Option<StoreError> {
+            None
+        }
+    }
+
+    /// Whether the test of this behaviour passes.
+    async fn passes<F: Future<Output = ()> + 'static>(
+        left_out: &'static [(&'static str, &'static str)],
+        group: &'static str,
+        behaviour: fn(Arc<dyn Bench>) -> F,
+    ) -> bool {
+        let bench: Arc<dyn Bench> = Arc::new(Memory(Arc::new(MemoryStore::new(Arc::new(SystemClock)))));
+        let here = LocalSet::new();
+        let held = async { tokio::task::spawn_local(holds(bench, group, "it", left_out, behaviour)).await };
+        here.run_until(held).await.is_ok()
+    }
+
+    async fn kept(bench: Arc<dyn Bench>) {
+        let term = support::term("c", "a", 1);
+        assert_eq!(bench.open().renew(&term).await.unwrap(), Outcome::Lost);
+    }
+
+    async fn broken(bench: Arc<dyn Bench>) {
+        let term = support::term("c", "a", 1);
+        assert_eq!(bench.open().renew(&term).await.unwrap(), Outcome::Applied);
+    }
+
+    #[tokio::test]
+    async fn a_behaviour_passes_where_it_holds_or_is_left_out_because_it_does_not() {
+        const LEFT_OUT: &[(&str, &str)] = &[("it", "for a reason")];
+        assert!(passes(&[], "LeaseStore", kept).await);
+        assert!(!passes(&[], "LeaseStore", broken).await);
+        assert!(passes(LEFT_OUT, "LeaseStore", broken).await);
+        assert!(!passes(LEFT_OUT, "LeaseStore", kept).await, "nothing is left out that holds");
+        assert!(
+            !passes(&[("Epochs", "for a reason")], "Epochs", kept).await,
+            "the store says that it has them"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "there is no such behaviour")]
+    fn what_is_left_out_must_exist() {
+        exist(&[("it", "for a reason")], &["that"]);
+    }
 }

@@ -252,6 +252,17 @@ fn read_secret(path: &Path, what: &str) -> Result<String, StoreError> {
     Ok(text.to_owned())
 }
 
+/// Refuses a file that the URL names and that cannot be read.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(super) fn readable(file: &Path, url: &impl fmt::Display) -> Result<(), StoreError> {
+    std::fs::File::open(file).map(drop).map_err(|error| {
+        StoreError::Misconfigured(format!(
+            "{url}: cannot read {}, which the URL names: {error}",
+            file.display()
+        ))
+    })
+}
+
 /// Refuses a database that may forget what it acknowledged.
 pub(super) fn unsafe_backend(place: &impl fmt::Display, says: &str) -> StoreError {
     misconfigured(format!(

@@ -1,10 +1,12 @@
 //! What one kind of SQL database is to all that is written once: its connection, what its errors mean, what it says
 //! of itself and of the tables. Its statements are [`Texts`](super::statement::Texts).
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::connect::unsafe_backend;
 use super::pace::PaceCell;
 use super::slot::{Connect, Slot};
 use super::statement::Statement;
@@ -21,6 +23,8 @@ pub(super) trait Dialect: Connect<Session = Session<Self>> {
 
     /// What gives the column of versions more room, as SQL.
     const WIDEN_VERSION: &'static str;
+
+    const ERRORS: Errors;
 
     fn settings(&self) -> &Settings;
 
@@ -43,6 +47,14 @@ pub(super) trait Dialect: Connect<Session = Session<Self>> {
         lock_limit: u64,
     ) -> impl Future<Output = Result<Table, StoreError>> + Send;
 
+    /// Lets the server know a statement before it is asked. What cannot be prepared says why when it is asked.
+    fn prepare(
+        _: &mut Self::Line,
+        _: &'static Statement,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+        async { Ok(()) }
+    }
+
     /// In ms; 0 for the longest that anything may wait.
     fn limit_lock_wait(
         line: &mut Self::Line,
@@ -51,22 +63,6 @@ pub(super) trait Dialect: Connect<Session = Session<Self>> {
 
     /// What the error means for the caller, and what to do about it.
     fn classify(&self, error: sqlx::Error) -> StoreError;
-
-    /// The server refused one statement and the connection is as before. Everything else that goes
-    /// wrong ends the connection: the next one looks at the table and the server anew, and says better
-    /// what is the matter (the table was dropped, the server became a replica).
-    fn leaves_connection_in_order(error: &sqlx::Error) -> bool;
-
-    /// There is a row of this key already, or the history has this version or a later one: a lost race.
-    fn is_granted_already(error: &sqlx::Error) -> bool;
-
-    /// What was asked for is not there, is not what we take it for, or not for this user.
-    fn is_not_to_be_read(error: &sqlx::Error) -> bool;
-
-    /// Somebody closed the connection: the server when it was idle, or somebody in between.
-    fn says_closed(_: &sqlx::Error) -> bool {
-        false
-    }
 
     /// Whether the connection still leads to what the URL names.
     fn is_current(&self, _: &Self::Line) -> bool {
@@ -136,11 +132,6 @@ pub(super) trait Dialect: Connect<Session = Session<Self>> {
         async { None }
     }
 
-    /// Whether an error may be one of [`Dialect::denied`].
-    fn is_denied(_: &sqlx::Error) -> bool {
-        false
-    }
-
     /// Adds to an error which of the values that were sent are the reason.
     fn naming(error: StoreError, _: &[&str]) -> StoreError {
         error
@@ -156,6 +147,28 @@ pub(super) trait Dialect: Connect<Session = Session<Self>> {
     ) -> impl Future<Output = Option<Result<(), StoreError>>> + Send {
         async { Some(Ok(())) }
     }
+}
+
+/// Classes of errors, by what follows from them here.
+pub(super) struct Errors {
+    /// The server refused one statement and the connection is as before. Everything else that goes
+    /// wrong ends the connection: the next one looks at the table and the server anew, and says better
+    /// what is the matter (the table was dropped, the server became a replica).
+    pub(super) leave_connection_in_order: fn(&sqlx::Error) -> bool,
+    /// There is a row of this key already, or the history has this version or a later one: a lost race.
+    pub(super) are_granted_already: fn(&sqlx::Error) -> bool,
+    /// What was asked for is not there, is not what we take it for, or not for this user.
+    pub(super) are_not_to_be_read: fn(&sqlx::Error) -> bool,
+    /// Somebody closed the connection: the server when it was idle, or somebody in between.
+    pub(super) say_closed: fn(&sqlx::Error) -> bool,
+    /// The user lacks a right, which [`Dialect::denied`] may name.
+    pub(super) are_denied: fn(&sqlx::Error) -> bool,
+}
+
+/// For a class that a database does not have.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub(super) fn never(_: &sqlx::Error) -> bool {
+    false
 }
 
 /// How a take ended.
@@ -229,8 +242,20 @@ impl Settings {
         self.0.said.swap(true, Ordering::Relaxed)
     }
 
-    pub(super) fn was_said(&self) -> bool {
-        self.0.said.load(Ordering::Relaxed)
+    /// A backend that forgets what it acknowledged is refused, unless the operator wants it so.
+    pub(super) fn refuse_unsafe(
+        &self,
+        place: &impl Display,
+        is_wanted: bool,
+        says: &str,
+    ) -> Result<(), StoreError> {
+        if !is_wanted {
+            return Err(unsafe_backend(place, says));
+        }
+        if !self.0.said.load(Ordering::Relaxed) {
+            tracing::warn!("{place}: {says}; allowed by --allow-unsafe-backend");
+        }
+        Ok(())
     }
 
     pub(super) fn pace(&self) -> &PaceCell {

@@ -294,7 +294,7 @@ async fn first_record<D: Migrate>(
     let (first, settled) = (how.first || leases, how.first && !leases);
     match record::<D>(line, sql, latest_date, how.max_ttl, (first, settled)).await {
         // Of a run that stopped here, or by a participant since.
-        Err(error) if !D::is_granted_already(&error) => Err(error),
+        Err(error) if !(D::ERRORS.are_granted_already)(&error) => Err(error),
         _ => Ok((!settled).then_some(how.max_ttl)),
     }
 }

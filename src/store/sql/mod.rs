@@ -7,6 +7,7 @@ mod connect;
 mod decode;
 mod dialect;
 mod doubt;
+mod driver;
 mod errors;
 mod migrate;
 mod migration;
@@ -68,6 +69,14 @@ impl<D: Dialect> Session<D> {
         Self { line, lock_limit, looks: 0, table }
     }
 
+    /// On a connection that was made just now.
+    async fn begin(place: &D, mut line: D::Line, first: First) -> Result<Self, StoreError> {
+        let lock_limit = place.settings().lock_limit();
+        let table = place.inspect(&mut line, lock_limit).await?;
+        prepare(place, &mut line, &table, first).await?;
+        Ok(Self::new(line, lock_limit, table))
+    }
+
     async fn execute(
         &mut self,
         statement: &'static Statement,
@@ -92,7 +101,7 @@ impl<D: Dialect> Session<D> {
         match self.execute(statement, given).await {
             Ok(done) if done.affected == 0 => Ok(Taken::NoRow),
             Ok(_) => Ok(Taken::Begun),
-            Err(error) if D::is_granted_already(&error) => Ok(Taken::Refused),
+            Err(error) if (D::ERRORS.are_granted_already)(&error) => Ok(Taken::Refused),
             Err(error) => Err(error),
         }
     }
@@ -163,12 +172,14 @@ impl<D: Dialect> SqlStore<D> {
                 Ok(value)
             }
             Err(error) => {
-                if let Some(why) = self.place.denied(&mut held.session, call, &error).await {
+                if (D::ERRORS.are_denied)(&error)
+                    && let Some(why) = self.place.denied(&mut held.session, call, &error).await
+                {
                     return Err(why);
                 }
-                if D::leaves_connection_in_order(&error) {
+                if (D::ERRORS.leave_connection_in_order)(&error) {
                     held.put_back();
-                } else if D::says_closed(&error) {
+                } else if (D::ERRORS.say_closed)(&error) {
                     held.was_closed(&self.place);
                 }
                 Err(self.place.classify(error))
@@ -214,7 +225,7 @@ impl<D: Dialect> SqlStore<D> {
                 held.put_back();
                 Err(why)
             }
-            Err(error) if D::is_denied(&error) => self.finish(held, call, Err(error)).await,
+            Err(error) if (D::ERRORS.are_denied)(&error) => self.finish(held, call, Err(error)).await,
             // No row is what the server said; nothing speaks against it.
             Err(_) => Ok(Outcome::Lost),
         }
@@ -231,7 +242,7 @@ impl<D: Dialect> SqlStore<D> {
         let given = [("component", component.as_str().into())];
         let answer = session.fetch_one(&session.table.sql.claimed, &given).await;
         match answer.and_then(|row| row.int_or_none("led")) {
-            Err(error) if D::is_not_to_be_read(&error) => Ok(None),
+            Err(error) if (D::ERRORS.are_not_to_be_read)(&error) => Ok(None),
             answer => answer,
         }
     }
@@ -423,7 +434,7 @@ impl<D: Dialect> Epochs for SqlStore<D> {
             }
         };
         match answer {
-            Err(error) if D::is_granted_already(&error) => Ok(lost(held)),
+            Err(error) if (D::ERRORS.are_granted_already)(&error) => Ok(lost(held)),
             answer => self.finish(held, Call::Record, answer).await.map(outcome),
         }
     }
@@ -532,6 +543,34 @@ impl<D: Dialect> Directory for SqlStore<D> {
         let answer = self.change(held, Call::Intent, statement, &given).await.map(drop);
         answer.map_err(|error| D::naming(error, &[component.as_str()]))
     }
+}
+
+/// What will be asked first, so that it takes one round trip then.
+async fn prepare<D: Dialect>(
+    place: &D,
+    line: &mut D::Line,
+    table: &Table,
+    first: First,
+) -> Result<(), StoreError> {
+    let sql = table.sql;
+    let look = if table.companions { &sql.look } else { &sql.look_bare };
+    let beats = [&sql.begin_instance, &sql.move_heartbeat];
+    let beats = beats.into_iter().filter(|statement| table.instances && !statement.is_empty());
+    let statements: Vec<_> = match first {
+        First::Other => Vec::new(),
+        First::Renew => [&sql.renew].into_iter().chain(beats.last()).collect(),
+        First::Look if table.instances => [&sql.renew, look, &sql.claimed].into_iter().chain(beats).collect(),
+        First::Look => vec![&sql.renew, look],
+    };
+    for statement in statements {
+        let measured = place.settings().pace().begin();
+        match D::prepare(line, statement).await {
+            Ok(()) if std::ptr::eq(statement, &sql.renew) => measured.round_trip(),
+            Ok(()) | Err(sqlx::Error::Database(_)) => {}
+            Err(error) => return Err(place.classify(error)),
+        }
+    }
+    Ok(())
 }
 
 fn of_term(term: &TermKey) -> [(&'static str, value::Value<'_>); 3] {

@@ -3,7 +3,6 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-#[cfg(any(feature = "postgres", feature = "mysql"))]
 use tokio::time::Instant;
 
 use crate::election::Pace;
@@ -12,7 +11,6 @@ use crate::election::Pace;
 #[derive(Debug, Default)]
 pub(super) struct PaceCell(Mutex<(Option<Duration>, Option<Duration>)>);
 
-#[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(super) struct Measuring<'a> {
     cell: &'a PaceCell,
     began: Instant,
@@ -24,15 +22,14 @@ impl PaceCell {
         Some(Pace { connect: connect?, round_trip: round_trip? })
     }
 
-    #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub(super) fn begin(&self) -> Measuring<'_> {
         Measuring { cell: self, began: Instant::now() }
     }
 }
 
-#[cfg(any(feature = "postgres", feature = "mysql"))]
 impl Measuring<'_> {
-    /// It was the making of a connection.
+    /// It was the making of a connection, which a file needs none of.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub(super) fn connected(self) {
         self.cell.0.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(self.began.elapsed());
     }

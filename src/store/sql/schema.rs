@@ -378,6 +378,27 @@ mod tests {
     }
 
     #[test]
+    fn columns_hold_what_the_rules_allow() {
+        use crate::election::name::{COMPONENT_NAME_MAX, HOLDER_ID_MAX};
+        use crate::election::timing::TTL_MAX_SECONDS;
+
+        for schema in [POSTGRES, MYSQL, SQLITE] {
+            for table in tables(schema) {
+                for (column, definition) in &table.columns {
+                    let max = match column.as_str() {
+                        "component_name" => COMPONENT_NAME_MAX,
+                        "holder_id" | "instance" => HOLDER_ID_MAX,
+                        _ => continue,
+                    };
+                    assert!(definition.starts_with(&format!("VARCHAR({max})")), "{}.{column}", table.name);
+                }
+            }
+            let ttl = TTL_MAX_SECONDS.to_string();
+            assert!(schema.lines().any(|line| line.contains("CHECK (max_ttl") && line.contains(&ttl)));
+        }
+    }
+
+    #[test]
     fn no_statement_is_lost_or_cut() {
         for sql in [POSTGRES, MYSQL, SQLITE] {
             let bare = |text: &str| -> String {

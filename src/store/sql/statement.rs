@@ -57,7 +57,6 @@ impl Statement {
         }
     }
 
-    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.text.is_empty()
     }

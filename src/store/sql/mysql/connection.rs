@@ -4,24 +4,22 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row, SqlSafeStr};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 
 use super::errors::classify;
 use crate::store::StoreError;
+use crate::store::sql::Session;
 use crate::store::sql::address::{At, Host, MySqlSslMode as SslMode, MySqlUrl};
-use crate::store::sql::connect::{Source, unsafe_backend};
+use crate::store::sql::connect::{Source, readable};
 use crate::store::sql::dialect::Settings;
 use crate::store::sql::slot::{CONNECT_LIMIT, Connect, First};
-use crate::store::sql::table::Table;
-use crate::store::sql::{Session, dialect::Dialect as _};
 
 /// Which database, and how to get there.
 #[derive(Clone)]
 pub(in crate::store::sql) struct Place {
-    source: Source,
+    pub(super) source: Source,
     /// Without secrets.
     name: String,
     pub(super) user: String,
@@ -65,25 +63,10 @@ impl Connect for Place {
         let (name, user, database) = (url.to_string(), url.user.clone(), url.database.clone());
         let place = Self { name, user, database, ..self.clone() };
         let measured = self.settings.pace().begin();
-        let mut connection = dial(&url, &place).await?;
-        let lock_limit = self.settings.lock_limit();
-        let table = place.inspect(&mut connection, lock_limit).await?;
-        prepare(&mut connection, &table, first, &place).await?;
+        let connection = dial(&url, &place).await?;
+        let session = Session::begin(&place, connection, first).await?;
         measured.connected();
-        Ok(Session::new(connection, lock_limit, table))
-    }
-}
-
-impl Place {
-    /// A backend that forgets what it acknowledged is refused, unless the operator wants it so.
-    pub(super) fn refuse_unsafe(&self, says: &str) -> Result<(), StoreError> {
-        if !self.source.allows_unsafe_backend() {
-            return Err(unsafe_backend(self, says));
-        }
-        if !self.settings.was_said() {
-            tracing::warn!("{self}: {says}; allowed by --allow-unsafe-backend");
-        }
-        Ok(())
+        Ok(session)
     }
 }
 
@@ -164,45 +147,6 @@ fn options(url: &MySqlUrl, host: &Host, port: u16) -> Result<MySqlConnectOptions
         options = options.ssl_client_cert(cert).ssl_client_key(key);
     }
     Ok(options)
-}
-
-fn readable(file: &Path, url: &MySqlUrl) -> Result<(), StoreError> {
-    std::fs::File::open(file).map(drop).map_err(|error| {
-        StoreError::Misconfigured(format!(
-            "{url}: cannot read {}, which the URL names: {error}",
-            file.display()
-        ))
-    })
-}
-
-/// What will be asked first, so that it takes one round trip then. What cannot be prepared says why
-/// when it is asked.
-async fn prepare(
-    connection: &mut MySqlConnection,
-    table: &Table,
-    first: First,
-    place: &Place,
-) -> Result<(), StoreError> {
-    let sql = table.sql;
-    let look = if table.companions { &sql.look } else { &sql.look_bare };
-    let statements = match first {
-        First::Other => vec![],
-        First::Renew if table.instances => vec![&sql.renew, &sql.move_heartbeat],
-        First::Renew => vec![&sql.renew],
-        First::Look if table.instances => {
-            vec![&sql.renew, look, &sql.claimed, &sql.begin_instance, &sql.move_heartbeat]
-        }
-        First::Look => vec![&sql.renew, look],
-    };
-    for statement in statements {
-        let measured = place.settings.pace().begin();
-        match connection.prepare(statement.text().into_sql_str()).await {
-            Ok(_) if std::ptr::eq(statement, &sql.renew) => measured.round_trip(),
-            Ok(_) | Err(sqlx::Error::Database(_)) => {}
-            Err(error) => return Err(classify(error, place)),
-        }
-    }
-    Ok(())
 }
 
 pub(super) async fn limit_lock_wait(connection: &mut MySqlConnection, ms: u64) -> Result<(), sqlx::Error> {

@@ -165,7 +165,7 @@ pub(super) async fn inspect(
     hides_nothing(&found, place)?;
     let table = table_of(&found, place)?;
     for says in unsafe_ways(&found) {
-        place.refuse_unsafe(&says)?;
+        place.settings.refuse_unsafe(place, place.source.allows_unsafe_backend(), &says)?;
     }
     if !place.settings.said_before() {
         for says in weaknesses(&found, &table, place) {

@@ -10,19 +10,19 @@ use std::fmt::Write as _;
 
 use sqlx::mysql::{MySqlArguments, MySqlConnection, MySqlRow};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Column as _, Executor, MySql, Row as _, TypeInfo as _, ValueRef as _};
+use sqlx::{AssertSqlSafe, Executor, MySql, Row as _, SqlSafeStr as _};
 
 pub(super) use self::connection::Place;
 use self::connection::set_up;
 #[cfg(test)]
 pub(super) use self::inspect::statements;
 pub(super) use self::schema::migrate;
-use super::Session;
-use super::dialect::{Dialect, Settings, Taken};
+use super::dialect::{Dialect, Errors, Settings, Taken, never};
 use super::slot::Slot;
 use super::statement::Statement;
 use super::table::Table;
 use super::value::{Cell, Done, Given, Row, Value};
+use super::{Session, driver};
 use crate::election::{ComponentName, Expected, Take};
 use crate::store::{Hints, StoreError};
 
@@ -30,6 +30,14 @@ impl Dialect for Place {
     type Line = MySqlConnection;
 
     const WIDEN_VERSION: &'static str = "ALTER TABLE component_lease MODIFY version BIGINT NOT NULL";
+
+    const ERRORS: Errors = Errors {
+        leave_connection_in_order: errors::leaves_connection_in_order,
+        are_granted_already: errors::is_granted_already,
+        are_not_to_be_read: errors::is_not_to_be_read,
+        say_closed: errors::says_closed,
+        are_denied: never,
+    };
 
     fn settings(&self) -> &Settings {
         &self.settings
@@ -51,11 +59,15 @@ impl Dialect for Place {
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, sqlx::Error> {
         let rows = line.fetch_all(bound(statement, values)).await?;
-        rows.iter().map(row).collect()
+        driver::rows(&rows, cell)
     }
 
     async fn inspect(&self, line: &mut MySqlConnection, lock_limit: u64) -> Result<Table, StoreError> {
         inspect::inspect(line, &set_up(lock_limit), self).await
+    }
+
+    async fn prepare(line: &mut MySqlConnection, statement: &'static Statement) -> Result<(), sqlx::Error> {
+        line.prepare(statement.text().into_sql_str()).await.map(drop)
     }
 
     async fn limit_lock_wait(line: &mut MySqlConnection, ms: u64) -> Result<(), sqlx::Error> {
@@ -64,22 +76,6 @@ impl Dialect for Place {
 
     fn classify(&self, error: sqlx::Error) -> StoreError {
         errors::classify(error, self)
-    }
-
-    fn leaves_connection_in_order(error: &sqlx::Error) -> bool {
-        errors::leaves_connection_in_order(error)
-    }
-
-    fn is_granted_already(error: &sqlx::Error) -> bool {
-        errors::is_granted_already(error)
-    }
-
-    fn is_not_to_be_read(error: &sqlx::Error) -> bool {
-        errors::is_not_to_be_read(error)
-    }
-
-    fn says_closed(error: &sqlx::Error) -> bool {
-        errors::says_closed(error)
     }
 
     async fn take(session: &mut Session<Self>, take: &Take, given: &Given<'_>) -> Result<Taken, sqlx::Error> {
@@ -126,12 +122,7 @@ impl Dialect for Place {
 }
 
 fn bound(statement: &'static Statement, values: &[Value<'_>]) -> Query<'static, MySql, MySqlArguments> {
-    values.iter().fold(sqlx::query(statement.text()), |query, value| match *value {
-        Value::Int(value) => query.bind(value),
-        Value::Text(value) => query.bind(value.map(ToOwned::to_owned)),
-        Value::Bool(value) => query.bind(value),
-        Value::Names(names) => query.bind(names.json().to_owned()),
-    })
+    driver::bound(statement, values, |query, names| query.bind(names.json().to_owned()))
 }
 
 /// Needs no escaping.
@@ -154,26 +145,16 @@ fn hexadecimal(text: &str) -> String {
 }
 
 /// The servers disagree on the types of texts in their catalogues, not on the bytes.
-fn row(row: &MySqlRow) -> Result<Row, sqlx::Error> {
-    let cell = |index: usize| -> Result<Cell, sqlx::Error> {
-        let value = row.try_get_raw(index)?;
-        if value.is_null() {
-            return Ok(Cell::Null);
-        }
-        let kind = value.type_info();
-        if kind.name().contains("INT") || kind.name() == "BOOLEAN" {
-            return if kind.name().contains("UNSIGNED") {
-                let value: u64 = row.try_get_unchecked(index)?;
-                Ok(Cell::Int(i64::try_from(value).unwrap_or(i64::MAX)))
-            } else {
-                row.try_get_unchecked(index).map(Cell::Int)
-            };
-        }
-        let bytes: Vec<u8> = row.try_get_unchecked(index)?;
-        String::from_utf8(bytes).map(Cell::Text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
-    };
-    let cells = row.columns().iter().map(|column| Ok((column.name().to_owned(), cell(column.ordinal())?)));
-    cells.collect::<Result<_, sqlx::Error>>().map(Row::new)
+fn cell(row: &MySqlRow, index: usize, kind: &str) -> Result<Cell, sqlx::Error> {
+    if kind.contains("UNSIGNED") {
+        let value: u64 = row.try_get_unchecked(index)?;
+        return Ok(Cell::Int(i64::try_from(value).unwrap_or(i64::MAX)));
+    }
+    if kind.contains("INT") || kind == "BOOLEAN" {
+        return row.try_get_unchecked(index).map(Cell::Int);
+    }
+    let bytes: Vec<u8> = row.try_get_unchecked(index)?;
+    String::from_utf8(bytes).map(Cell::Text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 #[cfg(test)]

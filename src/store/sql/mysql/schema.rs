@@ -3,13 +3,14 @@
 use sqlx::mysql::{MySqlConnection, MySqlDatabaseError};
 use sqlx::{AssertSqlSafe, Connection, Executor, Row as _};
 
+use super::cell;
 use super::connection::{Place, dial, set_up};
 use super::errors::classify;
 use super::inspect::statements;
-use super::row;
 use crate::store::StoreError;
 use crate::store::sql::address::MySqlUrl;
 use crate::store::sql::connect::{Install, Source};
+use crate::store::sql::driver;
 use crate::store::sql::migrate::{self, LIMIT, Migrate, Schema};
 use crate::store::sql::migration::MigrationReport;
 use crate::store::sql::statement::Statements;
@@ -116,7 +117,7 @@ impl Migrate for Place {
 
     async fn query(line: &mut MySqlConnection, sql: &'static str) -> Result<Vec<Row>, sqlx::Error> {
         let rows = line.fetch_all(sqlx::raw_sql(sql)).await?;
-        rows.iter().map(row).collect()
+        driver::rows(&rows, cell)
     }
 
     async fn end(_: &mut MySqlConnection) -> Result<(), sqlx::Error> {

@@ -2,7 +2,6 @@
 //! the server and the table (`table.rs`).
 
 use std::fmt::{self, Write as _};
-use std::path::Path;
 use std::sync::Arc;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode, PgTypeInfo, Postgres};
@@ -10,20 +9,19 @@ use sqlx::{ConnectOptions, Connection, Executor, Row, SqlSafeStr, Type};
 
 use super::errors::{self, classify};
 use super::identity::Found;
-use super::table::inspect;
 use crate::store::StoreError;
 use crate::store::sql::Session;
 use crate::store::sql::address::{At, Host, PostgresUrl, Root, SslMode};
-use crate::store::sql::connect::{Source, unsafe_backend};
+use crate::store::sql::connect::{Source, readable};
 use crate::store::sql::dialect::Settings;
 use crate::store::sql::slot::{CONNECT_LIMIT, Connect, First};
-use crate::store::sql::table::Table;
+use crate::store::sql::statement::Statement;
 use crate::store::sql::tls::system_authorities;
 
 /// Which database, and how to get there.
 #[derive(Clone)]
 pub(in crate::store::sql) struct Place {
-    source: Source,
+    pub(super) source: Source,
     application: String,
     /// Without secrets.
     name: String,
@@ -83,25 +81,10 @@ impl Connect for Place {
     async fn connect(&self, url: Box<PostgresUrl>, first: First) -> Result<Session<Self>, StoreError> {
         let place = self.of(&url);
         let measured = self.settings.pace().begin();
-        let mut connection = dial(&url, &self.application, &place).await?;
-        let lock_limit = self.settings.lock_limit();
-        let table = inspect(&mut connection, lock_limit, &place).await?;
-        prepare(&mut connection, &table, first, &place).await?;
+        let connection = dial(&url, &self.application, &place).await?;
+        let session = Session::begin(&place, connection, first).await?;
         measured.connected();
-        Ok(Session::new(connection, lock_limit, table))
-    }
-}
-
-impl Place {
-    /// A backend that forgets what it acknowledged is refused, unless the operator wants it so.
-    pub(super) fn refuse_unsafe(&self, says: &str) -> Result<(), StoreError> {
-        if !self.source.allows_unsafe_backend() {
-            return Err(unsafe_backend(self, says));
-        }
-        if !self.settings.was_said() {
-            tracing::warn!("{self}: {says}; allowed by --allow-unsafe-backend");
-        }
-        Ok(())
+        Ok(session)
     }
 }
 
@@ -226,15 +209,6 @@ fn base(url: &PostgresUrl) -> Result<PgConnectOptions, StoreError> {
     text.parse().map_err(|_| StoreError::Bug(format!("{url}: the options cannot be handed on")))
 }
 
-fn readable(file: &Path, url: &PostgresUrl) -> Result<(), StoreError> {
-    std::fs::File::open(file).map(drop).map_err(|error| {
-        StoreError::Misconfigured(format!(
-            "{url}: cannot read {}, which the URL names: {error}",
-            file.display()
-        ))
-    })
-}
-
 pub(super) async fn limit_lock_wait(connection: &mut PgConnection, ms: u64) -> Result<(), sqlx::Error> {
     let query = sqlx::query("SELECT pg_catalog.set_config('lock_timeout', $1, false)").bind(lock_timeout(ms));
     connection.execute(query).await.map(drop)
@@ -246,33 +220,12 @@ pub(super) fn lock_timeout(ms: u64) -> String {
     format!("{}ms", limit.min(i32::MAX.unsigned_abs().into()))
 }
 
-/// What will be asked first, so that it takes one round trip then. What cannot be prepared says why
-/// when it is asked.
 pub(super) async fn prepare(
     connection: &mut PgConnection,
-    table: &Table,
-    first: First,
-    place: &Place,
-) -> Result<(), StoreError> {
-    let sql = table.sql;
-    let look = if table.companions { &sql.look } else { &sql.look_bare };
-    let statements = match first {
-        First::Other => vec![],
-        First::Renew if table.instances => vec![&sql.renew, &sql.begin_instance],
-        First::Renew => vec![&sql.renew],
-        First::Look if table.instances => vec![&sql.renew, look, &sql.claimed, &sql.begin_instance],
-        First::Look => vec![&sql.renew, look],
-    };
-    for statement in statements {
-        let types: Vec<_> = statement.places().iter().map(|place| type_of(place)).collect();
-        let measured = place.settings.pace().begin();
-        match connection.prepare_with(statement.text().into_sql_str(), &types).await {
-            Ok(_) if std::ptr::eq(statement, &sql.renew) => measured.round_trip(),
-            Ok(_) | Err(sqlx::Error::Database(_)) => {}
-            Err(error) => return Err(classify(error, place)),
-        }
-    }
-    Ok(())
+    statement: &'static Statement,
+) -> Result<(), sqlx::Error> {
+    let types: Vec<_> = statement.places().iter().map(|place| type_of(place)).collect();
+    connection.prepare_with(statement.text().into_sql_str(), &types).await.map(drop)
 }
 
 /// As the values of these names are sent.

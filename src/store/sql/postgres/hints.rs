@@ -11,13 +11,13 @@ use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use sqlx::{Acquire, Executor, Row};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::connection::{Place, prepare};
+use super::connection::Place;
 use super::errors::{classify, has_run_out};
 use super::table::inspect;
-use crate::store::sql::Session;
 use crate::store::sql::address::PostgresUrl;
 use crate::store::sql::slot::{Answer, CONNECT_LIMIT, Connect, First, Request, Slot};
 use crate::store::sql::table::Table;
+use crate::store::sql::{Session, prepare};
 use crate::store::{Hint, HintSender, StoreError};
 
 const CHANNEL: &str = "component_lease";
@@ -194,7 +194,7 @@ impl Listening {
         let lock_limit = place.settings.lock_limit();
         let connection = listener.acquire().await.map_err(failed)?;
         let table = inspect(connection, lock_limit, &place).await.map_err(Ended::Failed)?;
-        prepare(connection, &table, First::Renew, &place).await.map_err(Ended::Failed)?;
+        prepare(&place, connection, &table, First::Renew).await.map_err(Ended::Failed)?;
         let mut listening = Self { place, url, pool, made, listener, lock_limit, table };
         listening.has_room().await?;
         listening.listener.listen(CHANNEL).await.map_err(|error| listening.failed(error))?;

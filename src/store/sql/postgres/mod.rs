@@ -11,18 +11,18 @@ mod table;
 
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
-use sqlx::{Column as _, Executor, Postgres, Row as _, TypeInfo as _, ValueRef as _};
+use sqlx::{Executor, Postgres, Row as _};
 
 pub(super) use self::connection::Place;
 #[cfg(test)]
 pub(super) use self::schema::SCHEMA;
 pub(super) use self::schema::migrate;
-use super::Session;
-use super::dialect::{Call, Dialect, Settings};
+use super::dialect::{Call, Dialect, Errors, Settings};
 use super::slot::Slot;
 use super::statement::Statement;
 use super::table::Table;
 use super::value::{Cell, Done, Given, Row, Value};
+use super::{Session, driver};
 use crate::election::ComponentName;
 use crate::store::{Hints, StoreError};
 
@@ -30,6 +30,14 @@ impl Dialect for Place {
     type Line = PgConnection;
 
     const WIDEN_VERSION: &'static str = "ALTER TABLE component_lease ALTER COLUMN version TYPE BIGINT";
+
+    const ERRORS: Errors = Errors {
+        leave_connection_in_order: errors::leaves_connection_in_order,
+        are_granted_already: errors::is_granted_already,
+        are_not_to_be_read: errors::is_not_to_be_read,
+        say_closed: errors::says_closed,
+        are_denied: errors::is_denied,
+    };
 
     fn settings(&self) -> &Settings {
         &self.settings
@@ -50,11 +58,15 @@ impl Dialect for Place {
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, sqlx::Error> {
         let rows = line.fetch_all(bound(statement, values)).await?;
-        rows.iter().map(row).collect()
+        driver::rows(&rows, cell)
     }
 
     async fn inspect(&self, line: &mut PgConnection, lock_limit: u64) -> Result<Table, StoreError> {
         table::inspect(line, lock_limit, self).await
+    }
+
+    async fn prepare(line: &mut PgConnection, statement: &'static Statement) -> Result<(), sqlx::Error> {
+        connection::prepare(line, statement).await
     }
 
     async fn limit_lock_wait(line: &mut PgConnection, ms: u64) -> Result<(), sqlx::Error> {
@@ -63,22 +75,6 @@ impl Dialect for Place {
 
     fn classify(&self, error: sqlx::Error) -> StoreError {
         errors::classify(error, self)
-    }
-
-    fn leaves_connection_in_order(error: &sqlx::Error) -> bool {
-        errors::leaves_connection_in_order(error)
-    }
-
-    fn is_granted_already(error: &sqlx::Error) -> bool {
-        errors::is_granted_already(error)
-    }
-
-    fn is_not_to_be_read(error: &sqlx::Error) -> bool {
-        errors::is_not_to_be_read(error)
-    }
-
-    fn says_closed(error: &sqlx::Error) -> bool {
-        errors::says_closed(error)
     }
 
     /// One statement moves the row or begins another one.
@@ -102,15 +98,8 @@ impl Dialect for Place {
         call: Call,
         error: &sqlx::Error,
     ) -> Option<StoreError> {
-        if !errors::is_denied(error) {
-            return None;
-        }
         let why = access::lacks(&mut session.line, call, self).await?;
         Some(errors::denied(error, &why, self))
-    }
-
-    fn is_denied(error: &sqlx::Error) -> bool {
-        errors::is_denied(error)
     }
 
     fn naming(error: StoreError, sent: &[&str]) -> StoreError {
@@ -133,30 +122,16 @@ pub(super) fn statements() -> &'static super::statement::Statements {
     statements::of(identity::Form::from_number(0))
 }
 
-fn bound<'v>(statement: &'static Statement, values: &[Value<'v>]) -> Query<'static, Postgres, PgArguments> {
-    values.iter().fold(sqlx::query(statement.text()), |query, value| match *value {
-        Value::Int(value) => query.bind(value),
-        Value::Text(value) => query.bind(value.map(ToOwned::to_owned)),
-        Value::Bool(value) => query.bind(value),
-        Value::Names(names) => query.bind(names.as_slice().to_vec()),
-    })
+fn bound(statement: &'static Statement, values: &[Value<'_>]) -> Query<'static, Postgres, PgArguments> {
+    driver::bound(statement, values, |query, names| query.bind(names.as_slice().to_vec()))
 }
 
-fn row(row: &PgRow) -> Result<Row, sqlx::Error> {
-    let cell = |index: usize| -> Result<Cell, sqlx::Error> {
-        let value = row.try_get_raw(index)?;
-        if value.is_null() {
-            return Ok(Cell::Null);
-        }
-        match value.type_info().name() {
-            "BOOL" => row.try_get(index).map(|yes: bool| Cell::Int(yes.into())),
-            "INT2" => row.try_get(index).map(|number: i16| Cell::Int(number.into())),
-            "INT4" => row.try_get(index).map(|number: i32| Cell::Int(number.into())),
-            "INT8" => row.try_get(index).map(Cell::Int),
-            "VOID" => Ok(Cell::Null),
-            _ => row.try_get(index).map(Cell::Text),
-        }
-    };
-    let cells = row.columns().iter().map(|column| Ok((column.name().to_owned(), cell(column.ordinal())?)));
-    cells.collect::<Result<_, sqlx::Error>>().map(Row::new)
+fn cell(row: &PgRow, index: usize, kind: &str) -> Result<Cell, sqlx::Error> {
+    match kind {
+        "BOOL" => row.try_get(index).map(|yes: bool| Cell::Int(yes.into())),
+        "INT2" => row.try_get(index).map(|number: i16| Cell::Int(number.into())),
+        "INT4" => row.try_get(index).map(|number: i32| Cell::Int(number.into())),
+        "INT8" => row.try_get(index).map(Cell::Int),
+        _ => row.try_get(index).map(Cell::Text),
+    }
 }

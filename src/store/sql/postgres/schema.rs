@@ -7,10 +7,11 @@ use sqlx::{AssertSqlSafe, Connection, Executor, Row as _};
 use super::connection::{Place, dial};
 use super::errors::classify;
 use super::statements::{self, qualified};
-use super::{identity, row};
+use super::{cell, identity};
 use crate::store::StoreError;
 use crate::store::sql::address::PostgresUrl;
 use crate::store::sql::connect::{Install, Source};
+use crate::store::sql::driver;
 use crate::store::sql::migrate::{self, LIMIT, Migrate, Schema};
 use crate::store::sql::migration::MigrationReport;
 use crate::store::sql::statement::Statements;
@@ -135,7 +136,7 @@ impl Migrate for Place {
 
     async fn query(line: &mut PgConnection, sql: &'static str) -> Result<Vec<Row>, sqlx::Error> {
         let rows = line.fetch_all(sqlx::raw_sql(AssertSqlSafe(qualified(sql)))).await?;
-        rows.iter().map(row).collect()
+        driver::rows(&rows, cell)
     }
 
     async fn end(line: &mut PgConnection) -> Result<(), sqlx::Error> {

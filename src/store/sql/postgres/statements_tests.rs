@@ -16,6 +16,7 @@ const SYNTAX: &[&str] = &[
     "component_lease",
     "component_lease_history",
     "component_lease_intent",
+    "component_lease_schema",
     "component_lease_store",
     "conflict",
     "else",

@@ -190,7 +190,7 @@ pub(super) async fn inspect(
         yes("no_synchronous_commit")?.then(|| format!("synchronous_commit = off for this user: a crash of the server loses leases that were granted; ALTER ROLE \"{user}\" SET synchronous_commit = on, or wherever it was set for this database or server (pg_db_role_setting: one for both the user and the database comes before all others)")),
     ];
     for says in unsafe_ways.into_iter().flatten() {
-        place.refuse_unsafe(&says)?;
+        place.settings.refuse_unsafe(place, place.source.allows_unsafe_backend(), &says)?;
     }
 
     if !place.settings.said_before() {

@@ -14,7 +14,6 @@ use super::errors::classify;
 use super::statements;
 use crate::store::StoreError;
 use crate::store::sql::Session;
-use crate::store::sql::connect::unsafe_backend;
 use crate::store::sql::dialect::{Dialect, Settings};
 use crate::store::sql::migrate;
 use crate::store::sql::migration::not_to_be_seen;
@@ -131,18 +130,15 @@ impl Place {
             .disable_statement_logging()
     }
 
-    pub(super) async fn open(&self, lock_limit: u64) -> Result<Session<Self>, StoreError> {
+    pub(super) async fn open(&self) -> Result<Line, StoreError> {
         let file = self.check_file()?;
-        let failed = |error| classify(error, self);
-        let connection = self.options().connect().await.map_err(failed)?;
-        let mut line = Line { connection, file, name: file.name() };
+        let connection = self.options().connect().await.map_err(|error| classify(error, self))?;
+        let line = Line { connection, file, name: file.name() };
         // Replaced while it was opened: then nobody knows which of the two this is.
         if !line.is_of(self) {
             return Err(StoreError::Retryable(format!("{self}: the file was replaced just now")));
         }
-        limit_lock_wait(&mut line.connection, lock_limit).await.map_err(failed)?;
-        let table = inspect(&mut line.connection, self).await?;
-        Ok(Session::new(line, lock_limit, table))
+        Ok(line)
     }
 
     /// The file must be there and writable. It is never opened here: closing a file that SQLite has
@@ -179,13 +175,7 @@ impl Place {
             "the folder {} is on a network file system ({kind}), over which SQLite's locks do not hold: use a disk of this machine, or PostgreSQL",
             folder.display()
         );
-        if !self.unsafe_backend {
-            return Err(unsafe_backend(self, &says));
-        }
-        if !self.settings.was_said() {
-            tracing::warn!("{self}: {says}; allowed by --allow-unsafe-backend");
-        }
-        Ok(())
+        self.settings.refuse_unsafe(self, self.unsafe_backend, &says)
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -222,8 +212,8 @@ impl Connect for Place {
         true
     }
 
-    async fn connect(&self, _: Option<FileId>, _: First) -> Result<Session<Self>, StoreError> {
-        self.open(self.settings.lock_limit()).await
+    async fn connect(&self, _: Option<FileId>, first: First) -> Result<Session<Self>, StoreError> {
+        Session::begin(self, self.open().await?, first).await
     }
 }
 

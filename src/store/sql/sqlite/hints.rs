@@ -8,6 +8,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::connection::{Line, Place};
 use super::errors::classify;
+use crate::store::sql::dialect::Dialect as _;
 use crate::store::{Hint, HintSender, StoreError};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -36,7 +37,8 @@ pub(super) async fn watch(place: Place, sender: HintSender) {
 
 /// Until the file fails or is replaced.
 async fn watch_once(place: &Place, sender: &HintSender) -> Result<(), StoreError> {
-    let mut line = place.open(0).await?.line;
+    let mut line = place.open().await?;
+    place.inspect(&mut line, 0).await?;
     let mut seen = data_version(&mut line, place).await?;
     sender.set_flowing(true);
     // What happened before is not known.

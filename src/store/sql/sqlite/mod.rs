@@ -7,20 +7,19 @@ mod schema;
 
 use std::sync::OnceLock;
 
+use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sqlx::{
-    AssertSqlSafe, Column as _, Connection, Executor, Row as _, Sqlite, TypeInfo as _, ValueRef as _,
-};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row as _, Sqlite};
 
 use self::connection::Line;
 pub(super) use self::connection::Place;
 pub(super) use self::schema::migrate;
-use super::Session;
-use super::dialect::{Dialect, Settings, Taken};
+use super::dialect::{Dialect, Errors, Settings, Taken, never};
 use super::slot::Slot;
 use super::statement::{Places, Statement, Statements};
 use super::table::Table;
 use super::value::{Cell, Done, Given, Row, Value};
+use super::{Session, driver};
 use crate::election::{Expected, Take};
 use crate::store::{Hints, StoreError};
 
@@ -36,6 +35,15 @@ impl Dialect for Place {
     type Line = Line;
 
     const WIDEN_VERSION: &'static str = "make its type BIGINT";
+
+    const ERRORS: Errors = Errors {
+        leave_connection_in_order: errors::leaves_connection_in_order,
+        // Nothing is inserted but where there is no conflict: a constraint is somebody else's.
+        are_granted_already: never,
+        are_not_to_be_read: errors::is_not_to_be_read,
+        say_closed: never,
+        are_denied: never,
+    };
 
     fn settings(&self) -> &Settings {
         &self.settings
@@ -55,10 +63,12 @@ impl Dialect for Place {
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, sqlx::Error> {
         let rows = line.connection.fetch_all(bound(statement, values)).await?;
-        rows.iter().map(row).collect()
+        driver::rows(&rows, cell)
     }
 
-    async fn inspect(&self, line: &mut Line, _: u64) -> Result<Table, StoreError> {
+    async fn inspect(&self, line: &mut Line, lock_limit: u64) -> Result<Table, StoreError> {
+        let limited = connection::limit_lock_wait(&mut line.connection, lock_limit).await;
+        limited.map_err(|error| self.classify(error))?;
         connection::inspect(&mut line.connection, self).await
     }
 
@@ -68,19 +78,6 @@ impl Dialect for Place {
 
     fn classify(&self, error: sqlx::Error) -> StoreError {
         errors::classify(error, self)
-    }
-
-    fn leaves_connection_in_order(error: &sqlx::Error) -> bool {
-        errors::leaves_connection_in_order(error)
-    }
-
-    /// Nothing is inserted but where there is no conflict: a constraint is somebody else's.
-    fn is_granted_already(_: &sqlx::Error) -> bool {
-        false
-    }
-
-    fn is_not_to_be_read(error: &sqlx::Error) -> bool {
-        errors::is_not_to_be_read(error)
     }
 
     fn is_current(&self, line: &Line) -> bool {
@@ -135,31 +132,15 @@ async fn execute(
     Ok(Done { affected: done.rows_affected(), last_id: done.last_insert_rowid() })
 }
 
-fn bound(
-    statement: &'static Statement,
-    values: &[Value<'_>],
-) -> sqlx::query::Query<'static, Sqlite, SqliteArguments> {
-    values.iter().fold(sqlx::query(statement.text()), |query, value| match *value {
-        Value::Int(value) => query.bind(value),
-        Value::Text(value) => query.bind(value.map(ToOwned::to_owned)),
-        Value::Bool(value) => query.bind(value),
-        Value::Names(names) => query.bind(names.json().to_owned()),
-    })
+fn bound(statement: &'static Statement, values: &[Value<'_>]) -> Query<'static, Sqlite, SqliteArguments> {
+    driver::bound(statement, values, |query, names| query.bind(names.json().to_owned()))
 }
 
-fn row(row: &SqliteRow) -> Result<Row, sqlx::Error> {
-    let cell = |index: usize| -> Result<Cell, sqlx::Error> {
-        let value = row.try_get_raw(index)?;
-        if value.is_null() {
-            return Ok(Cell::Null);
-        }
-        match value.type_info().name() {
-            "INTEGER" | "BOOLEAN" => row.try_get_unchecked(index).map(Cell::Int),
-            _ => row.try_get(index).map(Cell::Text),
-        }
-    };
-    let cells = row.columns().iter().map(|column| Ok((column.name().to_owned(), cell(column.ordinal())?)));
-    cells.collect::<Result<_, sqlx::Error>>().map(Row::new)
+fn cell(row: &SqliteRow, index: usize, kind: &str) -> Result<Cell, sqlx::Error> {
+    match kind {
+        "INTEGER" | "BOOLEAN" => row.try_get_unchecked(index).map(Cell::Int),
+        _ => row.try_get(index).map(Cell::Text),
+    }
 }
 
 /// Several statements, or one that takes no values.

@@ -8,9 +8,10 @@ use sqlx::{ConnectOptions, Connection, Executor};
 
 use super::connection::{Line, Place};
 use super::errors::{classify, leaves_connection_in_order};
-use super::{row, script, statements};
+use super::{cell, script, statements};
 use crate::store::StoreError;
 use crate::store::sql::connect::Install;
+use crate::store::sql::driver;
 use crate::store::sql::migrate::{self, LIMIT, Migrate, Schema};
 use crate::store::sql::migration::MigrationReport;
 use crate::store::sql::statement::Statements;
@@ -114,7 +115,7 @@ impl Migrate for Place {
 
     async fn query(line: &mut Line, sql: &'static str) -> Result<Vec<Row>, sqlx::Error> {
         let rows = line.connection.fetch_all(sqlx::query(sql).persistent(false)).await?;
-        rows.iter().map(row).collect()
+        driver::rows(&rows, cell)
     }
 
     async fn end(line: &mut Line) -> Result<(), sqlx::Error> {

@@ -4,7 +4,7 @@
 //!
 //! Promises that every store keeps:
 //!
-//! * A call is **one statement and one round trip** once its connection stands.
+//! * A call is **one statement and one round trip** once its connection stands; a look that asks for instances is two.
 //! * Dropping the future of a call gives it up: the connection it used is closed, never reused and
 //!   never sent a cancel, and the outcome is *unknown*: it may have been applied, or may be applied later.
 //!   A connection that is still being made goes on: the next call uses it.
@@ -148,7 +148,8 @@ pub trait Epochs: Send + Sync {
 /// themselves in it.
 #[async_trait]
 pub trait Directory: LeaseStore {
-    /// Rows and intents of these components, and their instances where these are asked for too, in one query.
+    /// Rows and intents of these components in one query, and their instances in another where these are asked for
+    /// too: they may be a moment newer.
     /// Rows of other components are not read, however many there are: anybody may use the table.
     async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError>;
 

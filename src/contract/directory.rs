@@ -70,6 +70,9 @@ pub async fn ten_thousand_components_are_looked_at_by_one_call(bench: Arc<dyn Be
     }
 }
 
+/// Instances of a component that are read.
+const MOST: usize = 256;
+
 pub async fn a_start_is_written_down_with_all_that_is_known_of_it(bench: Arc<dyn Bench>) {
     let store = bench.open();
     let id = directory(&*store).beat(&instance("c", "a"), None).await.unwrap().unwrap();
@@ -179,7 +182,6 @@ pub async fn of_many_instances_the_holder_comes_first_then_who_says_that_it_lead
     bench: Arc<dyn Bench>,
 ) {
     let store = bench.open();
-    const MOST: usize = 256;
     held(&*store, "c", "holder").await;
     let mut ids = Vec::new();
     let leading = Instance { leads: Some(7), ..instance("c", "liar") };

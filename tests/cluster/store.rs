@@ -1,5 +1,7 @@
 //! The Kubernetes store against the contract of every store, on a real API server.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

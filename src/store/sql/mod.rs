@@ -555,17 +555,17 @@ async fn prepare<D: Dialect>(
     let sql = table.sql;
     let look = if table.companions { &sql.look } else { &sql.look_bare };
     let beats = [&sql.begin_instance, &sql.move_heartbeat];
-    let beats = beats.into_iter().filter(|statement| table.instances && !statement.is_empty());
+    let mut beats = beats.into_iter().filter(|statement| table.instances && !statement.is_empty());
     let statements: Vec<_> = match first {
         First::Other => Vec::new(),
-        First::Renew => [&sql.renew].into_iter().chain(beats.last()).collect(),
+        First::Renew => [&sql.renew].into_iter().chain(beats.next_back()).collect(),
         First::Look if table.instances => [&sql.renew, look, &sql.claimed].into_iter().chain(beats).collect(),
         First::Look => vec![&sql.renew, look],
     };
     for statement in statements {
         let measured = place.settings().pace().begin();
         match D::prepare(line, statement).await {
-            Ok(()) if std::ptr::eq(statement, &sql.renew) => measured.round_trip(),
+            Ok(()) if std::ptr::eq(statement, &raw const sql.renew) => measured.round_trip(),
             Ok(()) | Err(sqlx::Error::Database(_)) => {}
             Err(error) => return Err(place.classify(error)),
         }

@@ -54,6 +54,10 @@ lint: ## formatting, clippy, and what an embedded participant may depend on
 docs: ## the API's documentation, broken links denied
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 
+.PHONY: site
+site: ## the docs as a website, its links checked (once: builds mdBook)
+	@hack/site.sh
+
 .PHONY: crd
 crd: ## writes the resource definition anew, where it is kept
 	cargo run --locked --quiet -- crd >crds/componentleases.componentlease.io.yaml

@@ -114,3 +114,33 @@ async fn an_answer_that_is_none_is_no_lost_race() {
         assert_eq!(matches!(error, StoreError::Misconfigured(_)), misconfigured, "{error}");
     }
 }
+
+#[tokio::test]
+async fn what_an_object_cannot_hold_is_refused_and_nothing_is_written() {
+    let api = FakeApi::default();
+    let a = store(&api);
+    let beyond = term("a", i64::from(i32::MAX) + 1);
+    let refused = a.take(&take(&beyond, seen(&a).await.as_ref())).await.unwrap_err();
+    assert!(matches!(&refused, StoreError::Misconfigured(why) if why.contains("2147483648")), "{refused}");
+    assert_eq!(seen(&a).await, None);
+    for name in ["Controller", "shop/controller", "a..b", "-a", "a-", "\u{fc}", &"a".repeat(254)] {
+        let component = ComponentName::new(name).unwrap();
+        let refused = a.look(&component).await.unwrap_err();
+        assert!(matches!(&refused, StoreError::Misconfigured(why) if why.contains(name)), "{refused}");
+    }
+    for name in ["a", "shop.controller-2"] {
+        assert_eq!(a.look(&ComponentName::new(name).unwrap()).await.unwrap().row, None);
+    }
+}
+
+#[tokio::test]
+async fn each_component_has_an_object_of_its_own() {
+    let api = FakeApi::default();
+    let (a, other) = (store(&api), ComponentName::new("other").unwrap());
+    assert_eq!(a.take(&take(&term("a", 1), None)).await.unwrap(), Outcome::Applied);
+    assert_eq!(a.look(&other).await.unwrap().row, None);
+    let of_other = TermKey { component: other.clone(), holder: HolderId::new("b").unwrap(), version: 1 };
+    assert_eq!(a.take(&take(&of_other, None)).await.unwrap(), Outcome::Applied);
+    assert_eq!(a.look(&other).await.unwrap().row.unwrap().holder, "b");
+    assert_eq!(seen(&a).await.unwrap().holder, "a");
+}

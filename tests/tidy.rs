@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["store", "api", "routing", "election", "membership", "rate", "clock", "participant", "process"],
     ),
     ("agent", &["participant", "store", "process", "election", "membership", "rate", "clock"]),
-    ("contract", &["store", "participant", "election", "membership"]),
+    ("contract", &["store", "participant", "election", "membership", "clock"]),
     ("tryout", &["store", "process", "election", "clock"]),
 ];
 

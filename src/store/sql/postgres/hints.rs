@@ -14,10 +14,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::connection::Place;
 use super::errors::{classify, has_run_out};
 use super::table::inspect;
+use crate::store::sql::Session;
 use crate::store::sql::address::PostgresUrl;
+use crate::store::sql::session::prepare;
 use crate::store::sql::slot::{Answer, CONNECT_LIMIT, Connect, First, Request, Slot};
 use crate::store::sql::table::Table;
-use crate::store::sql::{Session, prepare};
 use crate::store::{Hint, HintSender, StoreError};
 
 const CHANNEL: &str = "component_lease";

@@ -17,6 +17,13 @@ store_contract! { postgres: Bench::postgres().await, left_out: {} }
 store_contract! { postgres_18: Bench::postgres_18().await, left_out: {} }
 
 store_contract! {
+    pgbouncer: Bench::pgbouncer().await,
+    left_out: {
+        a_change_of_holder_wakes_who_listens: "nothing listens behind a pooler that hands out sessions by the transaction",
+    }
+}
+
+store_contract! {
     mariadb_10_11: Bench::mysql(Kind::MariaDb10_11).await,
     left_out: {
         a_change_of_holder_wakes_who_listens: "the server notifies nobody of anything: followers poll",

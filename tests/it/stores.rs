@@ -12,7 +12,7 @@ use component_lease::store::{
     self, Directory, LeaseStore, MemoryStore, Names, Outcome, Snapshot, Source, StoreError,
 };
 use component_lease_testkit::mysql::{self, Kind};
-use component_lease_testkit::postgres::{self, Database, Server};
+use component_lease_testkit::postgres::{self, Database, PgBouncer, Server};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Executor as _};
 use tempfile::TempDir;
@@ -51,6 +51,17 @@ impl Bench {
 
     pub(crate) async fn postgres_18() -> Self {
         Self::postgres_on(postgres::shared_newest().await.unwrap()).await
+    }
+
+    /// PostgreSQL, behind a PgBouncer that pools transactions; its tables are made through it, too.
+    pub(crate) async fn pgbouncer() -> Self {
+        let pooler = PgBouncer::shared().await.unwrap();
+        let database = postgres::shared().await.unwrap().fresh_database().await.unwrap();
+        let source = Source::url(pooler.url(&database.name));
+        store::migrate(&source).await.unwrap();
+        let store = store::open(source.clone(), "contract").unwrap();
+        let gone = Some(postgres::shared().await.unwrap().url_through(NOBODY, &database.name));
+        Self { store, source: Some(source), gone, file: None, _database: Some(Box::new(database)) }
     }
 
     async fn postgres_on(server: &Server) -> Self {

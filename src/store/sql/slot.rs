@@ -90,9 +90,9 @@ pub(super) struct Slot<C: Connect>(Arc<Shared<C>>);
 
 struct Shared<C: Connect> {
     room: Mutex<Room<C>>,
-    /// Leads to a connection that stands beside the slot's.
+    /// Leads to a connection that stands beside the slot's, and whether that may take its place.
     #[cfg(feature = "postgres")]
-    beside: std::sync::Mutex<Option<mpsc::Sender<Request<C>>>>,
+    beside: std::sync::Mutex<Option<(mpsc::Sender<Request<C>>, bool)>>,
     /// Whether a connection is in the slot: one that is in order and that no call works with.
     stands: watch::Sender<bool>,
     idleness: std::sync::Mutex<Idleness>,

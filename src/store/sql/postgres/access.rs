@@ -2,11 +2,11 @@
 //! lacks. Asked at each connect, and again where an answer cannot be the whole truth: a look that
 //! shows less than there is must not pass for one of a database with less in it.
 
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Executor, Row};
+use sqlx::Row;
 
 use super::connection::Place;
 use super::errors::grants;
+use super::statement::{Line, Statement};
 use super::statements::qualified;
 use crate::store::StoreError;
 use crate::store::sql::dialect::Call;
@@ -83,8 +83,8 @@ fn needs(call: Call) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// Tables as [`needs`] has them, and the clock. (Functions by which the server says who it is may be
-/// lacking: `identity.rs`.)
+/// Tables as [`needs`] has them, and the clock; then what may hide something; then the functions by which the
+/// server says who it is, for which a connection is as good without (`identity.rs`) unless it began with them.
 const LACKS: &str = concat!(
     "SELECT ARRAY(SELECT n.privilege {||} ' ON ' {||} n.name
                   FROM ROWS FROM (pg_catalog.unnest($1::varchar[]), pg_catalog.unnest($2::varchar[])) AS n (name, privilege)
@@ -97,7 +97,12 @@ const LACKS: &str = concat!(
                   FROM (VALUES ('pg_catalog.clock_timestamp()')) AS f (name)
                   WHERE pg_catalog.to_regprocedure(f.name) IS NOT NULL
                     AND NOT pg_catalog.has_function_privilege(pg_catalog.to_regprocedure(f.name), 'EXECUTE')), ",
-    veils!()
+    veils!(),
+    ", ARRAY(SELECT 'EXECUTE ON FUNCTION ' {||} f.name
+             FROM (VALUES ('pg_catalog.pg_control_system()'), ('pg_catalog.pg_current_wal_lsn()'),
+                          ('pg_catalog.pg_walfile_name(pg_catalog.pg_lsn)'), ('pg_catalog.pg_postmaster_start_time()')) AS f (name)
+             WHERE pg_catalog.to_regprocedure(f.name) IS NOT NULL
+               AND NOT pg_catalog.has_function_privilege(pg_catalog.to_regprocedure(f.name), 'EXECUTE'))"
 );
 
 /// Refuses a table that this session would not see as it is.
@@ -140,26 +145,28 @@ fn veiled(veil: &str, user: &str) -> Option<String> {
 }
 
 /// What a refused call lacks, if that can be found out. The connection is in order after a refusal.
-pub(super) async fn lacks(connection: &mut PgConnection, call: Call, place: &Place) -> Option<String> {
-    let (tables, privileges): (Vec<&str>, Vec<&str>) = needs(call).iter().copied().unzip();
-    let query = sqlx::query(AssertSqlSafe(qualified(LACKS))).bind(tables).bind(privileges).persistent(false);
-    let row = connection.fetch_one(query).await.ok()?;
+pub(super) async fn lacks(line: &mut Line<'_>, call: Call, place: &Place) -> Option<String> {
+    let owned = |(table, privilege): &(&str, &str)| ((*table).to_owned(), (*privilege).to_owned());
+    let (tables, privileges): (Vec<String>, Vec<String>) = needs(call).iter().map(owned).unzip();
+    let query = Statement::new(qualified(LACKS)).bind(&tables[..]).bind(&privileges[..]);
+    let row = line.ask(query).await.ok()?;
     let (rights, veils): (Vec<String>, Vec<String>) = (row.try_get(0).ok()?, row.try_get(1).ok()?);
     if let Some(why) = veils.iter().find_map(|veil| veiled(veil, &place.user)) {
         return Some(why);
     }
-    if rights.is_empty() {
-        return None;
-    }
+    let functions: Vec<String> = row.try_get(2).ok()?;
     let role = place.user.replace('"', "\"\"");
-    let statements: Vec<_> = rights.iter().map(|right| format!("GRANT {right} TO \"{role}\";")).collect();
-    Some(format!(
-        "the user {} lacks {}: run {} {}",
-        place.user,
-        rights.join(", "),
-        statements.join(" "),
-        grants(&place.user)
-    ))
+    let lacks = |rights: &[String]| {
+        let statements: Vec<_> = rights.iter().map(|right| format!("GRANT {right} TO \"{role}\";")).collect();
+        format!("the user {} lacks {}: run {}", place.user, rights.join(", "), statements.join(" "))
+    };
+    match (rights.as_slice(), functions.as_slice()) {
+        ([], []) => None,
+        ([], rights) | (rights, _) if rights.iter().all(|right| right.starts_with("EXECUTE ")) => {
+            Some(format!("{} (as an administrator, in this database)", lacks(rights)))
+        }
+        (rights, _) => Some(format!("{} {}", lacks(rights), grants(&place.user))),
+    }
 }
 
 #[cfg(test)]

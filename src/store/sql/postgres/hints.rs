@@ -2,6 +2,9 @@
 //! listens unless their connection stands, whoever listens gives its connection to them when theirs broke,
 //! and nothing listens where connections run out. What goes wrong here costs speed only, so it is said
 //! once and tried again in the background.
+//!
+//! A pooler's sessions are never listened to. Where there is one, an address of the server itself may be given
+//! (`--direct-database-url`); a connection there listens, notifies, and is no spare: statements go by the pooler.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,13 +14,13 @@ use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use sqlx::{Acquire, Executor, Row};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::connection::Place;
+use super::connection::{Connected, Place, prepare};
 use super::errors::{classify, has_run_out};
+use super::pooler::{How, Met, Probe, may_be_for_options};
 use super::table::inspect;
 use crate::store::sql::Session;
 use crate::store::sql::address::PostgresUrl;
-use crate::store::sql::session::prepare;
-use crate::store::sql::slot::{Answer, CONNECT_LIMIT, Connect, First, Request, Slot};
+use crate::store::sql::slot::{Answer, CONNECT_LIMIT, Connect, Request, Slot};
 use crate::store::sql::table::Table;
 use crate::store::{Hint, HintSender, StoreError};
 
@@ -65,6 +68,8 @@ enum Ended {
     Yielded,
     Lost,
     Failed(StoreError),
+    /// There is a pooler, and no other address.
+    Nowhere,
     /// No connection is left, or none would be for somebody who has none yet.
     RunOut(StoreError),
 }
@@ -109,6 +114,8 @@ impl Pauses {
                 self.run_out = (pause * 2).min(Self::RUN_OUT_MOST);
                 pause
             }
+            // The URL may change.
+            Ended::Nowhere => Self::RUN_OUT,
             Ended::Lost | Ended::Failed(_) => {
                 if lasted > Self::FAILED_MOST {
                     self.failed = Self::FAILED;
@@ -144,7 +151,7 @@ async fn settled_and_listen(
     let listening = match tokio::time::timeout(CONNECT_LIMIT, Listening::begin(place)).await {
         Ok(Ok(listening)) => listening,
         Ok(Err(ended)) => return ended,
-        // Behind a pooler, this is how somebody waits for a connection that somebody else has.
+        // This is how one waits for a connection that somebody else has, where connections are handed out.
         Err(_) => {
             return Ended::RunOut(StoreError::Retryable(format!(
                 "{place}: no connection within {CONNECT_LIMIT:?}"
@@ -158,26 +165,40 @@ async fn settled_and_listen(
 struct Listening {
     place: Place,
     url: Box<PostgresUrl>,
+    /// At another address than the slot's.
+    is_apart: bool,
     /// Of one connection, and for it alone: the listener insists on a pool.
     pool: PgPool,
     made: Arc<AtomicUsize>,
     listener: PgListener,
+    how: How,
     lock_limit: u64,
     table: Table,
 }
 
 impl Listening {
-    async fn begin(place: &Place) -> Result<Self, Ended> {
-        let url = place.source().map_err(Ended::Failed)?;
-        let place = place.of(&url);
+    async fn begin(slots: &Place) -> Result<Self, Ended> {
+        let url = slots.source().map_err(Ended::Failed)?;
+        let Some((url, is_apart)) = slots.listens_at(&url).map_err(Ended::Failed)? else {
+            return Err(Ended::Nowhere);
+        };
+        let place = slots.of(&url);
         let failed = |error| {
             let run_out = has_run_out(&error);
+            let refused = may_be_for_options(&error);
             let error = classify(error, &place);
-            if run_out { Ended::RunOut(error) } else { Ended::Failed(error) }
+            if run_out {
+                Ended::RunOut(error)
+            } else if refused {
+                Ended::Failed(is_a_pooler(&place, &error.to_string()))
+            } else {
+                Ended::Failed(error)
+            }
         };
         let made = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&made);
-        let options = place.options(&url).await.map_err(Ended::Failed)?;
+        let probe = Probe::new();
+        let options = place.options(&url, &probe).await.map_err(Ended::Failed)?;
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(CONNECT_LIMIT)
@@ -190,13 +211,33 @@ impl Listening {
                 Box::pin(async { Ok(()) })
             })
             .connect_lazy_with(options);
+        // Before there is a listener: when it ends, it would stop everybody from listening on a session that is shared.
+        let mut connection = pool.acquire().await.map_err(failed)?;
+        let lock_limit = place.settings.lock_limit();
+        let met = Met::Unknown(probe);
+        let mut how = met.how(&mut connection, &url, lock_limit, &place).await.map_err(Ended::Failed)?;
+        let (table, identity) =
+            inspect(&mut connection, &mut how, lock_limit, &place).await.map_err(Ended::Failed)?;
+        if how.is_shared() {
+            return Err(if is_apart { Ended::Failed(is_a_pooler(&place, "")) } else { Ended::Nowhere });
+        }
+        if is_apart && !place.seen.is_same_database(&identity) {
+            return Err(Ended::Failed(StoreError::Misconfigured(format!(
+                "the direct address ({place}) leads to another database than the one for statements ({slots}): name the same server and database in --direct-database-url"
+            ))));
+        }
+        let beats = table.instances.then_some(&table.sql.begin_instance);
+        for statement in [&table.sql.renew].into_iter().chain(beats) {
+            match prepare(&mut connection, statement).await {
+                // What cannot be prepared says why when it is asked.
+                Ok(()) | Err(sqlx::Error::Database(_)) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        drop(connection);
         let mut listener = PgListener::connect_with(&pool).await.map_err(failed)?;
         listener.eager_reconnect(false);
-        let lock_limit = place.settings.lock_limit();
-        let connection = listener.acquire().await.map_err(failed)?;
-        let table = inspect(connection, lock_limit, &place).await.map_err(Ended::Failed)?;
-        prepare(&place, connection, &table, First::Renew).await.map_err(Ended::Failed)?;
-        let mut listening = Self { place, url, pool, made, listener, lock_limit, table };
+        let mut listening = Self { place, url, is_apart, pool, made, listener, how, lock_limit, table };
         listening.has_room().await?;
         listening.listener.listen(CHANNEL).await.map_err(|error| listening.failed(error))?;
         Ok(listening)
@@ -231,7 +272,7 @@ impl Listening {
     }
 
     async fn listen(mut self, slot: &Slot<Place>, sender: &HintSender, lifetime: Duration) -> Ended {
-        let mut requests = slot.beside();
+        let mut requests = slot.beside(!self.is_apart);
         let end = Instant::now() + lifetime.mul_f64(0.75 + fastrand::f64() / 2.0);
         sender.set_flowing(true);
         // What happened before is not known.
@@ -307,7 +348,7 @@ impl Listening {
 
     /// The connection, for statements from now on.
     async fn stop(self) -> Result<Session<Place>, StoreError> {
-        let Self { place, pool, made, listener, lock_limit, table, .. } = self;
+        let Self { place, pool, made, listener, how, lock_limit, table, .. } = self;
         // UNLISTEN is sent, and the connection goes back to its pool.
         drop(listener);
         let connection = match tokio::time::timeout(SPARE_LIMIT, pool.acquire()).await {
@@ -320,8 +361,15 @@ impl Listening {
         if made.load(Ordering::Relaxed) > 1 {
             return Err(StoreError::Retryable(format!("{place}: the server closed the connection")));
         }
-        Ok(Session::new(connection, lock_limit, table))
+        Ok(Session::new(Connected { connection, how }, lock_limit, table))
     }
+}
+
+fn is_a_pooler(place: &Place, says: &str) -> StoreError {
+    let says = if says.is_empty() { String::new() } else { format!(" ({says})") };
+    StoreError::Misconfigured(format!(
+        "{place}: a connection pooler is in between{says}, whose sessions are not to be listened to: name the server's own address in --direct-database-url, or leave it out"
+    ))
 }
 
 #[cfg(test)]

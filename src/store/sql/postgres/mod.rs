@@ -1,22 +1,26 @@
-//! PostgreSQL 13 and newer. Each call is one prepared statement in a transaction of its own (READ COMMITTED).
+//! PostgreSQL 13 and newer. Each call is one statement in a transaction of its own (READ COMMITTED): prepared, or as
+//! text where a pooler is in between.
 
 mod access;
 mod connection;
 mod errors;
 mod hints;
 mod identity;
+mod pooler;
 mod schema;
+mod statement;
 mod statements;
 mod table;
 
-use sqlx::postgres::{PgArguments, PgConnection, PgRow};
-use sqlx::query::Query;
-use sqlx::{Executor, Postgres, Row as _};
+use sqlx::postgres::PgRow;
+use sqlx::{Connection as _, Row as _};
 
+use self::connection::Connected;
 pub(super) use self::connection::Place;
 #[cfg(test)]
 pub(super) use self::schema::SCHEMA;
 pub(super) use self::schema::migrate;
+use self::statement::Statement as Sent;
 use super::dialect::{Call, Dialect, Errors, Settings};
 use super::slot::Slot;
 use super::statement::Statement;
@@ -27,7 +31,7 @@ use crate::election::ComponentName;
 use crate::store::{Hints, StoreError};
 
 impl Dialect for Place {
-    type Line = PgConnection;
+    type Line = Connected;
 
     const WIDEN_VERSION: &'static str = "ALTER TABLE component_lease ALTER COLUMN version TYPE BIGINT";
 
@@ -44,33 +48,39 @@ impl Dialect for Place {
     }
 
     async fn execute(
-        line: &mut PgConnection,
+        line: &mut Connected,
         statement: &'static Statement,
         values: &[Value<'_>],
     ) -> Result<Done, sqlx::Error> {
-        let done = line.execute(bound(statement, values)).await?;
-        Ok(Done { affected: done.rows_affected(), last_id: 0 })
+        let affected = line.line().execute(sent(statement, values)).await?;
+        Ok(Done { affected, last_id: 0 })
     }
 
     async fn fetch(
-        line: &mut PgConnection,
+        line: &mut Connected,
         statement: &'static Statement,
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, sqlx::Error> {
-        let rows = line.fetch_all(bound(statement, values)).await?;
+        let rows = line.line().fetch_all(sent(statement, values)).await?;
         driver::rows(&rows, cell)
     }
 
-    async fn inspect(&self, line: &mut PgConnection, lock_limit: u64) -> Result<Table, StoreError> {
-        table::inspect(line, lock_limit, self).await
+    async fn inspect(&self, line: &mut Connected, lock_limit: u64) -> Result<Table, StoreError> {
+        let (table, identity) = table::inspect(&mut line.connection, &mut line.how, lock_limit, self).await?;
+        self.seen.set(&identity);
+        Ok(table)
     }
 
-    async fn prepare(line: &mut PgConnection, statement: &'static Statement) -> Result<(), sqlx::Error> {
-        connection::prepare(line, statement).await
+    async fn prepare(line: &mut Connected, statement: &'static Statement) -> Result<(), sqlx::Error> {
+        // On a session that is shared nothing is prepared; how long an answer takes is asked all the same.
+        if line.how.is_shared() {
+            return line.connection.ping().await;
+        }
+        connection::prepare(&mut line.connection, statement).await
     }
 
-    async fn limit_lock_wait(line: &mut PgConnection, ms: u64) -> Result<(), sqlx::Error> {
-        connection::limit_lock_wait(line, ms).await
+    async fn limit_lock_wait(line: &mut Connected, ms: u64) -> Result<(), sqlx::Error> {
+        line.limit_lock_wait(ms).await
     }
 
     fn classify(&self, error: sqlx::Error) -> StoreError {
@@ -98,7 +108,7 @@ impl Dialect for Place {
         call: Call,
         error: &sqlx::Error,
     ) -> Option<StoreError> {
-        let why = access::lacks(&mut session.line, call, self).await?;
+        let why = access::lacks(&mut session.line.line(), call, self).await?;
         Some(errors::denied(error, &why, self))
     }
 
@@ -122,8 +132,14 @@ pub(super) fn statements() -> &'static super::statement::Statements {
     statements::of(identity::Form::from_number(0))
 }
 
-fn bound(statement: &'static Statement, values: &[Value<'_>]) -> Query<'static, Postgres, PgArguments> {
-    driver::bound(statement, values, |query, names| query.bind(names.as_slice().to_vec()))
+/// Prepared, or as a text where a pooler is in between.
+fn sent<'v>(statement: &'static Statement, values: &[Value<'v>]) -> Sent<'v> {
+    values.iter().fold(Sent::new(statement.text()), |sent, value| match *value {
+        Value::Int(value) => sent.bind(value),
+        Value::Text(value) => sent.bind(value),
+        Value::Bool(value) => sent.bind(value),
+        Value::Names(names) => sent.bind(names.as_slice()),
+    })
 }
 
 fn cell(row: &PgRow, index: usize, kind: &str) -> Result<Cell, sqlx::Error> {

@@ -1,11 +1,11 @@
 //! The tables: one transaction, and an advisory lock that keeps runs at once apart.
 
 use sqlx::error::DatabaseError;
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, Executor, Row as _};
+use sqlx::{Connection, Row as _};
 
-use super::connection::{Place, dial};
+use super::connection::{Connected, Place, dial};
 use super::errors::classify;
+use super::statement::Statement;
 use super::statements::{self, qualified};
 use super::{cell, identity};
 use crate::store::StoreError;
@@ -87,9 +87,9 @@ FROM (SELECT pg_catalog.max(id) AS id FROM component_instance) AS m,
 WHERE m.id {>} coalesce(pg_catalog.pg_sequence_last_value(s.name), 0)";
 
 /// What was set for the server, the database or the role does not end or bend a migration. Within the
-/// transaction, so that a pooler hands nothing of it on.
+/// transaction, so that a pooler hands nothing of it on; behind what each transaction sets (`pooler.rs`).
 const SET_UP: &str = "
-SELECT pg_catalog.set_config('statement_timeout', '0', true), pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true),
+SELECT pg_catalog.set_config('statement_timeout', '0', true), pg_catalog.set_config('lock_timeout', '0', true), pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true),
        pg_catalog.set_config('row_security', 'off', true), pg_catalog.set_config('standard_conforming_strings', 'on', true),
        pg_catalog.set_config('check_function_bodies', 'on', true),
        CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
@@ -104,10 +104,12 @@ pub(in crate::store::sql) async fn migrate(
 ) -> Result<MigrationReport, StoreError> {
     let place = Place::new(Source::url(""), url, "component-lease migrate");
     let run = async {
-        let mut connection = dial(url, "component-lease migrate", &place).await?;
-        let report = migrate::run(&place, &mut connection, how).await?;
+        let (mut connection, met) = dial(url, "component-lease migrate", &place).await?;
+        let sent = met.how(&mut connection, url, 0, &place).await?;
+        let mut line = Connected { connection, how: sent };
+        let report = migrate::run(&place, &mut line, how).await?;
         // It is done; a goodbye that fails changes nothing.
-        let _ = connection.close().await;
+        let _ = line.connection.close().await;
         Ok(report)
     };
     tokio::time::timeout(LIMIT, run).await.unwrap_or_else(|_| {
@@ -120,29 +122,31 @@ pub(in crate::store::sql) async fn migrate(
 impl Migrate for Place {
     const SCHEMA: Schema = SCHEMA;
 
-    async fn begin(&self, line: &mut PgConnection) -> Result<&'static Statements, StoreError> {
+    async fn begin(&self, line: &mut Connected) -> Result<&'static Statements, StoreError> {
         let failed = |error| classify(error, self);
         // Before the transaction: what a server does not say is an error there.
-        let form = identity::form(line, self).await?;
-        for sql in ["BEGIN", SET_UP, LOCK] {
-            Self::script(line, sql).await.map_err(failed)?;
-        }
+        let form = identity::form(&mut line.line(), self).await?;
+        Self::script(line, "BEGIN").await.map_err(failed)?;
+        line.line().ask(Statement::new(SET_UP)).await.map_err(failed)?;
+        // What each transaction sets is set by now.
+        line.how = line.how.within();
+        line.line().run(Statement::new(LOCK)).await.map_err(failed)?;
         Ok(statements::of(form))
     }
 
-    async fn script(line: &mut PgConnection, sql: &str) -> Result<(), sqlx::Error> {
-        line.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(drop)
+    async fn script(line: &mut Connected, sql: &str) -> Result<(), sqlx::Error> {
+        line.line().script(sql.to_owned()).await
     }
 
-    async fn query(line: &mut PgConnection, sql: &'static str) -> Result<Vec<Row>, sqlx::Error> {
-        let rows = line.fetch_all(sqlx::raw_sql(AssertSqlSafe(qualified(sql)))).await?;
+    async fn query(line: &mut Connected, sql: &'static str) -> Result<Vec<Row>, sqlx::Error> {
+        let rows = line.line().ask_all(Statement::new(qualified(sql))).await?;
         driver::rows(&rows, cell)
     }
 
-    async fn end(line: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let ours = line.fetch_one(sqlx::query(AssertSqlSafe(qualified(OURS)))).await?;
+    async fn end(line: &mut Connected) -> Result<(), sqlx::Error> {
+        let ours = line.line().ask(Statement::new(qualified(OURS))).await?;
         if ours.try_get(0)? {
-            line.execute(sqlx::query(AssertSqlSafe(qualified(SEQUENCE)))).await?;
+            line.line().ask_all(Statement::new(qualified(SEQUENCE))).await?;
         }
         Self::script(line, "COMMIT").await
     }

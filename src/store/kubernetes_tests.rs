@@ -123,7 +123,7 @@ async fn what_an_object_cannot_hold_is_refused_and_nothing_is_written() {
     let refused = a.take(&take(&beyond, seen(&a).await.as_ref())).await.unwrap_err();
     assert!(matches!(&refused, StoreError::Misconfigured(why) if why.contains("2147483648")), "{refused}");
     assert_eq!(seen(&a).await, None);
-    for name in ["Controller", "shop/controller", "a..b", "-a", "a-", "\u{fc}", &"a".repeat(254)] {
+    for name in ["Controller", "shop/controller", "a..b", "-a", "a-", "\u{fc}"] {
         let component = ComponentName::new(name).unwrap();
         let refused = a.look(&component).await.unwrap_err();
         assert!(matches!(&refused, StoreError::Misconfigured(why) if why.contains(name)), "{refused}");

@@ -247,10 +247,10 @@ impl<'a, C: Connect> Turn<'a, C> {
                 Some(coming) => coming,
                 None => {
                     #[cfg(feature = "postgres")]
-                    let spare = self.slot.spare(&source);
+                    let new = self.slot.spare(&source).unwrap_or_else(|| make(how, source.clone(), first));
                     #[cfg(not(feature = "postgres"))]
-                    let spare = None;
-                    self.room.coming.insert(spare.unwrap_or_else(|| make(how, source.clone(), first)))
+                    let new = make(how, source.clone(), first);
+                    self.room.coming.insert(new)
                 }
             };
             let is_spare = coming.is_spare;

@@ -11,6 +11,8 @@ pub mod agent;
 #[cfg(feature = "controller")]
 pub mod api;
 pub mod clock;
+#[cfg(feature = "contract")]
+pub mod contract;
 #[cfg(feature = "controller")]
 pub mod controller;
 pub mod election;

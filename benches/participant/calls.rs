@@ -7,7 +7,7 @@ use std::time::Instant;
 use component_lease::election::{ComponentName, Expected, Take, TermKey};
 use component_lease::membership::holder_id;
 use component_lease::participant::Participant;
-use component_lease::store::{Outcome, Source, Store};
+use component_lease::store::{LeaseStore, Outcome, Source};
 use component_lease_testkit::figures::Distribution;
 use component_lease_testkit::mysql::{self, Kind};
 use component_lease_testkit::postgres::Server;
@@ -42,7 +42,7 @@ pub(crate) async fn measure() -> Result<(), Failure> {
     Ok(())
 }
 
-async fn asking(store: Arc<dyn Store>) -> Result<(), Failure> {
+async fn asking(store: Arc<dyn LeaseStore>) -> Result<(), Failure> {
     let participant = Participant::builder(store, ComponentName::new("asking")?).ttl(30).start()?;
     let Some(_leadership) = participant.lead().await else { return Err("it never led".into()) };
     println!("\nOne call; ns, means of {ASKS} calls     {}", Distribution::heads());
@@ -65,7 +65,7 @@ async fn asking(store: Arc<dyn Store>) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn renewing(what: &str, store: &dyn Store) -> Result<(), Failure> {
+async fn renewing(what: &str, store: &dyn LeaseStore) -> Result<(), Failure> {
     let component = ComponentName::new("renewing")?;
     let term = TermKey { component, holder: holder_id::compose("bench", "1", 1)?, version: 1 };
     let (expected, generation) = (Expected::of(None), store.look(&term.component).await?.life.generation());

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use component_lease::election::machine::Looked;
-use component_lease::election::{ComponentName, Take, TermKey};
+use component_lease::election::{ComponentName, Pace, Take, TermKey};
 use component_lease::participant::Participant;
-use component_lease::store::{self, Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
+use component_lease::store::{self, Directory, Epochs, Hints, LeaseStore, Outcome, StoreError};
 use component_lease_testkit::figures::Distribution;
 
 use crate::{Failure, TERM, TTL, now, number, participant, postgres, sees};
@@ -99,7 +99,7 @@ impl Log {
 /// The store of one participant, which can be cut off from it.
 #[derive(Debug)]
 struct Mortal {
-    inner: Arc<dyn Store>,
+    inner: Arc<dyn LeaseStore>,
     silent: AtomicBool,
     log: Arc<Log>,
 }
@@ -113,9 +113,15 @@ impl Mortal {
 }
 
 #[async_trait]
-impl Store for Mortal {
+impl LeaseStore for Mortal {
     fn describe(&self) -> String {
         self.inner.describe()
+    }
+    fn epochs(&self) -> Option<&dyn Epochs> {
+        None
+    }
+    fn directory(&self) -> Option<&dyn Directory> {
+        None
     }
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         self.pass().await;
@@ -139,19 +145,16 @@ impl Store for Mortal {
         self.pass().await;
         self.inner.release(term).await
     }
-    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
-        self.inner.look_at(names, instances).await
-    }
-    async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
-        self.inner.set_intent(component, intent).await
-    }
-    async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
-        self.inner.clear_intent(component).await
-    }
     fn hints(&self) -> Hints {
         self.inner.hints()
     }
+    async fn notify(&self, _: &ComponentName) -> Result<(), StoreError> {
+        Ok(())
+    }
     fn limit_lock_wait(&self, limit: Duration) {
         self.inner.limit_lock_wait(limit);
+    }
+    fn pace(&self) -> Option<Pace> {
+        None
     }
 }

@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use component_lease::election::machine::Looked;
-use component_lease::election::{ComponentName, Take, TermKey};
+use component_lease::election::{ComponentName, Pace, Take, TermKey};
 use component_lease::participant::Participant;
-use component_lease::store::{
-    self, Hints, Names, Outcome, Snapshot, Source, StandingIntent, Store, StoreError,
-};
+use component_lease::store::{self, Directory, Epochs, Hints, LeaseStore, Outcome, Source, StoreError};
 use component_lease_testkit::figures::Distribution;
 
 use crate::{Failure, TTL, now, number, participant, postgres, sees};
@@ -28,8 +26,8 @@ pub(crate) async fn measure() -> Result<(), Failure> {
 async fn between(
     what: &str,
     component: &str,
-    one: Arc<dyn Store>,
-    two: Arc<dyn Store>,
+    one: Arc<dyn LeaseStore>,
+    two: Arc<dyn LeaseStore>,
     runs: usize,
 ) -> Result<(), Failure> {
     let mut leader = participant(one, component)?.start()?;
@@ -59,12 +57,18 @@ async fn version_of(participant: &Participant) -> Result<i64, Failure> {
 
 /// A store whose notifications do not arrive.
 #[derive(Debug)]
-struct Deaf(Arc<dyn Store>);
+struct Deaf(Arc<dyn LeaseStore>);
 
 #[async_trait]
-impl Store for Deaf {
+impl LeaseStore for Deaf {
     fn describe(&self) -> String {
         self.0.describe()
+    }
+    fn epochs(&self) -> Option<&dyn Epochs> {
+        None
+    }
+    fn directory(&self) -> Option<&dyn Directory> {
+        None
     }
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         self.0.look(component).await
@@ -78,19 +82,16 @@ impl Store for Deaf {
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
         self.0.release(term).await
     }
-    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
-        self.0.look_at(names, instances).await
-    }
-    async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
-        self.0.set_intent(component, intent).await
-    }
-    async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
-        self.0.clear_intent(component).await
-    }
     fn hints(&self) -> Hints {
         Hints::none()
     }
+    async fn notify(&self, _: &ComponentName) -> Result<(), StoreError> {
+        Ok(())
+    }
     fn limit_lock_wait(&self, limit: Duration) {
         self.0.limit_lock_wait(limit);
+    }
+    fn pace(&self) -> Option<Pace> {
+        None
     }
 }

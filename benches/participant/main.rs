@@ -28,7 +28,7 @@ use std::time::Duration;
 use component_lease::clock::{Clock, SystemClock};
 use component_lease::election::ComponentName;
 use component_lease::participant::{Builder, Participant};
-use component_lease::store::{self, Source, Store};
+use component_lease::store::{self, LeaseStore, Source};
 use component_lease_testkit::figures::machine;
 use component_lease_testkit::postgres::Server;
 
@@ -80,7 +80,7 @@ fn number(name: &str, default: usize) -> Result<usize, Failure> {
     }
 }
 
-async fn open(source: &Source) -> Result<Arc<dyn Store>, Failure> {
+async fn open(source: &Source) -> Result<Arc<dyn LeaseStore>, Failure> {
     store::install(source, store::Install { first: true, ..store::Install::default() }).await?;
     Ok(store::open(source.clone(), "component-lease bench")?)
 }
@@ -94,7 +94,7 @@ async fn postgres() -> Result<(Server, Source), Failure> {
     Ok((server, source))
 }
 
-fn participant(store: Arc<dyn Store>, component: &str) -> Result<Builder, Failure> {
+fn participant(store: Arc<dyn LeaseStore>, component: &str) -> Result<Builder, Failure> {
     Ok(Participant::builder(store, ComponentName::new(component)?).ttl(TTL))
 }
 

@@ -150,7 +150,7 @@ async fn leader(State(teller): State<Arc<Teller>>, Extension(asker): Extension<A
 mod tests {
     use super::*;
     use crate::election::ComponentName;
-    use crate::store::{MemoryStore, StandingIntent, Store as _};
+    use crate::store::{Directory as _, MemoryStore, StandingIntent};
 
     const S: fn(u64) -> Duration = Duration::from_secs;
 

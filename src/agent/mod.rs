@@ -40,7 +40,7 @@ use crate::process::admin::{self, Admin};
 use crate::process::exit::chain;
 use crate::process::listen::{Listen, bind, reachable};
 use crate::process::{ExitCode, Failure, http as server, shutdown};
-use crate::store::Store;
+use crate::store::LeaseStore;
 use children::Children;
 use health::{Judge, Probe};
 use http::{Promised, Teller};
@@ -63,7 +63,7 @@ const LAST_RESORT: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_secs(5);
 
 /// Competes beside a program until SIGTERM or SIGINT; the program asks `/leader`.
-pub async fn beside(config: Config, store: Arc<dyn Store>) -> Result<u8, Failure> {
+pub async fn beside(config: Config, store: Arc<dyn LeaseStore>) -> Result<u8, Failure> {
     let end = shutdown::on_signal()?;
     // The work is another process, which was never promised more than is waited for; there is nothing
     // to end by force.
@@ -140,7 +140,7 @@ async fn watch_health(probe: Probe, cooldown: Duration, participant: Arc<Partici
 pub async fn around(
     config: Config,
     around: AroundArgs,
-    store: Arc<dyn Store>,
+    store: Arc<dyn LeaseStore>,
     command: Vec<OsString>,
 ) -> Result<u8, Failure> {
     let Some(program) = command.first() else {
@@ -185,7 +185,7 @@ fn longest_promise(config: &Config) -> Duration {
     config.timing.stop_grace().max(LEAST_PROMISE)
 }
 
-fn builder(config: &Config, store: Arc<dyn Store>, mode: Mode) -> Builder {
+fn builder(config: &Config, store: Arc<dyn LeaseStore>, mode: Mode) -> Builder {
     let promise = Promise { longest: longest_promise(config), outside: config.answer_outside };
     let mut builder = Participant::builder(store, config.component.clone())
         .works(mode, Some(promise))

@@ -1,8 +1,8 @@
 use serde_json::Value;
 
 use super::*;
-use crate::controller::fake_api::FakeApi;
 use crate::routing::decide::Lead;
+use crate::store::kubernetes::fake_api::FakeApi;
 
 const KEY: &str = "componentlease.io/web";
 const STAMP: &str = "componentlease.io/web-version";

@@ -17,7 +17,7 @@ use crate::process::args::positive_seconds;
 use crate::process::exit::chain;
 use crate::process::listen::{Listen, bind};
 use crate::process::{ExitCode, Failure, http, metrics, shutdown};
-use crate::store::Store;
+use crate::store::Directory;
 
 /// How long a connection to the API server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -164,7 +164,7 @@ fn is_uuid(text: &str) -> bool {
 }
 
 /// Runs the controller until a signal ends it. `max_ttl` in seconds, as the participants have it.
-pub async fn serve(args: ControllerArgs, max_ttl: u32, store: Arc<dyn Store>) -> Result<u8, Failure> {
+pub async fn serve(args: ControllerArgs, max_ttl: u32, store: Arc<dyn Directory>) -> Result<u8, Failure> {
     let (config, listen) = args.check(max_ttl)?;
     let end = shutdown::on_signal()?;
     let listener = bind(listen).await?;

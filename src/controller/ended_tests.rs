@@ -27,7 +27,7 @@ use crate::routing::observed::{
     Claim, Desired, HolderPod, LabelScheme, Memory, OnStoreUnreachable, RowSight, ServiceSight, StoreSight,
 };
 use crate::routing::pod::{Requirement, Selector};
-use crate::store::{MemoryStore, Store};
+use crate::store::{LeaseStore, MemoryStore};
 
 const HOLDER: &str = "d-0_8b7e12c0_1f0c9a3d";
 const UID: &str = "8b7e12c0-1111-4222-8333-444455556666";

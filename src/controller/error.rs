@@ -2,6 +2,8 @@
 
 use std::error::Error as _;
 
+pub(super) use crate::store::kubernetes::{chain, text};
+
 /// Why a reconcile is tried again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -32,35 +34,6 @@ impl Error {
             Self::WatchBehind => "watch_behind",
         }
     }
-}
-
-/// An error and its causes in one line, each said once.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !line.contains(&text) {
-            line = format!("{line}: {text}");
-        }
-        cause = error.source();
-    }
-    line
-}
-
-/// What the API server said, for people.
-pub(super) fn text(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if status.code == 403 => {
-            format!(
-                "forbidden: {} (see the chart's templates/rbac.yaml and admission-policy.yaml)",
-                status.message
-            )
-        }
-        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
-        other => chain(other as &dyn std::error::Error),
-    }
-    .replace('\n', " ")
 }
 
 impl Error {

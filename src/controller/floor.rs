@@ -66,9 +66,10 @@ pub(super) async fn raise_epoch(desired: &Desired, floor: i64, context: &Context
         warn!(%component, error, "the history could not be asked for the highest version; trying again");
         return false;
     }
+    let Some(epochs) = context.rows.store().epochs() else { return true };
     warn!(%component, floor, at_least, "the database knows of no version as high as one that was seen: recording a new epoch");
     let new = NewEpoch { seen: Some(record.clone()), at_least, max_ttl: record.max_ttl, deliberate: true };
-    let begun = tokio::time::timeout(TIMEOUT, context.rows.store().begin_epoch(&new)).await;
+    let begun = tokio::time::timeout(TIMEOUT, epochs.begin_epoch(&new)).await;
     let why = match begun {
         Ok(Ok(Outcome::Applied)) => {
             // So that no other resource asks for one that has begun.

@@ -13,11 +13,8 @@
 mod apply;
 mod claims;
 pub mod command;
-mod election;
 mod ended;
 mod error;
-#[cfg(test)]
-mod fake_api;
 mod floor;
 mod instances;
 mod metrics;
@@ -49,8 +46,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::election::{ComponentName, Moment};
 use crate::membership::namespace::{Grant, Grants};
 use crate::participant::{BuildError, End, Participant};
-use crate::store::Store;
-use election::LeaseStore;
+use crate::store::Directory;
+use crate::store::kubernetes::{FIELD_MANAGER, KubernetesStore};
 use ended::Endings;
 use metrics::Metrics;
 use observe::{Feeds, LeaseRef, Scope, Seen};
@@ -60,8 +57,6 @@ use retry::Retry;
 use rows::{Changed, Rows};
 use trigger::Trigger;
 
-/// Our name in managed fields.
-const FIELD_MANAGER: &str = "component-lease";
 /// Reconciles that run at the same time.
 const CONCURRENCY: u16 = 16;
 /// Without a heartbeat of the database loop for this long, the process is called dead.
@@ -143,7 +138,7 @@ impl Controller {
     pub fn new(
         config: Config,
         client: Client,
-        store: Arc<dyn Store>,
+        store: Arc<dyn Directory>,
         registry: &mut Registry,
     ) -> Result<Self, Ended> {
         let Config {
@@ -162,8 +157,8 @@ impl Controller {
         let election = match election {
             None => None,
             Some(ElectionConfig { namespace, name }) => {
-                let component = ComponentName::new(name.clone()).map_err(Ended::ElectionName)?;
-                let store = LeaseStore::new(client.clone(), &namespace, &name, Arc::clone(&clock));
+                let component = ComponentName::new(name).map_err(Ended::ElectionName)?;
+                let store = KubernetesStore::new(client.clone(), &namespace, Arc::clone(&clock));
                 let builder =
                     Participant::builder(Arc::new(store), component).name(&identity).ttl(ELECTION_TTL);
                 let builder = match &origin {

@@ -19,7 +19,7 @@ use crate::rate::budget::Budget;
 use crate::rate::repeats::{Repeats, kind_of};
 use crate::routing::observed::{RowSight, StoreSight};
 use crate::routing::split_brain::Belief;
-use crate::store::{Hint, Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
+use crate::store::{Directory, Hint, Hints, Names, Outcome, Snapshot, StandingIntent, StoreError};
 
 /// A look is given up after this.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -116,7 +116,7 @@ pub(super) enum Changed {
 
 /// The controller's view of the database.
 pub(super) struct Rows {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Directory>,
     clock: Arc<dyn Clock>,
     /// Seconds; what the controller is configured with.
     max_ttl: u32,
@@ -130,7 +130,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, max_ttl: u32) -> Self {
+    pub(super) fn new(store: Arc<dyn Directory>, clock: Arc<dyn Clock>, max_ttl: u32) -> Self {
         let state = RwLock::new(State::new(clock.boot(), max_ttl));
         Self {
             store,
@@ -144,7 +144,7 @@ impl Rows {
         }
     }
 
-    pub(super) fn store(&self) -> &Arc<dyn Store> {
+    pub(super) fn store(&self) -> &Arc<dyn Directory> {
         &self.store
     }
 
@@ -357,10 +357,10 @@ impl Rows {
         };
         let what = if begin.is_some() { "a new epoch" } else { "the end of the quarantine" };
         let recording = async {
-            match (&begin, &settle) {
-                (Some(new), _) => self.store.begin_epoch(new).await,
-                (None, Some(waited_out)) => self.store.settle(waited_out).await,
-                (None, None) => Ok(Outcome::Lost),
+            match (self.store.epochs(), &begin, &settle) {
+                (Some(epochs), Some(new), _) => epochs.begin_epoch(new).await,
+                (Some(epochs), None, Some(waited_out)) => epochs.settle(waited_out).await,
+                (None, ..) | (Some(_), None, None) => Ok(Outcome::Lost),
             }
         };
         let outcome = match tokio::time::timeout(LOOK_TIMEOUT, recording).await {

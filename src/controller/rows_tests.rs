@@ -2,7 +2,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::*;
 use crate::election::{Expected, HolderId, Take, TermKey};
-use crate::store::{MemoryStore, MemoryTables};
+use crate::store::{LeaseStore, MemoryStore, MemoryTables};
 
 #[test]
 fn a_renewal_means_nothing_unless_the_row_was_given_up() {

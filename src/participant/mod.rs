@@ -21,6 +21,7 @@
 //! Code that only asks in passing uses [`Participant::is_leader`] (two atomic loads and a clock
 //! reading) or, for the version and the time that is left, [`Participant::guard`].
 
+mod attempt;
 mod guard;
 mod notice;
 mod presence;
@@ -49,7 +50,7 @@ use crate::election::{
 };
 use crate::membership::holder_id;
 use crate::membership::{Instance, Mode, Promise, Whereabouts};
-use crate::store::Store;
+use crate::store::LeaseStore;
 use guard::TermCell;
 use notice::Notice;
 use presence::Presence;
@@ -149,7 +150,7 @@ impl Counters {
 
 /// Sets up a [`Participant`].
 pub struct Builder {
-    store: Arc<dyn Store>,
+    store: Arc<dyn LeaseStore>,
     component: ComponentName,
     name: String,
     origin: String,
@@ -351,7 +352,7 @@ impl Participant {
     /// Give each participant a store of its own ([`crate::store::open`]): a store has one connection, and a take
     /// that the database is slow to commit would keep another participant's renewals waiting.
     #[must_use]
-    pub fn builder(store: Arc<dyn Store>, component: ComponentName) -> Builder {
+    pub fn builder(store: Arc<dyn LeaseStore>, component: ComponentName) -> Builder {
         Builder {
             store,
             component,

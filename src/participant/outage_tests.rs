@@ -6,7 +6,7 @@ use super::tests::TestClock;
 use super::*;
 use crate::election::machine::Looked;
 use crate::election::{Generation, NewEpoch, Take, TermKey};
-use crate::store::{Hints, MemoryStore, Names, Outcome, Snapshot, StandingIntent, StoreError};
+use crate::store::{Directory, Epochs, Hints, LeaseStore, MemoryStore, Outcome, StoreError};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Frozen {
@@ -39,9 +39,15 @@ impl Freezable {
 }
 
 #[async_trait::async_trait]
-impl Store for Freezable {
+impl LeaseStore for Freezable {
     fn describe(&self) -> String {
         self.inner.describe()
+    }
+    fn epochs(&self) -> Option<&dyn Epochs> {
+        Some(self)
+    }
+    fn directory(&self) -> Option<&dyn Directory> {
+        None
     }
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         let (inner, component) = (self.inner.clone(), component.clone());
@@ -59,29 +65,30 @@ impl Store for Freezable {
         let (inner, term) = (self.inner.clone(), term.clone());
         self.done(async move { inner.release(&term).await }, false).await
     }
-    async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
-        let (inner, term, within) = (self.inner.clone(), term.clone(), within.clone());
-        self.done(async move { inner.release_late(&term, &within).await }, false).await
+    fn hints(&self) -> Hints {
+        Hints::none()
     }
-    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
-        self.inner.look_at(names, instances).await
+    async fn notify(&self, _: &ComponentName) -> Result<(), StoreError> {
+        Ok(())
     }
-    async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
-        self.inner.set_intent(component, intent).await
+    fn limit_lock_wait(&self, _: Duration) {}
+    fn pace(&self) -> Option<crate::election::Pace> {
+        None
     }
-    async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
-        self.inner.clear_intent(component).await
-    }
+}
+
+#[async_trait::async_trait]
+impl Epochs for Freezable {
     async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
         self.inner.begin_epoch(new).await
     }
     async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
         self.inner.settle(waited_out).await
     }
-    fn hints(&self) -> Hints {
-        Hints::none()
+    async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
+        let (inner, term, within) = (self.inner.clone(), term.clone(), within.clone());
+        self.done(async move { inner.release_late(&term, &within).await }, false).await
     }
-    fn limit_lock_wait(&self, _: Duration) {}
 }
 
 struct Rig {

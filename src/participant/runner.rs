@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use super::attempt::{attempt, attempt_if_any, timed_out};
 use super::guard::{Guard, TermCell};
 use super::notice::Notice;
 use super::presence::Presence;
@@ -21,7 +22,7 @@ use crate::election::machine::{Looked, Release, Term};
 use crate::election::{
     Action, ComponentName, Election, Ineligible, Moment, Standing, StopReason, Take, TermKey,
 };
-use crate::store::{Hints, Outcome, Store, StoreError};
+use crate::store::{Hints, LeaseStore, Outcome, StoreError};
 
 /// What handle, guards and watchdog share with the loop.
 pub(super) struct Shared {
@@ -80,7 +81,7 @@ const NOTIFY_LIMIT: Duration = Duration::from_millis(500);
 /// Longest sleep of the loop: tokio's timers stand still in suspend, and the heartbeat must go on.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 pub(super) struct Runner {
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn LeaseStore>,
     pub(super) shared: Arc<Shared>,
     pub(super) election: Election,
     pub(super) presence: Presence,
@@ -101,6 +102,7 @@ pub(super) struct Runner {
 impl Runner {
     /// Returns when drained.
     pub(super) async fn run(mut self) {
+        let store = Arc::clone(&self.store);
         loop {
             while let Ok(command) = self.commands.try_recv() {
                 self.obey(command);
@@ -116,13 +118,11 @@ impl Runner {
                 Action::Renew(term) => self.renew(&term).await,
                 Action::Release(release) => self.release(release).await,
                 Action::BeginEpoch(new) => {
-                    let store = Arc::clone(&self.store);
                     say_new_epoch(&self.shared.component, &store.describe(), &new);
-                    self.record(store.begin_epoch(&new)).await;
+                    self.record(store.epochs().map(|epochs| epochs.begin_epoch(&new))).await;
                 }
                 Action::Settle(waited_out) => {
-                    let store = Arc::clone(&self.store);
-                    self.record(store.settle(&waited_out)).await;
+                    self.record(store.epochs().map(|epochs| epochs.settle(&waited_out))).await;
                 }
                 Action::Wait(until) => self.wait(until).await,
                 Action::AwaitWork => self.await_work().await,
@@ -290,8 +290,8 @@ impl Runner {
     }
 
     /// Writes down what is known of the database's life.
-    async fn record(&mut self, call: impl Future<Output = Result<Outcome, StoreError>>) {
-        let answer = attempt(self.election.timing().attempt_timeout(), call).await;
+    async fn record(&mut self, call: Option<impl Future<Output = Result<Outcome, StoreError>>>) {
+        let answer = attempt_if_any(self.election.timing().attempt_timeout(), call).await;
         let at = self.now();
         match &answer {
             Ok(_) => self.trouble.answered(Call::Write, &self.shared.component),
@@ -342,9 +342,9 @@ impl Runner {
         } else {
             self.presence.due(now, until, &timing, (healthy, leads))
         };
-        let Some((says, row, limit)) = due else { return false };
+        let (Some((says, row, limit)), Some(directory)) = (due, self.store.directory()) else { return false };
         let answer = {
-            let call = attempt(limit, self.store.beat(&says, row));
+            let call = attempt(limit, directory.beat(&says, row));
             tokio::select! {
                 answer = call => Some(answer),
                 command = self.commands.recv(), if !self.handle_gone => {
@@ -377,7 +377,10 @@ impl Runner {
         let limit = self.election.timing().attempt_timeout();
         let answer = match &within {
             None => attempt(limit, self.store.release(&term)).await,
-            Some(generation) => attempt(limit, self.store.release_late(&term, generation)).await,
+            Some(generation) => {
+                let epochs = self.store.epochs();
+                attempt_if_any(limit, epochs.map(|epochs| epochs.release_late(&term, generation))).await
+            }
         };
         let (at, component) = (self.now(), &self.shared.component);
         let released = match answer {
@@ -515,16 +518,4 @@ impl Drop for Runner {
             cell.end(StopReason::Draining);
         }
     }
-}
-
-/// A call that is given up after `limit`. Its future is dropped then, and with it the connection.
-async fn attempt<T>(
-    limit: Duration,
-    call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    timeout(limit, call).await.unwrap_or_else(|_| Err(timed_out(limit)))
-}
-
-fn timed_out(limit: Duration) -> StoreError {
-    StoreError::Retryable(format!("no answer within {limit:?}"))
 }

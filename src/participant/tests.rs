@@ -7,7 +7,9 @@ use std::sync::atomic::AtomicBool;
 use super::*;
 use crate::election::machine::Looked;
 use crate::election::{Take, TermKey};
-use crate::store::{Hints, MemoryStore, Names, Outcome, Snapshot, StandingIntent, StoreError};
+use crate::store::{
+    Directory, Epochs, Hints, LeaseStore, MemoryStore, Names, Outcome, Snapshot, StandingIntent, StoreError,
+};
 
 /// A boot clock that follows tokio's (paused) time, plus what a test adds for a suspend.
 #[derive(Debug)]
@@ -223,9 +225,15 @@ async fn a_stop_grace_that_cannot_fit_is_refused_at_the_start() {
 struct SlowTakes(MemoryStore);
 
 #[async_trait::async_trait]
-impl Store for SlowTakes {
+impl LeaseStore for SlowTakes {
     fn describe(&self) -> String {
         self.0.describe()
+    }
+    fn epochs(&self) -> Option<&dyn Epochs> {
+        None
+    }
+    fn directory(&self) -> Option<&dyn Directory> {
+        None
     }
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         self.0.look(component).await
@@ -240,20 +248,17 @@ impl Store for SlowTakes {
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
         self.0.release(term).await
     }
-    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
-        self.0.look_at(names, instances).await
-    }
-    async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
-        self.0.set_intent(component, intent).await
-    }
-    async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
-        self.0.clear_intent(component).await
-    }
     fn hints(&self) -> Hints {
         self.0.hints()
     }
+    async fn notify(&self, _: &ComponentName) -> Result<(), StoreError> {
+        Ok(())
+    }
     fn limit_lock_wait(&self, limit: Duration) {
         self.0.limit_lock_wait(limit);
+    }
+    fn pace(&self) -> Option<crate::election::Pace> {
+        None
     }
 }
 
@@ -347,9 +352,15 @@ enum Flaw {
 struct Flawed(Arc<MemoryStore>, Flaw);
 
 #[async_trait::async_trait]
-impl Store for Flawed {
+impl LeaseStore for Flawed {
     fn describe(&self) -> String {
         self.0.describe()
+    }
+    fn epochs(&self) -> Option<&dyn Epochs> {
+        None
+    }
+    fn directory(&self) -> Option<&dyn Directory> {
+        Some(self)
     }
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         if self.1 == Flaw::LooksTakeTheirTime {
@@ -366,22 +377,6 @@ impl Store for Flawed {
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
         self.0.release(term).await
     }
-    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
-        self.0.look_at(names, instances).await
-    }
-    async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
-        self.0.set_intent(component, intent).await
-    }
-    async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
-        self.0.clear_intent(component).await
-    }
-    async fn beat(&self, says: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {
-        match self.1 {
-            Flaw::SignsAreRefused => Err(StoreError::Misconfigured("permission denied".into())),
-            Flaw::SignsHang => std::future::pending().await,
-            Flaw::HintsAreSwallowed | Flaw::LooksTakeTheirTime => self.0.beat(says, id).await,
-        }
-    }
     fn hints(&self) -> Hints {
         if self.1 != Flaw::HintsAreSwallowed {
             return self.0.hints();
@@ -391,7 +386,36 @@ impl Store for Flawed {
             hints.closed().await;
         })
     }
+    async fn notify(&self, _: &ComponentName) -> Result<(), StoreError> {
+        Ok(())
+    }
     fn limit_lock_wait(&self, _: Duration) {}
+    fn pace(&self) -> Option<crate::election::Pace> {
+        None
+    }
+}
+
+#[async_trait::async_trait]
+impl Directory for Flawed {
+    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
+        self.0.look_at(names, instances).await
+    }
+    async fn beat(&self, says: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {
+        match self.1 {
+            Flaw::SignsAreRefused => Err(StoreError::Misconfigured("permission denied".into())),
+            Flaw::SignsHang => std::future::pending().await,
+            Flaw::HintsAreSwallowed | Flaw::LooksTakeTheirTime => self.0.beat(says, id).await,
+        }
+    }
+    async fn prune_instances(&self, older_than: Duration) -> Result<u64, StoreError> {
+        self.0.prune_instances(older_than).await
+    }
+    async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
+        self.0.set_intent(component, intent).await
+    }
+    async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
+        self.0.clear_intent(component).await
+    }
 }
 
 impl Rig {

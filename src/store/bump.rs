@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Names, Outcome, Store, StoreError};
+use super::{Directory, Names, Outcome, StoreError};
 use crate::election::life::MAX_TTL_DEFAULT_SECONDS;
 use crate::election::{Life, NewEpoch};
 
@@ -37,7 +37,8 @@ impl fmt::Display for Begun {
 ///
 /// # Errors
 /// When the database does not answer, or has no table to record it in.
-pub async fn begin_epoch(store: &dyn Store) -> Result<Begun, StoreError> {
+pub async fn begin_epoch(store: &dyn Directory) -> Result<Begun, StoreError> {
+    let epochs = store.epochs().ok_or_else(|| no_record(store))?;
     for _ in 0..TRIES {
         let before = recorded(store).await?;
         let new = NewEpoch {
@@ -46,7 +47,7 @@ pub async fn begin_epoch(store: &dyn Store) -> Result<Begun, StoreError> {
             max_ttl: MAX_TTL_DEFAULT_SECONDS,
             deliberate: true,
         };
-        if within(store, store.begin_epoch(&new)).await? == Outcome::Lost {
+        if within(store, epochs.begin_epoch(&new)).await? == Outcome::Lost {
             continue;
         }
         if let Some(record) = recorded(store).await?.record() {
@@ -56,18 +57,22 @@ pub async fn begin_epoch(store: &dyn Store) -> Result<Begun, StoreError> {
     Err(StoreError::Retryable(format!("{}: the record of epochs keeps changing", store.describe())))
 }
 
-async fn recorded(store: &dyn Store) -> Result<Life, StoreError> {
+async fn recorded(store: &dyn Directory) -> Result<Life, StoreError> {
     match within(store, store.look_at(&Names::none(), false)).await?.life {
-        Life::Unknown => Err(StoreError::Misconfigured(format!(
-            "{}: the tables component_lease_history and component_lease_store are missing; run `component-lease migrate`",
-            store.describe()
-        ))),
+        Life::Unknown => Err(no_record(store)),
         life => Ok(life),
     }
 }
 
+fn no_record(store: &dyn Directory) -> StoreError {
+    StoreError::Misconfigured(format!(
+        "{}: the tables component_lease_history and component_lease_store are missing; run `component-lease migrate`",
+        store.describe()
+    ))
+}
+
 async fn within<T>(
-    store: &dyn Store,
+    store: &dyn Directory,
     call: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
     tokio::time::timeout(LIMIT, call).await.unwrap_or_else(|_| {

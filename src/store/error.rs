@@ -15,18 +15,6 @@ pub enum StoreError {
     Bug(String),
 }
 
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-/// What to do when a text is longer than its column of the table `component_lease`, if that stays as it is.
-pub(super) fn shorter(column: &str) -> &'static str {
-    match column {
-        // A namespace in front of the name is the usual reason.
-        "component_name" => {
-            "use a shorter key: --component-key KEY for every participant, spec.componentName: KEY in a ComponentLease, and KEY allowed when the controller is installed (allowedComponents)"
-        }
-        _ => "choose a shorter name",
-    }
-}
-
 impl StoreError {
     /// For metrics: a bounded set of words.
     #[must_use]

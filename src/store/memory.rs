@@ -11,11 +11,16 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 use super::uuid::new_uuid;
-use super::{Hint, Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
+use super::{
+    Directory, Epochs, Hint, Hints, INSTANCES_EACH, INSTANCES_IN_ALL, LeaseStore, Names, Outcome, Snapshot,
+    StandingIntent, StoreError,
+};
 use crate::clock::Clock;
 use crate::election::life::{self, MAX_TTL_DEFAULT_SECONDS, STEP};
 use crate::election::machine::{Looked, Past};
-use crate::election::{ComponentName, Generation, LeaseRow, Life, NewEpoch, Record, Take, TermKey, row};
+use crate::election::{
+    ComponentName, Generation, LeaseRow, Life, NewEpoch, Pace, Record, Take, TermKey, row,
+};
 use crate::membership::{Instance, SeenInstance};
 
 /// A store within this process.
@@ -133,9 +138,6 @@ impl MemoryStore {
     }
 }
 
-/// So many of a component, and in all.
-const INSTANCES: (usize, usize) = (256, 20_000);
-
 /// Those that matter most come first: each component's holder, then who says that it leads, then the newest.
 fn bounded<'a>(
     alive: impl Iterator<Item = &'a SeenInstance>,
@@ -149,11 +151,15 @@ fn bounded<'a>(
     for (component, mut all) in of {
         let holds = |seen: &SeenInstance| rows.get(component).is_some_and(|row| row.holder == seen.holder);
         all.sort_by_key(|seen| (!holds(seen), seen.leads.is_none(), Reverse(seen.id)));
-        ranked.extend(all.into_iter().take(INSTANCES.0).enumerate());
+        ranked
+            .extend(all.into_iter().take(usize::try_from(INSTANCES_EACH).unwrap_or(usize::MAX)).enumerate());
     }
     ranked.sort_by_key(|(rank, seen)| (*rank, Reverse(seen.id)));
-    let mut chosen: Vec<SeenInstance> =
-        ranked.into_iter().take(INSTANCES.1).map(|(_, seen)| seen.clone()).collect();
+    let mut chosen: Vec<SeenInstance> = ranked
+        .into_iter()
+        .take(usize::try_from(INSTANCES_IN_ALL).unwrap_or(usize::MAX))
+        .map(|(_, seen)| seen.clone())
+        .collect();
     chosen.sort_by_key(|seen| seen.id);
     chosen
 }
@@ -170,9 +176,17 @@ impl fmt::Debug for MemoryStore {
 }
 
 #[async_trait]
-impl Store for MemoryStore {
+impl LeaseStore for MemoryStore {
     fn describe(&self) -> String {
         "memory".to_owned()
+    }
+
+    fn epochs(&self) -> Option<&dyn Epochs> {
+        Some(self)
+    }
+
+    fn directory(&self) -> Option<&dyn Directory> {
+        Some(self)
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
@@ -206,12 +220,54 @@ impl Store for MemoryStore {
         Ok(self.apply(&term.component, |_, row, _| row::release(row, term)))
     }
 
+    fn hints(&self) -> Hints {
+        let mut changed = self.changed.subscribe();
+        Hints::fed_by(|hints| async move {
+            hints.set_flowing(true);
+            loop {
+                let hint = match changed.recv().await {
+                    Ok(component) => Hint::Component(component),
+                    Err(broadcast::error::RecvError::Lagged(_)) => Hint::Any,
+                    Err(broadcast::error::RecvError::Closed) => return,
+                };
+                if !hints.send(hint) {
+                    return;
+                }
+            }
+        })
+    }
+
+    async fn notify(&self, _: &ComponentName) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn limit_lock_wait(&self, _: Duration) {}
+
+    fn pace(&self) -> Option<Pace> {
+        None
+    }
+}
+
+#[async_trait]
+impl Epochs for MemoryStore {
+    async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
+        let now = self.clock.wall_ms();
+        Ok(self.write_record(|recorded, identity| life::begin(recorded, new, identity, now, STEP)))
+    }
+
+    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
+        Ok(self.write_record(|recorded, identity| life::settle(recorded, waited_out, identity)))
+    }
+
     async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
         Ok(self.apply(&term.component, |tables, row, _| {
             row::release_late(row, term, within, &self.life(tables))
         }))
     }
+}
 
+#[async_trait]
+impl Directory for MemoryStore {
     async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
         let tables = self.tables();
         let asked = |name: &&String| names.contains(name);
@@ -269,32 +325,4 @@ impl Store for MemoryStore {
         self.tables().intents.remove(component.as_str());
         Ok(())
     }
-
-    async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
-        let now = self.clock.wall_ms();
-        Ok(self.write_record(|recorded, identity| life::begin(recorded, new, identity, now, STEP)))
-    }
-
-    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
-        Ok(self.write_record(|recorded, identity| life::settle(recorded, waited_out, identity)))
-    }
-
-    fn hints(&self) -> Hints {
-        let mut changed = self.changed.subscribe();
-        Hints::fed_by(|hints| async move {
-            hints.set_flowing(true);
-            loop {
-                let hint = match changed.recv().await {
-                    Ok(component) => Hint::Component(component),
-                    Err(broadcast::error::RecvError::Lagged(_)) => Hint::Any,
-                    Err(broadcast::error::RecvError::Closed) => return,
-                };
-                if !hints.send(hint) {
-                    return;
-                }
-            }
-        })
-    }
-
-    fn limit_lock_wait(&self, _: Duration) {}
 }

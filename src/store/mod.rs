@@ -1,9 +1,10 @@
-//! Where the row lives. One trait, one behaviour on every database; `memory` is the specification,
-//! and the contract suite (`tests/it/store_contract.rs`) holds the others against it.
+//! Where the row lives. Three small traits ([`LeaseStore`], [`Epochs`], [`Directory`]), one behaviour on every
+//! database; `memory` is the specification, and the contract suite (`src/contract`) holds the others
+//! against the same behaviours.
 //!
 //! Promises that every store keeps:
 //!
-//! * A call is **one statement and one round trip** once its connection stands.
+//! * A call is **one statement and one round trip** once its connection stands; a look that asks for instances is two.
 //! * Dropping the future of a call gives it up: the connection it used is closed, never reused and
 //!   never sent a cancel, and the outcome is *unknown*: it may have been applied, or may be applied later.
 //!   A connection that is still being made goes on: the next call uses it.
@@ -15,34 +16,15 @@
 //! * Times in the row are the database's own clock at execution, in ms since 1970 UTC.
 //! * No secret ever appears in an error or in `Debug`.
 
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-mod address;
 mod bump;
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-mod connect;
 mod error;
 mod hints;
+#[cfg(feature = "controller")]
+pub mod kubernetes;
 mod memory;
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-mod migration;
-#[cfg(feature = "mysql")]
-mod mysql;
 mod names;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-mod pace;
-#[cfg(feature = "postgres")]
-mod postgres;
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-mod schema;
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-#[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "only PostgreSQL has a second connection"))]
-mod slot;
-#[cfg(feature = "sqlite")]
-mod sqlite;
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-mod suspicion;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-mod tls;
+mod sql;
 mod uuid;
 
 use std::collections::BTreeMap;
@@ -52,14 +34,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use bump::{Begun, begin_epoch};
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-pub use connect::{Install, Source, install, migrate, open};
 pub use error::StoreError;
 pub use hints::{Hint, HintSender, Hints};
 pub use memory::{MemoryStore, MemoryTables};
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-pub use migration::MigrationReport;
 pub use names::Names;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub use sql::{Install, MigrationReport, Source, install, migrate, open};
 
 use crate::election::machine::Looked;
 use crate::election::{ComponentName, Generation, LeaseRow, Life, NewEpoch, Pace, Take, TermKey};
@@ -81,6 +61,13 @@ pub struct StandingIntent {
     pub ttl: u32,
 }
 
+/// Characters of a holder that are read: as many as a status can show.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+const HOLDER_READ: i64 = 1024;
+/// So many instances of a component are read, and so many in all.
+const INSTANCES_EACH: i64 = 256;
+const INSTANCES_IN_ALL: i64 = 20_000;
+
 /// What one look shows of the components that it asked for, and of no others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -94,11 +81,21 @@ pub struct Snapshot {
     pub instances: Option<Vec<SeenInstance>>,
 }
 
-/// One database with the table `component_lease`.
+/// A place that keeps leases: what a participant needs.
+///
+/// What else a store can do it says by implementing [`Epochs`] and [`Directory`] and by returning itself from
+/// the two methods of these names; so no method has to answer that it does nothing here. No method has a
+/// default: a store that wraps another one and forgets a method does not compile.
 #[async_trait]
-pub trait Store: fmt::Debug + Send + Sync + 'static {
+pub trait LeaseStore: fmt::Debug + Send + Sync + 'static {
     /// For people: kind, host and database, without credentials.
     fn describe(&self) -> String;
+
+    /// `Some` where the store can tell one life of the database from another.
+    fn epochs(&self) -> Option<&dyn Epochs>;
+
+    /// `Some` where the store can list who takes part.
+    fn directory(&self) -> Option<&dyn Directory>;
 
     /// What a participant needs to decide: the row, its past, the standing intent, the database's
     /// clock and which life of the database this is.
@@ -114,71 +111,68 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Empties the holder; version and row stay.
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError>;
 
-    /// The same for a term that is over for its holder, however late it arrives: only in the life of the
-    /// database that is named, evaluated as for a take. Stores that cannot tell lives apart release nothing.
-    async fn release_late(&self, _: &TermKey, _within: &Generation) -> Result<Outcome, StoreError> {
-        Ok(Outcome::Lost)
-    }
-
-    /// Rows and intents of these components, and their instances where these are asked for too, in one query.
-    /// Rows of other components are not read, however many there are: anybody may use the table.
-    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError>;
-
-    /// A participant's sign of life: moves the heartbeat of its row `id`, and begins a new row where there
-    /// is none or its heartbeat is out of date. The row's id; `None` where the database keeps none.
-    async fn beat(&self, _: &Instance, _id: Option<i64>) -> Result<Option<i64>, StoreError> {
-        Ok(None)
-    }
-
-    /// Deletes instances whose last sign of life is older than this (the controller's call); how many.
-    async fn prune_instances(&self, _older_than: Duration) -> Result<u64, StoreError> {
-        Ok(0)
-    }
-
-    /// Writes the standing intent of a component (the controller's call).
-    async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError>;
-
-    /// Removes the standing intent of a component that no resource claims any more.
-    async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError>;
-
-    /// Records that an epoch begins, by compare-and-set on what was recorded: the server's identity,
-    /// evaluated now, and an epoch by [`next_epoch`](crate::election::life::next_epoch). Clears `settled`.
-    /// Stores that keep no record have nothing to say.
-    async fn begin_epoch(&self, _: &NewEpoch) -> Result<Outcome, StoreError> {
-        Ok(Outcome::Lost)
-    }
-
-    /// Records that the quarantine of exactly this generation was waited out.
-    async fn settle(&self, _: &Generation) -> Result<Outcome, StoreError> {
-        Ok(Outcome::Lost)
-    }
-
-    /// Wake-ups: something may have changed. Hints only; whoever misses one finds out by polling.
+    /// Wake-ups: something may have changed. Hints only; a participant that misses one finds out by polling.
     /// Costs at most one more connection, closed when the [`Hints`] are dropped, and none before the
     /// first call was answered.
     fn hints(&self) -> Hints;
 
-    /// Tells whoever listens that the holder of this component has changed. A call of its own after a take
-    /// or a release that was applied, so that neither can fail or wait for it. An error costs speed only.
-    async fn notify(&self, _: &ComponentName) -> Result<(), StoreError> {
-        Ok(())
-    }
+    /// Tells all who listen that the holder of this component has changed. A call of its own after a take
+    /// or a release that was applied, so that neither can fail or wait for it. An error costs speed only, and
+    /// where changes are noticed without it, there is nothing to send.
+    async fn notify(&self, component: &ComponentName) -> Result<(), StoreError>;
 
     /// The longest a statement may wait on the server for a row lock, so that queued renewals of a
     /// dead participant do not revive its row. In force from the next statement.
     fn limit_lock_wait(&self, limit: Duration);
 
     /// How fast the database answered, as far as that was measured.
-    fn pace(&self) -> Option<Pace> {
-        None
-    }
+    fn pace(&self) -> Option<Pace>;
+}
+
+/// The record of which life of which database this is: `src/election/life.rs` says what it is for.
+#[async_trait]
+pub trait Epochs: Send + Sync {
+    /// Records that an epoch begins, by compare-and-set on what was recorded: the server's identity,
+    /// evaluated now, and an epoch by [`next_epoch`](crate::election::life::next_epoch). Clears `settled`.
+    async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError>;
+
+    /// Records that the quarantine of exactly this generation was waited out.
+    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError>;
+
+    /// [`LeaseStore::release`] for a term that is over for its holder, however late it arrives: only in the life
+    /// of the database that is named, evaluated as for a take.
+    async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError>;
+}
+
+/// All components of a store and who takes part: what a controller reads and asks for. Participants enter
+/// themselves in it.
+#[async_trait]
+pub trait Directory: LeaseStore {
+    /// Rows and intents of these components in one query, and their instances in another where these are asked for
+    /// too: they may be a moment newer.
+    /// Rows of other components are not read, however many there are: anybody may use the table.
+    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError>;
+
+    /// A participant's sign of life: moves the heartbeat of its row `id`, and begins a new row where there
+    /// is none or its heartbeat is out of date. The row's id; `None` where the tables of this very database have
+    /// no room for it, because they are somebody else's.
+    async fn beat(&self, says: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError>;
+
+    /// Deletes instances whose last sign of life is older than this (the controller's call); how many.
+    async fn prune_instances(&self, older_than: Duration) -> Result<u64, StoreError>;
+
+    /// Writes the standing intent of a component (the controller's call).
+    async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError>;
+
+    /// Removes the standing intent of a component that no resource claims any more.
+    async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError>;
 }
 
 #[cfg(all(test, feature = "sqlite"))]
 mod tests {
     use std::sync::Arc;
 
-    use super::{MemoryStore, Outcome, Source, Store, migrate, open};
+    use super::{LeaseStore, MemoryStore, Outcome, Source, migrate, open};
     use crate::clock::SystemClock;
     use crate::election::{ComponentName, Expected, Generation, HolderId, Take, TermKey};
 
@@ -187,7 +181,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let source = Source::url(format!("sqlite:{}", folder.path().join("lease.db").display()));
         migrate(&source).await.unwrap();
-        let stores: [Arc<dyn Store>; 2] =
+        let stores: [Arc<dyn LeaseStore>; 2] =
             [Arc::new(MemoryStore::new(Arc::new(SystemClock))), open(source, "test").unwrap()];
         for store in stores {
             let component = ComponentName::new("c").unwrap();

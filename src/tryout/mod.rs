@@ -25,7 +25,7 @@ use tokio::time::{sleep, timeout};
 use crate::clock::{Clock, SystemClock};
 use crate::election::{ComponentName, LeaseRow, Moment};
 use crate::process::{ExitCode, Failure};
-use crate::store::{Install, Source, Store, install, open};
+use crate::store::{Install, LeaseStore, Source, install, open};
 use competitor::{Arrival, Competitor};
 use ledger::{Ledger, Verdict, Write};
 use screen::Screen;
@@ -122,7 +122,7 @@ struct Scene {
     arrivals: mpsc::UnboundedReceiver<Arrival>,
     /// The last write that arrived of each.
     last: [u32; NAMES.len()],
-    store: Arc<dyn Store>,
+    store: Arc<dyn LeaseStore>,
     _folder: Folder,
 }
 

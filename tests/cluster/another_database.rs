@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use component_lease::election::ComponentName;
-use component_lease::store::{Names, Store};
+use component_lease::store::{Directory, LeaseStore as _, Names};
 use component_lease_testkit::wait;
 
 use crate::support::controller::config;
@@ -14,7 +14,7 @@ use crate::support::{KEY, LONG, Replica, Rows, SOON, Site, led_site};
 async fn start_on(site: &Site, rows: &Arc<Rows>, accept: Option<String>) -> Result<Replica> {
     let mut config = config(site, "only");
     config.accept_database = accept;
-    Replica::run(&site.account, config, Arc::clone(rows) as Arc<dyn Store>).await
+    Replica::run(&site.account, config, Arc::clone(rows) as Arc<dyn Directory>).await
 }
 
 async fn uuid(rows: &Rows) -> Result<String> {

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use component_lease::clock::{Clock as _, SystemClock};
 use component_lease::election::HolderId;
 use component_lease::membership::{Instance, Mode, Promise, Whereabouts};
-use component_lease::store::{Store as _, StoreError};
+use component_lease::store::{Directory as _, StoreError};
 use component_lease_testkit::wait;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};

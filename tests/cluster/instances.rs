@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use component_lease::election::HolderId;
 use component_lease::membership::{Instance, Mode, Promise, Whereabouts};
-use component_lease::store::Store as _;
+use component_lease::store::Directory as _;
 use component_lease_testkit::wait;
 use kube::ResourceExt as _;
 

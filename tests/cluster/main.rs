@@ -17,5 +17,6 @@ mod recorded;
 mod resilience;
 mod routing;
 mod steady;
+mod store;
 mod support;
 mod tenants;

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use component_lease::api::ComponentLease;
 use component_lease::election::HolderId;
 use component_lease::membership::{Instance, Whereabouts};
-use component_lease::store::Store as _;
+use component_lease::store::Directory as _;
 use component_lease_testkit::control_plane::{FakePod, Namespace};
 use component_lease_testkit::wait;
 use k8s_openapi::api::core::v1::Pod;

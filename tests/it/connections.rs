@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use component_lease::participant::Participant;
-use component_lease::store::{self, Install, Outcome, Source, Store};
+use component_lease::store::{self, Directory, Install, Outcome, Source};
 use component_lease_testkit::postgres::Database;
 use component_lease_testkit::tcp_proxy::TcpProxy;
 use component_lease_testkit::{postgres, wait};
@@ -20,7 +20,7 @@ const TTL: u32 = 5;
 /// The most that anything may take that is waited for, on a busy machine.
 const LONG: Duration = Duration::from_secs(90);
 
-fn participant(store: Arc<dyn Store>, name: &str) -> Participant {
+fn participant(store: Arc<dyn Directory>, name: &str) -> Participant {
     Participant::builder(store, component("c"))
         .name(name)
         .ttl(TTL)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use component_lease::election::machine::Looked;
 use component_lease::election::{LeaseRow, Life};
 use component_lease::participant::Participant;
-use component_lease::store::{self, Install, Source, Store};
+use component_lease::store::{self, Directory, Install, Source};
 use component_lease_testkit::wait;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection as _, Executor as _};
@@ -26,7 +26,7 @@ const SOON: Duration = Duration::from_secs(120);
 struct Rig {
     folder: TempDir,
     /// Looks on; connecting anew for each look would keep a busy machine from all else.
-    eye: Arc<dyn Store>,
+    eye: Arc<dyn Directory>,
     /// Terms that anybody led, by version: to whom.
     led: BTreeMap<i64, String>,
 }
@@ -60,7 +60,7 @@ impl Rig {
         source(&self.folder)
     }
 
-    fn store(&self) -> Arc<dyn Store> {
+    fn store(&self) -> Arc<dyn Directory> {
         store::open(self.source(), "failover").unwrap()
     }
 

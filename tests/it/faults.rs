@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use component_lease::election::LeaseRow;
 use component_lease::participant::Participant;
-use component_lease::store::{self, Install, Source, Store};
+use component_lease::store::{self, Directory, Install, Source};
 use component_lease_testkit::tcp_proxy::TcpProxy;
 use component_lease_testkit::wait;
 
@@ -73,7 +73,7 @@ fn count(counter: &AtomicU64) -> u64 {
 
 async fn a_row_that_is_locked_for_20_seconds_has_no_leader_and_no_dead_renewal_revives_it(make: Make) {
     let server = installed(make).await;
-    let eye: Arc<dyn Store> = store::open(Source::url(server.url()), "eye").unwrap();
+    let eye: Arc<dyn Directory> = store::open(Source::url(server.url()), "eye").unwrap();
     let one = participant(server.url(), "one");
     let first = leads(&one).await;
     let lock = server.lock_rows().await;
@@ -175,7 +175,7 @@ async fn a_full_server_keeps_its_leader_and_lets_the_next_one_in_when_there_is_r
 
 async fn a_take_slower_than_an_attempt_wins_and_renewals_slower_than_that_are_given_up(make: Make) {
     let server = installed(make).await;
-    let eye: Arc<dyn Store> = store::open(Source::url(server.url()), "eye").unwrap();
+    let eye: Arc<dyn Directory> = store::open(Source::url(server.url()), "eye").unwrap();
     let one = participant(server.url(), "one");
     let first = leads(&one).await;
     one.drain();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use component_lease::clock::{Clock as _, SystemClock};
 use component_lease::election::LeaseRow;
 use component_lease::participant::Participant;
-use component_lease::store::{self, Install, Source, Store};
+use component_lease::store::{self, Directory, Install, Source};
 use component_lease_testkit::mysql::{self, Kind};
 use component_lease_testkit::{postgres, wait};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
@@ -135,7 +135,7 @@ impl Ours {
 async fn leadership_passes_to_and_fro(url: &str, bumps: bool) {
     let source = Source::url(url);
     store::install(&source, Install { first: true, max_ttl: TTL }).await.unwrap();
-    let eye: Arc<dyn Store> = store::open(source.clone(), "eye").unwrap();
+    let eye: Arc<dyn Directory> = store::open(source.clone(), "eye").unwrap();
     let row = async || -> LeaseRow { eye.look(&component("c")).await.unwrap().row.unwrap() };
     let mut theirs = Foreign::on(url, bumps).await;
     let ttl = Duration::from_secs(TTL.into());

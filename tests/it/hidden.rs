@@ -2,7 +2,7 @@
 //! name, and never taken for a row that is gone or a term that is over.
 
 use component_lease::election::Take;
-use component_lease::store::{self, Outcome, Source, Store};
+use component_lease::store::{self, Directory, Outcome, Source};
 use component_lease_testkit::mysql::{Kind, Server};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Executor};
@@ -13,7 +13,7 @@ use crate::stores::{
 };
 
 /// The take that somebody who sees this row decides on.
-async fn next(store: &dyn Store, holder: &str) -> Take {
+async fn next(store: &dyn Directory, holder: &str) -> Take {
     let seen = store.look(&component("c")).await.unwrap();
     let version = seen.row.as_ref().map_or(0, |row| row.version) + 1;
     Take { generation: seen.life.generation(), ..take(&term("c", holder, version), seen.row.as_ref()) }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use component_lease::election::{Expected, Take};
-use component_lease::store::{Outcome, StandingIntent, Store, StoreError, begin_epoch};
+use component_lease::store::{Directory, Outcome, StandingIntent, StoreError, begin_epoch};
 use component_lease_testkit::postgres::{self, Database, Server};
 use component_lease_testkit::wait;
 use sqlx::{Connection, Executor, PgConnection};
@@ -186,7 +186,7 @@ async fn trigger(database: &Database, body: &str) {
 }
 
 /// The take that somebody who sees this row decides on.
-async fn next(store: &dyn Store, holder: &str) -> Take {
+async fn next(store: &dyn Directory, holder: &str) -> Take {
     let seen = store.look(&component("c")).await.unwrap();
     let version = seen.row.as_ref().map_or(0, |row| row.version) + 1;
     Take { generation: seen.life.generation(), ..take(&term("c", holder, version), seen.row.as_ref()) }
@@ -252,8 +252,9 @@ async fn what_a_role_lacks_is_named_with_the_grant_that_helps() {
     let seen = role.store().await.look(&a.component).await.unwrap();
     let b = term("c", "b", 2);
     let next = Take { generation: seen.life.generation(), ..take(&b, seen.row.as_ref()) };
-    let record =
-        async |store: &dyn Store| -> Result<Outcome, StoreError> { store.settle(&next.generation).await };
+    let record = async |store: &dyn Directory| -> Result<Outcome, StoreError> {
+        store.epochs().unwrap().settle(&next.generation).await
+    };
     for (table, right) in [
         ("component_lease_store", "UPDATE"),
         ("component_lease_history", "INSERT"),

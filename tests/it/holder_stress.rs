@@ -16,7 +16,7 @@ use component_lease::clock::{Clock, SystemClock};
 use component_lease::election::{StopReason, Timing};
 use component_lease::membership::Whereabouts;
 use component_lease::participant::{Builder, Participant};
-use component_lease::store::{self, Source, Store};
+use component_lease::store::{self, Directory, Source};
 use rustix::process::Signal;
 use tokio::runtime::{self, Runtime};
 
@@ -27,7 +27,7 @@ use crate::stores::{SqliteFile, component};
 const FOLDER: &str = "HOLDER_STRESS_FOLDER";
 const MOMENT: Duration = Duration::from_secs(1);
 
-fn open(folder: &Path) -> Arc<dyn Store> {
+fn open(folder: &Path) -> Arc<dyn Directory> {
     store::open(Source::url(format!("sqlite:{}", folder.join("lease.db").display())), "stress").unwrap()
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use component_lease::participant::Participant;
-use component_lease::store::{self, Install, Source, Store};
+use component_lease::store::{self, Directory, Install, Source};
 use component_lease_testkit::wait;
 
 use crate::servers::{Machine, Make, on_servers};
@@ -43,7 +43,7 @@ fn led_after(version: i64, participants: &[Participant]) -> Option<i64> {
 async fn a_database_that_was_frozen_for_two_ttls_has_a_leader_soon_after(make: Make) {
     let server = Machine::start(make).await;
     store::install(&Source::url(server.url()), Install { first: true, max_ttl: TTL }).await.unwrap();
-    let eye: Arc<dyn Store> = store::open(Source::url(server.url()), "eye").unwrap();
+    let eye: Arc<dyn Directory> = store::open(Source::url(server.url()), "eye").unwrap();
     let participants = ["one", "two", "three"].map(|name| participant(server.url(), name));
     let mut version = 0;
     for _ in 0..3 {

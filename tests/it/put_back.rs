@@ -5,18 +5,18 @@
 use std::sync::Arc;
 
 use component_lease::election::{Generation, Life};
-use component_lease::store::{self, Source, Store};
+use component_lease::store::{self, Directory, Source};
 use component_lease_testkit::mysql::{self, Kind};
 use component_lease_testkit::{postgres, wait};
 
 use crate::stores::{SOON, component, held, migrated_database, migrated_mysql};
 
-fn open(url: &str) -> Arc<dyn Store> {
+fn open(url: &str) -> Arc<dyn Directory> {
     store::open(Source::url(url), "put-back").unwrap()
 }
 
 /// Connections may have been closed meanwhile.
-async fn life(store: &dyn Store) -> Life {
+async fn life(store: &dyn Directory) -> Life {
     wait::until(SOON, "an answer", async || {
         Ok(store.look(&component("c")).await.ok().map(|looked| looked.life))
     })
@@ -24,13 +24,13 @@ async fn life(store: &dyn Store) -> Life {
     .unwrap()
 }
 
-async fn calm(store: &dyn Store) -> Generation {
+async fn calm(store: &dyn Directory) -> Generation {
     let life = life(store).await;
     assert!(life.is_settled() || !life.is_strange(), "{life:?}");
     life.generation()
 }
 
-async fn is_another(store: &dyn Store, before: &Generation) {
+async fn is_another(store: &dyn Directory, before: &Generation) {
     let life = life(store).await;
     assert!(life.is_strange() && life.generation() != *before, "{life:?} after {before:?}");
 }

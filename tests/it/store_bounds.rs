@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use component_lease::store::{self, Source, Store};
+use component_lease::store::{self, Directory, Source};
 use component_lease_testkit::mysql::{self, Kind};
 use component_lease_testkit::postgres;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -21,7 +21,7 @@ fn table(text: &str, number: &str) -> String {
     )
 }
 
-async fn shows_the_beginning_of_a_long_holder(store: Arc<dyn Store>) {
+async fn shows_the_beginning_of_a_long_holder(store: Arc<dyn Directory>) {
     let seen = look_at(&*store, &["c"]).await.rows.remove("c").unwrap();
     assert_eq!(seen.holder.chars().count(), HOLDER_READ, "{store:?}");
     assert_eq!(Some(seen), row(&*store, "c").await, "{store:?}");

@@ -1,183 +1,19 @@
-//! Identity, epoch and history: every store as the memory store.
+//! Identity, epoch and history, where one engine is unlike the others. What all do is `src/contract/epochs.rs`.
 
 use component_lease::election::machine::Past;
-use component_lease::election::{Expected, Generation, Life, NewEpoch, Record, Take};
-use component_lease::store::{Outcome, Store, StoreError, begin_epoch};
-use component_lease_testkit::mysql::Kind;
-use tokio::task::JoinSet;
+use component_lease::election::{Expected, Generation, Take};
+use component_lease::store::{Directory, Outcome, StoreError, begin_epoch};
 
-use crate::stores::{Bench, component, held, row, take, term};
+use crate::stores::{component, held, row, take, term};
 
-async fn record(store: &dyn Store) -> Record {
-    store.look(&component("c")).await.unwrap().life.record().unwrap().clone()
-}
-
-async fn generation(store: &dyn Store) -> Generation {
+async fn generation(store: &dyn Directory) -> Generation {
     store.look(&component("c")).await.unwrap().life.generation()
 }
 
 /// On what each store says now, but with a sight of no row.
-async fn insertion(store: &dyn Store, holder: &str, version: i64, highest: i64) -> Take {
+async fn insertion(store: &dyn Directory, holder: &str, version: i64, highest: i64) -> Take {
     let generation = generation(store).await;
     Take { generation, expected: Expected::Missing { highest }, ..take(&term("c", holder, version), None) }
-}
-
-macro_rules! on_every_store {
-    ($($behaviour:ident),* $(,)?) => {
-        mod memory { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::memory()).await; })* }
-        mod sqlite { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::sqlite().await).await; })* }
-        mod postgres { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::postgres().await).await; })* }
-        mod postgres_18 { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::postgres_18().await).await; })* }
-        mod pgbouncer { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::pgbouncer().await).await; })* }
-        mod mariadb_10_11 { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::mysql(super::Kind::MariaDb10_11).await).await; })* }
-        mod mariadb_11_8 { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::mysql(super::Kind::MariaDb11_8).await).await; })* }
-        mod mysql_9 { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::mysql(super::Kind::MySql9).await).await; })* }
-    };
-}
-
-on_every_store!(
-    a_take_is_applied_in_its_own_epoch_only,
-    an_epoch_begins_once_however_many_saw_the_change,
-    the_recorded_server_itself_begins_no_epoch_unless_asked_for,
-    settled_is_written_for_exactly_this_generation_and_cleared_with_the_next,
-    the_history_has_a_line_for_each_term,
-    of_many_insertions_one_is_applied_and_its_history_is_written_with_it,
-    an_insertion_looks_at_the_history,
-    a_late_release_is_applied_in_the_life_of_its_term_only,
-);
-
-async fn a_take_is_applied_in_its_own_epoch_only(bench: Bench) {
-    let before = insertion(&*bench.store, "a", 1, 0).await;
-    let begun = begin_epoch(&*bench.store).await.unwrap();
-    assert_eq!(bench.store.take(&before).await.unwrap(), Outcome::Lost);
-    assert_eq!(row(&*bench.store, "c").await, None);
-    let after = insertion(&*bench.store, "a", 1, 0).await;
-    assert_eq!(after.generation.epoch, begun.epoch);
-    assert_eq!(bench.store.take(&after).await.unwrap(), Outcome::Applied);
-}
-
-async fn an_epoch_begins_once_however_many_saw_the_change(bench: Bench) {
-    let seen = record(&*bench.store).await;
-    let new = NewEpoch { seen: Some(seen.clone()), at_least: 0, max_ttl: 30, deliberate: true };
-    let mut racers = JoinSet::new();
-    for _ in 0..8 {
-        let (store, new) = (bench.another(), new.clone());
-        racers.spawn(async move { store.begin_epoch(&new).await.unwrap() });
-    }
-    let outcomes = racers.join_all().await;
-    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Applied).count(), 1);
-    let now = record(&*bench.store).await;
-    assert!(now.epoch > seen.epoch && !now.settled && now.max_ttl == seen.max_ttl, "{now:?}");
-}
-
-async fn the_recorded_server_itself_begins_no_epoch_unless_asked_for(bench: Bench) {
-    let seen = record(&*bench.store).await;
-    let new = NewEpoch { seen: Some(seen.clone()), at_least: 0, max_ttl: 30, deliberate: false };
-    assert_eq!(bench.store.begin_epoch(&new).await.unwrap(), Outcome::Lost);
-    let beyond = NewEpoch { at_least: 800_000_000, deliberate: true, ..new.clone() };
-    assert_eq!(
-        bench.store.begin_epoch(&beyond).await.unwrap(),
-        Outcome::Lost,
-        "the database's date does not explain it"
-    );
-    assert_eq!(record(&*bench.store).await, seen);
-    let asked = NewEpoch { at_least: 20_000_000, deliberate: true, ..new };
-    assert_eq!(bench.store.begin_epoch(&asked).await.unwrap(), Outcome::Applied);
-    let epoch = record(&*bench.store).await.epoch;
-    assert!((20_000_000..800_000_000).contains(&epoch), "{epoch}");
-    assert_eq!(
-        bench.store.begin_epoch(&asked).await.unwrap(),
-        Outcome::Lost,
-        "it is no longer as it was seen"
-    );
-}
-
-async fn settled_is_written_for_exactly_this_generation_and_cleared_with_the_next(bench: Bench) {
-    begin_epoch(&*bench.store).await.unwrap();
-    let now = generation(&*bench.store).await;
-    for other in [
-        Generation { epoch: now.epoch - 1, ..now.clone() },
-        Generation { identity: "another".to_owned(), ..now.clone() },
-    ] {
-        assert_eq!(bench.store.settle(&other).await.unwrap(), Outcome::Lost);
-        assert!(!record(&*bench.store).await.settled);
-    }
-    assert_eq!(bench.store.settle(&now).await.unwrap(), Outcome::Applied);
-    assert!(record(&*bench.store).await.settled);
-    begin_epoch(&*bench.store).await.unwrap();
-    assert!(!record(&*bench.store).await.settled);
-    assert_eq!(bench.store.settle(&now).await.unwrap(), Outcome::Lost, "an answer to the epoch before");
-}
-
-async fn the_history_has_a_line_for_each_term(bench: Bench) {
-    let past = async || bench.store.look(&component("c")).await.unwrap().past;
-    assert_eq!(past().await, Past::NeverLived);
-    let a = held(&*bench.store, "c", "a").await;
-    assert_eq!(past().await, Past::Lived(1));
-    bench.store.renew(&a).await.unwrap();
-    bench.store.release(&a).await.unwrap();
-    let free = row(&*bench.store, "c").await;
-    let generation = generation(&*bench.store).await;
-    let b = Take { generation, ..take(&term("c", "b", 28_000_000_000_001), free.as_ref()) };
-    assert_eq!(bench.store.take(&b).await.unwrap(), Outcome::Applied);
-    assert_eq!(past().await, Past::Lived(28_000_000_000_001));
-    assert_eq!(bench.store.look(&component("other")).await.unwrap().past, Past::NeverLived);
-}
-
-async fn of_many_insertions_one_is_applied_and_its_history_is_written_with_it(bench: Bench) {
-    let mut racers = JoinSet::new();
-    for racer in 0..8 {
-        let store = bench.another();
-        // Versions of their own: nothing but the row decides.
-        let take = insertion(&*store, &format!("r{racer}"), 1 + racer, 0).await;
-        racers.spawn(async move { (store.take(&take).await.unwrap(), take.term) });
-    }
-    let outcomes = racers.join_all().await;
-    let won: Vec<_> = outcomes.iter().filter(|(outcome, _)| *outcome == Outcome::Applied).collect();
-    assert_eq!(won.len(), 1, "{outcomes:?}");
-    let looked = bench.store.look(&component("c")).await.unwrap();
-    assert!(looked.row.unwrap().is_term(&won[0].1));
-    assert_eq!(looked.past, Past::Lived(won[0].1.version));
-}
-
-async fn an_insertion_looks_at_the_history(bench: Bench) {
-    let wrong = insertion(&*bench.store, "a", 42, 41).await;
-    assert_eq!(bench.store.take(&wrong).await.unwrap(), Outcome::Lost, "there is no version 41");
-    assert_eq!(row(&*bench.store, "c").await, None);
-    assert!(matches!(bench.store.look(&component("c")).await.unwrap().life, Life::Recorded { .. }));
-}
-
-async fn a_late_release_is_applied_in_the_life_of_its_term_only(bench: Bench) {
-    let a = held(&*bench.store, "c", "a").await;
-    let within = generation(&*bench.store).await;
-    let before = row(&*bench.store, "c").await;
-    let other = |holder: &str, version| term("c", holder, version);
-    for (term, within) in [
-        (a.clone(), Generation::default()),
-        (a.clone(), Generation { identity: "another".to_owned(), ..within.clone() }),
-        (a.clone(), Generation { epoch: within.epoch + 1, ..within.clone() }),
-        (other("b", a.version), within.clone()),
-        (other("A", a.version), within.clone()),
-        (other("a", a.version + 1), within.clone()),
-    ] {
-        assert_eq!(
-            bench.store.release_late(&term, &within).await.unwrap(),
-            Outcome::Lost,
-            "{term:?} {within:?}"
-        );
-        assert_eq!(row(&*bench.store, "c").await, before);
-    }
-    assert_eq!(bench.store.release_late(&a, &within).await.unwrap(), Outcome::Applied);
-    let free = row(&*bench.store, "c").await.unwrap();
-    assert!(free.is_free() && free.renew_time == 0 && free.version == a.version, "{free:?}");
-    assert_eq!(bench.store.release_late(&a, &within).await.unwrap(), Outcome::Lost, "it was released");
-    // Of a life that is over.
-    let b = Take { generation: within.clone(), ..take(&term("c", "b", 2), Some(&free)) };
-    assert_eq!(bench.store.take(&b).await.unwrap(), Outcome::Applied);
-    begin_epoch(&*bench.store).await.unwrap();
-    assert_eq!(bench.store.release_late(&b.term, &within).await.unwrap(), Outcome::Lost);
-    let now = generation(&*bench.store).await;
-    assert_eq!(bench.store.release_late(&b.term, &now).await.unwrap(), Outcome::Applied);
 }
 
 /// What only an administrator does, on a real server.
@@ -306,7 +142,7 @@ mod deleted_rows {
         let store = open(Source::url(server.url_as(&role, "x", &database.name)), "test").unwrap();
         begin_epoch(&*store).await.unwrap();
         let generation = generation(&*store).await;
-        assert_eq!(store.settle(&generation).await.unwrap(), Outcome::Applied);
+        assert_eq!(store.epochs().unwrap().settle(&generation).await.unwrap(), Outcome::Applied);
         held(&*store, "c", "a").await;
         drop(store);
         database.psql(&format!("DROP OWNED BY {role} CASCADE")).await.unwrap();

@@ -28,12 +28,8 @@ async fn at_once(source: &Source) -> usize {
     }
     let reports = runs.join_all().await;
     for report in &reports {
-        assert_eq!((report.version, report.foreign_lease_table), (4, false));
-        assert!(
-            report.applied.is_empty()
-                || report.applied == ["0001_lease", "0002_intent", "0003_life", "0004_instance"],
-            "{report}"
-        );
+        assert_eq!((report.version, report.foreign_lease_table), (1, false));
+        assert!(report.applied.is_empty() || report.applied == ["0001_tables"], "{report}");
     }
     reports.iter().filter(|report| !report.applied.is_empty()).count()
 }
@@ -99,19 +95,16 @@ async fn a_migration_that_stopped_half_way_goes_on_in_mysql() {
     for kind in [Kind::MariaDb10_11, Kind::MySql9] {
         let database = migrated_mysql(mysql::shared(kind).await.unwrap()).await;
         let source = Source::url(&database.url);
-        for (undone, applied) in [
-            (
-                "DELETE FROM component_lease_schema WHERE version > 0",
-                &["0001_lease", "0002_intent", "0003_life", "0004_instance"][..],
-            ),
-            (
-                "DELETE FROM component_lease_schema WHERE version > 1; DROP TABLE component_lease_intent",
-                &["0002_intent", "0003_life", "0004_instance"],
-            ),
-        ] {
+        let undone = [
+            "DELETE FROM component_lease_schema WHERE version > 0",
+            "DELETE FROM component_lease_schema WHERE version > 0; DROP TABLE component_lease_intent",
+            "DELETE FROM component_lease_schema WHERE version > 0; DROP TABLE component_lease_store, component_instance",
+        ];
+        for undone in undone {
             database.sql(undone).await.unwrap();
             let report = store::migrate(&source).await.unwrap();
-            assert_eq!((report.applied.as_slice(), report.foreign_lease_table), (applied, false), "{kind}");
+            assert_eq!(report.applied, ["0001_tables"], "{kind}: {undone}");
+            assert!(!report.foreign_lease_table && report.mended.is_empty(), "{kind}: {report}");
         }
         held(&*store::open(source, "test").unwrap(), "c", "a").await;
     }
@@ -127,7 +120,7 @@ async fn somebody_elses_table_in_postgres_is_not_altered() {
                     FROM pg_attribute WHERE attrelid = 'component_lease'::regclass AND attnum > 0";
     let before = database.psql(describe).await.unwrap();
     let source = Source::url(&database.url);
-    for applied in [&["0002_intent", "0003_life", "0004_instance"][..], &[]] {
+    for applied in [&["0001_tables"][..], &[]] {
         let report = store::migrate(&source).await.unwrap();
         assert_eq!((report.applied.as_slice(), report.foreign_lease_table), (applied, true));
         says(&report.to_string(), &["made by somebody else and stays as it is", "polling"]);
@@ -143,8 +136,7 @@ async fn somebody_elses_table_in_sqlite_is_not_altered() {
     let mut other = SqliteConnection::connect_with(&options).await.unwrap();
     other.execute(FOREIGN).await.unwrap();
     let report = store::migrate(&file.source()).await.unwrap();
-    let companions = &["0002_intent", "0003_life", "0004_instance"][..];
-    assert_eq!((report.applied.as_slice(), report.foreign_lease_table), (companions, true));
+    assert_eq!((report.applied.as_slice(), report.foreign_lease_table), (&["0001_tables"][..], true));
     let sql: String = other
         .fetch_one("SELECT sql FROM sqlite_schema WHERE name = 'component_lease'")
         .await
@@ -301,7 +293,7 @@ async fn somebody_elses_component_instance_is_left_alone_and_missed_by_nobody() 
     sources.push(file.source());
     for source in &sources {
         let report = store::migrate(source).await.unwrap();
-        assert_eq!(report.applied, ["0001_lease", "0002_intent", "0003_life"], "{report}");
+        assert_eq!(report.applied, ["0001_tables"], "{report}");
         let store = store::open(source.clone(), "test").unwrap();
         assert_eq!(store.look(&component("c")).await.unwrap().past, Past::NeverLived, "{store:?}");
         held(&*store, "c", "a").await;
@@ -313,33 +305,28 @@ async fn somebody_elses_component_instance_is_left_alone_and_missed_by_nobody() 
     assert_eq!(postgres.psql("SELECT count(*) FROM component_instance").await.unwrap(), "0");
 }
 
-/// What schema version 2 left behind, with a lease in it.
-async fn of_version_2(database: &postgres::Database) {
-    let downgrade = "
-        DROP TABLE component_lease_history, component_lease_store, component_instance;
-        DROP FUNCTION component_lease_history_rises;
-        DELETE FROM component_lease_schema WHERE version > 2;
-        INSERT INTO component_lease VALUES ('c', 'somebody', 1, 1, 41, 5)";
-    database.psql(downgrade).await.unwrap();
-}
-
+/// Leases of somebody else's table go on with their numbers, whoever says that nobody has led before.
 #[tokio::test]
-async fn an_upgrade_from_version_2_keeps_the_versions_knows_them_as_history_and_is_not_settled() {
-    let database = migrated_database(postgres::shared().await.unwrap()).await;
-    of_version_2(&database).await;
-    let source = Source::url(&database.url);
-    let store = store::open(source.clone(), "test").unwrap();
-    // Until it is upgraded, everything but history, epoch and quarantine works.
-    let before = store.look(&component("c")).await.unwrap();
-    assert_eq!((before.life, before.past), (Life::Unknown, Past::Unknown));
-    assert_eq!(before.row.unwrap().version, 41);
-    let first = Install { first: true, ..Install::default() };
-    let report = store::install(&source, first).await.unwrap();
-    assert_eq!((report.applied.as_slice(), report.waits), (&["0003_life", "0004_instance"][..], Some(30)));
-    let store = store::open(source, "test").unwrap();
-    let after = store.look(&component("c")).await.unwrap();
-    assert_eq!((after.past, after.life.base(), after.life.is_settled()), (Past::Lived(41), 0, false));
-    assert_eq!(after.row.unwrap().version, 41);
+async fn leases_that_are_there_are_known_as_history_and_nothing_is_settled() {
+    let leased = format!("{FOREIGN}; INSERT INTO component_lease VALUES ('c', 'somebody', 1, 1, 41, 5)");
+    let postgres = postgres::shared().await.unwrap().fresh_database().await.unwrap();
+    postgres.psql(&leased).await.unwrap();
+    let mariadb = mysql::shared(Kind::MariaDb10_11).await.unwrap().fresh_database().await.unwrap();
+    mariadb.sql(&leased).await.unwrap();
+    let file = SqliteFile::none_yet();
+    let options = SqliteConnectOptions::new().filename(file.path()).create_if_missing(true);
+    let mut sqlite = SqliteConnection::connect_with(&options).await.unwrap();
+    sqlite.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(leased))).await.unwrap();
+    for source in [Source::url(&postgres.url), Source::url(&mariadb.url), file.source()] {
+        // Without companions, everything but history, epoch and quarantine works.
+        let before = store::open(source.clone(), "test").unwrap().look(&component("c")).await.unwrap();
+        assert_eq!((before.life, before.past), (Life::Unknown, Past::Unknown));
+        let first = Install { first: true, ..Install::default() };
+        assert_eq!(store::install(&source, first).await.unwrap().waits, Some(30));
+        let after = store::open(source, "test").unwrap().look(&component("c")).await.unwrap();
+        assert_eq!((after.past, after.life.base(), after.life.is_settled()), (Past::Lived(41), 0, false));
+        assert_eq!(after.row.unwrap().version, 41);
+    }
 }
 
 #[tokio::test]

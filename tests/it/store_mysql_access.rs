@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use component_lease::election::Take;
-use component_lease::store::{self, Outcome, Source, Store, StoreError};
+use component_lease::store::{self, Directory, Outcome, Source, StoreError};
 use component_lease_testkit::mysql::{Database, Kind, Server};
 
 use crate::store_instances::instance;
@@ -31,7 +31,7 @@ impl<'a> User<'a> {
         self.server.url_as(&self.name, "pass-word", &self.database.name)
     }
 
-    pub(crate) fn store(&self) -> Arc<dyn Store> {
+    pub(crate) fn store(&self) -> Arc<dyn Directory> {
         store::open(Source::url(self.url()), "user").unwrap()
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use component_lease::store::{self, Outcome, Source, Store};
+use component_lease::store::{self, Directory, Outcome, Source};
 use component_lease_testkit::mysql::{Kind, Server, Stop};
 use component_lease_testkit::wait;
 use tokio::time::timeout;
@@ -11,11 +11,11 @@ use tokio::time::timeout;
 use crate::store_mysql::on_each_kind;
 use crate::stores::{SOON, component, held, migrated_mysql, retryable, row, says, take, taking, term};
 
-fn open(url: &str) -> Arc<dyn Store> {
+fn open(url: &str) -> Arc<dyn Directory> {
     store::open(Source::url(url), "faults").unwrap()
 }
 
-async fn until_it_answers(store: &dyn Store) {
+async fn until_it_answers(store: &dyn Directory) {
     wait::until(SOON, "the store to answer", async || Ok(Some(store.look(&component("c")).await?)))
         .await
         .unwrap();

@@ -2,7 +2,7 @@
 
 use component_lease::election::machine::Past;
 use component_lease::election::{Expected, Generation, Life, Take};
-use component_lease::store::{self, Outcome, Source, Store, begin_epoch};
+use component_lease::store::{self, Directory, Outcome, Source, begin_epoch};
 use component_lease_testkit::mysql::{Kind, Server, Stop};
 use component_lease_testkit::wait;
 use sqlx::Executor;
@@ -11,16 +11,16 @@ use tokio::time::timeout;
 use crate::store_mysql::{on_each_kind, open, other, server, wait_for_a_lock};
 use crate::stores::{SOON, component, held, migrated_mysql, misconfigured, row, says, take, term};
 
-async fn life(store: &dyn Store) -> Life {
+async fn life(store: &dyn Directory) -> Life {
     wait::until(SOON, "an answer", async || Ok(Some(store.look(&component("c")).await?.life))).await.unwrap()
 }
 
-async fn generation(store: &dyn Store) -> Generation {
+async fn generation(store: &dyn Directory) -> Generation {
     life(store).await.generation()
 }
 
 /// On what the store says now, but with a sight of no row.
-async fn insertion(store: &dyn Store, version: i64, highest: i64) -> Take {
+async fn insertion(store: &dyn Directory, version: i64, highest: i64) -> Take {
     let generation = generation(store).await;
     Take { generation, expected: Expected::Missing { highest }, ..take(&term("c", "b", version), None) }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use component_lease::election::Take;
-use component_lease::store::{self, Outcome, Source, Store, StoreError};
+use component_lease::store::{self, Directory, Outcome, Source, StoreError};
 use component_lease_testkit::postgres::{self, Database, Server};
 
 use crate::store_instances::instance;
@@ -23,11 +23,11 @@ impl<'a> Role<'a> {
         Self { database, name }
     }
 
-    pub(crate) async fn store(&self) -> std::sync::Arc<dyn Store> {
+    pub(crate) async fn store(&self) -> std::sync::Arc<dyn Directory> {
         self.store_on(postgres::shared().await.unwrap())
     }
 
-    pub(crate) fn store_on(&self, server: &Server) -> std::sync::Arc<dyn Store> {
+    pub(crate) fn store_on(&self, server: &Server) -> std::sync::Arc<dyn Directory> {
         let url = server.url_as(&self.name, "pass-word", &self.database.name);
         store::open(Source::url(url), "role").unwrap()
     }

@@ -1,7 +1,7 @@
 //! Copies of our tables by PostgreSQL's own tools: dumps and logical replication.
 
 use component_lease::election::Take;
-use component_lease::store::{self, Outcome, Source, Store};
+use component_lease::store::{self, Directory, Outcome, Source};
 use component_lease_testkit::postgres::{self, Database, Server};
 use component_lease_testkit::wait;
 
@@ -23,12 +23,12 @@ async fn original(server: &Server) -> Database {
     database
 }
 
-fn open(database: &Database) -> std::sync::Arc<dyn Store> {
+fn open(database: &Database) -> std::sync::Arc<dyn Directory> {
     store::open(Source::url(&database.url), "copies").unwrap()
 }
 
 /// The next term of a component, with the next version.
-async fn next(store: &dyn Store, name: &str, holder: &str) -> Result<Outcome, store::StoreError> {
+async fn next(store: &dyn Directory, name: &str, holder: &str) -> Result<Outcome, store::StoreError> {
     let looked = store.look(&component(name)).await?;
     let version = looked.row.as_ref().map_or(0, |row| row.version) + 1;
     let take = Take {
@@ -60,7 +60,7 @@ async fn goes_on(copy: &Database) {
     if store.look(&component("c")).await.unwrap().life.is_strange() {
         let seen = store.look(&component("c")).await.unwrap().life.record().cloned();
         let new = component_lease::election::NewEpoch { seen, at_least: 0, max_ttl: 30, deliberate: false };
-        assert_eq!(store.begin_epoch(&new).await.unwrap(), Outcome::Applied);
+        assert_eq!(store.epochs().unwrap().begin_epoch(&new).await.unwrap(), Outcome::Applied);
     }
     assert_eq!(next(&*store, "c", "e").await.unwrap(), Outcome::Applied);
     let again = "INSERT INTO component_lease_history VALUES ('c', 1, 'x', 0, 5)";

@@ -1,7 +1,7 @@
 //! Databases that are not UTF-8: what their encoding holds works, and what it does not is refused by name.
 
 use component_lease::election::{Take, TermKey};
-use component_lease::store::{self, Outcome, Source, StandingIntent, Store};
+use component_lease::store::{self, Directory, Outcome, Source, StandingIntent};
 use component_lease_testkit::postgres::{self, Database, PgBouncer};
 
 use crate::store_instances::instance;
@@ -57,7 +57,7 @@ async fn a_database_of_any_encoding_works_with_what_it_can_hold_and_refuses_the_
     }
 }
 
-async fn elects(store: &dyn Store, name: &str) -> TermKey {
+async fn elects(store: &dyn Directory, name: &str) -> TermKey {
     let a = term(name, name, 1);
     assert_eq!(taking(store, &take(&a, None)).await.unwrap(), Outcome::Applied);
     assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
@@ -73,7 +73,7 @@ async fn elects(store: &dyn Store, name: &str) -> TermKey {
     a
 }
 
-async fn refuses(store: &dyn Store, name: &str, encoding: &str) {
+async fn refuses(store: &dyn Directory, name: &str, encoding: &str) {
     let pieces = &[encoding, name, "cannot hold", "UTF8"];
     says(&misconfigured(store.look(&component(name)).await), pieces);
     let generation = store.look(&component("plain")).await.unwrap().life.generation();

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use component_lease::store::{self, Hint, Outcome, Source, Store};
+use component_lease::store::{self, Directory, Hint, Outcome, Source};
 use component_lease_testkit::postgres::{Server, Stop};
 use component_lease_testkit::wait;
 use tokio::time::timeout;
 
 use crate::stores::{SOON, component, held, migrated_database, misconfigured, retryable, row};
 
-fn open(url: &str) -> Arc<dyn Store> {
+fn open(url: &str) -> Arc<dyn Directory> {
     store::open(Source::url(url), "faults").unwrap()
 }
 
-async fn until_it_answers(store: &dyn Store) {
+async fn until_it_answers(store: &dyn Directory) {
     wait::until(SOON, "the store to answer", async || Ok(Some(store.look(&component("c")).await?)))
         .await
         .unwrap();

@@ -70,12 +70,12 @@ async fn an_epoch_whose_versions_do_not_fit_the_column_is_never_recorded() {
     let new = |at_least| NewEpoch { seen: Some(seen.clone()), at_least, max_ttl: 30, deliberate: true };
     for at_least in [2_147_483, 9_000_000_000_002] {
         says(
-            &misconfigured(store.begin_epoch(&new(at_least)).await),
+            &misconfigured(store.epochs().unwrap().begin_epoch(&new(at_least)).await),
             &["versions of epoch", "component_lease.version", "2147483647", "TYPE BIGINT"],
         );
     }
     assert_eq!(look_at(&*store, &[]).await.life.record(), Some(&seen));
-    assert_eq!(store.begin_epoch(&new(43)).await.unwrap(), Outcome::Applied);
+    assert_eq!(store.epochs().unwrap().begin_epoch(&new(43)).await.unwrap(), Outcome::Applied);
     assert_eq!(look_at(&*store, &[]).await.life.record().unwrap().epoch, 43);
 }
 

@@ -2,7 +2,7 @@
 //! lacking, 42883), revoked (42501), or another one in its place refuses as a managed service does.
 
 use component_lease::election::{Life, NewEpoch, Take};
-use component_lease::store::{self, Outcome, Source, Store};
+use component_lease::store::{self, Directory, Outcome, Source};
 use component_lease_testkit::postgres::{self, Database};
 
 use crate::stores::{component, look_at, misconfigured, says, take, term};
@@ -117,7 +117,7 @@ async fn accounts_with_different_rights_agree_on_the_identity() {
         .unwrap();
     let rich = store::open(source.clone(), "rich").unwrap();
     let poor = store::open(Source::url(server.url_as(&role, "x", &database.name)), "poor").unwrap();
-    let life = async |store: &dyn Store| match store.look(&component("c")).await.unwrap().life {
+    let life = async |store: &dyn Directory| match store.look(&component("c")).await.unwrap().life {
         Life::Recorded { identity, record, .. } => (identity, record),
         other => panic!("{other:?}"),
     };
@@ -126,12 +126,12 @@ async fn accounts_with_different_rights_agree_on_the_identity() {
     let (weaker, record) = life(&*poor).await;
     assert!(weaker.starts_with("-/") && weaker != record.identity, "{weaker}");
     let new = NewEpoch { seen: Some(record), at_least: 0, max_ttl: 30, deliberate: false };
-    assert_eq!(poor.begin_epoch(&new).await.unwrap(), Outcome::Applied);
+    assert_eq!(poor.epochs().unwrap().begin_epoch(&new).await.unwrap(), Outcome::Applied);
     for store in [&rich, &poor] {
         let (identity, record) = life(&**store).await;
         assert_eq!((&identity, &record.identity), (&weaker, &weaker));
         let new = NewEpoch { seen: Some(record), at_least: 0, max_ttl: 30, deliberate: false };
-        assert_eq!(store.begin_epoch(&new).await.unwrap(), Outcome::Lost);
+        assert_eq!(store.epochs().unwrap().begin_epoch(&new).await.unwrap(), Outcome::Lost);
     }
     drop((rich, poor));
     database.psql(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();

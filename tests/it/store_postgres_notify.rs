@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use component_lease::participant::Participant;
-use component_lease::store::{self, Hint, Install, Outcome, Source, Store};
+use component_lease::store::{self, Directory, Hint, Install, Outcome, Source};
 use component_lease_testkit::postgres::Server;
 use component_lease_testkit::wait;
 use sqlx::{Connection, Executor, PgConnection};
@@ -15,7 +15,7 @@ use crate::stores::{SOON, component, held, migrated_database, row, take, taking,
 
 /// Taken, told and given back, twice: by who listens, and by who has one connection only. Answers why
 /// nobody could be told.
-async fn lead_untold(store: &Arc<dyn Store>, version: i64) -> [String; 2] {
+async fn lead_untold(store: &Arc<dyn Directory>, version: i64) -> [String; 2] {
     let hints = store.hints();
     let mut why = [String::new(), String::new()];
     for (number, why) in (version..).zip(&mut why) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use component_lease::election::{Generation, NewEpoch, Take};
-use component_lease::store::{self, Outcome, Source, StandingIntent, Store};
+use component_lease::store::{self, Directory, Outcome, Source, StandingIntent};
 use component_lease_testkit::postgres::{self, Database, Server};
 use tokio::time::timeout;
 
@@ -12,7 +12,7 @@ use crate::store_instances::instance;
 use crate::stores::{SOON, alive_at, component, look_at, take, term};
 
 /// Each call, twice where the second takes another way.
-async fn all_calls(store: &dyn Store) {
+async fn all_calls(store: &dyn Directory) {
     let c = component("c");
     store.limit_lock_wait(Duration::from_secs(2));
     let a = term("c", "a", 1);
@@ -32,7 +32,7 @@ async fn all_calls(store: &dyn Store) {
     assert_eq!(look_at(store, &["c"]).await.rows.len(), 1);
 }
 
-async fn calls_of_companions(store: &dyn Store) {
+async fn calls_of_companions(store: &dyn Directory) {
     let c = component("c");
     let id = store.beat(&instance("c", "a"), None).await.unwrap();
     assert_eq!(store.beat(&instance("c", "a"), id).await.unwrap(), id);
@@ -45,9 +45,9 @@ async fn calls_of_companions(store: &dyn Store) {
     store.prune_instances(Duration::ZERO).await.unwrap();
     let life = store.look(&c).await.unwrap().life;
     let new = NewEpoch { seen: life.record().cloned(), at_least: 0, max_ttl: 30, deliberate: true };
-    assert_eq!(store.begin_epoch(&new).await.unwrap(), Outcome::Applied);
+    assert_eq!(store.epochs().unwrap().begin_epoch(&new).await.unwrap(), Outcome::Applied);
     let generation = store.look(&c).await.unwrap().life.generation();
-    assert_eq!(store.settle(&generation).await.unwrap(), Outcome::Applied);
+    assert_eq!(store.epochs().unwrap().settle(&generation).await.unwrap(), Outcome::Applied);
 }
 
 /// A database in which anybody made everything that could be picked, and our tables are in a schema of their own.
@@ -72,7 +72,7 @@ async fn nothing_of_a_writable_schema_is_run(server: &Server) {
         let source = Source::url(&database.url);
         store::install(&source, store::Install { first: true, ..Default::default() }).await.unwrap();
         store::migrate(&source).await.unwrap();
-        let store: Arc<dyn Store> = store::open(source, "trojans").unwrap();
+        let store: Arc<dyn Directory> = store::open(source, "trojans").unwrap();
         all_calls(&*store).await;
         let mut hints = store.hints();
         timeout(SOON, hints.next()).await.unwrap();
@@ -97,7 +97,7 @@ async fn nothing_of_a_writable_schema_is_run(server: &Server) {
     }
 }
 
-async fn bare_calls(store: &dyn Store) {
+async fn bare_calls(store: &dyn Directory) {
     let c = component("c");
     let a = term("c", "a", 1);
     assert_eq!(store.take(&take(&a, None)).await.unwrap(), Outcome::Applied);

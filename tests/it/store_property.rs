@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use component_lease::clock::SystemClock;
 use component_lease::election::{Expected, LeaseRow};
-use component_lease::store::{MemoryStore, Outcome, StandingIntent, Store};
+use component_lease::store::{Directory, MemoryStore, Outcome, StandingIntent};
 use component_lease_testkit::mysql::Kind;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -53,7 +53,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
 
 /// Makes the call; the outcome, and the standing ttl and the row afterwards.
 async fn make(
-    store: &dyn Store,
+    store: &dyn Directory,
     name: &str,
     call: &Call,
 ) -> (Option<Outcome>, Option<u32>, Option<LeaseRow>, Option<LeaseRow>) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use component_lease::controller::{Config, Controller, ElectionConfig, Ended, Probe};
-use component_lease::store::Store;
+use component_lease::store::Directory;
 use prometheus_client::registry::Registry;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -49,10 +49,10 @@ impl Replica {
     }
 
     pub async fn start_with(site: &Site, config: Config) -> Result<Self> {
-        Self::run(&site.account, config, Arc::clone(&site.rows) as Arc<dyn Store>).await
+        Self::run(&site.account, config, Arc::clone(&site.rows) as Arc<dyn Directory>).await
     }
 
-    pub async fn run(kubeconfig: &Path, config: Config, store: Arc<dyn Store>) -> Result<Self> {
+    pub async fn run(kubeconfig: &Path, config: Config, store: Arc<dyn Directory>) -> Result<Self> {
         static LOG: std::sync::Once = std::sync::Once::new();
         if let Ok(filter) = std::env::var("COMPONENT_LEASE_LOG") {
             LOG.call_once(|| {

@@ -11,11 +11,14 @@ use anyhow::{Result, ensure};
 use async_trait::async_trait;
 use component_lease::clock::SystemClock;
 use component_lease::election::machine::Looked;
-use component_lease::election::{ComponentName, Expected, Generation, HolderId, NewEpoch, Take, TermKey};
+use component_lease::election::{
+    ComponentName, Expected, Generation, HolderId, NewEpoch, Pace, Take, TermKey,
+};
 use component_lease::membership::Instance;
 use component_lease::membership::namespace::key_in;
 use component_lease::store::{
-    Hints, MemoryStore, MemoryTables, Names, Outcome, Snapshot, StandingIntent, Store, StoreError,
+    Directory, Epochs, Hints, LeaseStore, MemoryStore, MemoryTables, Names, Outcome, Snapshot,
+    StandingIntent, StoreError,
 };
 
 /// What the store does when it is asked.
@@ -32,7 +35,7 @@ pub enum Mood {
 /// Rows in memory. A component that is named without a slash is one of the site's namespace.
 pub struct Rows {
     namespace: String,
-    inner: Arc<dyn Store>,
+    inner: Arc<dyn Directory>,
     memory: Option<Arc<MemoryStore>>,
     mood: Mutex<Mood>,
     asked: AtomicU64,
@@ -47,7 +50,7 @@ impl Rows {
     }
 
     /// On a real database.
-    pub fn on(inner: Arc<dyn Store>, namespace: &str) -> Self {
+    pub fn on(inner: Arc<dyn Directory>, namespace: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
             inner,
@@ -168,6 +171,10 @@ impl Rows {
         Ok(self.inner.look(&self.key(component)?).await?.standing_ttl)
     }
 
+    fn epochs_within(&self) -> &dyn Epochs {
+        self.inner.epochs().expect("the stores of these tests tell lives apart")
+    }
+
     async fn mood(&self) -> Result<(), StoreError> {
         let mood = self.mood.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match mood {
@@ -185,9 +192,17 @@ impl fmt::Debug for Rows {
 }
 
 #[async_trait]
-impl Store for Rows {
+impl LeaseStore for Rows {
     fn describe(&self) -> String {
         self.inner.describe()
+    }
+
+    fn epochs(&self) -> Option<&dyn Epochs> {
+        Some(self)
+    }
+
+    fn directory(&self) -> Option<&dyn Directory> {
+        Some(self)
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
@@ -213,6 +228,43 @@ impl Store for Rows {
         self.inner.release(term).await
     }
 
+    fn hints(&self) -> Hints {
+        self.inner.hints()
+    }
+
+    async fn notify(&self, _: &ComponentName) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn limit_lock_wait(&self, limit: Duration) {
+        self.inner.limit_lock_wait(limit);
+    }
+
+    fn pace(&self) -> Option<Pace> {
+        None
+    }
+}
+
+#[async_trait]
+impl Epochs for Rows {
+    async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
+        self.mood().await?;
+        self.epochs_within().begin_epoch(new).await
+    }
+
+    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
+        self.mood().await?;
+        self.epochs_within().settle(waited_out).await
+    }
+
+    async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
+        self.mood().await?;
+        self.epochs_within().release_late(term, within).await
+    }
+}
+
+#[async_trait]
+impl Directory for Rows {
     async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         self.mood().await?;
@@ -237,23 +289,5 @@ impl Store for Rows {
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
         self.mood().await?;
         self.inner.clear_intent(component).await
-    }
-
-    async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
-        self.mood().await?;
-        self.inner.begin_epoch(new).await
-    }
-
-    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
-        self.mood().await?;
-        self.inner.settle(waited_out).await
-    }
-
-    fn hints(&self) -> Hints {
-        self.inner.hints()
-    }
-
-    fn limit_lock_wait(&self, limit: Duration) {
-        self.inner.limit_lock_wait(limit);
     }
 }

@@ -1,0 +1,275 @@
+//! Rows in Kubernetes: one `Lease` object (coordination.k8s.io/v1) for each component, of the component's name.
+//! holderIdentity is the holder, leaseTransitions the version. The controller's replicas elect by one: what they
+//! write to is the API server, so that is where they must elect; with the database down, one of them still has
+//! to say so.
+//!
+//! A `Lease` carries no intents and no history. etcd forgets nothing that it acknowledged, so there are no epochs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::json;
+
+use super::{Directory, Epochs, Hints, LeaseStore, Outcome, StoreError};
+use crate::clock::Clock;
+use crate::election::machine::Looked;
+use crate::election::{ComponentName, LeaseRow, Pace, Take, TermKey, row};
+
+/// Whose the fields are that we write, in Kubernetes' words.
+pub(crate) const FIELD_MANAGER: &str = "component-lease";
+
+/// The `Lease` objects of a namespace.
+pub struct KubernetesStore {
+    leases: Api<Lease>,
+    namespace: String,
+    clock: Arc<dyn Clock>,
+    /// The objects as the last answers showed them: their resource versions guard the next writes.
+    last: Mutex<BTreeMap<String, Lease>>,
+}
+
+impl KubernetesStore {
+    /// The clock stands in for a database's: each participant writes its own into the object, for people.
+    #[must_use]
+    pub fn new(client: Client, namespace: &str, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            leases: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
+            clock,
+            last: Mutex::default(),
+        }
+    }
+
+    fn last(&self) -> MutexGuard<'_, BTreeMap<String, Lease>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, component: &ComponentName, lease: Option<Lease>) -> Option<LeaseRow> {
+        let row = lease.as_ref().map(row);
+        match lease {
+            Some(lease) => self.last().insert(component.as_str().to_owned(), lease),
+            None => self.last().remove(component.as_str()),
+        };
+        row
+    }
+
+    async fn read(&self, component: &ComponentName) -> Result<Option<LeaseRow>, StoreError> {
+        named(component)?;
+        let lease =
+            self.leases.get_opt(component.as_str()).await.map_err(|error| failed(component, &error))?;
+        Ok(self.remember(component, lease))
+    }
+
+    /// Writes what the rule makes of the object as it was last seen. After a conflict it is read
+    /// once more: somebody may only have touched its labels.
+    async fn write(
+        &self,
+        component: &ComponentName,
+        rule: impl Fn(Option<&LeaseRow>, i64) -> Option<LeaseRow> + Send + Sync,
+    ) -> Result<Outcome, StoreError> {
+        for _ in 0..2 {
+            let mut seen = self.last().get(component.as_str()).cloned();
+            if seen.is_none() {
+                self.read(component).await?;
+                seen = self.last().get(component.as_str()).cloned();
+            }
+            let before = seen.as_ref().map(row);
+            let Some(after) = rule(before.as_ref(), self.clock.wall_ms()) else { return Ok(Outcome::Lost) };
+            let spec = spec(component, &after)?;
+            let written = match &seen {
+                None => {
+                    let lease = Lease {
+                        metadata: ObjectMeta {
+                            name: Some(component.as_str().to_owned()),
+                            ..ObjectMeta::default()
+                        },
+                        spec: Some(spec),
+                    };
+                    let params =
+                        PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+                    self.leases.create(&params, &lease).await
+                }
+                Some(seen) => {
+                    let patch = json!({
+                        "metadata": { "resourceVersion": seen.resource_version(), "uid": seen.uid() },
+                        "spec": spec,
+                    });
+                    let params = PatchParams {
+                        field_manager: Some(FIELD_MANAGER.to_owned()),
+                        ..PatchParams::default()
+                    };
+                    self.leases.patch(component.as_str(), &params, &Patch::Merge(patch)).await
+                }
+            };
+            match written {
+                Ok(lease) => {
+                    self.remember(component, Some(lease));
+                    return Ok(Outcome::Applied);
+                }
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                    self.read(component).await?;
+                }
+                Err(error) => return Err(failed(component, &error)),
+            }
+        }
+        Err(StoreError::Retryable(format!("Lease {component} keeps changing")))
+    }
+}
+
+impl fmt::Debug for KubernetesStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KubernetesStore").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
+fn failed(component: &ComponentName, error: &kube::Error) -> StoreError {
+    let message = format!("Lease {component}: {}", text(error));
+    match error {
+        kube::Error::Api(status) if status.code == 403 => StoreError::Misconfigured(message),
+        _ => StoreError::Retryable(message),
+    }
+}
+
+/// An error and its causes in one line, each said once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line
+}
+
+/// What the API server said, for people.
+pub(crate) fn text(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if status.code == 403 => {
+            format!(
+                "forbidden: {} (see the chart's templates/rbac.yaml and admission-policy.yaml)",
+                status.message
+            )
+        }
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => chain(other as &dyn std::error::Error),
+    }
+    .replace('\n', " ")
+}
+
+/// An object's name is a DNS subdomain: a component of any other name has no object.
+fn named(component: &ComponentName) -> Result<(), StoreError> {
+    let name = component.as_str();
+    let is_label = |label: &str| {
+        let edge = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        edge(label.bytes().next())
+            && edge(label.bytes().last())
+            && label.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
+    };
+    if name.len() <= 253 && name.split('.').all(is_label) {
+        return Ok(());
+    }
+    Err(StoreError::Misconfigured(format!(
+        "{name:?} cannot be the name of a Lease object: use lowercase letters, digits, '-' and '.', 253 characters at most"
+    )))
+}
+
+fn ms(time: Option<&MicroTime>) -> i64 {
+    time.map_or(0, |time| time.0.as_millisecond())
+}
+
+fn row(lease: &Lease) -> LeaseRow {
+    let spec = lease.spec.clone().unwrap_or_default();
+    LeaseRow {
+        holder: spec.holder_identity.unwrap_or_default(),
+        lease_time: ms(spec.acquire_time.as_ref()),
+        renew_time: ms(spec.renew_time.as_ref()),
+        version: i64::from(spec.lease_transitions.unwrap_or(0)),
+        ttl: i64::from(spec.lease_duration_seconds.unwrap_or(0)),
+    }
+}
+
+fn spec(component: &ComponentName, row: &LeaseRow) -> Result<LeaseSpec, StoreError> {
+    let time = |ms| Timestamp::from_millisecond(ms).ok().map(MicroTime);
+    let number = |what: &str, value: i64| {
+        i32::try_from(value).map_err(|_| {
+            StoreError::Misconfigured(format!("Lease {component}: {what} {value} does not fit {}", i32::MAX))
+        })
+    };
+    Ok(LeaseSpec {
+        holder_identity: Some(row.holder.clone()),
+        acquire_time: time(row.lease_time),
+        renew_time: time(row.renew_time),
+        lease_transitions: Some(number("the next version", row.version)?),
+        lease_duration_seconds: Some(number("a ttl of", row.ttl)?),
+        ..LeaseSpec::default()
+    })
+}
+
+#[async_trait]
+impl LeaseStore for KubernetesStore {
+    fn describe(&self) -> String {
+        format!("Kubernetes Leases of namespace {}", self.namespace)
+    }
+
+    fn epochs(&self) -> Option<&dyn Epochs> {
+        None
+    }
+
+    fn directory(&self) -> Option<&dyn Directory> {
+        None
+    }
+
+    async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
+        Ok(Looked {
+            row: self.read(component).await?,
+            database_now: self.clock.wall_ms(),
+            // etcd forgets nothing, and an overlap of two replicas is harmless: no quarantine.
+            ..Looked::default()
+        })
+    }
+
+    async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
+        // The sight that the take was decided on is the object that was read for it.
+        self.write(&take.term.component, |row, now| row::take(row, 0, take, now)).await
+    }
+
+    async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
+        self.write(&term.component, |row, now| row::renew(row, term, now)).await
+    }
+
+    async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
+        self.write(&term.component, |row, _| row::release(row, term)).await
+    }
+
+    /// A watch would cost a connection for each replica; they look every few seconds.
+    fn hints(&self) -> Hints {
+        Hints::none()
+    }
+
+    async fn notify(&self, _: &ComponentName) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// The API server has no locks to wait for.
+    fn limit_lock_wait(&self, _: Duration) {}
+
+    fn pace(&self) -> Option<Pace> {
+        None
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fake_api;
+#[cfg(test)]
+#[path = "kubernetes_tests.rs"]
+mod tests;

@@ -1,0 +1,88 @@
+//! What the columns of our statements mean.
+
+use super::value::Row;
+use crate::election::{LeaseRow, Life, Record};
+use crate::membership::{Mode, Promise, SeenInstance, Whereabouts};
+use crate::store::{Names, Snapshot, StandingIntent};
+
+/// Of a look, and of the first row of a look at many.
+pub(super) fn life(row: &Row, step: i64) -> Result<Life, sqlx::Error> {
+    let Some(identity) = row.text_or_none("identity")? else { return Ok(Life::Unknown) };
+    let Some(recorded) = row.text_or_none("recorded")? else {
+        return Ok(Life::Unrecorded { identity, step });
+    };
+    let record = Record {
+        identity: recorded,
+        epoch: row.int("epoch")?,
+        settled: row.yes("settled")?,
+        max_ttl: u32::try_from(row.int("max_ttl")?).unwrap_or(1),
+    };
+    Ok(Life::Recorded { identity, step, record })
+}
+
+pub(super) fn lease_row(row: &Row) -> Result<Option<LeaseRow>, sqlx::Error> {
+    if !row.yes("present")? {
+        return Ok(None);
+    }
+    Ok(Some(LeaseRow {
+        holder: row.text("holder")?,
+        lease_time: row.int("lease_time")?,
+        renew_time: row.int("renew_time")?,
+        version: row.int("version")?,
+        ttl: row.int("ttl")?,
+    }))
+}
+
+pub(super) fn standing_ttl(row: &Row) -> Result<Option<u32>, sqlx::Error> {
+    Ok(row.int_or_none("standing_ttl")?.and_then(|ttl| u32::try_from(ttl).ok()))
+}
+
+pub(super) fn snapshot(rows: &[Row], names: &Names, step: i64) -> Result<Snapshot, sqlx::Error> {
+    // There is always one with the clock: an answer without is no look at an empty database.
+    if rows.is_empty() {
+        return Err(sqlx::Error::RowNotFound);
+    }
+    let mut out = Snapshot::default();
+    for row in rows {
+        let Some(name) = row.text_or_none("name")? else {
+            out.database_now = row.int("now")?;
+            out.life = life(row, step)?;
+            continue;
+        };
+        // The collation of somebody else's column may take another name for this one.
+        if !names.contains(&name) {
+            continue;
+        }
+        if let Some(ttl) = standing_ttl(row)? {
+            out.intents.insert(name.clone(), StandingIntent { ttl });
+        }
+        if let Some(lease) = lease_row(row)? {
+            out.rows.insert(name, lease);
+        }
+    }
+    Ok(out)
+}
+
+pub(super) fn seen_instance(row: &Row) -> Result<SeenInstance, sqlx::Error> {
+    Ok(SeenInstance {
+        id: row.int("id")?,
+        component: row.text("component")?,
+        holder: row.text("holder")?,
+        start_time: row.int("start_time")?,
+        heartbeat: row.int("heartbeat")?,
+        lasts: row.int("lasts")?,
+        whereabouts: Whereabouts {
+            namespace: row.text_or_none("namespace")?,
+            pod: row.text_or_none("pod")?,
+            pod_uid: row.text_or_none("pod_uid")?,
+            container: row.text_or_none("container")?,
+            node: row.text_or_none("node")?,
+            address: row.text_or_none("address")?,
+        },
+        program_version: row.text_or_none("program_version")?,
+        healthy: row.yes("healthy")?,
+        leads: row.int_or_none("leads")?,
+        mode: row.text_or_none("mode")?.and_then(|mode| Mode::parse(&mode)),
+        promise: Promise::stored(row.int_or_none("longest_promise")?, row.yes_or_none("promises_outside")?),
+    })
+}

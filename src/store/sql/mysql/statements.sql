@@ -1,0 +1,286 @@
+-- The statements, in the same order and shape as those of the other databases, so that they can be compared
+-- line by line.
+--
+-- Time is `SYSDATE`, evaluated where it stands: after the wait for a row lock. `NOW` is the start of
+-- the statement. The session's zone is UTC; integer arithmetic from 1970 on has no end in 2038, as
+-- `UNIX_TIMESTAMP` has in MariaDB before 11.5. Only an INSERT computes its values before it waits
+-- (for somebody's uncommitted row of the same name): then the time may be old by that wait.
+--
+-- Affected rows: sqlx asks for `FOUND_ROWS`, so they are the rows that matched. What must change
+-- always does, and `ON DUPLICATE KEY UPDATE`, whose count means something else, decides nothing. Nor
+-- is there an IGNORE, which would also cut what does not fit: "there is one" comes as an error.
+--
+-- Text is compared byte by byte whatever the collation of somebody else's table: a holder here, a
+-- component's name at the look (`same_name`). A take or renewal then names the row as the table
+-- does, and is bound to the version seen with the renewal time, or to the whole holder.
+-- Values that a foreign program left NULL count as 0 or empty. Of a holder no more is read than a status can
+-- show; bytes that are no text are shown in hexadecimal digits, because nothing at all would mean that nobody leads.
+
+--- word now
+TIMESTAMPDIFF(MICROSECOND, '1970-01-01', SYSDATE(3)) DIV 1000
+
+--- word row
+l.component_name IS NOT NULL AS present,
+COALESCE(CONVERT(LEFT(l.holder_id, {holder_read}) USING utf8mb4), HEX(LEFT(l.holder_id, {holder_read} DIV 2)), '')
+COLLATE utf8mb4_bin AS holder,
+CAST(COALESCE(l.lease_time, 0) AS SIGNED) AS lease_time, CAST(COALESCE(l.renew_time, 0) AS SIGNED) AS renew_time,
+CAST(COALESCE(l.version, 0) AS SIGNED) AS version, CAST(COALESCE(CEIL(l.ttl), 0) AS SIGNED) AS ttl
+
+-- `{own_identity}` is what the server says of itself now.
+--- word record
+{own_identity} AS identity, s.identity AS recorded, s.epoch AS epoch, CAST(s.settled AS SIGNED) AS settled,
+CAST(s.max_ttl AS SIGNED) AS max_ttl
+
+--- word no_record
+CAST(NULL AS CHAR) AS identity, CAST(NULL AS CHAR) AS recorded, CAST(NULL AS SIGNED) AS epoch,
+CAST(NULL AS SIGNED) AS settled, CAST(NULL AS SIGNED) AS max_ttl
+
+--- word name
+CONVERT(l.component_name USING utf8mb4) COLLATE utf8mb4_bin
+
+-- Seconds of this server's clock since 2026, up to a latest date.
+--- word date
+LEAST(GREATEST(TIMESTAMPDIFF(SECOND, '1970-01-01', SYSDATE()) - {epoch_zero}, 0), :latest_date)
+
+-- The names that are asked for, from a JSON array. A column's index is used only by a comparison in its own
+-- collation, so that of `component_lease.component_name` comes where `{collation}` stands.
+--- word names
+JSON_TABLE(:names, '$[*]' COLUMNS (
+name VARCHAR(253) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$',
+of_lease VARCHAR(253) {collation} PATH '$')) AS n
+
+-- How a kind of server tells who it is.
+--- word mysql_identity
+CONVERT(CONCAT(@@server_uuid, '/', COALESCE(TIMESTAMPDIFF(SECOND, '1970-01-01', NOW()) - CAST(CAST((
+   SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'UPTIME') AS UNSIGNED) AS SIGNED), ''), '/', COALESCE(s.uuid, ''), '/', (
+   SELECT COALESCE(SUM(TIMESTAMPDIFF(SECOND, '1970-01-01', t.CREATE_TIME)), 0)
+   FROM information_schema.TABLES AS t
+   WHERE t.TABLE_SCHEMA = DATABASE()
+     AND t.TABLE_NAME IN ('component_lease', 'component_lease_history', 'component_lease_store'))
+) USING utf8mb4) COLLATE utf8mb4_bin
+
+--- word mariadb_identity
+CONVERT(CONCAT(@@server_id, '@', @@hostname, ':', @@port, '/', COALESCE(TIMESTAMPDIFF(SECOND, '1970-01-01',
+    NOW()) - CAST(CAST((
+   SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME') AS UNSIGNED) AS SIGNED), ''), '/', COALESCE(s.uuid, ''), '/', (
+   SELECT COALESCE(SUM(TIMESTAMPDIFF(SECOND, '1970-01-01', t.CREATE_TIME)), 0)
+   FROM information_schema.TABLES AS t
+   WHERE t.TABLE_SCHEMA = DATABASE()
+     AND t.TABLE_NAME IN ('component_lease', 'component_lease_history', 'component_lease_store'))
+) USING utf8mb4) COLLATE utf8mb4_bin
+
+--- statement look
+SELECT {now} AS now, {row}, CAST(i.ttl AS SIGNED) AS standing_ttl, {record}, {name} AS name,
+    (SELECT CAST(MAX(h.version) AS SIGNED) FROM component_lease_history AS h WHERE h.component_name = :component) AS highest
+FROM (SELECT 1) AS always
+LEFT JOIN component_lease AS l ON l.component_name = :component
+LEFT JOIN component_lease_intent AS i ON i.component_name = :component
+LEFT JOIN component_lease_store AS s ON s.id = 1
+
+--- statement look_bare
+SELECT {now} AS now, {row}, CAST(NULL AS SIGNED) AS standing_ttl, {no_record}, {name} AS name,
+    CAST(NULL AS SIGNED) AS highest
+FROM (SELECT 1) AS always
+LEFT JOIN component_lease AS l ON l.component_name = :component
+
+--- statement look_at
+SELECT {now} AS now, 0 AS present, '' COLLATE utf8mb4_bin AS holder, 0 AS lease_time, 0 AS renew_time,
+    0 AS version, 0 AS ttl,
+                CAST(NULL AS SIGNED) AS standing_ttl, {record}, CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS name
+FROM (SELECT 1) AS always
+LEFT JOIN component_lease_store AS s ON s.id = 1
+UNION ALL
+SELECT NULL, {row}, CAST(NULL AS SIGNED), {no_record}, {name}
+FROM {names} STRAIGHT_JOIN component_lease AS l ON l.component_name = n.of_lease
+UNION ALL
+SELECT NULL, 0, '' COLLATE utf8mb4_bin, 0, 0, 0, 0, CAST(i.ttl AS SIGNED), {no_record},
+    i.component_name COLLATE utf8mb4_bin
+FROM {names} STRAIGHT_JOIN component_lease_intent AS i ON i.component_name = n.name
+
+--- statement look_at_bare
+SELECT {now} AS now, 0 AS present, '' COLLATE utf8mb4_bin AS holder, 0 AS lease_time, 0 AS renew_time,
+    0 AS version, 0 AS ttl,
+        CAST(NULL AS SIGNED) AS standing_ttl, {no_record}, CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS name
+FROM (SELECT 1) AS always
+UNION ALL
+SELECT NULL, {row}, CAST(NULL AS SIGNED), {no_record}, {name}
+FROM {names} STRAIGHT_JOIN component_lease AS l ON l.component_name = n.of_lease
+
+-- Whoever may write that table could fill it: so many of a component (its holder first, then who says that it
+-- leads, then the newest), so many in all, and of these the first of each.
+--- statement instances
+SELECT c.id, c.component_name AS component, c.instance AS holder, c.start_time, c.heartbeat, c.heartbeat_ttl AS lasts,
+       c.namespace, c.pod, c.pod_uid, c.container, c.node, c.address, c.program_version, c.healthy, c.leads, c.mode,
+       c.longest_promise, c.promises_outside
+FROM (SELECT c.*, ROW_NUMBER() OVER (
+                 PARTITION BY c.component_name
+                 ORDER BY COALESCE(CAST(CONVERT(LEFT(l.holder_id, {holder_read}) USING utf8mb4) AS BINARY)
+                                   = CAST(c.instance AS BINARY), 0) DESC,
+                          c.leads IS NOT NULL DESC, c.id DESC
+             ) AS place
+      FROM {names} STRAIGHT_JOIN component_instance AS c ON c.component_name = n.name
+      LEFT JOIN component_lease AS l ON l.component_name = n.of_lease
+      WHERE c.heartbeat >= {now} - c.heartbeat_ttl * 1000
+     ) AS c
+WHERE c.place <= {instances_each}
+ORDER BY c.place, c.id DESC LIMIT {instances_in_all}
+
+--- statement take_missing
+START TRANSACTION;
+SELECT COUNT(*) INTO @component_lease_life FROM component_lease_store AS s
+WHERE s.id = 1 AND s.identity = :identity AND s.epoch = :epoch AND s.identity = {own_identity}
+LOCK IN SHARE MODE;
+SET @component_lease_now = {now};
+INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)
+SELECT :component, :holder, @component_lease_now, @component_lease_now, :version, :ttl
+FROM (SELECT 1) AS always
+WHERE COALESCE((SELECT MAX(h.version) FROM component_lease_history AS h
+                WHERE h.component_name = :component), 0) = :highest
+  AND NOT EXISTS (SELECT 1 FROM component_lease AS l WHERE l.component_name = :component)
+  AND @component_lease_life = 1;
+SET @component_lease_taken = ROW_COUNT();
+INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
+SELECT :component,
+       IF(l.version <> :version OR CAST(CONVERT(l.holder_id USING utf8mb4) AS BINARY) <> CAST(:holder AS BINARY)
+          OR EXISTS (SELECT 1 FROM component_lease_history AS h
+                     WHERE h.component_name = :component AND h.version >= :version), NULL, :version),
+       :holder, CAST(l.lease_time AS SIGNED), :ttl
+FROM component_lease AS l
+WHERE l.component_name = :component AND @component_lease_taken = 1;
+COMMIT;
+SELECT CAST(@component_lease_taken AS SIGNED) AS taken;
+
+--- statement take_row
+START TRANSACTION;
+SELECT COUNT(*) INTO @component_lease_life FROM component_lease_store AS s
+WHERE s.id = 1 AND s.identity = :identity AND s.epoch = :epoch AND s.identity = {own_identity}
+LOCK IN SHARE MODE;
+UPDATE component_lease
+SET holder_id = :holder,
+    lease_time = {now},
+    renew_time = GREATEST({now}, COALESCE(renew_time, 0) + 1),
+    version = :version,
+    ttl = :ttl
+WHERE component_name = :component AND COALESCE(version, 0) = :seen_version
+  AND COALESCE(renew_time, 0) = :seen_renew_time AND @component_lease_life = 1;
+SET @component_lease_taken = ROW_COUNT();
+INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
+SELECT :component,
+       IF(l.version <> :version OR CAST(CONVERT(l.holder_id USING utf8mb4) AS BINARY) <> CAST(:holder AS BINARY)
+          OR EXISTS (SELECT 1 FROM component_lease_history AS h
+                     WHERE h.component_name = :component AND h.version >= :version), NULL, :version),
+       :holder, CAST(l.lease_time AS SIGNED), :ttl
+FROM component_lease AS l
+WHERE l.component_name = :component AND @component_lease_taken = 1;
+COMMIT;
+SELECT CAST(@component_lease_taken AS SIGNED) AS taken;
+
+--- statement begin_epoch
+UPDATE component_lease_store AS s
+SET s.epoch = LEAST(GREATEST(s.epoch + 1, {date}, :at_least), {epoch_max}),
+    s.settled = false,
+    s.identity = {own_identity}
+WHERE s.id = 1 AND s.identity = :identity AND s.epoch = :epoch AND s.epoch < {epoch_max}
+  AND (:latest_date = 0 OR :at_least <= {date})
+  AND (:deliberate OR s.identity <> {own_identity})
+
+--- statement first_record
+INSERT INTO component_lease_store (id, uuid, identity, epoch, settled, max_ttl)
+SELECT 1, s.uuid, {own_identity}, IF(:first, 0, LEAST(GREATEST(1, {date}, :at_least), {epoch_max})), :settled,
+    :max_ttl
+FROM (SELECT CAST(:uuid AS CHAR) AS uuid) AS s
+
+--- statement settle
+UPDATE component_lease_store AS s SET s.settled = true
+WHERE s.id = 1 AND s.identity = :identity AND s.epoch = :epoch AND s.identity = {own_identity}
+
+-- The record is locked, as by a take.
+--- statement release_late
+UPDATE component_lease
+SET holder_id = '', renew_time = 0
+WHERE component_name = :component AND CAST(CONVERT(holder_id USING utf8mb4) AS BINARY) = CAST(:holder AS BINARY)
+  AND version = :version
+  AND EXISTS (SELECT 1 FROM component_lease_store AS s
+              WHERE s.id = 1 AND s.identity = :identity AND s.epoch = :epoch AND s.identity = {own_identity}
+              LOCK IN SHARE MODE)
+
+-- Apart from the look, which must not wait for a lock on that table, and without an index: it is
+-- only asked where there is neither row nor history.
+--- statement claimed
+SELECT MAX(led) AS led FROM component_instance WHERE component_name = :component
+
+--- statement move_heartbeat
+UPDATE component_instance
+SET heartbeat_ttl = :lasts, healthy = :healthy, leads = :leads, led = COALESCE(GREATEST(led, :leads), :leads, led),
+    heartbeat = {now}
+WHERE id = :id AND component_name = :component AND instance = :holder AND heartbeat + heartbeat_ttl * 1000 >= {now}
+
+--- statement begin_instance
+INSERT INTO component_instance (component_name, instance, heartbeat_ttl, healthy, leads, led, namespace, pod, pod_uid,
+                                container, node, address, program_version, mode, longest_promise,
+                                promises_outside, start_time, heartbeat)
+VALUES (:component, :holder, :lasts, :healthy, :leads, :leads, :namespace, :pod, :pod_uid, :container, :node,
+    :address, :program_version, :mode, :longest_promise, :promises_outside, {now}, start_time)
+
+--- statement prune_instances
+DELETE FROM component_instance WHERE heartbeat < {now} - :older_than
+
+--- statement take_missing_bare
+INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)
+VALUES (:component, :holder, {now}, lease_time, :version, :ttl)
+
+--- statement take_row_bare
+UPDATE component_lease
+SET holder_id = :holder,
+    lease_time = {now},
+    renew_time = GREATEST({now}, COALESCE(renew_time, 0) + 1),
+    version = :version,
+    ttl = :ttl
+WHERE component_name = :component AND COALESCE(version, 0) = :seen_version AND COALESCE(renew_time,
+    0) = :seen_renew_time
+
+--- statement renew
+UPDATE component_lease
+SET renew_time = GREATEST({now}, COALESCE(renew_time, 0) + 1)
+WHERE component_name = :component
+    AND CAST(CONVERT(holder_id USING utf8mb4) AS BINARY) = CAST(:holder AS BINARY) AND version = :version
+
+--- statement release
+UPDATE component_lease
+SET holder_id = '', renew_time = 0
+WHERE component_name = :component
+    AND CAST(CONVERT(holder_id USING utf8mb4) AS BINARY) = CAST(:holder AS BINARY) AND version = :version
+
+--- statement set_intent
+INSERT INTO component_lease_intent (component_name, ttl) VALUES (:component, :ttl)
+ON DUPLICATE KEY UPDATE ttl = :ttl
+
+--- statement clear_intent
+UPDATE component_lease_intent SET ttl = NULL WHERE component_name = :component AND ttl IS NOT NULL
+
+-- Whether a row that a change did not find is there as it was: asked where "no row" may not be the whole truth.
+--- statement still_led
+SELECT EXISTS (SELECT 1 FROM component_lease
+WHERE component_name = :component AND CAST(CONVERT(holder_id USING utf8mb4) AS BINARY) = CAST(:holder AS BINARY)
+  AND version = :version) AS same, CAST(NULL AS CHAR) AS triggers,
+       EXISTS (SELECT 1 FROM information_schema.TABLES
+               WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease'
+                   AND TABLE_TYPE <> 'VIEW') AS is_table
+
+--- statement still_seen
+SELECT EXISTS (SELECT 1 FROM component_lease
+WHERE component_name = :component AND COALESCE(version, 0) = :seen_version
+  AND COALESCE(renew_time, 0) = :seen_renew_time) AS same, CAST(NULL AS CHAR) AS triggers,
+       EXISTS (SELECT 1 FROM information_schema.TABLES
+               WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease'
+                   AND TABLE_TYPE <> 'VIEW') AS is_table
+
+--- statement still_missing
+SELECT NOT EXISTS (SELECT 1 FROM component_lease WHERE component_name = :component) AS same,
+    CAST(NULL AS CHAR) AS triggers,
+EXISTS (SELECT 1 FROM information_schema.TABLES
+        WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease' AND TABLE_TYPE <> 'VIEW') AS is_table
+
+--- statement record_step
+INSERT IGNORE INTO component_lease_schema (version, applied_at, foreign_lease_table) VALUES (:version, {now},
+    :is_foreign)

@@ -17,7 +17,7 @@ fi
 mutants() { nice "$root/bin/cargo-mutants" mutants --jobs 1 --output "${MUTANTS_OUT:-$cache/mutants}" "$@"; }
 if (($#)); then mutants "$@"; exit; fi
 found=0
-mutants --re '^src/(domain|controller)/' || found=$?
+mutants --re '^src/(election|routing|controller)/' || found=$?
 # What supervises a process is seen by the tests that run one.
 mutants --re '^src/agent/' -- --test it agent_run || found=$?
 exit "$found"

@@ -21,7 +21,7 @@ else
   # empty root as well (it reads /etc/resolv.conf and /etc/hosts and needs nothing else).
   # No path of the builder's home gets into the image.
   RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
-    cargo build --locked --release --target "$target" --bin component-lease
+    cargo build --locked --release --features cli --target "$target" --bin component-lease
   folder=${CARGO_TARGET_DIR:-target}
   binary=$folder/$target/release/component-lease
   out=$folder/image/component-lease-$version.tar

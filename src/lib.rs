@@ -6,21 +6,21 @@
 // They panic where the reader has gone: `process::output` does not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-#[cfg(feature = "agent")]
+#[cfg(feature = "cli")]
 pub mod agent;
-#[cfg(feature = "controller")]
+#[cfg(feature = "cli")]
 pub mod api;
 pub mod clock;
-#[cfg(feature = "controller")]
+#[cfg(feature = "cli")]
 pub mod controller;
 pub mod election;
 pub mod membership;
 pub mod participant;
-#[cfg(feature = "process")]
+#[cfg(feature = "cli")]
 pub mod process;
 pub mod rate;
-#[cfg(feature = "controller")]
+#[cfg(feature = "cli")]
 pub mod routing;
 pub mod store;
-#[cfg(all(feature = "agent", feature = "sqlite"))]
+#[cfg(feature = "cli")]
 pub mod tryout;

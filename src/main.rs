@@ -8,6 +8,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use component_lease::agent::{self, AroundArgs, ParticipantArgs, guardian};
@@ -236,7 +237,7 @@ fn once_a_minute() -> telemetry::Due {
 }
 
 fn how(TablesArgs { first_install, max_ttl }: TablesArgs) -> Install {
-    Install { first: first_install, max_ttl }
+    Install::default().first(first_install).max_ttl(Duration::from_secs(max_ttl.into()))
 }
 
 async fn bump(command: BumpCommand) -> Result<u8, Failure> {
@@ -259,12 +260,12 @@ fn source(args: DatabaseArgs) -> Source {
         (Some(url), _) => Source::url(url.expose()),
         (None, file) => Source::file(file.unwrap_or_default()),
     };
-    let mut source = source.allow_unsafe_backend(allow_unsafe_backend);
+    let mut source = source.unsafe_backend(allow_unsafe_backend);
     if let Some(file) = database_ca_file {
-        source = source.with_ca_file(file);
+        source = source.ca_file(file);
     }
     match database_password_file {
-        Some(file) => source.with_password_file(file),
+        Some(file) => source.password_file(file),
         None => source,
     }
 }

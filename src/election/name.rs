@@ -11,13 +11,34 @@ pub const HOLDER_ID_MAX: usize = 255;
 
 /// Why a text is no component name or holder id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NameError {
+    /// It has no characters.
     #[error("a {what} cannot be empty")]
-    Empty { what: &'static str },
+    Empty {
+        /// What the text was meant to be.
+        what: &'static str,
+    },
+    /// It does not fit into its column.
     #[error("the {what} {value:?} has {length} characters, at most {max} fit; choose a shorter one")]
-    TooLong { what: &'static str, value: String, length: usize, max: usize },
+    TooLong {
+        /// What the text was meant to be.
+        what: &'static str,
+        /// The text.
+        value: String,
+        /// How many characters it has.
+        length: usize,
+        /// How many it may have.
+        max: usize,
+    },
+    /// Databases would compare it in different ways.
     #[error("the {what} {value:?} contains white space or a control character; use visible characters only")]
-    Unprintable { what: &'static str, value: String },
+    Unprintable {
+        /// What the text was meant to be.
+        what: &'static str,
+        /// The text.
+        value: String,
+    },
 }
 
 pub(crate) fn check(what: &'static str, value: &str, max: usize) -> Result<(), NameError> {
@@ -41,6 +62,8 @@ pub(crate) fn check(what: &'static str, value: &str, max: usize) -> Result<(), N
 pub struct ComponentName(String);
 
 impl ComponentName {
+    /// A key as it stands in the table. In a pod, [`component`](crate::component) puts the namespace before a name.
+    ///
     /// # Errors
     /// [`NameError`] when the text is empty, longer than 253 characters or not printable.
     pub fn new(value: impl Into<String>) -> Result<Self, NameError> {
@@ -49,6 +72,7 @@ impl ComponentName {
         Ok(Self(value))
     }
 
+    /// As it stands in the table.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -71,6 +95,7 @@ impl HolderId {
         Ok(Self(value))
     }
 
+    /// As it stands in the table.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

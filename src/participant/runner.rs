@@ -9,11 +9,12 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, Span, debug, debug_span, info, info_span, warn};
 
-use super::guard::{Guard, TermCell};
 use super::notice::Notice;
 use super::presence::Presence;
+use super::run::Drained;
+use super::term::{TermCell, TermObserver};
 use super::trouble::{Call, Trouble, say_new_epoch};
 use super::{Counters, View};
 use crate::clock::Clock;
@@ -79,6 +80,16 @@ pub(super) enum Command {
 const NOTIFY_LIMIT: Duration = Duration::from_millis(500);
 /// Longest sleep of the loop: tokio's timers stand still in suspend, and the heartbeat must go on.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// A term of ours that was not seen to be released or replaced.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unreleased {
+    version: i64,
+    /// Its take was answered. One that was not may be applied at any time: that there is nothing to release
+    /// proves nothing then.
+    applied: bool,
+}
+
 pub(super) struct Runner {
     pub(super) store: Arc<dyn Store>,
     pub(super) shared: Arc<Shared>,
@@ -92,6 +103,8 @@ pub(super) struct Runner {
     pub(super) lock_wait: Duration,
     /// A take of ours that nobody was told of yet.
     pub(super) untold: bool,
+    /// A take of ours that may be in the row, or may come there.
+    pub(super) unreleased: Option<Unreleased>,
     pub(super) handle_gone: bool,
     pub(super) draining: bool,
     /// Until when the term is renewed for work that was asked to stop.
@@ -100,7 +113,7 @@ pub(super) struct Runner {
 
 impl Runner {
     /// Returns when drained.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self) -> Drained {
         loop {
             while let Ok(command) = self.commands.try_recv() {
                 self.obey(command);
@@ -118,21 +131,29 @@ impl Runner {
                 Action::BeginEpoch(new) => {
                     let store = Arc::clone(&self.store);
                     say_new_epoch(&self.shared.component, &store.describe(), &new);
-                    self.record(store.begin_epoch(&new)).await;
+                    self.record(store.begin_epoch(&new).instrument(self.span("begin_epoch"))).await;
                 }
                 Action::Settle(waited_out) => {
                     let store = Arc::clone(&self.store);
-                    self.record(store.settle(&waited_out)).await;
+                    self.record(store.settle(&waited_out).instrument(self.span("settle"))).await;
                 }
                 Action::Wait(until) => self.wait(until).await,
                 Action::AwaitWork => self.await_work().await,
-                Action::Ended => return,
+                Action::Ended => {
+                    return if self.unreleased.is_none() { Drained::Released } else { Drained::LeftToLapse };
+                }
             }
         }
     }
 
     fn now(&self) -> Moment {
         self.shared.clock.boot()
+    }
+
+    /// Of one call of the store; within the term's while there is one.
+    fn span(&self, call: &'static str) -> Span {
+        let term = self.shared.term().and_then(|term| term.span().id());
+        debug_span!(parent: term, "store", call, component = %self.shared.component)
     }
 
     async fn look(&mut self) {
@@ -143,7 +164,8 @@ impl Runner {
             self.notice.hinted(t0);
         }
         let looked = {
-            let call = attempt(limit, self.store.look(self.election.component()));
+            let call =
+                attempt(limit, self.store.look(self.election.component())).instrument(self.span("look"));
             tokio::select! {
                 looked = call => Some(looked),
                 // Nothing is lost with a look: whoever must act now need not wait for it.
@@ -194,6 +216,14 @@ impl Runner {
         if before != looked.row.as_ref() || self.election.quarantine().life() != Some(&looked.life) {
             self.trouble.moved_on();
         }
+        if let (Some(ours), Some(row)) = (&mut self.unreleased, &looked.row)
+            && row.version >= ours.version
+        {
+            ours.applied = true;
+            if row.version > ours.version || row.holder != self.election.me().as_str() {
+                self.unreleased = None;
+            }
+        }
         if changed && let Some(row) = &looked.row {
             let component = &self.shared.component;
             if row.is_free() {
@@ -220,7 +250,7 @@ impl Runner {
         let timing = self.election.timing();
         let store = Arc::clone(&self.store);
         let answer = {
-            let call = attempt(timing.attempt_counts_for(), store.take(take));
+            let call = attempt(timing.attempt_counts_for(), store.take(take)).instrument(self.span("take"));
             tokio::pin!(call);
             loop {
                 tokio::select! {
@@ -253,6 +283,9 @@ impl Runner {
             Some(false) => &counters.takes_lost,
             None => &counters.takes_unknown,
         });
+        if won != Some(false) {
+            self.unreleased = Some(Unreleased { version: take.term.version, applied: won.is_some() });
+        }
         self.election.took(t0, at, take, won);
         self.untold |= won == Some(true);
         if let Standing::Leading(term) = self.election.standing() {
@@ -268,7 +301,7 @@ impl Runner {
         if let Standing::Leading(term) = self.election.standing() {
             limit = limit.min(term.deadline().saturating_sub(t0));
         }
-        let answer = attempt(limit, self.store.renew(term)).await;
+        let answer = attempt(limit, self.store.renew(term)).instrument(self.span("renew")).await;
         let at = self.now();
         let renewed = match answer {
             Ok(outcome) => {
@@ -286,6 +319,9 @@ impl Runner {
             Some(false) => &counters.renewals_lost,
             None => &counters.renewals_unknown,
         });
+        if renewed == Some(false) {
+            self.unreleased = None;
+        }
         self.election.renewed(t0, at, renewed, fastrand::f64());
     }
 
@@ -344,7 +380,7 @@ impl Runner {
         };
         let Some((says, row, limit)) = due else { return false };
         let answer = {
-            let call = attempt(limit, self.store.beat(&says, row));
+            let call = attempt(limit, self.store.beat(&says, row)).instrument(self.span("beat"));
             tokio::select! {
                 answer = call => Some(answer),
                 command = self.commands.recv(), if !self.handle_gone => {
@@ -376,8 +412,11 @@ impl Runner {
         let Release { term, within } = release;
         let limit = self.election.timing().attempt_timeout();
         let answer = match &within {
-            None => attempt(limit, self.store.release(&term)).await,
-            Some(generation) => attempt(limit, self.store.release_late(&term, generation)).await,
+            None => attempt(limit, self.store.release(&term)).instrument(self.span("release")).await,
+            Some(generation) => {
+                let call = attempt(limit, self.store.release_late(&term, generation));
+                call.instrument(self.span("release_late")).await
+            }
         };
         let (at, component) = (self.now(), &self.shared.component);
         let released = match answer {
@@ -404,6 +443,9 @@ impl Runner {
             }
             None => {}
         }
+        if released == Some(true) || released.is_some() && self.unreleased.is_some_and(|ours| ours.applied) {
+            self.unreleased = None;
+        }
         self.election.released(at, released, fastrand::f64());
         if released == Some(true) {
             // Now, and not when there is time: this process may end.
@@ -415,7 +457,8 @@ impl Runner {
     /// not fail or wait for that; who is not told finds out by looking.
     async fn notify(&mut self) {
         let limit = self.election.timing().attempt_timeout().min(NOTIFY_LIMIT);
-        let told = attempt(limit, self.store.notify(&self.shared.component)).await;
+        let call = attempt(limit, self.store.notify(&self.shared.component));
+        let told = call.instrument(self.span("notify")).await;
         if let Err(error) = told {
             self.trouble.untold(&self.shared.component, self.now(), &error);
         }
@@ -482,7 +525,7 @@ impl Runner {
             self.store.limit_lock_wait(lock_wait);
         }
         let view = View {
-            guard: shared.term().filter(|_| shared.is_leader()).map(|cell| Guard { cell }),
+            term: shared.term().filter(|_| shared.is_leader()).map(|cell| TermObserver { cell }),
             row: self.election.sight().and_then(|sight| sight.row.clone()),
             ineligible: self.election.ineligible(self.now()),
             problem: self.trouble.text().map(ToOwned::to_owned),
@@ -501,9 +544,10 @@ impl Runner {
         {
             return cell.extend(term.deadline(), term.abort());
         }
-        let clock = Arc::clone(&shared.clock);
+        let (version, clock) = (term.key.version, Arc::clone(&shared.clock));
+        let span = info_span!(parent: None, "term", component = %shared.component, version);
         let cell =
-            TermCell::new(term.key.version, clock, shared.watchdog.clone(), term.deadline(), term.abort());
+            TermCell::new(version, clock, shared.watchdog.clone(), term.deadline(), term.abort(), span);
         shared.term.store(Some(Arc::new(cell)));
     }
 }

@@ -333,7 +333,7 @@ async fn an_upgrade_from_version_2_keeps_the_versions_knows_them_as_history_and_
     let before = store.look(&component("c")).await.unwrap();
     assert_eq!((before.life, before.past), (Life::Unknown, Past::Unknown));
     assert_eq!(before.row.unwrap().version, 41);
-    let first = Install { first: true, ..Install::default() };
+    let first = Install::default().first(true);
     let report = store::install(&source, first).await.unwrap();
     assert_eq!((report.applied.as_slice(), report.waits), (&["0003_life", "0004_instance"][..], Some(30)));
     let store = store::open(source, "test").unwrap();
@@ -349,10 +349,15 @@ async fn new_tables_are_settled_and_begin_at_0_only_for_whoever_says_that_they_a
         let database = server.fresh_database().await.unwrap();
         let file = SqliteFile::none_yet();
         for source in [Source::url(&database.url), file.source()] {
-            let report = store::install(&source, Install { first, max_ttl: 45 }).await.unwrap();
+            let report =
+                store::install(&source, Install::default().first(first).max_ttl(Duration::from_secs(45)))
+                    .await
+                    .unwrap();
             assert_eq!(report.waits, (!first).then_some(45), "{report}");
             // Said again, it changes nothing.
-            store::install(&source, Install { first: !first, max_ttl: 7 }).await.unwrap();
+            store::install(&source, Install::default().first(!first).max_ttl(Duration::from_secs(7)))
+                .await
+                .unwrap();
             let life = store::open(source, "test").unwrap().look(&component("c")).await.unwrap().life;
             let record = life.record().unwrap();
             assert_eq!((record.settled, record.epoch == 0, record.max_ttl), (first, first, 45));

@@ -5,7 +5,7 @@ ARG RUST_IMAGE=rust:1.95.0-bookworm
 FROM ${RUST_IMAGE} AS build
 WORKDIR /src
 COPY . .
-# A static program that resolves names without any file of the C library; see hack/image.sh.
+# A static program that resolves names without any file of the C library; see xtask/src/main.rs.
 RUN target="$(uname -m)-unknown-linux-gnu" \
  && RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR=/target \
     cargo build --locked --release --features cli --target "$target" --bin component-lease \

@@ -62,7 +62,7 @@ crd: ## writes the resource definition anew, where it is kept
 
 .PHONY: chart-lint
 chart-lint: programs ## the chart: lint, golden files, refusals
-	@hack/chart-lint.sh
+	cargo test --locked --test chart
 
 .PHONY: deny
 deny: ## licences, duplicate and banned crates, sources
@@ -77,12 +77,12 @@ sbom: ## what the program consists of, as CycloneDX (once: builds cargo-cycloned
 	@hack/sbom.sh
 
 .PHONY: mutants
-mutants: ## changes the rules one by one, tells which changes no test notices (hours; ARGS='--re election/sight')
+mutants: ## changes the rules one by one, tells which changes no test notices (minutes for the rules, then hours; ARGS='rules --re election/sight')
 	@hack/cargo-mutants.sh $(ARGS)
 
 .PHONY: image
 image: ## the container image, as an archive (no container engine needed)
-	@hack/image.sh
+	@cargo xtask image
 
 .PHONY: demo
 demo: ## three replicas on a real Kubernetes, their leader killed in four ways (DB=postgres, KEEP=1)

@@ -20,13 +20,13 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target-$(sed -n 's/^channel =
 
 # The image is kept by a hash of all that goes in: its build takes minutes, and a fresh clone has
 # the same sources at another time and place.
-sources() { cat Cargo.toml Cargo.lock rust-toolchain.toml hack/image.sh hack/pack-image.sh; uname -m
-  find src -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; }
+sources() { cat Cargo.toml Cargo.lock rust-toolchain.toml uname -m
+  find src xtask/src -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; }
 image_of_now() { echo "$cache/images/$(sources | sha256sum | cut -c1-16).tar"; }
 image=$(image_of_now)
 until [[ -e $image ]]; do
   echo "building the image (once for these sources; some 8 minutes of processor time)" >&2
-  packed=$(hack/image.sh | tee /dev/stderr | sed -n '1s/: localhost.*//p')
+  packed=$(cargo xtask image | tee /dev/stderr | sed -n '1s/: localhost.*//p')
   # Sources that somebody edited meanwhile may be in it or not.
   [[ $(image_of_now) == "$image" ]] || { image=$(image_of_now); continue; }
   mkdir -p "$cache/images"

@@ -28,3 +28,17 @@ impl Clock for SystemClock {
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_boot_clock_goes_on_and_the_wall_clock_knows_the_century() {
+        let (before, wall) = (SystemClock.boot(), SystemClock.wall_ms());
+        let later = std::iter::repeat_with(|| SystemClock.boot()).find(|now| *now > before);
+        assert!(later.is_some() && before > Duration::ZERO);
+        // 2026-01-01, and 2100-01-01.
+        assert!((1_767_225_600_000..4_102_444_800_000).contains(&wall), "{wall}");
+    }
+}

@@ -53,5 +53,5 @@ done
 build helm helm helm.sh/helm/v4/cmd/helm
 build dns coredns .
 build images pause ./pause
-[[ -e $BIN/pause.tar ]] || "$HERE/../pack-image.sh" "$BIN/pause.tar" localhost/pause:1 "$BIN/pause"
+[[ -e $BIN/pause.tar ]] || (cd "$HERE/../.." && CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$(dirname "$BIN")/xtask} cargo xtask pack "$BIN/pause.tar" localhost/pause:1 "$BIN/pause")
 echo "Kubernetes' programs are built ($((SECONDS / 60)) min)"

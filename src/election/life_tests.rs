@@ -280,3 +280,51 @@ fn where_there_is_no_room_for_a_date_the_versions_that_went_say_how_far_the_epoc
     assert!(reaches(&mut quarantine, 101, narrow(0), 41));
     assert_eq!(quarantine.new_epoch().map(|new| new.at_least), Some(4));
 }
+
+#[test]
+fn the_database_of_an_identity_is_the_uuid_in_which_it_ends() {
+    assert_eq!(life("7/42/u-1", "a", 1, true).database(), Some("u-1"));
+    assert_eq!(life("7/42/", "a", 1, true).database(), None);
+    assert_eq!(life("no-uuid", "a", 1, true).database(), None);
+    assert_eq!(Life::Unrecorded { identity: "7/u-1".into(), step: STEP }.database(), None);
+    assert_eq!(Life::Unknown.database(), None);
+}
+
+#[test]
+fn what_was_decided_without_a_record_holds_for_no_recorded_epoch() {
+    let unrecorded = Life::Unrecorded { identity: "a".into(), step: STEP }.generation();
+    for epoch in [0, 1] {
+        assert_ne!(unrecorded, of("a", epoch));
+    }
+}
+
+#[test]
+fn the_highest_floor_belongs_to_the_last_date_that_counts() {
+    assert_eq!(FLOOR_MAX / STEP, DATE_MAX);
+    assert_eq!(FLOOR_MAX % STEP, 0);
+}
+
+#[test]
+fn a_longest_ttl_that_is_recorded_otherwise_than_configured_is_named() {
+    for (own, disagreement) in [(30, None), (60, Some((60, 30)))] {
+        let mut quarantine = Quarantine::new(own);
+        assert_eq!(quarantine.disagreement(), None, "nothing was read yet");
+        quarantine.answered(S(1), life("a", "a", 1, true));
+        assert_eq!(quarantine.disagreement(), disagreement);
+    }
+}
+
+/// There is no date in these versions that could be above all of them.
+#[test]
+fn an_epoch_of_a_narrow_column_after_a_loss_is_above_every_version_and_epoch_that_was_seen() {
+    let narrow =
+        |epoch| Life::Recorded { identity: "a".into(), step: NARROW_STEP, record: record("a", epoch, true) };
+    for (epoch, highest, at_least) in [(3, 5 * NARROW_STEP + 7, 6), (9, 5 * NARROW_STEP + 7, 10)] {
+        let mut quarantine = Quarantine::new(30);
+        quarantine.answered(S(100), narrow(epoch));
+        assert!(!quarantine.reaches(S(100), highest));
+        quarantine.answered(S(101), narrow(epoch));
+        assert!(quarantine.reaches(S(101), 2));
+        assert_eq!(quarantine.new_epoch().map(|new| new.at_least), Some(at_least));
+    }
+}

@@ -437,3 +437,62 @@ fn a_follower_of_a_long_term_looks_every_half_minute_though_it_is_told_of_change
     let Action::Wait(until) = e.next(S(100)) else { panic!() };
     assert!((S(120)..=S(130)).contains(&until), "{until:?}");
 }
+
+#[test]
+fn a_leader_renews_a_third_of_its_ttl_after_the_last_renewal_began_and_not_before() {
+    let mut e = leader();
+    e.renewed(S(103), MS(103_500), Some(true), 0.0);
+    assert_eq!(e.next(MS(103_500)), Action::Wait(S(103) + S(10) / 3));
+    assert!(matches!(e.next(S(103) + S(10) / 3), Action::Renew(_)));
+}
+
+#[test]
+fn followers_look_at_different_moments_after_a_row_may_be_taken_and_none_before() {
+    let (jitters, mut looks) = ([0.0, 0.5, 1.0], Vec::new());
+    for jitter in jitters {
+        let mut e = election();
+        // Overdue since long, and a fresh sight: what is waited for is the end of the ttl.
+        for at in [S(100), MS(109_900)] {
+            e.looked(at, Looked { row: Some(row("other", 7, 1)), ..Looked::default() }, jitter);
+        }
+        let Action::Wait(until) = e.next(MS(109_900)) else { panic!("it may not be taken yet") };
+        assert!(until >= S(110) && until <= MS(110_500), "{jitter}: {until:?}");
+        looks.push(until);
+    }
+    assert!(looks[0] == S(110) && looks.is_sorted_by(|one, two| one < two), "{looks:?}");
+}
+
+#[test]
+fn after_a_release_that_failed_it_looks_a_moment_later_and_after_one_that_was_answered_at_once() {
+    for (answer, pause) in [(Some(true), S(0)), (Some(false), S(0)), (None, S(10) / 30)] {
+        let mut e = leader();
+        e.step_down();
+        assert_eq!(e.next(S(101)), Action::AwaitWork);
+        assert!(e.work_stopped(S(101)).is_some());
+        e.released(S(102), answer, 0.0);
+        match e.next(S(102)) {
+            Action::Wait(until) => assert_eq!((answer, until), (None, S(102) + pause)),
+            Action::Look => assert_eq!(pause, S(0)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn work_that_stops_at_the_very_deadline_releases_nothing_at_once() {
+    for (at, in_time) in [(MS(107_999), true), (S(108), false)] {
+        let mut e = leader();
+        assert_eq!(e.timing().deadline(S(100)), S(108));
+        e.step_down();
+        assert_eq!(e.work_stopped(at).is_some(), in_time, "{at:?}");
+    }
+}
+
+#[test]
+fn what_was_seen_last_can_be_asked_for() {
+    let mut e = election();
+    assert_eq!(e.sight(), None);
+    look(&mut e, S(100), Some(row("other", 7, 1)));
+    let sight = e.sight().unwrap();
+    assert_eq!((sight.row.as_ref().unwrap().version, sight.since), (7, S(100)));
+}

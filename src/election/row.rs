@@ -159,6 +159,7 @@ pub fn release_late(
 
 #[cfg(test)]
 mod tests {
+    use super::super::life::Record;
     use super::*;
 
     fn term(holder: &str, version: i64) -> TermKey {
@@ -222,5 +223,60 @@ mod tests {
         let free = release(Some(&row), &term("a", 4)).unwrap();
         assert!(free.is_free());
         assert_eq!((free.version, free.renew_time), (4, 0));
+    }
+
+    #[test]
+    fn a_version_that_the_history_knows_is_never_granted_again() {
+        let free = LeaseRow { holder: String::new(), lease_time: 0, renew_time: 0, version: 4, ttl: 5 };
+        assert_eq!(take(Some(&free), 5, &attempt("a", 5, Some(&free)), 1000), None);
+        assert!(take(Some(&free), 5, &attempt("a", 6, Some(&free)), 1000).is_some());
+    }
+
+    #[test]
+    fn a_take_changes_the_row_even_when_the_database_clock_stands_or_goes_back() {
+        let seen = take(None, 0, &attempt("a", 1, None), 1000).unwrap();
+        let taken = take(Some(&seen), 1, &attempt("b", 2, Some(&seen)), 1000).unwrap();
+        assert_eq!((taken.renew_time, taken.lease_time), (1001, 1000));
+        let later = take(Some(&taken), 2, &attempt("c", 3, Some(&taken)), 10).unwrap();
+        assert_eq!((later.renew_time, later.lease_time), (1002, 10));
+    }
+
+    fn life(server: &str, recorded: &str, epoch: i64) -> Life {
+        let record = Record { identity: recorded.to_owned(), epoch, settled: true, max_ttl: 30 };
+        Life::Recorded { identity: server.to_owned(), step: 1 << 20, record }
+    }
+
+    #[test]
+    fn only_the_server_that_is_recorded_and_that_the_decision_saw_is_the_same_life() {
+        let seen = life("a", "a", 1);
+        let on = seen.generation();
+        assert!(same_life(&on, &seen));
+        for other in
+            [life("b", "a", 1), life("a", "b", 1), life("b", "b", 1), life("a", "a", 2), Life::Unknown]
+        {
+            assert!(!same_life(&on, &other), "{other:?}");
+        }
+        let unrecorded = Life::Unrecorded { identity: "a".to_owned(), step: 1 };
+        assert!(!same_life(&unrecorded.generation(), &unrecorded));
+        // Nobody can tell lives apart there, and takes are not bound to one.
+        assert!(same_life(&Generation::default(), &Life::Unknown));
+    }
+
+    #[test]
+    fn a_late_release_needs_the_same_life_and_one_that_can_be_told_from_others() {
+        let row = take(None, 0, &attempt("a", 4, None), 1000).unwrap();
+        let (held, seen) = (term("a", 4), life("a", "a", 1));
+        let free = release_late(Some(&row), &held, &seen.generation(), &seen).unwrap();
+        assert!(free.is_free() && free.version == 4);
+        let other = life("a", "a", 2);
+        assert_eq!(release_late(Some(&row), &held, &seen.generation(), &other), None);
+        assert_eq!(release_late(Some(&row), &held, &Generation::default(), &Life::Unknown), None);
+        assert_eq!(release_late(Some(&row), &term("a", 5), &seen.generation(), &seen), None);
+    }
+
+    #[test]
+    fn a_holder_id_and_a_component_are_printed_as_they_stand() {
+        let term = term("me_1_00000001", 1);
+        assert_eq!(format!("{}/{}", term.component, term.holder), "c/me_1_00000001");
     }
 }

@@ -207,4 +207,52 @@ mod tests {
             }
         }
     }
+
+    fn sight(renew_time: i64, since: Duration, lag: Duration) -> Sight {
+        let row = LeaseRow { holder: "h".into(), lease_time: 0, renew_time, version: 1, ttl: 30 };
+        Sight { row: Some(row), past: Past::Lived(1), since, lag, last_look: since }
+    }
+
+    #[test]
+    fn when_it_looks_again_depends_on_where_in_the_rhythm_of_the_holder_it_is() {
+        let (s, ms) = (Duration::from_secs, Duration::from_millis);
+        // Seen at 100 s, written 2 s before: the next renewal is due at 108 s, and late from 110 s on.
+        let sight = sight(1_000, s(100), s(2));
+        for (at, age_ms, wait) in [
+            // By the age of the row: due in 8 s, and a moment more.
+            (s(100), Some(2_000), ms(8_200)),
+            (s(107), Some(9_000), ms(1_200)),
+            // No clock tells: shortly before it is due, in case that it came early.
+            (s(100), None, ms(7_800)),
+            (ms(107_700), None, ms(100)),
+            // Around that, in steps of a quarter of what is uncertain.
+            (ms(107_800), None, ms(500)),
+            (ms(109_999), None, ms(500)),
+            // Late: the later it is, the longer the steps, up to a twentieth of a ttl.
+            (s(110), None, ms(200)),
+            (s(112), None, ms(500)),
+            (s(119), None, ms(1_500)),
+            // Then the holder is gone, and only the end of the ttl counts.
+            (s(120), None, s(10)),
+        ] {
+            let now = age_ms.map_or(-1, |age| 1_000 + age);
+            assert_eq!(sight.look_again_in(at, now, THIRD), wait, "at {at:?}, age {age_ms:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_due_by_its_own_clock_has_no_age() {
+        let row = sight(1_000, THIRD, THIRD).row.unwrap();
+        assert_eq!(age(&row, 1_000), Some(Duration::ZERO));
+        assert_eq!(age(&row, 10_999), Some(Duration::from_millis(9_999)));
+        assert_eq!([age(&row, 11_000), age(&row, 999), age(&row, i64::MIN)], [None; 3]);
+    }
+
+    #[test]
+    fn a_claim_of_a_version_that_none_of_ours_can_be_counts_as_a_life_of_unknown_version() {
+        assert_eq!(Past::of(true, None, Some(FLOOR_MAX)), Past::Claimed(FLOOR_MAX));
+        assert_eq!(Past::of(true, None, Some(FLOOR_MAX + 1)), Past::Claimed(0));
+        assert_eq!(Past::of(true, Some(3), Some(9)), Past::Lived(3));
+        assert_eq!(Past::of(false, Some(3), Some(9)), Past::Unknown);
+    }
 }

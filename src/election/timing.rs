@@ -270,4 +270,19 @@ mod tests {
         assert_eq!(judged_ttl(7), Duration::from_secs(7));
         assert_eq!(judged_ttl(1_000_000), Duration::from_secs(3600));
     }
+
+    #[test]
+    fn only_a_stop_grace_that_somebody_chose_is_said_to_be_chosen() {
+        assert_eq!(Timing::with_default_grace(30).unwrap().chosen_grace(), None);
+        let chosen = Timing::new(30, Duration::from_secs(6)).unwrap();
+        assert_eq!(chosen.chosen_grace(), Some(Duration::from_secs(6)));
+    }
+
+    #[test]
+    fn followers_spread_over_a_twentieth_of_the_ttl_and_half_a_second_at_most() {
+        let spread = |ttl, jitter| Timing::with_default_grace(ttl).unwrap().seize_spread(jitter);
+        assert_eq!(spread(4, 1.0), Duration::from_millis(200));
+        assert_eq!(spread(4, 0.5), Duration::from_millis(100));
+        assert_eq!(spread(3600, 1.0), Duration::from_millis(500));
+    }
 }

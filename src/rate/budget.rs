@@ -80,4 +80,14 @@ mod tests {
         budget.restore(S / 2);
         assert_eq!(budget.wait(S / 2), Duration::ZERO);
     }
+
+    #[test]
+    fn a_look_is_earned_anew_in_each_interval_however_long_that_is() {
+        for interval in [S / 4, S * 8] {
+            let mut budget = Budget::new(1, interval, Moment::ZERO);
+            budget.spend(Moment::ZERO);
+            assert_eq!(budget.wait(interval / 4), interval * 3 / 4);
+            assert_eq!(budget.wait(interval), Moment::ZERO);
+        }
+    }
 }

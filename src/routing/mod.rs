@@ -9,6 +9,8 @@ pub mod carry_out;
 pub mod conditions;
 pub mod database;
 pub mod decide;
+#[cfg(test)]
+mod edges_tests;
 pub mod ended;
 #[cfg(test)]
 mod fixtures;

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use component_lease_xtask::image::Image;
 use tokio::process::Command;
 
 use crate::control_plane::run;
-use crate::hack;
 
 /// Packs a program that cargo built for a test (linked dynamically, hence with the libraries
 /// it asks for) as the image `reference`, with the user and entry point of the real image.
-/// The released image is made by `hack/image.sh`, whose build takes minutes.
+/// The released image is made by `cargo xtask image`, whose build takes minutes.
 ///
 /// # Errors
 /// When a library or a tool is missing.
@@ -22,17 +22,15 @@ pub async fn pack(program: &Path, reference: &str, folder: &Path) -> Result<Path
     run(strip, "").await.context("cannot strip the program")?;
 
     let archive = folder.join(name).with_extension("tar");
-    let mut pack = Command::new(hack("pack-image.sh"));
-    pack.arg(&archive).arg(reference).arg(&lean).args(["--user", "65532:65532"]);
-    for library in libraries(&lean).await? {
-        pack.arg("--file").arg(format!("{library}={library}"));
-    }
-    run(pack, "").await.context("cannot pack the image")?;
+    let files = libraries(&lean).await?.into_iter().map(|library| (library.clone(), library)).collect();
+    let user = Some("65532:65532".to_owned());
+    let image = Image { reference: reference.to_owned(), program: lean, user, files, ..Image::default() };
+    image.write(&archive).context("cannot pack the image")?;
     Ok(archive)
 }
 
 /// The shared libraries that a program loads, its loader among them; none for a static one.
-async fn libraries(program: &Path) -> Result<Vec<String>> {
+async fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let mut ldd = Command::new("ldd");
     ldd.arg(program);
     match run(ldd, "").await {
@@ -43,9 +41,9 @@ async fn libraries(program: &Path) -> Result<Vec<String>> {
 }
 
 /// Lines like `libc.so.6 => /lib/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2 (0x…)`.
-fn parse(list: &str) -> Vec<String> {
+fn parse(list: &str) -> Vec<PathBuf> {
     let paths = list.lines().flat_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
-    paths.map(str::to_owned).collect()
+    paths.map(PathBuf::from).collect()
 }
 
 #[cfg(test)]
@@ -56,7 +54,10 @@ mod tests {
     fn libraries_are_read_from_what_ldd_prints() {
         let list = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
                     \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
-        assert_eq!(parse(list), ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"]);
-        assert_eq!(parse("\tstatically linked\n"), Vec::<String>::new());
+        assert_eq!(
+            parse(list),
+            ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from)
+        );
+        assert_eq!(parse("\tstatically linked\n"), Vec::<PathBuf>::new());
     }
 }

@@ -46,7 +46,7 @@ impl Deref for Node {
 }
 
 impl Node {
-    /// A cluster with these images (archives as `hack/pack-image.sh` makes them).
+    /// A cluster with these images (archives as `cargo xtask pack` makes them).
     ///
     /// # Errors
     /// When something is missing on this machine, or it does not come up.

@@ -188,7 +188,7 @@ fn last_promise(rig: &Rig, moment: Duration) -> Asked {
 struct Stress {
     rig: Rig,
     holder: Running,
-    _runtime: Runtime,
+    runtime: Runtime,
     follower: Participant,
 }
 
@@ -212,11 +212,29 @@ impl Stress {
         drop(entered);
         let follows = || follower.watch().borrow().row.is_some().then_some(());
         until("the follower to see who leads", follows);
-        Self { rig, holder, _runtime: runtime, follower }
+        Self { rig, holder, runtime, follower }
     }
 
     /// Stops the holder, waits for `what`, and continues it; answers when.
     fn stopped_until(&self, what: &str, done: impl Fn() -> bool) -> (Duration, Duration) {
+        // Stopped in the middle of a write, it would keep the file locked, and nobody could take anything
+        // (docs/failure-modes.md): that is not what is tried here.
+        until("the holder to be stopped between two writes", || {
+            self.stop();
+            if self.can_be_written() {
+                return Some(());
+            }
+            self.holder.signal(Signal::CONT);
+            None
+        });
+        let stopped = now();
+        until(what, || done().then_some(()));
+        let continued = now();
+        self.holder.signal(Signal::CONT);
+        (stopped, continued)
+    }
+
+    fn stop(&self) {
         self.holder.signal(Signal::STOP);
         // What it still asks before the signal reaches each of its threads is right to be answered.
         until("each of its threads to be stopped", || {
@@ -227,11 +245,14 @@ impl Stress {
             });
             (running.count() == 0).then_some(())
         });
-        let stopped = now();
-        until(what, || done().then_some(()));
-        let continued = now();
-        self.holder.signal(Signal::CONT);
-        (stopped, continued)
+    }
+
+    /// Whether the database's file is not locked for writing, or soon is not.
+    fn can_be_written(&self) -> bool {
+        let store = open(&self.rig.path(""));
+        store.limit_lock_wait(MOMENT / 2);
+        // Deletes nothing, and locks the file as if it did.
+        self.runtime.block_on(store.prune_instances(Duration::from_secs(1_000_000))).is_ok()
     }
 
     /// Waits until the holder has ended itself by an abort; answers when that was seen.

@@ -1,12 +1,17 @@
-//! `hack/image.sh` and the `Dockerfile` describe one image, and packing it is reproducible.
+//! `cargo xtask image` and the `Dockerfile` describe one image, and packing it is reproducible.
+
+#![expect(clippy::unwrap_used, reason = "a test says where it fails")]
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use component_lease_testkit::{hack, repository};
+use component_lease_xtask::image::Image as Packed;
+use component_lease_xtask::repository;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 /// What there is to know of an image, whoever describes it.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,36 +27,43 @@ struct Image {
 fn packed(folder: &Path) -> Result<PathBuf> {
     let (program, archive) = (folder.join("anything"), folder.join("out.tar"));
     std::fs::write(&program, "a program")?;
-    let arguments = [Path::new("--binary"), &program, &archive];
-    let output = Command::new(hack("image.sh")).args(arguments).output()?;
+    let mut task = Command::new(env!("CARGO_BIN_EXE_component-lease-xtask"));
+    let output = task.args([Path::new("image"), Path::new("--binary"), &program, &archive]).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(archive)
 }
 
-fn tar(arguments: &[&str]) -> Result<Vec<u8>> {
-    let output = Command::new("tar").args(arguments).output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(output.stdout)
+/// The files of an archive, folders with a slash at the end.
+fn members(archive: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut members = BTreeMap::new();
+    for entry in tar::Archive::new(archive).entries()? {
+        let mut entry = entry?;
+        let header = entry.header();
+        assert_eq!((header.uid()?, header.gid()?, header.mtime()?), (0, 0, 0));
+        let path = entry.path()?.to_string_lossy().into_owned();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content)?;
+        members.insert(path, content);
+    }
+    Ok(members)
 }
 
 fn of_archive(archive: &Path) -> Result<Image> {
-    let path = archive.to_str().context("a path that is text")?;
-    let member = |name: &str| tar(&["-xOf", path, name]);
-    let manifest: Value = serde_json::from_slice(&member("manifest.json")?)?;
+    let files = members(&std::fs::read(archive)?)?;
+    let member = |name: &str| files.get(name).with_context(|| format!("no {name}"));
+    let manifest: Value = serde_json::from_slice(member("manifest.json")?)?;
     let blob = |value: &Value| value.as_str().map(str::to_owned).context("the name of a blob");
     let config = member(&blob(&manifest[0]["Config"])?)?;
-    assert_eq!(std::fs::read(archive.with_extension("json"))?, config, "OUT.json");
-    let config: Value = serde_json::from_slice(&config)?;
+    assert_eq!(&std::fs::read(archive.with_extension("json"))?, config, "OUT.json");
+    let config: Value = serde_json::from_slice(config)?;
 
-    let layer = archive.with_extension("layer");
-    std::fs::write(&layer, member(&blob(&manifest[0]["Layers"][0])?)?)?;
-    let list = String::from_utf8(tar(&["-tf", layer.to_str().unwrap()])?)?;
-    let paths = list.lines().map(|line| line.trim_start_matches('.').to_owned());
+    let layer = members(member(&blob(&manifest[0]["Layers"][0])?)?)?;
+    let paths = layer.into_keys().map(|path| format!("/{path}"));
 
     // The same image for those who read OCI layouts.
-    let index: Value = serde_json::from_slice(&member("index.json")?)?;
+    let index: Value = serde_json::from_slice(member("index.json")?)?;
     let digest = blob(&index["manifests"][0]["digest"])?.replace(':', "/");
-    let oci: Value = serde_json::from_slice(&member(&format!("blobs/{digest}"))?)?;
+    let oci: Value = serde_json::from_slice(member(&format!("blobs/{digest}"))?)?;
     let oci_config = blob(&oci["config"]["digest"])?.replace(':', "/");
     assert_eq!(format!("blobs/{oci_config}"), blob(&manifest[0]["Config"])?);
 
@@ -61,7 +73,7 @@ fn of_archive(archive: &Path) -> Result<Image> {
         entry_point: serde_json::from_value(config["Entrypoint"].clone())?,
         folder: serde_json::from_value(config["WorkingDir"].clone())?,
         labels: serde_json::from_value(config["Labels"].clone())?,
-        files: paths.filter(|path| path != "/").collect(),
+        files: paths.collect(),
     })
 }
 
@@ -98,7 +110,9 @@ fn the_dockerfile_describes_the_image_that_is_made_without_an_engine() -> Result
     assert_eq!(image.user, "65532:65532");
     assert_eq!(image.entry_point, ["/component-lease"]);
     assert_eq!(image.files, ["/component-lease"]);
-    assert_eq!(image.labels["org.opencontainers.image.version"], env!("CARGO_PKG_VERSION"));
+    let manifest = std::fs::read_to_string(repository().join("Cargo.toml"))?;
+    let version = &image.labels["org.opencontainers.image.version"];
+    assert!(manifest.contains(&format!("\nversion = \"{version}\"\n")), "not {version}");
     Ok(())
 }
 
@@ -106,6 +120,29 @@ fn the_dockerfile_describes_the_image_that_is_made_without_an_engine() -> Result
 fn the_same_program_gives_the_same_image_to_the_last_byte() -> Result<()> {
     let (one, two) = (tempfile::tempdir()?, tempfile::tempdir()?);
     assert_eq!(std::fs::read(packed(one.path())?)?, std::fs::read(packed(two.path())?)?);
+    Ok(())
+}
+
+#[test]
+fn a_file_beside_the_program_lies_at_its_path_in_a_layer_whose_digest_is_right() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (program, archive) = (folder.path().join("tool"), folder.path().join("deep/er/out.tar"));
+    std::fs::write(&program, "a program")?;
+    let files = BTreeMap::from([("/lib/x/libc.so".into(), program.clone())]);
+    let image = Packed { reference: "localhost/tool:1".to_owned(), program, files, ..Packed::default() };
+    image.write(&archive)?;
+    let all = members(&std::fs::read(&archive)?)?;
+    for (path, content) in all.iter().filter(|(path, _)| path.starts_with("blobs/")) {
+        let sum = Sha256::digest(content).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+        assert_eq!(*path, format!("blobs/sha256/{sum}"));
+    }
+    let docker: Value = serde_json::from_slice(&all["manifest.json"])?;
+    assert_eq!(docker[0]["RepoTags"][0], "localhost/tool:1");
+    let layer = members(&all[docker[0]["Layers"][0].as_str().unwrap()])?;
+    assert_eq!(layer.into_keys().collect::<Vec<_>>(), ["lib", "lib/x", "lib/x/libc.so", "tool"]);
+    let relative = BTreeMap::from([("lib/libc.so".into(), image.program.clone())]);
+    let error = Packed { files: relative, ..image }.write(&archive).unwrap_err();
+    assert!(error.to_string().contains("lib/libc.so is not an absolute path"), "{error:#}");
     Ok(())
 }
 

@@ -1,0 +1,174 @@
+//! What must be in the rendered chart, or must not.
+
+use Wanted::{Absent, Present};
+
+use crate::{render, values};
+
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    Present,
+    Absent,
+}
+
+/// What is checked, whether this text is there, the file under `ci/`, further arguments of helm.
+const RENDERED: &[(&str, Wanted, &str, &str, &[&str])] = &[
+    (
+        "the longest ttl reaches the controller",
+        Present,
+        r#"value: "120""#,
+        "default-postgres",
+        &["--set", "maxTtlSeconds=120"],
+    ),
+    (
+        "a backend that forgets is refused unless it is wanted",
+        Absent,
+        "ALLOW_UNSAFE_BACKEND",
+        "default-postgres",
+        &[],
+    ),
+    (
+        "MySQL is reached at its own port",
+        Present,
+        "port: 3306",
+        "mysql",
+        &["--set", "networkPolicy.egress.enabled=true"],
+    ),
+    (
+        "probes are served on all addresses, IPv6 and IPv4",
+        Present,
+        r#"value: "[::]:8080""#,
+        "default-postgres",
+        &[],
+    ),
+    (
+        "probes can be served on IPv4 alone",
+        Present,
+        r#"value: "0.0.0.0:8080""#,
+        "default-postgres",
+        &["--set", "listenAddress=0.0.0.0"],
+    ),
+    (
+        "two replicas have a disruption budget",
+        Present,
+        "\nkind: PodDisruptionBudget\n",
+        "default-postgres",
+        &[],
+    ),
+    (
+        "one replica has no disruption budget",
+        Absent,
+        "\nkind: PodDisruptionBudget\n",
+        "default-postgres",
+        &["--set", "replicas=1"],
+    ),
+    ("SQLite runs one replica unless told otherwise", Present, "\n  replicas: 1\n", "sqlite", &[]),
+    ("SQLite with two replicas renders", Present, "\n  replicas: 2\n", "sqlite", &["--set", "replicas=2"]),
+    ("a list of namespaces grants nothing cluster-wide", Absent, "\nkind: ClusterRole", "namespaces", &[]),
+    (
+        "all namespaces are watched by a ClusterRole",
+        Present,
+        "\nkind: ClusterRole\n",
+        "default-postgres",
+        &[],
+    ),
+    ("managed Services can be written", Present, "apply.rs: managed Services", "default-postgres", &[]),
+    (
+        "without managed Services none can be written",
+        Absent,
+        "managed Services",
+        "default-postgres",
+        &["--set", "managedServices=false"],
+    ),
+    (
+        "without managed Services none can be written",
+        Absent,
+        "leases.demo-component-lease.services",
+        "default-postgres",
+        &["--set", "managedServices=false"],
+    ),
+    (
+        "the resource definition belongs to no release",
+        Absent,
+        "\nkind: CustomResourceDefinition\n",
+        "default-postgres",
+        &[],
+    ),
+    (
+        "a digest wins over a tag",
+        Present,
+        r#"image: "r@sha256:0000000000000000000000000000000000000000000000000000000000000000""#,
+        "default-postgres",
+        &[
+            "--set",
+            "image.repository=r,image.tag=t",
+            "--set",
+            "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
+        ],
+    ),
+    (
+        "the admission policy can be left out",
+        Absent,
+        "\nkind: ValidatingAdmissionPolicy",
+        "default-postgres",
+        &["--set", "admissionPolicy.enabled=false"],
+    ),
+    (
+        "a prefix reaches the admission policy",
+        Present,
+        "startsWith('example.com/')",
+        "default-postgres",
+        &["--set", "allowedLabelPrefixes={example.com/}"],
+    ),
+    (
+        "a prefix reaches the controller",
+        Present,
+        r#"value: "example.com/,a.b/c-""#,
+        "default-postgres",
+        &["--set", "allowedLabelPrefixes={example.com/,a.b/c-}"],
+    ),
+    (
+        "allowed components reach the controller",
+        Present,
+        r#"value: "shop=payments,b=old/x""#,
+        "default-postgres",
+        &[
+            "--set-json",
+            r#"allowedComponents=[{"namespace":"shop","component":"payments"},{"namespace":"b","component":"old/x"}]"#,
+        ],
+    ),
+    (
+        "nobody may claim a foreign component unless it is said",
+        Absent,
+        "ALLOWED_COMPONENTS",
+        "default-postgres",
+        &[],
+    ),
+    (
+        "an existing account is not made",
+        Absent,
+        "\nkind: ServiceAccount\n",
+        "default-postgres",
+        &["--set", "serviceAccount.create=false,serviceAccount.name=given"],
+    ),
+    (
+        "the policy is for the account in use",
+        Present,
+        "system:serviceaccount:leases:given",
+        "default-postgres",
+        &["--set", "serviceAccount.create=false,serviceAccount.name=given"],
+    ),
+];
+
+#[test]
+fn what_values_ask_for_is_rendered_and_nothing_else() {
+    let wrong = RENDERED.iter().filter_map(|(what, wanted, text, file, arguments)| {
+        let values = values(file);
+        match render(&[&["-f", values.as_str()], *arguments].concat()) {
+            Ok(rendered) if rendered.contains(text) == (*wanted == Present) => None,
+            Ok(_) => Some(format!("{what}: {text:?} should be {wanted:?}")),
+            Err(error) => Some(format!("{what}: does not render: {error}")),
+        }
+    });
+    let wrong: Vec<_> = wrong.collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

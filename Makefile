@@ -55,6 +55,10 @@ docs: ## the API's documentation, broken links denied
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --features component-lease/cli --no-deps --document-private-items
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked -p component-lease --no-default-features --features postgres,mysql,sqlite --no-deps
 
+.PHONY: package
+package: ## the crate as it would be published, built from its archive
+	cargo package --locked -p component-lease
+
 .PHONY: crd
 crd: ## writes the resource definition anew, where it is kept
 	cargo run --locked --quiet --features cli -- crd >crds/componentleases.componentlease.io.yaml

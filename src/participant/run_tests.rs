@@ -4,6 +4,11 @@ use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 
+use tracing::span::{Attributes, Id};
+use tracing_subscriber::layer::{self, Layer, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
 use super::*;
 
 #[derive(Debug, thiserror::Error)]
@@ -217,4 +222,35 @@ fn an_election_loop_that_is_gone_is_told_from_one_that_was_drained() {
     drained.drain();
     assert!(other.block_on(drained.lead()).unwrap().is_none());
     assert_eq!(other.block_on(drained.run(async |_| Ok::<_, Problem>(()))).unwrap(), None);
+}
+
+/// Which spans began within which.
+#[derive(Debug, Clone, Default)]
+struct Spans(Arc<Mutex<Vec<(String, Option<String>)>>>);
+
+impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
+    fn on_new_span(&self, _: &Attributes<'_>, id: &Id, context: layer::Context<'_, S>) {
+        let span = context.span(id).unwrap();
+        let parent = span.parent().map(|parent| parent.name().to_owned());
+        self.0.lock().unwrap().push((span.name().to_owned(), parent));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_work_of_a_term_and_each_call_of_the_store_have_a_span() {
+    let spans = Spans::default();
+    let _here = tracing_subscriber::registry().with(spans.clone()).set_default();
+    let rig = Rig::new();
+    let first = rig.start("first");
+    let worked = first.run(async |_| {
+        tracing::info_span!("work").in_scope(|| ());
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Ok::<_, Problem>(())
+    });
+    worked.await.unwrap();
+    let seen = spans.0.lock().unwrap().clone();
+    for wanted in [("store", None), ("term", None), ("store", Some("term")), ("work", Some("term"))] {
+        let found = seen.iter().any(|(name, parent)| (name.as_str(), parent.as_deref()) == wanted);
+        assert!(found, "{wanted:?} is not in {seen:?}");
+    }
 }

@@ -496,3 +496,17 @@ fn what_was_seen_last_can_be_asked_for() {
     let sight = e.sight().unwrap();
     assert_eq!((sight.row.as_ref().unwrap().version, sight.since), (7, S(100)));
 }
+
+/// They are labels of metrics, so they stay as they are.
+#[test]
+fn a_reason_to_stop_is_one_word() {
+    let all = [
+        StopReason::Lost,
+        StopReason::Deadline,
+        StopReason::Unhealthy,
+        StopReason::SteppedDown,
+        StopReason::Draining,
+    ];
+    let words = all.map(StopReason::as_str);
+    assert_eq!(words, ["lost", "deadline", "unhealthy", "stepped_down", "draining"]);
+}

@@ -274,7 +274,8 @@ fn failure(error: &StoreError) -> Failure {
     let exit = match error {
         StoreError::Retryable(_) => process::ExitCode::Unavailable,
         StoreError::Misconfigured(_) => process::ExitCode::Config,
-        StoreError::Bug(_) => process::ExitCode::Unexpected,
+        // A bug, or a kind that came later.
+        _ => process::ExitCode::Unexpected,
     };
     Failure::new(exit, error.to_string())
 }

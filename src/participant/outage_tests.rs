@@ -133,12 +133,12 @@ async fn after_an_outage_somebody_leads_within_a_second() {
     for lasts in 10..40 {
         let rig = Rig::new();
         let first = rig.start("first");
-        let leadership = first.lead().await.unwrap().unwrap();
+        let held = first.lead().await.unwrap().unwrap();
         let second = rig.start("second");
         tokio::time::sleep(Duration::from_secs(5)).await;
         rig.freeze(Frozen::All);
-        assert_eq!(leadership.lost().await, StopReason::Deadline);
-        drop(leadership);
+        assert_eq!(held.lost().await, StopReason::Deadline);
+        drop(held);
         tokio::time::sleep(Duration::from_millis(500 * lasts)).await;
         rig.freeze(Frozen::Nothing);
         let took = rig.until_led_after(1, &[&first, &second]).await;
@@ -151,13 +151,13 @@ async fn after_an_outage_somebody_leads_within_a_second() {
 async fn after_an_outage_nothing_is_released_while_the_work_still_runs() {
     let rig = Rig::new();
     let first = rig.start("first");
-    let leadership = first.lead().await.unwrap().unwrap();
+    let held = first.lead().await.unwrap().unwrap();
     rig.freeze(Frozen::All);
-    leadership.lost().await;
+    held.lost().await;
     rig.freeze(Frozen::Nothing);
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(rig.row().await.holder, first.holder().as_str());
-    drop(leadership);
+    drop(held);
     rig.until_led_after(1, &[&first]).await;
 }
 
@@ -177,10 +177,10 @@ async fn a_take_that_is_applied_after_it_was_given_up_blocks_nobody_for_a_ttl() 
 async fn a_process_that_ends_during_an_outage_does_not_wait_for_its_end() {
     let rig = Rig::new();
     let first = rig.start("first");
-    let leadership = first.lead().await.unwrap().unwrap();
+    let held = first.lead().await.unwrap().unwrap();
     rig.freeze(Frozen::All);
-    leadership.lost().await;
-    drop(leadership);
+    held.lost().await;
+    drop(held);
     tokio::time::sleep(Duration::from_secs(5)).await;
     let began = rig.clock.boot();
     first.drain();
@@ -206,9 +206,9 @@ async fn an_older_state_under_the_same_identity_makes_no_second_leader_of_who_sa
         }
         let backup = rig.store.inner.copy();
         rig.freeze(Frozen::Nothing);
-        let leadership = second.lead().await.unwrap().unwrap();
+        let held = second.lead().await.unwrap().unwrap();
         let mut view = first.watch();
-        view.wait_for(|view| view.row.as_ref().is_some_and(|row| row.version == leadership.version()))
+        view.wait_for(|view| view.row.as_ref().is_some_and(|row| row.version == held.version()))
             .await
             .unwrap();
         tokio::time::sleep(Duration::from_millis(100 * reloaded_after)).await;
@@ -218,7 +218,7 @@ async fn an_older_state_under_the_same_identity_makes_no_second_leader_of_who_sa
             assert!(!first.is_leader(), "two lead, {reloaded_after} tenths of a second after the last look");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        drop(leadership);
+        drop(held);
         let took = rig.until_led_after(2, &[&first, &second]).await;
         assert!(took <= Duration::from_secs(45), "a quarantine of 30 s, then somebody leads: {took:?}");
         assert!(rig.row().await.version > 1_000_000, "in an epoch of its own");
@@ -234,16 +234,16 @@ async fn no_work_begins_after_the_deadline_though_nobody_has_noticed_it_yet() {
     }
     // The machine slept: the loop has not turned since.
     rig.clock.suspend(Duration::from_secs(9));
-    let leadership = first.lead().await.unwrap().unwrap();
-    assert!(leadership.is_valid() && leadership.version() == 2, "{leadership:?}");
+    let held = first.lead().await.unwrap().unwrap();
+    assert!(held.is_valid() && held.version() == 2, "{held:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn at_the_deadline_the_loop_itself_says_so_whatever_renewal_is_under_way() {
     let rig = Rig::new();
     let first = rig.start("first");
-    let leadership = first.lead().await.unwrap().unwrap();
-    let deadline = rig.clock.boot() + leadership.valid_for();
+    let held = first.lead().await.unwrap().unwrap();
+    let deadline = rig.clock.boot() + held.valid_for();
     rig.freeze(Frozen::All);
     while rig.clock.boot() < deadline + Duration::from_millis(5) {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -297,8 +297,8 @@ fn a_term_ends_with_the_runtime_of_its_participant() {
             .ttl(Duration::from_secs(30))
             .start()
             .unwrap();
-        let leadership = participant.lead().await.unwrap().unwrap();
-        let guard = leadership.observer();
+        let held = participant.lead().await.unwrap().unwrap();
+        let guard = held.observer();
         (participant, guard)
     });
     assert!(guard.is_valid() && participant.is_leader());

@@ -6,15 +6,15 @@ use super::*;
 async fn a_shutdown_renews_the_lease_while_the_work_stops_and_then_releases() {
     let rig = Rig::new();
     let first = rig.start("first");
-    let leadership = first.lead().await.unwrap().unwrap();
+    let held = first.lead().await.unwrap().unwrap();
     first.begin_shutdown(Duration::from_secs(60));
-    leadership.asked_to_stop().await;
+    held.asked_to_stop().await;
     // Three terms long: without renewals it would be over.
     tokio::time::sleep(Duration::from_secs(30)).await;
-    assert!(first.is_leader() && leadership.is_valid());
+    assert!(first.is_leader() && held.is_valid());
     assert_eq!(rig.row().await.holder, first.holder().as_str());
     let stopped = rig.clock.boot();
-    drop(leadership);
+    drop(held);
     assert_eq!(first.ended().await.unwrap(), Drained::Released);
     assert!(rig.row().await.is_free());
     assert!(rig.clock.boot() - stopped < Duration::from_secs(1), "as soon as the work had stopped");
@@ -24,15 +24,15 @@ async fn a_shutdown_renews_the_lease_while_the_work_stops_and_then_releases() {
 async fn work_that_does_not_stop_within_the_limit_of_a_shutdown_loses_its_term() {
     let rig = Rig::new();
     let first = rig.start("first");
-    let leadership = first.lead().await.unwrap().unwrap();
+    let held = first.lead().await.unwrap().unwrap();
     let began = rig.clock.boot();
     first.begin_shutdown(Duration::from_secs(25));
     first.begin_shutdown(Duration::from_secs(60));
-    assert_eq!(leadership.lost().await, StopReason::Draining);
+    assert_eq!(held.lost().await, StopReason::Draining);
     let took = (rig.clock.boot() - began).as_secs_f64();
     assert!((24.9..=25.1).contains(&took), "took {took} s");
     assert!(!rig.row().await.is_free(), "the work still runs");
-    drop(leadership);
+    drop(held);
     assert_eq!(first.ended().await.unwrap(), Drained::Released);
     assert!(rig.row().await.is_free());
 }
@@ -55,12 +55,12 @@ async fn a_shutdown_without_work_is_a_drain() {
 async fn no_work_begins_once_a_shutdown_was_asked_for() {
     let rig = Rig::new();
     let first = rig.start("first");
-    let leadership = first.lead().await.unwrap().unwrap();
+    let held = first.lead().await.unwrap().unwrap();
     first.begin_shutdown(Duration::from_secs(60));
-    leadership.asked_to_stop().await;
+    held.asked_to_stop().await;
     let another = tokio::time::timeout(Duration::from_secs(5), first.lead()).await;
     assert!(another.is_err(), "the first work still stops");
-    drop(leadership);
+    drop(held);
     assert!(first.lead().await.unwrap().is_none());
 }
 

@@ -74,13 +74,13 @@ impl Rig {
 async fn the_first_of_two_leads_and_the_second_follows_when_the_first_drains() {
     let rig = Rig::new();
     let first = rig.start("first");
-    let leadership = first.lead().await.unwrap().unwrap();
-    assert_eq!(leadership.version(), 1);
+    let held = first.lead().await.unwrap().unwrap();
+    assert_eq!(held.version(), 1);
     let second = rig.start("second");
     first.drain();
-    assert_eq!(leadership.lost().await, StopReason::Draining);
+    assert_eq!(held.lost().await, StopReason::Draining);
     assert!(!first.is_leader() && !second.is_leader());
-    drop(leadership);
+    drop(held);
     assert_eq!(second.lead().await.unwrap().unwrap().version(), 2);
     assert_eq!(first.ended().await.unwrap(), Drained::Released);
 }
@@ -89,11 +89,11 @@ async fn the_first_of_two_leads_and_the_second_follows_when_the_first_drains() {
 async fn nothing_is_released_while_the_work_still_runs() {
     let rig = Rig::new();
     let first = rig.start("first");
-    let leadership = first.lead().await.unwrap().unwrap();
+    let held = first.lead().await.unwrap().unwrap();
     first.step_down();
-    leadership.lost().await;
+    held.lost().await;
     assert_eq!(rig.row().await.holder, first.holder().as_str());
-    drop(leadership);
+    drop(held);
     while !rig.row().await.is_free() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -103,9 +103,9 @@ async fn nothing_is_released_while_the_work_still_runs() {
 async fn a_leader_renews_for_as_long_as_it_lives() {
     let rig = Rig::new();
     let first = rig.start("first");
-    let leadership = first.lead().await.unwrap().unwrap();
+    let held = first.lead().await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_secs(100)).await;
-    assert!(first.is_leader() && leadership.is_valid());
+    assert!(first.is_leader() && held.is_valid());
     assert_eq!(rig.row().await.version, 1);
     assert!(first.counters().renewals.load(Ordering::Relaxed) >= 29, "every third of the ttl");
 }
@@ -114,10 +114,10 @@ async fn a_leader_renews_for_as_long_as_it_lives() {
 async fn after_a_suspend_longer_than_the_term_the_first_ask_says_no() {
     let rig = Rig::new();
     let first = rig.start("first");
-    let leadership = first.lead().await.unwrap().unwrap();
+    let held = first.lead().await.unwrap().unwrap();
     rig.clock.suspend(Duration::from_secs(9));
     assert!(!first.is_leader());
-    assert!(first.term().is_none() && leadership.valid_for().is_zero());
+    assert!(first.term().is_none() && held.valid_for().is_zero());
     assert!(first.watch().borrow().term().is_none(), "a view says no more than is_leader()");
 }
 
@@ -125,7 +125,7 @@ async fn after_a_suspend_longer_than_the_term_the_first_ask_says_no() {
 async fn a_seized_term_ends_at_the_next_renewal_and_is_not_released() {
     let rig = Rig::new();
     let first = rig.start("first");
-    let leadership = first.lead().await.unwrap().unwrap();
+    let held = first.lead().await.unwrap().unwrap();
     let seen = rig.row().await;
     let thief = TermKey { component: Rig::component(), holder: HolderId::new("thief").unwrap(), version: 2 };
     let take = Take {
@@ -135,8 +135,8 @@ async fn a_seized_term_ends_at_the_next_renewal_and_is_not_released() {
         generation: rig.store.look(&Rig::component()).await.unwrap().life.generation(),
     };
     rig.store.take(&take).await.unwrap();
-    assert_eq!(leadership.lost().await, StopReason::Lost);
-    drop(leadership);
+    assert_eq!(held.lost().await, StopReason::Lost);
+    drop(held);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(rig.row().await.holder, "thief");
 }
@@ -146,7 +146,7 @@ async fn the_resources_ttl_reaches_the_next_term() {
     let rig = Rig::new();
     rig.store.set_intent(&Rig::component(), StandingIntent { ttl: 20 }).await.unwrap();
     let first = rig.start("first");
-    let _leadership = first.lead().await.unwrap().unwrap();
+    let _held = first.lead().await.unwrap().unwrap();
     assert_eq!(rig.row().await.ttl, 20);
 }
 
@@ -174,7 +174,7 @@ async fn work_that_does_not_stop_is_ended_by_the_watchdog_even_when_every_worker
         })
         .start()
         .unwrap();
-    let leadership = first.lead().await.unwrap().unwrap();
+    let held = first.lead().await.unwrap().unwrap();
     let clock = SystemClock;
     let began = clock.boot();
     // This test's runtime has one worker, and it is blocked from here on: nothing renews.
@@ -182,7 +182,7 @@ async fn work_that_does_not_stop_is_ended_by_the_watchdog_even_when_every_worker
         assert!(clock.boot() - began < Duration::from_secs(10), "the watchdog never acted");
         std::thread::yield_now();
     }
-    assert!(clock.boot() >= leadership.abort_at());
+    assert!(clock.boot() >= held.abort_at());
     assert!(!first.is_leader());
 }
 
@@ -190,7 +190,7 @@ async fn work_that_does_not_stop_is_ended_by_the_watchdog_even_when_every_worker
 fn work_that_outlives_its_participant_and_runtime_is_still_ended() {
     let (tell, told) = std::sync::mpsc::channel();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let leadership = runtime.block_on(async {
+    let held = runtime.block_on(async {
         let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
         let builder = Participant::builder(store, Rig::component()).ttl(Duration::from_secs(1));
         let participant =
@@ -198,7 +198,7 @@ fn work_that_outlives_its_participant_and_runtime_is_still_ended() {
         participant.lead().await.unwrap().unwrap()
     });
     drop(runtime);
-    assert!(!leadership.is_valid());
+    assert!(!held.is_valid());
     assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(1));
 }
 
@@ -207,8 +207,8 @@ async fn a_stop_grace_that_nobody_chose_fits_every_ttl_of_a_resource() {
     let rig = Rig::new();
     rig.store.set_intent(&Rig::component(), StandingIntent { ttl: 5 }).await.unwrap();
     let participant = rig.builder("a").ttl(Duration::from_secs(30)).start().unwrap();
-    let leadership = participant.lead().await.unwrap().unwrap();
-    assert_eq!(leadership.stop_grace(), Duration::from_secs(1));
+    let held = participant.lead().await.unwrap().unwrap();
+    assert_eq!(held.stop_grace(), Duration::from_secs(1));
     assert_eq!(rig.row().await.ttl, 5);
 }
 
@@ -305,15 +305,15 @@ async fn every_start_is_written_down_with_where_it_is_whether_it_is_well_and_wha
     let rig = Rig::new();
     let place = Whereabouts { pod: Some("d-0".into()), ..Whereabouts::default() };
     let first = rig.builder("first").whereabouts(place.clone()).program_version("1.2").start().unwrap();
-    let leadership = first.lead().await.unwrap().unwrap();
+    let held = first.lead().await.unwrap().unwrap();
     rig.sees(|seen| seen.leads == Some(1) && seen.whereabouts == place).await;
     let second = rig.start("second");
     rig.sees(|seen| seen.holder == second.holder().as_str() && seen.leads.is_none() && seen.healthy).await;
     second.set_healthy(false);
     rig.sees(|seen| seen.holder == second.holder().as_str() && !seen.healthy).await;
     first.step_down();
-    leadership.lost().await;
-    drop(leadership);
+    held.lost().await;
+    drop(held);
     rig.sees(|seen| seen.holder == first.holder().as_str() && seen.leads.is_none()).await;
     let all = rig.instances().await;
     assert_eq!(all.len(), 2, "{all:?}");
@@ -472,9 +472,9 @@ async fn signs_of_life_that_fail_or_hang_end_no_term_and_delay_no_renewal() {
     for flaw in [Flaw::SignsAreRefused, Flaw::SignsHang] {
         let rig = Rig::new();
         let first = rig.flawed(flaw);
-        let leadership = first.lead().await.unwrap().unwrap();
+        let held = first.lead().await.unwrap().unwrap();
         tokio::time::sleep(Duration::from_secs(100)).await;
-        assert!(leadership.is_valid() && first.is_leader(), "{flaw:?}");
+        assert!(held.is_valid() && first.is_leader(), "{flaw:?}");
         let renewals = first.counters().renewals.load(Ordering::Relaxed);
         assert!(renewals >= 29, "{renewals} renewals in ten ttls; {flaw:?}");
         assert!(first.watch().borrow().problem.is_none(), "it is no problem of the election");

@@ -83,7 +83,7 @@ fn block() -> ! {
 fn leads_with_all_workers_blocked(folder: &Path) {
     let runtime = two_workers();
     let participant = lead(&runtime, folder, TTL);
-    let leadership = runtime.block_on(participant.lead()).unwrap().unwrap();
+    let held = runtime.block_on(participant.lead()).unwrap().unwrap();
     ask_all_the_time(&participant, folder);
     let blocked = Arc::new(AtomicUsize::new(0));
     for _ in 0..2 {
@@ -94,15 +94,15 @@ fn leads_with_all_workers_blocked(folder: &Path) {
         });
     }
     until("all workers to be blocked", || (blocked.load(Ordering::SeqCst) == 2).then_some(()));
-    let stop = leadership.abort_at() - leadership.stop_grace();
-    say(folder, "moments", format_args!("{} {}", stop.as_nanos(), leadership.abort_at().as_nanos()));
+    let stop = held.abort_at() - held.stop_grace();
+    say(folder, "moments", format_args!("{} {}", stop.as_nanos(), held.abort_at().as_nanos()));
     block();
 }
 
 fn leads_and_works(folder: &Path) {
     let runtime = two_workers();
     let participant = lead(&runtime, folder, TTL);
-    let _leadership = runtime.block_on(participant.lead()).unwrap().unwrap();
+    let _held = runtime.block_on(participant.lead()).unwrap().unwrap();
     ask_all_the_time(&participant, folder);
     block();
 }
@@ -405,16 +405,16 @@ async fn after_an_hours_sleep_of_the_machine_the_first_ask_says_no_and_the_threa
         .on_overrun(move |overrun| tell.send(overrun.version).unwrap())
         .start()
         .unwrap();
-    let leadership = participant.lead().await.unwrap().unwrap();
+    let held = participant.lead().await.unwrap().unwrap();
     clock.sleep(TTL / 10);
     assert!(participant.is_leader(), "a nap within the margin changes nothing");
     clock.sleep(Duration::from_secs(3600));
     assert!(!participant.is_leader());
-    assert!(participant.term().is_none() && leadership.valid_for().is_zero());
+    assert!(participant.term().is_none() && held.valid_for().is_zero());
     // This test's only thread is blocked here: no task runs.
     assert_eq!(told.recv_timeout(MOMENT), Ok(1), "the work still runs and nobody ends it");
-    assert_eq!(leadership.lost().await, StopReason::Deadline);
-    drop(leadership);
+    assert_eq!(held.lost().await, StopReason::Deadline);
+    drop(held);
     // Nobody else was there: it watches the row for a ttl, like anybody, and leads again.
     assert_eq!(participant.lead().await.unwrap().unwrap().version(), 2);
 }

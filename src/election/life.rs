@@ -55,26 +55,15 @@ pub struct Record {
 
 /// What an answer says about the database that it came from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each variant says what its fields are")]
 pub enum Life {
     /// Somebody else's bare table: no record is kept, so nothing can be told.
     #[default]
     Unknown,
-    /// The table is there and its row is gone.
-    Unrecorded {
-        /// The server's own.
-        identity: String,
-        /// How far the versions of one epoch are above those of the one before, as its column allows.
-        step: i64,
-    },
+    /// The table is there and its row is gone. `step` is how far the versions of an epoch are above those of the last.
+    Unrecorded { identity: String, step: i64 },
     /// The server's own identity, and what is recorded.
-    Recorded {
-        /// The server's own.
-        identity: String,
-        /// How far the versions of one epoch are above those of the one before, as its column allows.
-        step: i64,
-        /// What is recorded.
-        record: Record,
-    },
+    Recorded { identity: String, step: i64, record: Record },
 }
 
 impl Life {

@@ -12,33 +12,17 @@ pub const HOLDER_ID_MAX: usize = 255;
 /// Why a text is no component name or holder id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum NameError {
     /// It has no characters.
     #[error("a {what} cannot be empty")]
-    Empty {
-        /// What the text was meant to be.
-        what: &'static str,
-    },
+    Empty { what: &'static str },
     /// It does not fit into its column.
     #[error("the {what} {value:?} has {length} characters, at most {max} fit; choose a shorter one")]
-    TooLong {
-        /// What the text was meant to be.
-        what: &'static str,
-        /// The text.
-        value: String,
-        /// How many characters it has.
-        length: usize,
-        /// How many it may have.
-        max: usize,
-    },
+    TooLong { what: &'static str, value: String, length: usize, max: usize },
     /// Databases would compare it in different ways.
     #[error("the {what} {value:?} contains white space or a control character; use visible characters only")]
-    Unprintable {
-        /// What the text was meant to be.
-        what: &'static str,
-        /// The text.
-        value: String,
-    },
+    Unprintable { what: &'static str, value: String },
 }
 
 pub(crate) fn check(what: &'static str, value: &str, max: usize) -> Result<(), NameError> {

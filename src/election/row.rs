@@ -58,19 +58,12 @@ pub struct TermKey {
 
 /// What must still be there for a take to succeed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each variant says what its fields are")]
 pub enum Expected {
     /// No row, and this is the highest version that the history knows of the component (0: none).
-    Missing {
-        /// The version.
-        highest: i64,
-    },
+    Missing { highest: i64 },
     /// This version, last renewed at this time.
-    Row {
-        /// Of the term.
-        version: i64,
-        /// Database time, ms since 1970 UTC.
-        renew_time: i64,
-    },
+    Row { version: i64, renew_time: i64 },
 }
 
 impl Expected {

@@ -24,30 +24,17 @@ pub const TTL_DEFAULT_SECONDS: u32 = 30;
 /// Why a ttl and a stop grace do not go together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum TimingError {
     /// No lease may be so short or so long.
     #[error("a ttl of {} s is outside {} to {} s", .ttl.as_secs(), .min.as_secs(), .max.as_secs())]
-    TtlOutOfRange {
-        /// What was asked for.
-        ttl: Duration,
-        /// The shortest.
-        min: Duration,
-        /// The longest.
-        max: Duration,
-    },
+    TtlOutOfRange { ttl: Duration, min: Duration, max: Duration },
     /// There is not enough time to lead between two renewals.
     #[error(
         "a stop grace of {grace:?} leaves no time to lead within a ttl of {} s; it may be {most:?} at most (0.3 of the ttl): shorten the stop grace or lengthen the ttl",
         .ttl.as_secs()
     )]
-    StopGraceTooLong {
-        /// The ttl that it was chosen for.
-        ttl: Duration,
-        /// What was chosen.
-        grace: Duration,
-        /// The longest that fits.
-        most: Duration,
-    },
+    StopGraceTooLong { ttl: Duration, grace: Duration, most: Duration },
 }
 
 /// How fast a database answers.

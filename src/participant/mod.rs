@@ -36,6 +36,7 @@
 //! the process ends at once the row stays held for a ttl. `run` waits in these cases too.
 
 mod builder;
+mod calls;
 mod notice;
 mod presence;
 mod run;

@@ -59,6 +59,10 @@ docs: ## the API's documentation, broken links denied
 package: ## the crate as it would be published, built from its archive
 	cargo package --locked -p component-lease
 
+.PHONY: site
+site: ## the docs as a website, its links checked (once: builds mdBook)
+	@hack/site.sh
+
 .PHONY: crd
 crd: ## writes the resource definition anew, where it is kept
 	cargo run --locked --quiet --features cli -- crd >crds/componentleases.componentlease.io.yaml

@@ -32,18 +32,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Compete for a component beside a program, and tell it over HTTP whether it leads
+    /// Compete for a component beside a program, and report over HTTP whether it leads
     Agent(AgentCommand),
-    /// Compete for a component around a program: start it on a win, stop it before the lease ends
+    /// Compete for a component around a program: start it after a win, stop it before the lease ends
     Run(RunCommand),
-    /// Copy this very program into a directory (for init containers)
+    /// Copy this program into a directory (for init containers)
     Install {
-        /// The directory; it must exist
+        /// Existing directory
         dir: PathBuf,
     },
-    /// Create or upgrade the tables
+    /// Create, upgrade or repair the tables, and print the grants
     Migrate(MigrateCommand),
-    /// What nobody but you can know about the database
+    /// Report a change of the database that it cannot detect itself
     #[command(subcommand)]
     Epoch(EpochCommand),
     /// Reconcile ComponentLease resources with the rows of one database
@@ -52,7 +52,7 @@ enum Command {
     Try,
     /// Print the CustomResourceDefinition
     Crd,
-    /// End the program of a supervisor that died (started by `run` itself)
+    /// End the program of a dead supervisor (started by `run` itself)
     #[command(name = guardian::COMMAND, hide = true)]
     GuardGroup,
 }
@@ -75,16 +75,15 @@ struct RunCommand {
     agent: AgentCommand,
     #[command(flatten)]
     around: AroundArgs,
-    /// The command to run while leading, and its arguments
+    /// Command to run while leading, with its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
 #[derive(Debug, Subcommand)]
 enum EpochCommand {
-    /// Begin an epoch: after a restore that left the server running, or a file copied back in place.
-    /// Versions then start above all that may have been forgotten, and nobody takes a lease for the
-    /// longest ttl; holders go on
+    /// Begin an epoch: after a restore into a running server, or a file overwritten in place. Versions then
+    /// continue above all that may have been lost, and no lease is taken for --max-ttl; current holders continue
     Bump(BumpCommand),
 }
 
@@ -221,7 +220,7 @@ async fn create_tables(command: MigrateCommand) -> Result<u8, Failure> {
     let found = store.look_at(&Names::none(), false).await.map_err(|error| failure(&error))?;
     if let Some(record) = found.life.record().filter(|record| record.max_ttl != tables.max_ttl) {
         output::print(&format!(
-            "-- The longest ttl of this database is {} s and stays so (--max-ttl is {}); docs/databases.md says how it is changed.\n",
+            "-- The longest ttl of this database is {} s and stays so (--max-ttl is {}); docs/how-to/restore-or-move.md says how to change it.\n",
             record.max_ttl, tables.max_ttl
         ))?;
     }

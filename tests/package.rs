@@ -152,12 +152,17 @@ fn front_page() -> String {
         .fold(String::new(), |all, line| all + line + "\n")
 }
 
-/// That one is run in three ways when the documentation is tested; the README's cannot be.
+/// That one is run in three ways when the documentation is tested; others could not be.
 #[test]
-fn the_readmes_rust_is_that_of_the_front_page() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let shown: Vec<_> =
-        readme.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(shown, [front_page()]);
-    assert!(front_page().contains(".run(async |term|"));
+fn the_rust_of_the_pages_is_that_of_the_front_page() {
+    let files = cargo_files(&root().join("docs")).into_iter().chain(["README.md".to_owned()]);
+    let mut pages = 0;
+    for file in files.filter(|file| Path::new(file).extension().is_some_and(|ending| ending == "md")) {
+        let page = fs::read_to_string(root().join(&file)).unwrap();
+        for shown in page.split("```rust\n").skip(1) {
+            assert_eq!(shown.split("```").next().unwrap(), front_page(), "{file}");
+            pages += 1;
+        }
+    }
+    assert!(pages > 0 && front_page().contains(".run(async |term|"), "no page shows it");
 }

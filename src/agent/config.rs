@@ -1,4 +1,4 @@
-//! What `agent` and `run` are told: flags or environment, checked once into a [`Config`].
+//! The configuration of `agent` and `run`: flags or environment, checked once into a [`Config`].
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,8 +21,8 @@ use crate::process::listen::Listen;
 /// The flags of `agent` and `run`.
 #[derive(Debug, Clone, Args)]
 pub struct ParticipantArgs {
-    /// The component to compete for. In a pod it belongs to the pod's namespace (POD_NAMESPACE): the key of
-    /// its row is NAMESPACE/NAME. Outside of a cluster the key is the name
+    /// Component to compete for. In a pod the key of its row is NAMESPACE/NAME, with the namespace from
+    /// POD_NAMESPACE. Outside a cluster the key is NAME
     #[arg(
         long,
         env = "COMPONENT_LEASE_COMPONENT",
@@ -30,33 +30,32 @@ pub struct ParticipantArgs {
         value_name = "NAME"
     )]
     pub component: Option<String>,
-    /// The key of the row as it stands, instead of --component: for a table or a ComponentLease that has a
-    /// bare name
+    /// Exact key of the row, instead of --component: for a table or a ComponentLease that uses a bare name
     #[arg(long, env = "COMPONENT_LEASE_COMPONENT_KEY", conflicts_with = "component", value_name = "KEY")]
     pub component_key: Option<String>,
-    /// First part of the holder id, for people [default: $POD_NAME, else the host name]
+    /// First part of the holder id [default: $POD_NAME, else the host name]
     #[arg(long, env = "COMPONENT_LEASE_NAME", value_name = "NAME")]
     pub name: Option<String>,
-    /// Uid of this pod; its first 8 characters become part of the holder id [default: the process id]
+    /// UID of this pod. Its first 8 characters become part of the holder id [default: the process id]
     #[arg(long, env = "POD_UID", value_name = "UID")]
     pub pod_uid: Option<String>,
-    /// Which version of the program this is, for people who look at component_instance
+    /// Version of your program, shown in the table component_instance
     #[arg(long, env = "COMPONENT_LEASE_PROGRAM_VERSION", value_name = "VERSION")]
     pub program_version: Option<String>,
-    /// Seconds that a term lasts without renewal, 5 to 3600; a ComponentLease resource overrides it
+    /// Seconds that a term lasts without renewal (5 to 3600, and at most --max-ttl). A ComponentLease overrides it
     #[arg(long, env = "COMPONENT_LEASE_TTL", default_value_t = 30, value_name = "SECONDS")]
     pub ttl: u32,
-    /// Seconds kept for stopping the work, at most 0.3 of the ttl [default: 0.2 of the ttl in force]
+    /// Seconds reserved for stopping the work, at most 0.3 of the TTL [default: 0.2 of the TTL in force]
     #[arg(long, env = "COMPONENT_LEASE_STOP_GRACE", value_parser = seconds, value_name = "SECONDS")]
     pub stop_grace: Option<Duration>,
-    /// Seconds that this participant stays away after it was sick [default: the ttl]
+    /// Seconds for which this participant does not compete after it was unhealthy [default: the TTL]
     #[arg(long, env = "COMPONENT_LEASE_COOLDOWN", value_parser = seconds, value_name = "SECONDS")]
     pub cooldown: Option<Duration>,
-    /// Where the HTTP endpoints are served; :PORT for all addresses, IPv6 and IPv4 [default: agent localhost:8355, run localhost:0]
+    /// Address of the HTTP endpoints; :PORT means all addresses, IPv6 and IPv4 [default: agent localhost:8355, run localhost:0]
     #[arg(long, env = "COMPONENT_LEASE_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<Listen>,
-    /// Answer /leader also to those who do not ask over the loopback interface. Then the lease of a leader that was
-    /// killed is left to expire, because nobody can know when the last of them stops believing that it leads
+    /// Answer /leader on all interfaces, not only on loopback. Then the lease of a killed leader is not released
+    /// early, because a client outside the pod may still believe that it leads
     #[arg(
         long,
         env = "COMPONENT_LEASE_ANSWER_OUTSIDE",
@@ -71,11 +70,12 @@ pub struct ParticipantArgs {
 /// The flags of `run` alone.
 #[derive(Debug, Clone, Args)]
 pub struct AroundArgs {
-    /// Seconds for which the lease is renewed while the program stops after SIGTERM; keep it 5 s below the
-    /// pod's terminationGracePeriodSeconds
+    /// Seconds for which the lease is renewed while the program stops after SIGTERM. Keep it 5 s below the pod's
+    /// terminationGracePeriodSeconds
     #[arg(long, env = "COMPONENT_LEASE_DRAIN_TIMEOUT", default_value = "25", value_parser = seconds, value_name = "SECONDS")]
     pub drain_timeout: Duration,
-    /// Variable with access to the database that the program needs itself (PGPASSWORD, …); may be repeated
+    /// Environment variable that `run` would withhold because it gives access to the lease database (PGPASSWORD, …),
+    /// but that the program needs. Repeatable
     #[arg(long, env = "COMPONENT_LEASE_PASS_ENV", value_delimiter = ',', value_parser = withheld::known, value_name = "NAME")]
     pub pass_env: Vec<String>,
     /// The program `component-lease`, which is started as a guardian; where this very program is not it.
@@ -87,10 +87,10 @@ pub struct AroundArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Health of the program")]
 pub struct HealthArgs {
-    /// URL (`http://…`) that must answer 2xx or 3xx; with `agent` on standbys too
+    /// URL (`http://…`) that must answer 2xx or 3xx. `agent` probes it on standbys too
     #[arg(long, env = "COMPONENT_LEASE_HEALTH_HTTP", conflicts_with = "health_tcp", value_name = "URL")]
     pub health_http: Option<String>,
-    /// HOST:PORT that must accept a connection; with `agent` on standbys too
+    /// HOST:PORT that must accept a connection. `agent` probes it on standbys too
     #[arg(long, env = "COMPONENT_LEASE_HEALTH_TCP", value_name = "ADDRESS")]
     pub health_tcp: Option<String>,
     /// Seconds between two probes
@@ -99,10 +99,10 @@ pub struct HealthArgs {
     /// Seconds that one probe may take
     #[arg(long, env = "COMPONENT_LEASE_HEALTH_TIMEOUT", default_value = "1", value_parser = positive_seconds, value_name = "SECONDS")]
     pub health_timeout: Duration,
-    /// Failures in a row that make the program sick
+    /// Consecutive failures that make the program unhealthy
     #[arg(long, env = "COMPONENT_LEASE_HEALTH_THRESHOLD", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), value_name = "COUNT")]
     pub health_threshold: u32,
-    /// Seconds after a win in which failures do not count until the first success
+    /// Seconds after a win during which failures do not count, until the first success
     #[arg(long, env = "COMPONENT_LEASE_HEALTH_START_GRACE", default_value = "10", value_parser = seconds, value_name = "SECONDS")]
     pub health_start_grace: Duration,
 }

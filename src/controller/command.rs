@@ -25,13 +25,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The arguments of `component-lease controller`.
 #[derive(Debug, Clone, Args)]
 pub struct ControllerArgs {
-    /// Namespaces to watch, separated by commas; none given: all
+    /// Namespaces to watch, separated by commas [default: all]
     #[arg(long, env = "COMPONENT_LEASE_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACES")]
     pub namespaces: Vec<String>,
-    /// Where /livez, /readyz and /metrics are served
+    /// Address of /livez, /readyz and /metrics; :PORT means all addresses, IPv6 and IPv4
     #[arg(long, env = "COMPONENT_LEASE_LISTEN", default_value = ":8080", value_name = "ADDRESS")]
     pub listen: Listen,
-    /// Seconds between two looks at the database
+    /// Seconds between two polls of the database; five times that with SQLite, which reports every commit
     #[arg(
         long,
         env = "COMPONENT_LEASE_POLL_INTERVAL",
@@ -40,7 +40,7 @@ pub struct ControllerArgs {
         value_name = "SECONDS"
     )]
     pub poll_interval: Duration,
-    /// Prefixes, beside componentlease.io/, that spec.routing.labelKey may begin with, separated by commas
+    /// Prefixes, besides componentlease.io/, that spec.routing.labelKey may begin with, separated by commas
     #[arg(
         long,
         env = "COMPONENT_LEASE_ALLOWED_LABEL_PREFIXES",
@@ -48,9 +48,9 @@ pub struct ControllerArgs {
         value_name = "PREFIXES"
     )]
     pub allowed_label_prefixes: Vec<String>,
-    /// Components that resources of a namespace may claim although they do not begin with that namespace and a
-    /// slash: `NAMESPACE=COMPONENT`, separated by commas. With a single namespace to watch, its resources may
-    /// also claim every name without a slash
+    /// `NAMESPACE=COMPONENT` pairs, separated by commas: resources of NAMESPACE may claim COMPONENT although it does
+    /// not begin with their namespace and a slash. If --namespaces names a single namespace, its resources may also
+    /// claim any name without a slash
     #[arg(
         long,
         env = "COMPONENT_LEASE_ALLOWED_COMPONENTS",
@@ -58,11 +58,11 @@ pub struct ControllerArgs {
         value_name = "NAMESPACE=COMPONENT"
     )]
     pub allowed_components: Vec<String>,
-    /// UUID of the database (component_lease_store.uuid) that resources may go over to which have known another
-    /// one: after tables were made anew, or a move to another database
+    /// After tables were recreated, or a move to another database: the UUID (component_lease_store.uuid) of the
+    /// database that resources may use although they knew another one
     #[arg(long, env = "COMPONENT_LEASE_ACCEPT_DATABASE", value_name = "UUID")]
     pub accept_database: Option<String>,
-    /// Elect among the controller's replicas by a Kubernetes Lease
+    /// Elect one of the controller's replicas through a Kubernetes Lease
     #[arg(
         long,
         env = "COMPONENT_LEASE_LEADER_ELECT",
@@ -86,7 +86,7 @@ pub struct ControllerArgs {
         value_name = "NAME"
     )]
     pub leader_elect_name: String,
-    /// Name of this replica; default: the host name
+    /// Name of this replica [default: the host name]
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub identity: Option<String>,
     /// UID of this replica's pod

@@ -43,12 +43,12 @@ impl fmt::Debug for SecretUrl {
 // Else all of the fields would count as naming a database.
 #[group(skip)]
 pub struct DatabaseArgs {
-    /// URL of the database: `postgres://user@host:5432/db?sslmode=verify-full&sslrootcert=/path`,
+    /// Database URL: `postgres://user@host:5432/db?sslmode=verify-full&sslrootcert=/path`,
     /// `mysql://user@host:3306/db?ssl-mode=VERIFY_IDENTITY&ssl-ca=/path` (or `mariadb://`),
     /// `sqlite:///absolute/path.db` or `sqlite:relative.db`
     #[arg(long, env = "COMPONENT_LEASE_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<SecretUrl>,
-    /// File that holds the URL; read again at every connect, so that a mounted secret may be rotated
+    /// File that holds the URL. It is read at every connect, so a mounted secret can be rotated
     #[arg(
         long,
         env = "COMPONENT_LEASE_DATABASE_URL_FILE",
@@ -56,14 +56,14 @@ pub struct DatabaseArgs {
         conflicts_with = "database_url"
     )]
     pub database_url_file: Option<PathBuf>,
-    /// File that holds only the password; read again at every connect
+    /// File that holds only the password. It is read at every connect
     #[arg(long, env = "COMPONENT_LEASE_DATABASE_PASSWORD_FILE", value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
-    /// File with the certificates of the authorities that sign the database server's certificate, beside a URL
-    /// that does not name one; read again at every connect
+    /// File with the certificates of the authorities that sign the database server's certificate, for a URL that
+    /// names none. It is read at every connect
     #[arg(long, env = "COMPONENT_LEASE_DATABASE_CA_FILE", value_name = "FILE")]
     pub database_ca_file: Option<PathBuf>,
-    /// Use a database also if it may forget what it acknowledged, so that two may lead at a time
+    /// Use the database even if it may forget what it acknowledged. Then two participants may lead at once
     #[arg(
         long,
         env = "COMPONENT_LEASE_ALLOW_UNSAFE_BACKEND",
@@ -77,8 +77,9 @@ pub struct DatabaseArgs {
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Database")]
 pub struct TablesArgs {
-    /// With --migrate, or of `migrate`: tables that are not there yet were never there, so the first election
-    /// need not wait, and versions begin at 1. Not for what stays in a manifest: dropped tables would be taken for new ones
+    /// Declare that no lease was ever granted in this database: if tables are created, the first election does not
+    /// wait, and versions begin at 1. With `agent`, `run` and `controller` it needs --migrate. Do not keep it in a
+    /// manifest: later it would take dropped tables for new ones
     #[arg(
         long,
         env = "COMPONENT_LEASE_FIRST_INSTALL",
@@ -86,8 +87,8 @@ pub struct TablesArgs {
         value_parser = BoolishValueParser::new()
     )]
     pub first_install: bool,
-    /// Seconds, 1 to 3600; the longest ttl that any lease of the database may have, and how long nobody takes
-    /// one after a change of the database. The same for everybody; stop all participants to change it
+    /// Longest TTL of any lease in the database, in seconds (1 to 3600); after the database changes, no lease is taken
+    /// for this long. Must be the same for all participants; stop all of them to change it
     #[arg(
         long,
         env = "COMPONENT_LEASE_MAX_TTL",
@@ -102,7 +103,7 @@ pub struct TablesArgs {
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Database")]
 pub struct MigrateArgs {
-    /// Create or upgrade the tables at start (needs an account that may)
+    /// Create or upgrade the tables at start. The database account needs the right to do so
     #[arg(
         long = "migrate",
         id = "migrate_at_start",
@@ -119,10 +120,10 @@ pub struct MigrateArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs")]
 pub struct LogArgs {
-    /// What to log: a level, or `target=level` pairs separated by commas
+    /// Log filter: a level, or `target=level` pairs separated by commas
     #[arg(long, env = "COMPONENT_LEASE_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
-    /// How a line looks
+    /// Format of a log line
     #[arg(long, env = "COMPONENT_LEASE_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
 }
@@ -130,15 +131,15 @@ pub struct LogArgs {
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Plain text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// Reads a duration given in seconds; a fraction is allowed.
 pub fn seconds(text: &str) -> Result<Duration, String> {
-    let hint = || format!("{text:?} is no number of seconds; write for example 5 or 0.5");
+    let hint = || format!("{text:?} is not a number of seconds; write for example 5 or 0.5");
     let seconds: f64 = text.trim().parse().map_err(|_| hint())?;
     Duration::try_from_secs_f64(seconds).map_err(|_| hint())
 }

@@ -109,8 +109,8 @@ impl Screen {
         say!("    --migrate --first-install -- your-program");
         say!("The one that starts your program leads. End it: the other starts your program.");
         say!("  {me} run --help     every flag");
-        say!("  make demo           the same on a Kubernetes of its own, behind a Service");
-        say!("The program of this try was: sh -c '{PROGRAM}'");
+        say!("  make demo           the same on a local Kubernetes, behind a Service");
+        say!("Each participant ran: sh -c '{PROGRAM}'");
     }
 }
 

@@ -172,6 +172,7 @@ pub struct Grants {
 #[error(
     "spec.componentName {component:?} is not a component of namespace {namespace}: make the resource again without spec.componentName, or with one that begins with \"{namespace}/\", or have this one allowed when the controller is installed (allowedComponents: [{{namespace: {namespace}, component: {component}}}])"
 )]
+#[non_exhaustive]
 pub struct NotAllowed {
     /// The resource's namespace.
     pub namespace: String,

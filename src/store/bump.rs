@@ -14,6 +14,7 @@ const TRIES: usize = 5;
 
 /// What was recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Begun {
     /// Which database.
     pub database: String,

@@ -33,7 +33,8 @@
 //! #     let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
 //! #     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
 //! #     for version in 1..=3 {
-//! #         let led = std::panic::catch_unwind(|| runtime().block_on(lead(store.clone())));
+//! #         let led = std::panic::AssertUnwindSafe(|| runtime().block_on(lead(store.clone())));
+//! #         let led = std::panic::catch_unwind(led);
 //! #         assert_eq!(led.map(|led| led.is_ok()).ok(), [Some(true), Some(false), None][version as usize - 1]);
 //! #         let row = runtime().block_on(store.look(&component("scheduler").unwrap())).unwrap().row.unwrap();
 //! #         assert!(row.is_free() && row.version == version, "the lease is left held: {row:?}");

@@ -75,8 +75,8 @@ fn a_program_that_embeds_a_participant_compiles_no_pod_rules() {
             assert!(!line.starts_with("mod "), "{line}: this test reads modules that are public");
             continue;
         };
-        let marks = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
-        let is_gated = marks.into_iter().any(|mark| *mark == "#[cfg(feature = \"cli\")]");
+        let mut marks = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
+        let is_gated = marks.any(|mark| *mark == "#[cfg(feature = \"cli\")]");
         assert!(
             is_gated != EMBEDDED.contains(&name),
             "{name} is for the program alone, or is in the list here"

@@ -56,7 +56,6 @@ pub enum BuildError {
 }
 
 /// Sets up a [`Participant`]: what is not said has the default that its method names.
-#[must_use = "nothing competes before it is started"]
 pub struct ParticipantBuilder {
     store: Arc<dyn Store>,
     component: ComponentName,

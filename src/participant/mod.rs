@@ -175,6 +175,7 @@ pub struct Participant {
 impl Participant {
     /// Give each participant a store of its own ([`crate::store::open`]): a store has one connection, and a take
     /// that the database is slow to commit would keep another participant's renewals waiting.
+    #[must_use]
     pub fn builder(store: Arc<dyn Store>, component: ComponentName) -> ParticipantBuilder {
         ParticipantBuilder::new(store, component)
     }

@@ -29,6 +29,24 @@ async fn caught<T>(future: impl Future<Output = T>) -> std::thread::Result<T> {
     .await
 }
 
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "in the middle of being dropped");
+    }
+}
+
+/// Counts what is dropped.
+struct Stops<'a>(&'a Cell<u32>);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
 impl Rig {
     /// The row is free at once, and nobody takes it though nothing is dropped.
     async fn is_free_for_good(&self, participant: &Participant) {
@@ -81,12 +99,6 @@ async fn work_that_panics_before_it_awaits_or_when_it_is_dropped_leaves_the_row_
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"before"));
     rig.is_free_for_good(&first).await;
 
-    struct Bomb;
-    impl Drop for Bomb {
-        fn drop(&mut self) {
-            assert!(std::thread::panicking(), "in the middle of being dropped");
-        }
-    }
     let second = rig.start("second");
     let running = caught(second.run(async |_| {
         let _bomb = Bomb;
@@ -108,12 +120,6 @@ async fn work_is_stopped_where_its_term_ends_and_begun_anew_in_the_next() {
     let rig = Rig::new();
     let first = rig.start("first");
     let (begun, stopped) = (Cell::new(0), Cell::new(0));
-    struct Stops<'a>(&'a Cell<u32>);
-    impl Drop for Stops<'_> {
-        fn drop(&mut self) {
-            self.0.set(self.0.get() + 1);
-        }
-    }
     let running = first.run(async |term| {
         begun.set(begun.get() + 1);
         let _stops = Stops(&stopped);

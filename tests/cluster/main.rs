@@ -12,6 +12,7 @@ mod following;
 mod foreign;
 mod instances;
 mod limits;
+mod pooled;
 mod recorded;
 mod resilience;
 mod routing;

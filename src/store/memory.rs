@@ -1,4 +1,4 @@
-//! The specification: the rules of [`model`] and [`life`] on a map. For tests, and for a reading of
+//! The specification: the rules of [`row`] and [`life`] on a map. For tests, and for a reading of
 //! what the databases must do.
 
 use std::cmp::Reverse;

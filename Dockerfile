@@ -8,7 +8,7 @@ COPY . .
 # A static program that resolves names without any file of the C library; see xtask/src/main.rs.
 RUN target="$(uname -m)-unknown-linux-gnu" \
  && RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR=/target \
-    cargo build --locked --release --target "$target" --bin component-lease \
+    cargo build --locked --release --features cli --target "$target" --bin component-lease \
  && cp "/target/$target/release/component-lease" /component-lease
 
 FROM scratch

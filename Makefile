@@ -22,12 +22,12 @@ prerequisites: ## gets what this machine lacks for all targets (INSTALL=no: only
 .PHONY: try
 try: ## a first election in this terminal: a leader is killed, another takes over (no cluster, no root, 15 s)
 	@hack/prerequisites.sh --install build
-	@cargo build --locked
+	@cargo build --locked --features cli
 	@$(CARGO_TARGET_DIR)/debug/component-lease try
 
 .PHONY: build
 build: ## the program, for development
-	cargo build --locked
+	cargo build --locked --features cli
 
 .PHONY: programs
 programs: ## Kubernetes' own programs, for tests and demo (once; some 15 minutes on 2 cores)
@@ -42,17 +42,22 @@ fmt: ## formats the Rust code
 	cargo fmt --all
 
 .PHONY: lint
-lint: ## formatting, clippy, and what an embedded participant may depend on
+lint: ## formatting and clippy, for the program and for each choice of stores that a library may have
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked -p component-lease --lib --no-default-features --features postgres -- -D warnings
 	cargo clippy --locked -p component-lease --lib --no-default-features --features mysql -- -D warnings
 	cargo clippy --locked -p component-lease --lib --no-default-features --features sqlite -- -D warnings
-	@hack/embedded-dependencies.sh
+	cargo clippy --locked -p component-lease --lib --no-default-features -- -D warnings
 
 .PHONY: docs
 docs: ## the API's documentation, broken links denied
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --features component-lease/cli --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked -p component-lease --no-default-features --features postgres,mysql,sqlite --no-deps
+
+.PHONY: package
+package: ## the crate as it would be published, built from its archive
+	cargo package --locked -p component-lease
 
 .PHONY: site
 site: ## the docs as a website, its links checked (once: builds mdBook)
@@ -60,7 +65,7 @@ site: ## the docs as a website, its links checked (once: builds mdBook)
 
 .PHONY: crd
 crd: ## writes the resource definition anew, where it is kept
-	cargo run --locked --quiet -- crd >crds/componentleases.componentlease.io.yaml
+	cargo run --locked --quiet --features cli -- crd >crds/componentleases.componentlease.io.yaml
 	cp crds/componentleases.componentlease.io.yaml charts/component-lease/crds/
 
 .PHONY: chart-lint

@@ -20,7 +20,7 @@ fi
 name=component-lease-sbom
 clean() { rm -f "$name.json" "testkit/$name.json"; }
 trap 'clean; rm -rf "${build:-}"' EXIT
-"$root/bin/cargo-cyclonedx" cyclonedx --quiet --format json --spec-version 1.5 \
+"$root/bin/cargo-cyclonedx" cyclonedx --quiet --all-features --format json --spec-version 1.5 \
   --target "$(uname -m)-unknown-linux-gnu" --override-filename "$name"
 mkdir -p "$(dirname "$out")"
 mv "$name.json" "$out"

@@ -35,5 +35,5 @@ until [[ -e $image ]]; do
   # The ones of sources that are long gone.
   find "$cache/images" -name '*.tar' -mtime +30 -delete
 done
-cargo build --locked -p component-lease --example discovery -p component-lease-testkit --bin "$driver" >&2
+cargo build --locked -p component-lease --features component-lease/cli --example discovery -p component-lease-testkit --bin "$driver" >&2
 printf '%s\n' "$image" "$CARGO_TARGET_DIR/debug/examples/discovery" "$CARGO_TARGET_DIR/debug/$driver"

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use component_lease::agent::{self, AroundArgs, ParticipantArgs, guardian};
@@ -235,7 +236,7 @@ fn once_a_minute() -> telemetry::Due {
 }
 
 fn how(TablesArgs { first_install, max_ttl }: TablesArgs) -> Install {
-    Install { first: first_install, max_ttl }
+    Install::default().first(first_install).max_ttl(Duration::from_secs(max_ttl.into()))
 }
 
 async fn bump(command: BumpCommand) -> Result<u8, Failure> {
@@ -260,18 +261,18 @@ fn source(args: DatabaseArgs) -> Source {
         (Some(url), _) => Source::url(url.expose()),
         (None, file) => Source::file(file.unwrap_or_default()),
     };
-    let mut source = source.allow_unsafe_backend(allow_unsafe_backend);
+    let mut source = source.unsafe_backend(allow_unsafe_backend);
     if let Some(url) = direct_database_url {
-        source = source.with_direct_url(url.expose());
+        source = source.direct_url(url.expose());
     }
     if let Some(file) = direct_database_url_file {
-        source = source.with_direct_url_file(file);
+        source = source.direct_url_file(file);
     }
     if let Some(file) = database_ca_file {
-        source = source.with_ca_file(file);
+        source = source.ca_file(file);
     }
     match database_password_file {
-        Some(file) => source.with_password_file(file),
+        Some(file) => source.password_file(file),
         None => source,
     }
 }
@@ -280,7 +281,8 @@ fn failure(error: &StoreError) -> Failure {
     let exit = match error {
         StoreError::Retryable(_) => process::ExitCode::Unavailable,
         StoreError::Misconfigured(_) => process::ExitCode::Config,
-        StoreError::Bug(_) => process::ExitCode::Unexpected,
+        // A bug, or a kind that came later.
+        _ => process::ExitCode::Unexpected,
     };
     Failure::new(exit, error.to_string())
 }

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use component_lease::election::{ComponentName, Expected, Take, TermKey};
 use component_lease::membership::holder_id;
@@ -43,8 +43,9 @@ pub(crate) async fn measure() -> Result<(), Failure> {
 }
 
 async fn asking(store: Arc<dyn LeaseStore>) -> Result<(), Failure> {
-    let participant = Participant::builder(store, ComponentName::new("asking")?).ttl(30).start()?;
-    let Some(_leadership) = participant.lead().await else { return Err("it never led".into()) };
+    let participant =
+        Participant::builder(store, ComponentName::new("asking")?).ttl(Duration::from_secs(30)).start()?;
+    let Some(_held) = participant.lead().await? else { return Err("it never led".into()) };
     println!("\nOne call; ns, means of {ASKS} calls     {}", Distribution::heads());
     let show = |what: &str, call: &dyn Fn()| {
         let samples = (0..SAMPLES).map(|_| {
@@ -60,7 +61,7 @@ async fn asking(store: Arc<dyn LeaseStore>) -> Result<(), Failure> {
         black_box(black_box(&participant).is_leader());
     });
     show("guard(), version and valid_for()", &|| {
-        black_box(black_box(&participant).guard().map(|guard| (guard.version(), guard.valid_for())));
+        black_box(black_box(&participant).term().map(|term| (term.version(), term.valid_for())));
     });
     Ok(())
 }

@@ -33,7 +33,7 @@ pub(crate) async fn measure() -> Result<(), Failure> {
     let (mut grants, mut attempts, mut silence) = (Vec::new(), Vec::new(), Vec::new());
     let mut leader = leader_after(&crowd, None).await;
     for _ in 0..runs {
-        let version = crowd[leader].0.guard().ok_or("a leader did not last")?.version();
+        let version = crowd[leader].0.term().ok_or("a leader did not last")?.version();
         for (participant, _) in crowd.iter().filter(|(participant, _)| !participant.is_leader()) {
             sees(participant, version).await?;
         }

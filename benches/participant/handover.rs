@@ -51,8 +51,8 @@ async fn between(
 
 /// Of the term that it begins, without work that would have to be stopped.
 async fn version_of(participant: &Participant) -> Result<i64, Failure> {
-    let leadership = participant.lead().await.ok_or("a participant has ended")?;
-    Ok(leadership.version())
+    let held = participant.lead().await?.ok_or("a participant has ended")?;
+    Ok(held.version())
 }
 
 /// A store whose notifications do not arrive.

@@ -71,12 +71,12 @@ async fn one(url: &str, source: &Source, component: &str) -> Result<Duration, Fa
     tokio::time::sleep(TERM + (TERM / 3).mul_f64(fastrand::f64())).await;
     let killed = now();
     process.start_kill()?;
-    let leadership = follower.lead().await.ok_or("the follower has ended")?;
+    let held = follower.lead().await?.ok_or("the follower has ended")?;
     let took = now() - killed;
     process.wait().await?;
-    drop(leadership);
+    drop(held);
     follower.drain();
-    follower.ended().await;
+    follower.ended().await?;
     Ok(took)
 }
 

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use component_lease::clock::{Clock, SystemClock};
 use component_lease::election::ComponentName;
-use component_lease::participant::{Builder, Participant};
+use component_lease::participant::{Participant, ParticipantBuilder};
 use component_lease::store::{self, LeaseStore, Source};
 use component_lease_testkit::figures::machine;
 use component_lease_testkit::postgres::Server;
@@ -81,7 +81,7 @@ fn number(name: &str, default: usize) -> Result<usize, Failure> {
 }
 
 async fn open(source: &Source) -> Result<Arc<dyn LeaseStore>, Failure> {
-    store::install(source, store::Install { first: true, ..store::Install::default() }).await?;
+    store::install(source, store::Install::default().first(true)).await?;
     Ok(store::open(source.clone(), "component-lease bench")?)
 }
 
@@ -94,8 +94,8 @@ async fn postgres() -> Result<(Server, Source), Failure> {
     Ok((server, source))
 }
 
-fn participant(store: Arc<dyn LeaseStore>, component: &str) -> Result<Builder, Failure> {
-    Ok(Participant::builder(store, ComponentName::new(component)?).ttl(TTL))
+fn participant(store: Arc<dyn LeaseStore>, component: &str) -> Result<ParticipantBuilder, Failure> {
+    Ok(Participant::builder(store, ComponentName::new(component)?).ttl(Duration::from_secs(TTL.into())))
 }
 
 /// Waits until this participant has seen that somebody holds the row under this version.

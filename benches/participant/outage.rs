@@ -84,7 +84,7 @@ async fn on(name: &str, server: &Server, source: &Source, runs: usize) -> Result
 /// The version of the first term after this one, and when it was first seen to be led, to 2 ms.
 async fn led(row: &[Participant; 2], after: i64) -> (i64, Duration) {
     loop {
-        let versions = row.iter().filter_map(Participant::guard).map(|guard| guard.version());
+        let versions = row.iter().filter_map(Participant::term).map(|guard| guard.version());
         if let Some(version) = versions.filter(|version| *version > after).max() {
             return (version, now());
         }

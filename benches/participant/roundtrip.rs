@@ -45,7 +45,7 @@ pub(crate) async fn measure() -> Result<(), Failure> {
         ("MySQL, TLS", my_tls.port(), &my_tls_url),
     ];
     for (what, port, url) in places {
-        let install = Install { first: true, max_ttl: 30 };
+        let install = Install::default().first(true).max_ttl(Duration::from_secs(30));
         store::install(&Source::url(url(port)), install).await?;
         let mut trials = tokio::task::JoinSet::new();
         for (index, ms) in ROUND_TRIPS.into_iter().enumerate() {
@@ -77,7 +77,12 @@ async fn works(url: &str, component: &str, ttl: u32) -> bool {
     let start = || -> Option<Participant> {
         let store = store::open(Source::url(url), "component-lease bench").ok()?;
         let builder = Participant::builder(store, ComponentName::new(component).ok()?);
-        builder.ttl(ttl).max_ttl(30).on_overrun(|_| {}).start().ok()
+        builder
+            .ttl(Duration::from_secs(ttl.into()))
+            .max_ttl(Duration::from_secs(30))
+            .on_overrun(|_| {})
+            .start()
+            .ok()
     };
     let (Some(one), term) = (start(), Duration::from_secs(ttl.into())) else { return false };
     if !leads_within(&one, Duration::from_secs(15)).await {
@@ -92,7 +97,7 @@ async fn works(url: &str, component: &str, ttl: u32) -> bool {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     one.drain();
-    one.ended().await;
+    one.ended().await.ok();
     leads_within(&two, term + Duration::from_secs(5)).await
 }
 

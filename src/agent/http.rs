@@ -97,7 +97,7 @@ impl Teller {
 
     /// The version of the term that is led and how long that is promised.
     fn leads(&self, local: bool) -> Option<(i64, Duration)> {
-        let guard = self.participant.guard()?;
+        let guard = self.participant.term()?;
         let given = self.promised.give(SystemClock.boot(), guard.valid_for(), guard.stop_grace(), local);
         let valid_for = given.min(guard.valid_for());
         // Less than a millisecond is nothing that could be told.
@@ -165,20 +165,20 @@ mod tests {
         if let Some(ttl) = ttl {
             store.set_intent(&component, StandingIntent { ttl }).await.unwrap();
         }
-        Arc::new(Participant::builder(store, component).ttl(30).start().unwrap())
+        Arc::new(Participant::builder(store, component).start().unwrap())
     }
 
     #[tokio::test]
     async fn a_leader_is_told_with_its_version_and_the_time_that_is_left() {
         let participant = participant(None).await;
         let teller = teller(&participant, S(6));
-        let leadership = participant.lead().await.unwrap();
+        let held = participant.lead().await.unwrap().unwrap();
         let answer = teller.answer(true);
         assert!(answer.leader && answer.version == 1);
         assert_eq!(answer.holder.as_deref(), Some(participant.holder().as_str()));
         assert!((5_900..=6_000).contains(&answer.valid_for_ms), "{answer:?}");
         participant.drain();
-        leadership.lost().await;
+        held.lost().await;
         let answer = teller.answer(true);
         assert!(!answer.leader && answer.holder.is_none() && answer.valid_for_ms == 0);
         assert_eq!(answer.version, 1, "a version that was told never goes back");
@@ -188,7 +188,7 @@ mod tests {
     async fn no_answer_is_good_for_longer_than_the_stop_grace_and_each_is_remembered() {
         let participant = participant(None).await;
         let teller = teller(&participant, S(6));
-        let _leadership = participant.lead().await.unwrap();
+        let _held = participant.lead().await.unwrap().unwrap();
         assert_eq!(teller.promised_until(), Moment::ZERO, "nobody asked yet");
         let before = SystemClock.boot();
         let answer = teller.answer(true);
@@ -206,8 +206,8 @@ mod tests {
     {
         let participant = participant(Some(5)).await;
         let teller = teller(&participant, S(6));
-        let leadership = participant.lead().await.unwrap();
-        assert_eq!(leadership.guard().stop_grace(), S(1));
+        let held = participant.lead().await.unwrap().unwrap();
+        assert_eq!(held.stop_grace(), S(1));
         let answer = teller.answer(true);
         assert!((900..=1_000).contains(&answer.valid_for_ms), "{answer:?}");
         assert!(teller.promised_until() <= SystemClock.boot() + S(1));

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::registry::Registry;
 
-use crate::clock::{Clock, SystemClock};
 use crate::participant::{Counters, Participant};
 use crate::process::metrics::{self, Family, ReadAtScrape};
 
@@ -19,11 +18,11 @@ pub(super) fn registry(participant: &Arc<Participant>) -> Registry {
 
 fn families(participant: &Participant) -> Vec<Family> {
     let component = [("component", participant.component().as_str())];
-    let guard = participant.guard();
-    let valid_for = guard.as_ref().map_or(0.0, |guard| guard.valid_for().as_secs_f64());
-    let beat = SystemClock.boot().saturating_sub(participant.last_beat());
+    let term = participant.term();
+    let valid_for = term.as_ref().map_or(0.0, |term| term.valid_for().as_secs_f64());
+    let beat = participant.heartbeat_age();
     #[expect(clippy::cast_precision_loss, reason = "versions are far below 2^53")]
-    let version = guard.as_ref().map_or(0.0, |guard| guard.version() as f64);
+    let version = term.as_ref().map_or(0.0, |term| term.version() as f64);
     let mut families = vec![
         Family::gauge(
             "leader",

@@ -33,9 +33,8 @@ pub use install::{PROGRAM, install};
 pub use migrate::migrate_in_background;
 
 use crate::clock::{Clock, SystemClock};
-use crate::election::Moment;
 use crate::membership::{Mode, Promise};
-use crate::participant::{Builder, End, Leadership, Participant};
+use crate::participant::{ElectionFailed, HeldTerm, Participant, ParticipantBuilder};
 use crate::process::admin::{self, Admin};
 use crate::process::exit::chain;
 use crate::process::listen::{Listen, bind, reachable};
@@ -59,9 +58,6 @@ const LEAST_PROMISE: Duration = Duration::from_millis(500);
 /// How long the thread of last resort goes on killing what the program starts anew.
 const LAST_RESORT: Duration = Duration::from_secs(1);
 
-/// How late the election loop may be before `/livez` says that it is dead, beyond one ttl.
-const LATE: Duration = Duration::from_secs(5);
-
 /// Competes beside a program until SIGTERM or SIGINT; the program asks `/leader`.
 pub async fn beside(config: Config, store: Arc<dyn LeaseStore>) -> Result<u8, Failure> {
     let end = shutdown::on_signal()?;
@@ -82,19 +78,22 @@ pub async fn beside(config: Config, store: Arc<dyn LeaseStore>) -> Result<u8, Fa
         end.cancelled().await;
         drained.drain();
     });
-    while let Some(leadership) = participant.lead().await {
-        info!(version = leadership.version(), "leading");
-        confirm_the_stop(leadership, &served.teller).await;
+    while let Some(held) = participant.lead().await.map_err(election_failed)? {
+        info!(version = held.version(), "leading");
+        confirm_the_stop(held, &served.teller).await;
     }
-    match participant.ended().await {
-        End::Drained => Ok(0),
-        End::Failed => Err(Failure::new(ExitCode::Ended, "the election loop failed; restart this process")),
-    }
+    participant.ended().await.map_err(election_failed)?;
+    Ok(0)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
+fn election_failed(error: ElectionFailed) -> Failure {
+    Failure::new(ExitCode::Ended, format!("{}; restart this process", chain(&error)))
 }
 
 /// Whoever was told that this process leads counts as stopped once the last promise is void.
-async fn confirm_the_stop(leadership: Leadership, teller: &Teller) {
-    leadership.lost().await;
+async fn confirm_the_stop(held: HeldTerm, teller: &Teller) {
+    held.lost().await;
     let until = teller.promised_until();
     loop {
         let left = until.saturating_sub(SystemClock.boot());
@@ -109,10 +108,10 @@ async fn watch_health(probe: Probe, cooldown: Duration, participant: Arc<Partici
     let mut judge = Judge::new(&probe, cooldown, false);
     let (mut said, mut term) = (None, None);
     loop {
-        let guard = participant.guard();
-        let leads = guard.is_some();
-        if leads && term != guard {
-            term = guard;
+        let led = participant.term();
+        let leads = led.is_some();
+        if leads && term != led {
+            term = led;
             judge.forgive_until(SystemClock.boot() + probe.start_grace);
         }
         let answer = probe.ask().await;
@@ -185,12 +184,13 @@ fn longest_promise(config: &Config) -> Duration {
     config.timing.stop_grace().max(LEAST_PROMISE)
 }
 
-fn builder(config: &Config, store: Arc<dyn LeaseStore>, mode: Mode) -> Builder {
+fn builder(config: &Config, store: Arc<dyn LeaseStore>, mode: Mode) -> ParticipantBuilder {
     let promise = Promise { longest: longest_promise(config), outside: config.answer_outside };
     let mut builder = Participant::builder(store, config.component.clone())
-        .works(mode, Some(promise))
-        .ttl(config.timing.ttl_seconds())
-        .max_ttl(config.max_ttl)
+        .mode(mode)
+        .promise(Some(promise))
+        .ttl(config.timing.ttl())
+        .max_ttl(Duration::from_secs(config.max_ttl.into()))
         .cooldown(config.cooldown);
     // Left out, it follows the ttl of the resource.
     if let Some(grace) = config.timing.chosen_grace() {
@@ -216,7 +216,11 @@ struct Served {
 }
 
 /// Takes the port, starts to compete, and answers over HTTP until the process ends.
-async fn serve(config: &Config, builder: Builder, default_address: Listen) -> Result<Served, Failure> {
+async fn serve(
+    config: &Config,
+    builder: ParticipantBuilder,
+    default_address: Listen,
+) -> Result<Served, Failure> {
     let listener = bind(config.listen.unwrap_or(default_address)).await?;
     let address = listener.local_addr().map_err(|error| Failure::unexpected(error.to_string()))?;
     let participant = Arc::new(builder.start().map_err(|error| Failure::config(chain(&error)))?);
@@ -226,8 +230,8 @@ async fn serve(config: &Config, builder: Builder, default_address: Listen) -> Re
     let teller = Arc::new(Teller::new(Arc::clone(&participant), promised, config.answer_outside));
     let admin = Admin {
         live: {
-            let (participant, ttl) = (Arc::clone(&participant), config.timing.ttl());
-            Arc::new(move || alive(&participant, ttl))
+            let participant = Arc::clone(&participant);
+            Arc::new(move || participant.check_alive().map_err(|stalled| stalled.to_string()))
         },
         // Readiness is not leadership: a standby is ready too.
         ready: Arc::new(|| Ok(())),
@@ -236,15 +240,4 @@ async fn serve(config: &Config, builder: Builder, default_address: Listen) -> Re
     let router = http::router(Arc::clone(&teller)).merge(admin::router(admin));
     tokio::spawn(server::serve(listener, router, CancellationToken::new()));
     Ok(Served { participant, teller, address })
-}
-
-fn alive(participant: &Participant, ttl: Duration) -> Result<(), String> {
-    let row_ttl = participant.watch().borrow().row.as_ref().map(crate::election::LeaseRow::judged_ttl);
-    let limit: Moment = row_ttl.unwrap_or_default().max(ttl) + LATE;
-    let late = SystemClock.boot().saturating_sub(participant.last_beat());
-    if late <= limit {
-        Ok(())
-    } else {
-        Err(format!("the election loop last turned {} s ago", late.as_secs()))
-    }
 }

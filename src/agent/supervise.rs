@@ -28,11 +28,11 @@ use super::health::{Judge, Probe};
 use super::http::Teller;
 use super::signals::{Heard, Signals};
 use super::tree::{self, ROUND, Remains, Tree};
-use super::{confirm_the_stop, program};
+use super::{confirm_the_stop, election_failed, program};
 use crate::clock::{Clock, SystemClock};
 use crate::election::{Moment, StopReason};
-use crate::participant::{End, Leadership, Participant};
-use crate::process::{ExitCode, Failure};
+use crate::participant::{HeldTerm, Participant, TermObserver};
+use crate::process::Failure;
 
 /// How often the abort moment is passed on.
 const TICK: Duration = Duration::from_millis(100);
@@ -97,9 +97,9 @@ impl Supervisor {
         loop {
             let participant = Arc::clone(&self.participant);
             tokio::select! {
-                leadership = participant.lead() => {
-                    let Some(leadership) = leadership else { return self.finish(0).await };
-                    if let Some(code) = self.term(leadership).await? {
+                held = participant.lead() => {
+                    let Some(held) = held.map_err(election_failed)? else { return self.finish(0).await };
+                    if let Some(code) = self.term(held).await? {
                         return self.finish(code).await;
                     }
                 }
@@ -115,31 +115,27 @@ impl Supervisor {
 
     fn end(&mut self) {
         self.ending = true;
-        self.participant.shutdown(self.drain_timeout);
+        self.participant.begin_shutdown(self.drain_timeout);
     }
 
     async fn finish(&mut self, code: u8) -> Result<u8, Failure> {
         self.participant.drain();
-        match self.participant.ended().await {
-            End::Drained => Ok(code),
-            End::Failed => {
-                Err(Failure::new(ExitCode::Ended, "the election loop failed; restart this process"))
-            }
-        }
+        self.participant.ended().await.map_err(election_failed)?;
+        Ok(code)
     }
 
     /// One term. Answers an exit code when there will be no other.
-    async fn term(&mut self, leadership: Leadership) -> Result<Option<u8>, Failure> {
+    async fn term(&mut self, held: HeldTerm) -> Result<Option<u8>, Failure> {
         // The clock first: should this process be stopped in between, the deadline must not move.
         let now = SystemClock.boot();
-        let deadline = now + leadership.guard().valid_for();
-        let moments = (deadline, leadership.abort_at());
-        let program = self.program(&leadership);
+        let deadline = now + held.valid_for();
+        let moments = (deadline, held.abort_at());
+        let program = self.program(&held);
         let mut guardians = match Guardians::start(&self.children, &self.tree, program, moments).await {
             Ok(guardians) => guardians,
             Err(error) => {
                 self.participant.drain();
-                confirm_the_stop(leadership, &self.teller).await;
+                confirm_the_stop(held, &self.teller).await;
                 self.finish(0).await?;
                 return Err(Failure::unexpected(format!(
                     "cannot start the guardian process, without which no program is run: {error}"
@@ -150,42 +146,39 @@ impl Supervisor {
         let mut running = Running { guardians, sick: false, told: false };
         match started {
             Ok(pid) => {
-                info!(version = leadership.version(), pid = pid.as_raw_nonzero(), "the program is started");
+                info!(version = held.version(), pid = pid.as_raw_nonzero(), "the program is started");
             }
             Err(error) => {
                 running.guardians.dismiss();
-                self.stop(&leadership, &mut running, None).await;
+                self.stop(&held, &mut running, None).await;
                 self.tree.set(None);
                 if error.kind() == io::ErrorKind::TimedOut {
-                    warn!(
-                        version = leadership.version(),
-                        "the term was over before the program could be started"
-                    );
+                    warn!(version = held.version(), "the term was over before the program could be started");
                     // It may have been renewed meanwhile: who cannot start a program for so long lets another lead.
-                    if leadership.guard().is_valid() {
+                    if held.is_valid() {
                         self.participant.step_down();
                     }
-                    confirm_the_stop(leadership, &self.teller).await;
+                    confirm_the_stop(held, &self.teller).await;
                     return Ok(self.ending.then_some(0));
                 }
                 self.participant.drain();
-                confirm_the_stop(leadership, &self.teller).await;
+                confirm_the_stop(held, &self.teller).await;
                 self.finish(0).await?;
                 return Err(program::failure(&self.command[0], &error));
             }
         }
 
-        let reason = self.attend(&leadership, &mut running).await;
+        let reason = self.attend(&held, &mut running).await;
         let by_itself = reason.is_none();
         if by_itself {
             self.participant.drain();
         }
-        self.stop(&leadership, &mut running, reason).await;
+        self.stop(&held, &mut running, reason).await;
         let ended = running.guardians.last_word().await;
-        info!(version = leadership.version(), %ended, "the program has ended");
+        info!(version = held.version(), %ended, "the program has ended");
         self.tree.set(None);
         // The program has stopped; others may have been told that this process leads.
-        confirm_the_stop(leadership, &self.teller).await;
+        confirm_the_stop(held, &self.teller).await;
 
         // Whatever ended the term: the participant was told, and must be told when it is over.
         if running.sick {
@@ -195,7 +188,7 @@ impl Supervisor {
     }
 
     /// Until the work must stop (answers why) or the program ended by itself (answers `None`).
-    async fn attend(&mut self, leadership: &Leadership, running: &mut Running) -> Option<StopReason> {
+    async fn attend(&mut self, term: &TermObserver, running: &mut Running) -> Option<StopReason> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wake = interval(WAKE);
@@ -203,11 +196,11 @@ impl Supervisor {
         let participant = Arc::clone(&self.participant);
         let sick = until_sick(self.probe.clone(), self.cooldown);
         tokio::pin!(sick);
-        running.guardians.watch(leadership.abort_at());
+        running.guardians.watch(term.abort_at());
         loop {
             tokio::select! {
                 biased;
-                reason = leadership.lost() => return Some(reason),
+                reason = term.lost() => return Some(reason),
                 happening = running.guardians.next() => match happening {
                     Happening::ProgramEnded(_) | Happening::NothingLeft => return None,
                     Happening::BothLost => {
@@ -233,18 +226,18 @@ impl Supervisor {
                     running.sick = true;
                     participant.set_healthy(false);
                 }
-                _ = tick.tick() => running.guardians.watch(leadership.abort_at()),
+                _ = tick.tick() => running.guardians.watch(term.abort_at()),
                 _ = wake.tick() => running.guardians.wake(),
             }
         }
     }
 
     /// Returns when nothing is left of the program.
-    async fn stop(&mut self, leadership: &Leadership, running: &mut Running, reason: Option<StopReason>) {
+    async fn stop(&mut self, term: &TermObserver, running: &mut Running, reason: Option<StopReason>) {
         let began = SystemClock.boot();
-        let stop_grace = leadership.guard().stop_grace();
+        let stop_grace = term.stop_grace();
         let drained = running.told && !self.drain_timeout.is_zero();
-        let kill_at = kill_at(began, leadership.abort_at(), stop_grace, (reason, drained));
+        let kill_at = kill_at(began, term.abort_at(), stop_grace, (reason, drained));
         // Others take a second signal for "at once": it is sent late to those that were told just now.
         let told_just_now = running.told && !drained;
         let mut stopping = Stopping {
@@ -258,7 +251,7 @@ impl Supervisor {
             remains: Remains::default(),
         };
         while !running.guardians.nothing_is_left() {
-            self.press(leadership, running, &mut stopping);
+            self.press(term, running, &mut stopping);
             let now = SystemClock.boot();
             let next = if stopping.killing { now + ROUND } else { stopping.look_at.min(kill_at) };
             tokio::select! {
@@ -276,7 +269,7 @@ impl Supervisor {
     }
 
     /// One round of getting a program to end.
-    fn press(&self, leadership: &Leadership, running: &Running, stopping: &mut Stopping) {
+    fn press(&self, term: &TermObserver, running: &Running, stopping: &mut Stopping) {
         let now = SystemClock.boot();
         if stopping.ask_at.take_if(|at| now >= *at).is_some() {
             self.tree.ask_to_stop();
@@ -291,7 +284,7 @@ impl Supervisor {
             let nobody = round.as_ref().is_ok_and(|round| round.living.is_empty());
             if !stopping.killing && !nobody {
                 let names = tree::name(&round.as_ref().map(|round| round.living.clone()).map_err(copy));
-                warn!(version = leadership.version(), %names, "the program does not stop in time: killing it");
+                warn!(version = term.version(), %names, "the program does not stop in time: killing it");
             }
             stopping.killing = true;
             if now >= stopping.complain_at {
@@ -301,7 +294,7 @@ impl Supervisor {
                 } else {
                     stopping.complain_at = now + REPEAT;
                     let names = tree::name(&round.map(|round| round.living));
-                    warn!(version = leadership.version(), %names, "something that the program has started cannot be ended: the lease is not released while it runs, so it lapses and another may lead beside it; end it by hand");
+                    warn!(version = term.version(), %names, "something that the program has started cannot be ended: the lease is not released while it runs, so it lapses and another may lead beside it; end it by hand");
                 }
             }
         } else if now >= stopping.look_at && running.guardians.status().is_some() {
@@ -327,14 +320,14 @@ impl Supervisor {
     }
 
     /// What the program is started with.
-    fn program(&self, leadership: &Leadership) -> Program {
+    fn program(&self, term: &TermObserver) -> Program {
         let participant = &self.participant;
         Program {
             command: self.command.clone(),
             set: vec![
                 ("COMPONENT_LEASE_COMPONENT", participant.component().as_str().into()),
                 ("COMPONENT_LEASE_HOLDER", participant.holder().as_str().into()),
-                ("COMPONENT_LEASE_VERSION", leadership.version().to_string().into()),
+                ("COMPONENT_LEASE_VERSION", term.version().to_string().into()),
                 ("COMPONENT_LEASE_AGENT_URL", self.agent_url.clone().into()),
             ],
             unset: self.withheld.clone(),

@@ -1,5 +1,7 @@
 //! What every [`Directory`] does.
 
+#![expect(missing_docs, reason = "each name is the sentence that is tried")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! What every store does that keeps [`Epochs`](crate::store::Epochs).
 
+#![expect(missing_docs, reason = "each name is the sentence that is tried")]
+
 use std::sync::Arc;
 
 use tokio::task::JoinSet;

@@ -1,5 +1,7 @@
 //! What every [`LeaseStore`](crate::store::LeaseStore) does.
 
+#![expect(missing_docs, reason = "each name is the sentence that is tried")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -232,8 +234,16 @@ pub async fn a_retryable_error_delays_a_participant_and_costs_no_term(bench: Arc
     }
     let faulty = Arc::new(Faulty::new(store, sample));
     faulty.fails(&[("look", 1), ("take", 1)]);
-    let participant = Participant::builder(faulty.clone(), component("c")).name("a").ttl(6).start().unwrap();
-    let leadership = timeout(SOON, participant.lead()).await.expect("a term").expect("a participant");
+    let participant = Participant::builder(faulty.clone(), component("c"))
+        .name("a")
+        .ttl(Duration::from_secs(6))
+        .start()
+        .unwrap();
+    let leadership = timeout(SOON, participant.lead())
+        .await
+        .expect("a term in time")
+        .expect("the loop goes on")
+        .expect("a term");
     assert_eq!(faulty.still_fails(), 0, "no call was tried again");
     let before = row(&*faulty, "c").await.unwrap();
     faulty.fails(&[("renew", 1)]);
@@ -252,6 +262,6 @@ pub async fn a_retryable_error_delays_a_participant_and_costs_no_term(bench: Arc
         faulty.fails(&[("release", 1)]);
     }
     participant.drain();
-    timeout(SOON, participant.ended()).await.expect("an end");
+    timeout(SOON, participant.ended()).await.expect("an end in time").expect("it drained");
     assert!(row(&*faulty, "c").await.unwrap().is_free(), "a release that failed was not tried again");
 }

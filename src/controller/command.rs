@@ -121,9 +121,10 @@ impl ControllerArgs {
             )));
         }
         let allowed_components = given(allowed_components).into_iter().map(|text| text.parse());
-        let allowed_components: Vec<Grant> = allowed_components
-            .collect::<Result<_, _>>()
-            .map_err(|error: GrantError| Failure::config(format!("{error} (--allowed-components)")))?;
+        let allowed_components: Vec<Grant> =
+            allowed_components.collect::<Result<_, _>>().map_err(|error: GrantError| {
+                Failure::config(format!("{} (--allowed-components)", chain(&error)))
+            })?;
         let accept_database =
             accept_database.map(|uuid| uuid.trim().to_ascii_lowercase()).filter(|uuid| !uuid.is_empty());
         if let Some(bad) = accept_database.as_deref().filter(|uuid| !is_uuid(uuid)) {

@@ -45,7 +45,7 @@ use tracing::{debug, info, warn};
 use crate::clock::{Clock, SystemClock};
 use crate::election::{ComponentName, Moment};
 use crate::membership::namespace::{Grant, Grants};
-use crate::participant::{BuildError, End, Participant};
+use crate::participant::{BuildError, Participant};
 use crate::store::Directory;
 use crate::store::kubernetes::{FIELD_MANAGER, KubernetesStore};
 use ended::Endings;
@@ -61,8 +61,8 @@ use trigger::Trigger;
 const CONCURRENCY: u16 = 16;
 /// Without a heartbeat of the database loop for this long, the process is called dead.
 const DEAD_AFTER: Duration = Duration::from_secs(60);
-/// Seconds; of the Lease by which replicas elect.
-const ELECTION_TTL: u32 = 15;
+/// Of the Lease by which replicas elect.
+const ELECTION_TTL: Duration = Duration::from_secs(15);
 /// A sweep that met a failure or a change is repeated at the latest after this.
 const SWEEP_AGAIN: Duration = Duration::from_secs(60);
 
@@ -225,7 +225,7 @@ impl Controller {
             let shutdown = shutdown.clone();
             tasks.spawn(async move {
                 let end = election.ended().await;
-                if end == End::Drained && shutdown.is_cancelled() {
+                if end.is_ok() && shutdown.is_cancelled() {
                     // In order; the rest is ended by the shutdown.
                     std::future::pending::<()>().await;
                 }
@@ -342,8 +342,9 @@ async fn lead(
             None => None,
             Some(election) => match election.lead().await {
                 // Dropped at once: nothing has to be stopped before the Lease is released.
-                Some(leadership) => Some(leadership.guard().clone()),
-                None => std::future::pending().await,
+                Ok(Some(held)) => Some(held.observer()),
+                // Another task watches how the election ends.
+                Ok(None) | Err(_) => std::future::pending().await,
             },
         };
         if leadership.is_some() {
@@ -431,7 +432,7 @@ impl Probe {
         let now = self.context.clock.boot();
         let late = |beat: Moment| now.saturating_sub(beat) > DEAD_AFTER;
         if let Some(election) = &self.context.election
-            && late(election.last_beat())
+            && election.heartbeat_age() > DEAD_AFTER
         {
             return Err("the election among the replicas has stopped".to_owned());
         }

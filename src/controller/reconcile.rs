@@ -155,6 +155,7 @@ impl Context {
 }
 
 /// Reconciles one resource.
+#[tracing::instrument(level = "debug", skip_all, fields(namespace = lease.namespace(), name = lease.name_any()))]
 pub(super) async fn reconcile(
     lease: Arc<Lease>,
     scope: Arc<Scope>,

@@ -37,7 +37,7 @@ impl Clock for HandClock {
 fn over_memory(max_ttl: u32) -> (Rows, Arc<MemoryStore>, Arc<HandClock>) {
     let clock = Arc::new(HandClock::default());
     clock.pass(1000);
-    let store = Arc::new(MemoryStore::with_max_ttl(clock.clone(), max_ttl));
+    let store = Arc::new(MemoryStore::with_max_ttl(clock.clone(), Duration::from_secs(max_ttl.into())));
     (Rows::new(store.clone(), clock.clone(), 30), store, clock)
 }
 

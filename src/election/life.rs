@@ -45,6 +45,7 @@ pub struct Generation {
 pub struct Record {
     /// Of the server that last began an epoch.
     pub identity: String,
+    /// Counts the lives of this database.
     pub epoch: i64,
     /// Whether somebody has waited out the quarantine of this identity and epoch.
     pub settled: bool,
@@ -54,17 +55,19 @@ pub struct Record {
 
 /// What an answer says about the database that it came from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each variant says what its fields are")]
 pub enum Life {
     /// Somebody else's bare table: no record is kept, so nothing can be told.
     #[default]
     Unknown,
-    /// The table is there and its row is gone.
+    /// The table is there and its row is gone. `step` is how far the versions of an epoch are above those of the last.
     Unrecorded { identity: String, step: i64 },
     /// The server's own identity, and what is recorded.
     Recorded { identity: String, step: i64, record: Record },
 }
 
 impl Life {
+    /// The identity and the epoch by which a take is bound to this life.
     #[must_use]
     pub fn generation(&self) -> Generation {
         match self {
@@ -76,6 +79,7 @@ impl Life {
         }
     }
 
+    /// What is recorded, where anything is.
     #[must_use]
     pub fn record(&self) -> Option<&Record> {
         match self {
@@ -224,6 +228,7 @@ struct Memory {
 const QUARANTINES_BETWEEN_LOSSES: u32 = 10;
 
 impl Quarantine {
+    /// For a participant with this longest ttl, in seconds, that has seen nothing yet.
     #[must_use]
     pub fn new(own_max_ttl: u32) -> Self {
         let own = Duration::from_secs(own_max_ttl.into());
@@ -315,6 +320,7 @@ impl Quarantine {
         (own != recorded).then_some((own, recorded))
     }
 
+    /// What the last answer said.
     #[must_use]
     pub fn life(&self) -> Option<&Life> {
         self.life.as_ref()

@@ -39,7 +39,9 @@ const TOLD_LOOK: Duration = Duration::from_secs(30);
 /// What a term is made of while it is led.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Term {
+    /// Which term.
     pub key: TermKey,
+    /// The durations that it was taken with.
     pub timing: Timing,
     /// Boot clock when the last acknowledged attempt began.
     t0: Moment,
@@ -50,11 +52,13 @@ pub struct Term {
 }
 
 impl Term {
+    /// From here it is no longer led.
     #[must_use]
     pub fn deadline(&self) -> Moment {
         self.timing.deadline(self.t0)
     }
 
+    /// By here its work must have stopped.
     #[must_use]
     pub fn abort(&self) -> Moment {
         self.timing.abort(self.t0)
@@ -137,11 +141,13 @@ impl Election {
         self
     }
 
+    /// What is competed for.
     #[must_use]
     pub fn component(&self) -> &ComponentName {
         &self.component
     }
 
+    /// Who competes.
     #[must_use]
     pub fn me(&self) -> &HolderId {
         &self.me
@@ -156,6 +162,7 @@ impl Election {
         }
     }
 
+    /// Whether it follows, leads or stops. Does not look at a clock: see [`Standing::Leading`].
     #[must_use]
     pub fn standing(&self) -> Standing<'_> {
         match &self.phase {
@@ -165,6 +172,7 @@ impl Election {
         }
     }
 
+    /// What was seen last, if anything was in this life of the database.
     #[must_use]
     pub fn sight(&self) -> Option<&Sight> {
         self.sight.as_ref()

@@ -11,11 +11,16 @@ pub const HOLDER_ID_MAX: usize = 255;
 
 /// Why a text is no component name or holder id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum NameError {
+    /// It has no characters.
     #[error("a {what} cannot be empty")]
     Empty { what: &'static str },
+    /// It does not fit into its column.
     #[error("the {what} {value:?} has {length} characters, at most {max} fit; choose a shorter one")]
     TooLong { what: &'static str, value: String, length: usize, max: usize },
+    /// Databases would compare it in different ways.
     #[error("the {what} {value:?} contains white space or a control character; use visible characters only")]
     Unprintable { what: &'static str, value: String },
 }
@@ -41,6 +46,8 @@ pub(crate) fn check(what: &'static str, value: &str, max: usize) -> Result<(), N
 pub struct ComponentName(String);
 
 impl ComponentName {
+    /// A key as it stands in the table. In a pod, [`component`](crate::component) puts the namespace before a name.
+    ///
     /// # Errors
     /// [`NameError`] when the text is empty, longer than 253 characters or not printable.
     pub fn new(value: impl Into<String>) -> Result<Self, NameError> {
@@ -49,6 +56,7 @@ impl ComponentName {
         Ok(Self(value))
     }
 
+    /// As it stands in the table.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -71,6 +79,7 @@ impl HolderId {
         Ok(Self(value))
     }
 
+    /// As it stands in the table.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -26,6 +26,7 @@ pub struct LeaseRow {
 }
 
 impl LeaseRow {
+    /// Whether nobody holds it.
     #[must_use]
     pub fn is_free(&self) -> bool {
         self.holder.is_empty()
@@ -37,6 +38,7 @@ impl LeaseRow {
         judged_ttl(self.ttl)
     }
 
+    /// Whether this term holds it.
     #[must_use]
     pub fn is_term(&self, term: &TermKey) -> bool {
         self.holder == term.holder.as_str() && self.version == term.version
@@ -46,13 +48,17 @@ impl LeaseRow {
 /// Names one term: who, and under which version.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TermKey {
+    /// What is led.
     pub component: ComponentName,
+    /// Who leads.
     pub holder: HolderId,
+    /// The fencing token.
     pub version: i64,
 }
 
 /// What must still be there for a take to succeed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each variant says what its fields are")]
 pub enum Expected {
     /// No row, and this is the highest version that the history knows of the component (0: none).
     Missing { highest: i64 },
@@ -74,9 +80,11 @@ impl Expected {
 /// A compare-and-set that begins a term.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Take {
+    /// The term to begin.
     pub term: TermKey,
     /// Seconds.
     pub ttl: u32,
+    /// What is compared.
     pub expected: Expected,
     /// Which life of the database the decision was made on.
     pub generation: Generation,

@@ -12,8 +12,11 @@ const SIGHT_LAG: Duration = Duration::from_millis(200);
 /// The last row that was seen, and since when it is unchanged on this machine's boot clock.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Sight {
+    /// The row, if there was one.
     pub row: Option<LeaseRow>,
+    /// What is known beside it.
     pub past: Past,
+    /// Since when it is unchanged: boot clock.
     pub since: Moment,
     /// How long before `since` the row was written, at most. A hint, like all that comes of it.
     lag: Duration,

@@ -23,13 +23,18 @@ pub const TTL_DEFAULT_SECONDS: u32 = 30;
 
 /// Why a ttl and a stop grace do not go together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum TimingError {
-    #[error("a ttl of {ttl} s is outside {min} to {max} s")]
-    TtlOutOfRange { ttl: u32, min: u32, max: u32 },
+    /// No lease may be so short or so long.
+    #[error("a ttl of {} s is outside {} to {} s", .ttl.as_secs(), .min.as_secs(), .max.as_secs())]
+    TtlOutOfRange { ttl: Duration, min: Duration, max: Duration },
+    /// There is not enough time to lead between two renewals.
     #[error(
-        "a stop grace of {grace:?} leaves no time to lead within a ttl of {ttl} s; it may be {most:?} at most (0.3 of the ttl): shorten the stop grace or lengthen the ttl"
+        "a stop grace of {grace:?} leaves no time to lead within a ttl of {} s; it may be {most:?} at most (0.3 of the ttl): shorten the stop grace or lengthen the ttl",
+        .ttl.as_secs()
     )]
-    StopGraceTooLong { ttl: u32, grace: Duration, most: Duration },
+    StopGraceTooLong { ttl: Duration, grace: Duration, most: Duration },
 }
 
 /// How fast a database answers.
@@ -58,11 +63,12 @@ impl Timing {
     /// [`TimingError`] when the two cannot work together.
     pub fn new(ttl: u32, stop_grace: Duration) -> Result<Self, TimingError> {
         if !(1..=TTL_MAX_SECONDS).contains(&ttl) {
-            return Err(TimingError::TtlOutOfRange { ttl, min: 1, max: TTL_MAX_SECONDS });
+            let [min, max] = [1, TTL_MAX_SECONDS].map(seconds);
+            return Err(TimingError::TtlOutOfRange { ttl: seconds(ttl), min, max });
         }
         let most = seconds(ttl) * 3 / 10;
         if stop_grace > most {
-            return Err(TimingError::StopGraceTooLong { ttl, grace: stop_grace, most });
+            return Err(TimingError::StopGraceTooLong { ttl: seconds(ttl), grace: stop_grace, most });
         }
         Ok(Self { ttl, stop_grace, follows: false })
     }
@@ -95,11 +101,13 @@ impl Timing {
         self.ttl
     }
 
+    /// How long a term lasts without renewal.
     #[must_use]
     pub fn ttl(&self) -> Duration {
         seconds(self.ttl)
     }
 
+    /// What is kept for stopping the work.
     #[must_use]
     pub fn stop_grace(&self) -> Duration {
         self.stop_grace

@@ -21,6 +21,7 @@ pub fn compose(name: &str, origin: &str, random: u32) -> Result<HolderId, NameEr
 /// A holder id in our own format, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnFormat<'a> {
+    /// What the operator called it.
     pub name: &'a str,
     /// First 8 characters of the pod's uid, or a process id.
     pub origin: &'a str,

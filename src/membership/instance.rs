@@ -20,11 +20,17 @@ const MISSED: u32 = 3;
 /// Where a participant runs. Whatever is not known is left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Whereabouts {
+    /// The pod's namespace.
     pub namespace: Option<String>,
+    /// The pod's name.
     pub pod: Option<String>,
+    /// The pod's UID.
     pub pod_uid: Option<String>,
+    /// The container's name within the pod.
     pub container: Option<String>,
+    /// The node's name.
     pub node: Option<String>,
+    /// The pod's IP address.
     pub address: Option<String>,
 }
 
@@ -54,6 +60,7 @@ impl Whereabouts {
 /// How a participant works with the program whose leadership it decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Mode {
     /// Within it: the library.
     Embedded,
@@ -74,6 +81,7 @@ impl Mode {
         }
     }
 
+    /// Reads what [`Mode::as_str`] writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Embedded, Self::Around, Self::Beside].into_iter().find(|mode| mode.as_str() == text)
@@ -84,6 +92,7 @@ impl Mode {
 /// them so. It does not end with the participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Promise {
+    /// From when it is told.
     pub longest: Duration,
     /// Whether processes outside of the participant's pod are told, too.
     pub outside: bool,
@@ -110,16 +119,21 @@ impl Promise {
 /// What a participant says of itself with each heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
+    /// What it competes for.
     pub component: ComponentName,
+    /// Who it is.
     pub holder: HolderId,
     /// Seconds after which a heartbeat is out of date.
     pub lasts: u32,
+    /// Where it runs.
     pub whereabouts: Whereabouts,
     /// Of the program that competes, in its own words.
     pub program_version: Option<String>,
     /// `None` is not known, here and below.
     pub mode: Option<Mode>,
+    /// What it may have told other processes.
     pub promise: Option<Promise>,
+    /// Whether its program is well enough to lead.
     pub healthy: bool,
     /// The version of the term that it believes it leads.
     pub leads: Option<i64>,
@@ -156,8 +170,11 @@ pub fn rhythm(timing: &Timing) -> (Duration, u32) {
 /// One row: an unbroken life of a participant. Ids rise with the beginning of these lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SeenInstance {
+    /// Of the row.
     pub id: i64,
+    /// What it competes for.
     pub component: String,
+    /// Who it is.
     pub holder: String,
     /// Database time, ms since 1970 UTC: when this life began.
     pub start_time: i64,
@@ -165,16 +182,22 @@ pub struct SeenInstance {
     pub heartbeat: i64,
     /// Seconds after which the heartbeat is out of date.
     pub lasts: i64,
+    /// Where it runs.
     pub whereabouts: Whereabouts,
+    /// Of the program that competes, in its own words.
     pub program_version: Option<String>,
     /// `None` where a program of an earlier release wrote the row: it may work in any way and promise anything.
     pub mode: Option<Mode>,
+    /// What it may have told other processes.
     pub promise: Option<Promise>,
+    /// Whether its program is well enough to lead.
     pub healthy: bool,
+    /// The version of the term that it believes it leads.
     pub leads: Option<i64>,
 }
 
 impl SeenInstance {
+    /// Whether its last sign of life is out of date, at this reading of the database's clock (ms since 1970 UTC).
     #[must_use]
     pub fn is_over(&self, database_now: i64) -> bool {
         self.heartbeat.saturating_add(self.lasts.saturating_mul(1000)) < database_now

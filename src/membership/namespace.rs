@@ -28,21 +28,37 @@ pub struct Surroundings {
 
 /// Why a participant has no key to compete for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum KeyError {
+    /// The name, or the key made of it, is no component name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// In a cluster, and nobody says in which namespace.
     #[error(
         "this process runs in a cluster, but POD_NAMESPACE is not set, so the key of component {name:?} is not known: add {POD_NAMESPACE_HINT} to env of the container. To use a key as it stands, say --component-key (COMPONENT_LEASE_COMPONENT_KEY)"
     )]
-    NoNamespace { name: String },
+    NoNamespace {
+        /// The component's name.
+        name: String,
+    },
+    /// What `POD_NAMESPACE` says is no name of a namespace.
     #[error(
         "POD_NAMESPACE is {namespace:?}, which is not the name of a namespace: add {POD_NAMESPACE_HINT} to env of the container"
     )]
-    NoNamespaceName { namespace: String },
+    NoNamespaceName {
+        /// What it says.
+        namespace: String,
+    },
+    /// The name begins with another namespace.
     #[error(
         "component {name:?} has a slash, but does not begin with this pod's namespace, \"{namespace}/\": write the name without a namespace. To use this key as it stands, say --component-key (COMPONENT_LEASE_COMPONENT_KEY)"
     )]
-    OtherNamespace { name: String, namespace: String },
+    OtherNamespace {
+        /// The component's name.
+        name: String,
+        /// This pod's namespace.
+        namespace: String,
+    },
 }
 
 /// The key of a component of a namespace.
@@ -98,19 +114,29 @@ fn is_namespace(text: &str) -> bool {
 /// The installer's word: resources of this namespace may claim this key, which is not their own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Grant {
+    /// Whose resources may.
     pub namespace: String,
+    /// The key.
     pub component: ComponentName,
 }
 
 /// Why a text is no [`Grant`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum GrantError {
+    /// The part before `=` is missing or no namespace.
     #[error(
         "the allowed component {0:?} does not say whose it is; write NAMESPACE=COMPONENT, for example shop=payments"
     )]
     NoNamespace(String),
-    #[error("the allowed component {text:?}: {source}")]
-    Component { text: String, source: NameError },
+    /// The part after `=` is no component name.
+    #[error("the allowed component {text:?} cannot be used")]
+    Component {
+        /// What was written.
+        text: String,
+        /// Why.
+        source: NameError,
+    },
 }
 
 impl FromStr for Grant {
@@ -146,8 +172,11 @@ pub struct Grants {
 #[error(
     "spec.componentName {component:?} is not a component of namespace {namespace}: make the resource again without spec.componentName, or with one that begins with \"{namespace}/\", or have this one allowed when the controller is installed (allowedComponents: [{{namespace: {namespace}, component: {component}}}])"
 )]
+#[non_exhaustive]
 pub struct NotAllowed {
+    /// The resource's namespace.
     pub namespace: String,
+    /// The key.
     pub component: String,
 }
 

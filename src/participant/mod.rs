@@ -1,32 +1,49 @@
 //! The library that a service embeds: compete for a component, know at every moment whether you lead.
 //!
-//! ```no_run
-//! # use std::sync::Arc;
-//! # use component_lease::{clock::SystemClock, participant::{Participant, component}, store::MemoryStore};
-//! # async fn work(version: i64) {}
-//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
-//! let participant = Participant::builder(store, component("scheduler")?).ttl(30).start()?;
+//! [`Participant::run`] does the work of each term and gives the lease back; the crate's front page shows it. Who wants
+//! to hold terms by hand, for work that must be stopped in a way of its own, uses [`Participant::lead`]:
 //!
-//! // Each turn of this loop is one term. `lead` waits until this process leads.
-//! while let Some(leadership) = participant.lead().await {
+//! ```
+//! # use std::{error::Error, sync::Arc, time::Duration};
+//! # use component_lease::{ComponentName, MemoryStore, Participant, SystemClock};
+//! # async fn work(version: i64) -> Result<(), Box<dyn Error>> { if version == 1 { Err("once")? } Ok(()) }
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn Error>> {
+//! # let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+//! # let started = Participant::builder(store.clone(), ComponentName::new("scheduler")?);
+//! # let participant = started.cooldown(Duration::from_millis(100)).start()?;
+//! // Each turn of this loop is one term, until the participant is drained.
+//! while let Some(held) = participant.lead().await? {
 //!     tokio::select! {
-//!         () = work(leadership.version()) => {}     // hand the version to what can refuse an older one
-//!         reason = leadership.lost() => eprintln!("stopping: {reason:?}"),
+//!         outcome = work(held.version()) => match outcome {
+//!             // The lease is given back once `held` is dropped, and not asked for again;
+//!             Ok(()) => participant.drain(),
+//!             // or another process may try, and this one after the cooldown.
+//!             Err(problem) => {
+//!                 eprintln!("stopping: {problem}");
+//!                 participant.step_down();
+//!             }
+//!         },
+//!         reason = held.lost() => eprintln!("stopping: {}", reason.as_str()),
 //!     }
-//!     // Dropping the leadership says that the work has stopped: only then is the lease released.
+//!     // `work` is dropped here and so has stopped. Dropping `held` says so: only then is the lease released.
 //! }
+//! # assert_eq!(participant.ended().await?, component_lease::Drained::Released);
+//! # let row = component_lease::Store::look(&*store, participant.component()).await?.row.ok_or("no row")?;
+//! # assert!(row.is_free() && row.version == 2, "{row:?}");
 //! # Ok(()) }
 //! ```
-//! Code that only asks in passing uses [`Participant::is_leader`] (two atomic loads and a clock
-//! reading) or, for the version and the time that is left, [`Participant::guard`].
+//! Do not leave such a loop by `?` or a panic of the work: a participant that is dropped drains in the background, and where
+//! the process ends at once the row stays held for a ttl. `run` waits in these cases too.
 
 mod attempt;
-mod guard;
+mod builder;
+mod calls;
 mod notice;
 mod presence;
+mod run;
 mod runner;
 mod surroundings;
+mod term;
 mod trouble;
 mod watchdog;
 
@@ -37,57 +54,22 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-pub use guard::{Guard, Leadership};
+pub use builder::{BuildError, ParticipantBuilder};
+pub use run::{Drained, ElectionFailed};
 pub use surroundings::{component, surroundings};
+pub use term::{HeldTerm, TermObserver};
 pub use watchdog::Overrun;
 
-use crate::clock::{Clock, SystemClock};
-use crate::election::life::MAX_TTL_DEFAULT_SECONDS;
-use crate::election::timing::TTL_DEFAULT_SECONDS;
-use crate::election::{
-    ComponentName, Election, HolderId, Ineligible, LeaseRow, Moment, NameError, StopReason, Timing,
-    TimingError,
-};
-use crate::membership::holder_id;
-use crate::membership::{Instance, Mode, Promise, Whereabouts};
+use crate::election::{ComponentName, HolderId, Ineligible, LeaseRow, StopReason};
 use crate::store::LeaseStore;
-use guard::TermCell;
-use notice::Notice;
-use presence::Presence;
-use runner::{Command, Runner, Shared};
-use trouble::Trouble;
-use watchdog::OnOverrun;
-
-/// Why a participant cannot be started.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    #[error(transparent)]
-    Name(#[from] NameError),
-    #[error(transparent)]
-    Timing(#[from] TimingError),
-    #[error(
-        "a ttl of {ttl} s is longer than the longest that any lease of the database may have, {max_ttl} s; shorten it, or raise the maximum for all participants and in the database"
-    )]
-    TtlAboveMax { ttl: u32, max_ttl: u32 },
-    #[error("a participant must be started within a tokio runtime")]
-    NoRuntime,
-    #[error("the watchdog thread cannot be started")]
-    Watchdog(#[source] std::io::Error),
-}
-
-/// How the election loop ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// After [`Participant::drain`]: nothing is held any more.
-    Drained,
-    /// It panicked or was dropped with its runtime; the row lapses by itself.
-    Failed,
-}
+use runner::{Command, Shared};
+use term::TermCell;
 
 /// What a participant sees. Given out on every change that is not a mere renewal.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct View {
-    guard: Option<Guard>,
+    term: Option<TermObserver>,
     /// The row as it was last seen; while this participant leads, as it was before it took it.
     pub row: Option<LeaseRow>,
     /// Why this participant would not take even a free row.
@@ -100,14 +82,14 @@ impl View {
     /// The term that this participant leads *now*: a view that has been lying about for too long
     /// says `None`, as [`Participant::is_leader`] would.
     #[must_use]
-    pub fn leads(&self) -> Option<&Guard> {
-        self.guard.as_ref().filter(|guard| guard.is_valid())
+    pub fn term(&self) -> Option<&TermObserver> {
+        self.term.as_ref().filter(|term| term.is_valid())
     }
 
     fn differs_from(&self, other: &Self) -> bool {
-        let term = |view: &Self| view.row.as_ref().map(|row| (row.holder.clone(), row.version));
-        self.guard != other.guard
-            || term(self) != term(other)
+        let row = |view: &Self| view.row.as_ref().map(|row| (row.holder.clone(), row.version));
+        self.term != other.term
+            || row(self) != row(other)
             || self.ineligible != other.ineligible
             || self.problem != other.problem
     }
@@ -115,20 +97,35 @@ impl View {
 
 /// How often things happened since the start.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Counters {
+    /// Looks at the row that were answered.
     pub looks: AtomicU64,
+    /// Looks that failed or got no answer in time.
     pub looks_failed: AtomicU64,
+    /// Takes that began a term.
     pub takes_won: AtomicU64,
+    /// Takes that somebody else was faster than.
     pub takes_lost: AtomicU64,
+    /// Takes whose outcome is not known.
     pub takes_unknown: AtomicU64,
+    /// Renewals that were acknowledged.
     pub renewals: AtomicU64,
+    /// Renewals that found the term lost.
     pub renewals_lost: AtomicU64,
+    /// Renewals whose outcome is not known.
     pub renewals_unknown: AtomicU64,
+    /// Releases that were acknowledged.
     pub releases: AtomicU64,
+    /// Terms that ended by [`StopReason::Lost`].
     pub ended_lost: AtomicU64,
+    /// Terms that ended by [`StopReason::Deadline`].
     pub ended_deadline: AtomicU64,
+    /// Terms that ended by [`StopReason::Unhealthy`].
     pub ended_unhealthy: AtomicU64,
+    /// Terms that ended by [`StopReason::SteppedDown`].
     pub ended_stepped_down: AtomicU64,
+    /// Terms that ended by [`StopReason::Draining`].
     pub ended_draining: AtomicU64,
 }
 
@@ -148,202 +145,30 @@ impl Counters {
     }
 }
 
-/// Sets up a [`Participant`].
-pub struct Builder {
-    store: Arc<dyn LeaseStore>,
-    component: ComponentName,
-    name: String,
-    origin: String,
-    ttl: u32,
-    stop_grace: Option<Duration>,
-    cooldown: Option<Duration>,
-    max_ttl: Option<u32>,
-    whereabouts: Whereabouts,
-    program_version: Option<String>,
-    mode: Mode,
-    promise: Option<Promise>,
-    clock: Arc<dyn Clock>,
-    on_overrun: OnOverrun,
+/// The election loop has not turned for longer than it may: see [`Participant::check_alive`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the election loop last turned {} s ago", .since.as_secs())]
+#[non_exhaustive]
+pub struct Stalled {
+    /// How long ago it last turned.
+    pub since: Duration,
 }
 
-impl Builder {
-    /// First part of the holder id, for people; default: the host name.
-    #[must_use]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
-        self
-    }
+/// How late the election loop may be before it counts as dead, beyond one ttl.
+const LATE: Duration = Duration::from_secs(5);
 
-    /// Second part of the holder id, cut to 8 characters: the pod's uid; default: the process id.
-    #[must_use]
-    pub fn origin(mut self, origin: impl Into<String>) -> Self {
-        self.origin = origin.into();
-        self
-    }
-
-    /// Seconds that a term lasts without renewal, 1 to 3600; default 30. A `ComponentLease` resource overrides it.
-    #[must_use]
-    pub fn ttl(mut self, seconds: u32) -> Self {
-        self.ttl = seconds;
-        self
-    }
-
-    /// What is kept for stopping the work, at most 0.3 of the ttl; default 0.2 of the ttl in force.
-    /// A participant whose own choice does not fit the ttl of a `ComponentLease` takes nothing.
-    #[must_use]
-    pub fn stop_grace(mut self, grace: Duration) -> Self {
-        self.stop_grace = Some(grace);
-        self
-    }
-
-    /// How long this participant stays away after it was unhealthy or stepped down; default one ttl.
-    #[must_use]
-    pub fn cooldown(mut self, cooldown: Duration) -> Self {
-        self.cooldown = Some(cooldown);
-        self
-    }
-
-    /// Seconds; the longest ttl that any lease of this database may have, the same for every participant
-    /// and when the tables were made. A longer ttl, also a resource's, is cut to it. After a change of the
-    /// database nothing is taken for this long. Default 30, or this participant's own ttl if that is longer.
-    #[must_use]
-    pub fn max_ttl(mut self, seconds: u32) -> Self {
-        self.max_ttl = Some(seconds);
-        self
-    }
-
-    /// Where this participant runs, for people and for the controller: see [`Whereabouts::from_variables`].
-    #[must_use]
-    pub fn whereabouts(mut self, whereabouts: Whereabouts) -> Self {
-        self.whereabouts = whereabouts;
-        self
-    }
-
-    /// Which version of the program this is, for people.
-    #[must_use]
-    pub fn program_version(mut self, version: impl Into<String>) -> Self {
-        self.program_version = Some(version.into());
-        self
-    }
-
-    /// How this participant works with its program, and the longest promise that it ever gives to another process;
-    /// default: [`Mode::Embedded`] and [`Promise::NONE`]. When all containers of a leader's pod have ended, the controller
-    /// releases its lease; it first waits until nobody can believe such a promise any more. So a program that tells
-    /// other processes that it leads must say so here (`None`: not known, such a lease is left to expire), must never tell
-    /// them for longer, and must keep its [`Leadership`] until all that it told is void.
-    #[must_use]
-    pub fn works(mut self, mode: Mode, promise: Option<Promise>) -> Self {
-        (self.mode, self.promise) = (mode, promise);
-        self
-    }
-
-    /// For tests and simulations.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Called by a plain OS thread at the abort moment of a term whose [`Leadership`] is still
-    /// alive. The default ends the process.
-    #[must_use]
-    pub fn on_overrun(mut self, act: impl Fn(&Overrun) + Send + Sync + 'static) -> Self {
-        self.on_overrun = Box::new(act);
-        self
-    }
-
-    /// Begins to compete.
-    pub fn start(self) -> Result<Participant, BuildError> {
-        let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        let Self {
-            store,
-            component,
-            name,
-            origin,
-            ttl,
-            stop_grace,
-            cooldown,
-            max_ttl,
-            whereabouts,
-            program_version,
-            mode,
-            promise,
-            clock,
-            on_overrun,
-        } = self;
-        let me = holder_id::compose(&name, &origin, fastrand::u32(..))?;
-        let ttl_time = Duration::from_secs(u64::from(ttl));
-        let timing = match stop_grace {
-            Some(grace) => Timing::new(ttl, grace),
-            None => Timing::with_default_grace(ttl),
-        }?;
-        let cooldown = cooldown.unwrap_or(ttl_time);
-        let max_ttl = max_ttl.unwrap_or(MAX_TTL_DEFAULT_SECONDS.max(ttl));
-        if ttl > max_ttl {
-            return Err(BuildError::TtlAboveMax { ttl, max_ttl });
-        }
-
-        let shared = Arc::new(Shared::new(component.clone(), Arc::clone(&clock)));
-        let watchdog = watchdog::spawn(&shared, on_overrun).map_err(BuildError::Watchdog)?;
-        // Just made: nobody else can have set it.
-        let _ = shared.watchdog.set(watchdog);
-        let presence = Presence::new(Instance {
-            component: component.clone(),
-            holder: me.clone(),
-            lasts: ttl,
-            whereabouts,
-            program_version,
-            mode: Some(mode),
-            promise,
-            healthy: true,
-            leads: None,
-        });
-        let (commands, inbox) = mpsc::unbounded_channel();
-        let (view, seen) = watch::channel(View::default());
-        let (hints, clock_now) = (store.hints(), clock.boot());
-        let runner = Runner {
-            notice: Notice::new(clock_now, hints.tells_every_commit()),
-            hints,
-            store,
-            shared: Arc::clone(&shared),
-            election: Election::new(component, me.clone(), timing, cooldown).with_max_ttl(max_ttl),
-            presence,
-            commands: inbox,
-            view,
-            trouble: Trouble::default(),
-            lock_wait: Duration::ZERO,
-            untold: false,
-            handle_gone: false,
-            draining: false,
-            shutdown: None,
-        };
-        let (end, ended) = watch::channel(None);
-        let task = runtime.spawn(runner.run());
-        runtime.spawn(async move {
-            let outcome = if task.await.is_ok() { End::Drained } else { End::Failed };
-            end.send_replace(Some(outcome));
-        });
-        Ok(Participant { me, shared, commands, seen, ended, healthy: Mutex::new(true) })
-    }
-}
-
-impl fmt::Debug for Builder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
-            .field("store", &self.store)
-            .field("component", &self.component)
-            .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A process that competes for a component. Dropping it drains it in the background.
+/// A process that competes for a component. Dropping it drains it in the background, which needs the runtime for a
+/// moment more: a program that ends with its `main` awaits [`Participant::shutdown`] instead, or uses
+/// [`Participant::run`], so that its successor does not wait for a whole ttl.
+///
+/// All methods take `&self`: share it in an [`Arc`].
 pub struct Participant {
     me: HolderId,
+    ttl: Duration,
     shared: Arc<Shared>,
     commands: mpsc::UnboundedSender<Command>,
     seen: watch::Receiver<View>,
-    ended: watch::Receiver<Option<End>>,
+    ended: watch::Receiver<Option<Result<Drained, ElectionFailed>>>,
     /// As was last said.
     healthy: Mutex<bool>,
 }
@@ -352,31 +177,17 @@ impl Participant {
     /// Give each participant a store of its own ([`crate::store::open`]): a store has one connection, and a take
     /// that the database is slow to commit would keep another participant's renewals waiting.
     #[must_use]
-    pub fn builder(store: Arc<dyn LeaseStore>, component: ComponentName) -> Builder {
-        Builder {
-            store,
-            component,
-            name: host_name(),
-            origin: std::process::id().to_string(),
-            ttl: TTL_DEFAULT_SECONDS,
-            stop_grace: None,
-            cooldown: None,
-            max_ttl: None,
-            whereabouts: Whereabouts::default(),
-            program_version: None,
-            mode: Mode::Embedded,
-            promise: Some(Promise::NONE),
-            clock: Arc::new(SystemClock),
-            on_overrun: Box::new(watchdog::abort_process),
-        }
+    pub fn builder(store: Arc<dyn LeaseStore>, component: ComponentName) -> ParticipantBuilder {
+        ParticipantBuilder::new(store, component)
     }
 
-    /// Unique for this start of the process.
+    /// The holder id: unique for this start of the process.
     #[must_use]
     pub fn holder(&self) -> &HolderId {
         &self.me
     }
 
+    /// What is competed for.
     #[must_use]
     pub fn component(&self) -> &ComponentName {
         &self.shared.component
@@ -389,10 +200,10 @@ impl Participant {
         self.shared.is_leader()
     }
 
-    /// The term that this process leads: its version and how long it is certain to last.
+    /// The term that this process leads: its version and how long it is certain to last. Holds nothing.
     #[must_use]
-    pub fn guard(&self) -> Option<Guard> {
-        self.shared.term().filter(|term| !term.valid_for().is_zero()).map(|cell| Guard { cell })
+    pub fn term(&self) -> Option<TermObserver> {
+        self.shared.term().filter(|term| !term.valid_for().is_zero()).map(|cell| TermObserver { cell })
     }
 
     /// Changes of what this participant sees.
@@ -401,18 +212,26 @@ impl Participant {
         self.seen.clone()
     }
 
-    /// Waits until this process leads and begins work. `None` when the participant has ended.
-    pub async fn lead(&self) -> Option<Leadership> {
+    /// Waits until this process leads and begins work. `Ok(None)` when the participant has been drained and there will
+    /// be no other term. While a term lasts, each call hands out the same one.
+    ///
+    /// Cancel safe: dropping the future loses no term; the next call hands it out.
+    ///
+    /// # Errors
+    /// [`ElectionFailed`] when the election loop is gone without having been drained.
+    pub async fn lead(&self) -> Result<Option<HeldTerm>, ElectionFailed> {
         let mut seen = self.seen.clone();
         loop {
             // Marked as seen before the term is read, so that no change falls between the two.
             seen.borrow_and_update();
             let term = self.shared.term();
             let begin = |term| TermCell::begin_work(term, Arc::clone(&self.shared));
-            if let Some(leadership) = term.as_ref().and_then(begin) {
-                return Some(leadership);
+            if let Some(held) = term.as_ref().and_then(begin) {
+                return Ok(Some(held));
             }
-            seen.changed().await.ok()?;
+            if seen.changed().await.is_err() {
+                return self.ended().await.map(|_| None);
+            }
         }
     }
 
@@ -427,22 +246,9 @@ impl Participant {
     }
 
     /// Stop leading, release once the work has stopped, and stay away for the cooldown or until
-    /// somebody else has led.
+    /// somebody else has led. Returns at once.
     pub fn step_down(&self) {
         self.tell(Command::StepDown);
-    }
-
-    /// Stop for good; [`Participant::ended`] resolves when the row is released.
-    pub fn drain(&self) {
-        self.tell(Command::Drain);
-    }
-
-    /// Stop for good and in order: work is asked to stop ([`Leadership::asked_to_stop`]) and may go on for as long as
-    /// `limit`, in which the lease is renewed; then, or as soon as it has stopped, as [`Participant::drain`]. Once
-    /// this was asked for nothing is taken and no work begins. Said again, the shorter time counts. Keep `limit` and
-    /// the time that the work needs after [`Leadership::lost`] below what the process is given to end.
-    pub fn shutdown(&self, limit: Duration) {
-        self.tell(Command::Shutdown(limit));
     }
 
     fn tell(&self, command: Command) {
@@ -450,19 +256,29 @@ impl Participant {
         let _ = self.commands.send(command);
     }
 
-    /// Resolves when the election loop is over.
-    pub async fn ended(&self) -> End {
-        let mut ended = self.ended.clone();
-        ended.wait_for(Option::is_some).await.ok().and_then(|end| *end).unwrap_or(End::Failed)
-    }
-
-    /// Boot clock when the election loop last turned: at most a sixth of the ttl (a take: nine
-    /// tenths) and a second ago while it is alive.
+    /// How long ago the election loop last turned (boot clock): at most a sixth of the ttl (during a take: nine
+    /// tenths) and a second while it is alive.
     #[must_use]
-    pub fn last_beat(&self) -> Moment {
-        self.shared.last_beat()
+    pub fn heartbeat_age(&self) -> Duration {
+        self.shared.clock.boot().saturating_sub(self.shared.last_beat())
     }
 
+    /// For a liveness probe: whether the election loop turns. A database that is away does not make it fail, as a
+    /// restart would not bring that back. Not for readiness: a standby is ready too.
+    ///
+    /// # Errors
+    /// [`Stalled`] when the loop has not turned for the ttl (its own, or the row's if that is longer) and 5 s.
+    pub fn check_alive(&self) -> Result<(), Stalled> {
+        let row_ttl = self.seen.borrow().row.as_ref().map(LeaseRow::judged_ttl);
+        let since = self.heartbeat_age();
+        if since <= row_ttl.unwrap_or_default().max(self.ttl) + LATE {
+            Ok(())
+        } else {
+            Err(Stalled { since })
+        }
+    }
+
+    /// How often things happened since the start, for metrics.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.shared.counters

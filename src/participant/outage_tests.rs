@@ -4,6 +4,7 @@ use tokio::sync::watch;
 
 use super::tests::TestClock;
 use super::*;
+use crate::clock::{Clock, SystemClock};
 use crate::election::machine::Looked;
 use crate::election::{Generation, NewEpoch, Take, TermKey};
 use crate::store::{Directory, Epochs, Hints, LeaseStore, MemoryStore, Outcome, StoreError};
@@ -105,7 +106,9 @@ impl Rig {
 
     fn start(&self, name: &str) -> Participant {
         let component = ComponentName::new("c").unwrap();
-        let builder = Participant::builder(Arc::new(self.store.clone()), component).name(name).ttl(10);
+        let builder = Participant::builder(Arc::new(self.store.clone()), component)
+            .name(name)
+            .ttl(Duration::from_secs(10));
         builder.clock(self.clock.clone()).on_overrun(|_| {}).start().unwrap()
     }
 
@@ -120,7 +123,7 @@ impl Rig {
     /// How long it takes from now until one of them leads a term after this one.
     async fn until_led_after(&self, version: i64, of: &[&Participant]) -> Duration {
         let began = self.clock.boot();
-        while !of.iter().any(|p| p.guard().is_some_and(|guard| guard.version() > version)) {
+        while !of.iter().any(|p| p.term().is_some_and(|guard| guard.version() > version)) {
             if self.clock.boot() >= began + Duration::from_secs(60) {
                 let now = self.store.inner.look(of[0].component()).await.unwrap();
                 let views: Vec<_> = of.iter().map(|p| (p.watch().borrow().clone(), p.counters())).collect();
@@ -137,12 +140,12 @@ async fn after_an_outage_somebody_leads_within_a_second() {
     for lasts in 10..40 {
         let rig = Rig::new();
         let first = rig.start("first");
-        let leadership = first.lead().await.unwrap();
+        let held = first.lead().await.unwrap().unwrap();
         let second = rig.start("second");
         tokio::time::sleep(Duration::from_secs(5)).await;
         rig.freeze(Frozen::All);
-        assert_eq!(leadership.lost().await, StopReason::Deadline);
-        drop(leadership);
+        assert_eq!(held.lost().await, StopReason::Deadline);
+        drop(held);
         tokio::time::sleep(Duration::from_millis(500 * lasts)).await;
         rig.freeze(Frozen::Nothing);
         let took = rig.until_led_after(1, &[&first, &second]).await;
@@ -155,13 +158,13 @@ async fn after_an_outage_somebody_leads_within_a_second() {
 async fn after_an_outage_nothing_is_released_while_the_work_still_runs() {
     let rig = Rig::new();
     let first = rig.start("first");
-    let leadership = first.lead().await.unwrap();
+    let held = first.lead().await.unwrap().unwrap();
     rig.freeze(Frozen::All);
-    leadership.lost().await;
+    held.lost().await;
     rig.freeze(Frozen::Nothing);
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(rig.row().await.holder, first.holder().as_str());
-    drop(leadership);
+    drop(held);
     rig.until_led_after(1, &[&first]).await;
 }
 
@@ -181,14 +184,14 @@ async fn a_take_that_is_applied_after_it_was_given_up_blocks_nobody_for_a_ttl() 
 async fn a_process_that_ends_during_an_outage_does_not_wait_for_its_end() {
     let rig = Rig::new();
     let first = rig.start("first");
-    let leadership = first.lead().await.unwrap();
+    let held = first.lead().await.unwrap().unwrap();
     rig.freeze(Frozen::All);
-    leadership.lost().await;
-    drop(leadership);
+    held.lost().await;
+    drop(held);
     tokio::time::sleep(Duration::from_secs(5)).await;
     let began = rig.clock.boot();
     first.drain();
-    assert_eq!(first.ended().await, End::Drained);
+    assert_eq!(first.ended().await.unwrap(), Drained::LeftToLapse);
     assert!(rig.clock.boot() - began <= Duration::from_secs(2), "one try of a sixth of the ttl");
     // That one may be applied later, and is.
     rig.freeze(Frozen::Nothing);
@@ -201,7 +204,7 @@ async fn an_older_state_under_the_same_identity_makes_no_second_leader_of_who_sa
     for reloaded_after in 0..30 {
         let rig = Rig::new();
         let first = rig.start("first");
-        drop(first.lead().await.unwrap());
+        drop(first.lead().await.unwrap().unwrap());
         rig.freeze(Frozen::Takes);
         let second = rig.start("second");
         first.step_down();
@@ -210,9 +213,9 @@ async fn an_older_state_under_the_same_identity_makes_no_second_leader_of_who_sa
         }
         let backup = rig.store.inner.copy();
         rig.freeze(Frozen::Nothing);
-        let leadership = second.lead().await.unwrap();
+        let held = second.lead().await.unwrap().unwrap();
         let mut view = first.watch();
-        view.wait_for(|view| view.row.as_ref().is_some_and(|row| row.version == leadership.version()))
+        view.wait_for(|view| view.row.as_ref().is_some_and(|row| row.version == held.version()))
             .await
             .unwrap();
         tokio::time::sleep(Duration::from_millis(100 * reloaded_after)).await;
@@ -222,7 +225,7 @@ async fn an_older_state_under_the_same_identity_makes_no_second_leader_of_who_sa
             assert!(!first.is_leader(), "two lead, {reloaded_after} tenths of a second after the last look");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        drop(leadership);
+        drop(held);
         let took = rig.until_led_after(2, &[&first, &second]).await;
         assert!(took <= Duration::from_secs(45), "a quarantine of 30 s, then somebody leads: {took:?}");
         assert!(rig.row().await.version > 1_000_000, "in an epoch of its own");
@@ -238,16 +241,16 @@ async fn no_work_begins_after_the_deadline_though_nobody_has_noticed_it_yet() {
     }
     // The machine slept: the loop has not turned since.
     rig.clock.suspend(Duration::from_secs(9));
-    let leadership = first.lead().await.unwrap();
-    assert!(leadership.guard().is_valid() && leadership.version() == 2, "{leadership:?}");
+    let held = first.lead().await.unwrap().unwrap();
+    assert!(held.is_valid() && held.version() == 2, "{held:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn at_the_deadline_the_loop_itself_says_so_whatever_renewal_is_under_way() {
     let rig = Rig::new();
     let first = rig.start("first");
-    let leadership = first.lead().await.unwrap();
-    let deadline = rig.clock.boot() + leadership.guard().valid_for();
+    let held = first.lead().await.unwrap().unwrap();
+    let deadline = rig.clock.boot() + held.valid_for();
     rig.freeze(Frozen::All);
     while rig.clock.boot() < deadline + Duration::from_millis(5) {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -263,9 +266,33 @@ async fn a_process_that_ends_during_a_take_without_an_answer_waits_for_two_attem
     tokio::time::sleep(Duration::from_millis(500)).await;
     let began = rig.clock.boot();
     first.drain();
-    assert_eq!(first.ended().await, End::Drained);
+    assert_eq!(first.ended().await.unwrap(), Drained::LeftToLapse, "the take may still be applied");
     let took = rig.clock.boot() - began;
     assert!(took <= 2 * Duration::from_secs(10) / 6 + Duration::from_millis(10), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_nobody_acknowledged_is_told_from_one_that_was() {
+    let rig = Rig::new();
+    let first = rig.start("first");
+    drop(first.lead().await.unwrap().unwrap());
+    rig.freeze(Frozen::All);
+    assert_eq!(first.shutdown(Duration::from_secs(5)).await.unwrap(), Drained::LeftToLapse);
+    assert!(!rig.row().await.is_free());
+    rig.freeze(Frozen::Nothing);
+    // Nothing is owed for a term that somebody else has ended.
+    let second = rig.start("second");
+    drop(second.lead().await.unwrap().unwrap());
+    rig.freeze(Frozen::All);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    rig.freeze(Frozen::Nothing);
+    let third = rig.start("third");
+    rig.until_led_after(2, &[&second, &third]).await;
+    let led = if second.is_leader() { &second } else { &third };
+    assert_eq!(led.shutdown(Duration::ZERO).await.unwrap(), Drained::Released);
+    for other in [&second, &third] {
+        assert_eq!(other.shutdown(Duration::ZERO).await.unwrap(), Drained::Released);
+    }
 }
 
 #[test]
@@ -273,10 +300,12 @@ fn a_term_ends_with_the_runtime_of_its_participant() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (participant, guard) = runtime.block_on(async {
         let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
-        let participant =
-            Participant::builder(store, ComponentName::new("c").unwrap()).ttl(30).start().unwrap();
-        let leadership = participant.lead().await.unwrap();
-        let guard = leadership.guard().clone();
+        let participant = Participant::builder(store, ComponentName::new("c").unwrap())
+            .ttl(Duration::from_secs(30))
+            .start()
+            .unwrap();
+        let held = participant.lead().await.unwrap().unwrap();
+        let guard = held.observer();
         (participant, guard)
     });
     assert!(guard.is_valid() && participant.is_leader());

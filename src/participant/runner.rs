@@ -8,21 +8,19 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, info, info_span};
 
-use super::attempt::{attempt, attempt_if_any, timed_out};
-use super::guard::{Guard, TermCell};
+use super::calls::Unreleased;
 use super::notice::Notice;
 use super::presence::Presence;
-use super::trouble::{Call, Trouble, say_new_epoch};
+use super::run::Drained;
+use super::term::{TermCell, TermObserver};
+use super::trouble::{Trouble, say_new_epoch};
 use super::{Counters, View};
 use crate::clock::Clock;
-use crate::election::machine::{Looked, Release, Term};
-use crate::election::{
-    Action, ComponentName, Election, Ineligible, Moment, Standing, StopReason, Take, TermKey,
-};
-use crate::store::{Hints, LeaseStore, Outcome, StoreError};
+use crate::election::machine::Term;
+use crate::election::{Action, ComponentName, Election, Moment, Standing, StopReason};
+use crate::store::{Hints, LeaseStore};
 
 /// What handle, guards and watchdog share with the loop.
 pub(super) struct Shared {
@@ -76,10 +74,9 @@ pub(super) enum Command {
     Shutdown(Duration),
 }
 
-/// How long the loop waits for others to be told of a change, at most.
-const NOTIFY_LIMIT: Duration = Duration::from_millis(500);
 /// Longest sleep of the loop: tokio's timers stand still in suspend, and the heartbeat must go on.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
 pub(super) struct Runner {
     pub(super) store: Arc<dyn LeaseStore>,
     pub(super) shared: Arc<Shared>,
@@ -93,6 +90,8 @@ pub(super) struct Runner {
     pub(super) lock_wait: Duration,
     /// A take of ours that nobody was told of yet.
     pub(super) untold: bool,
+    /// A take of ours that may be in the row, or may come there.
+    pub(super) unreleased: Option<Unreleased>,
     pub(super) handle_gone: bool,
     pub(super) draining: bool,
     /// Until when the term is renewed for work that was asked to stop.
@@ -101,7 +100,7 @@ pub(super) struct Runner {
 
 impl Runner {
     /// Returns when drained.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self) -> Drained {
         let store = Arc::clone(&self.store);
         loop {
             while let Ok(command) = self.commands.try_recv() {
@@ -119,185 +118,24 @@ impl Runner {
                 Action::Release(release) => self.release(release).await,
                 Action::BeginEpoch(new) => {
                     say_new_epoch(&self.shared.component, &store.describe(), &new);
-                    self.record(store.epochs().map(|epochs| epochs.begin_epoch(&new))).await;
+                    let (call, span) = (store.epochs(), self.span("begin_epoch"));
+                    self.record(call.map(|epochs| epochs.begin_epoch(&new))).instrument(span).await;
                 }
                 Action::Settle(waited_out) => {
-                    self.record(store.epochs().map(|epochs| epochs.settle(&waited_out))).await;
+                    let (call, span) = (store.epochs(), self.span("settle"));
+                    self.record(call.map(|epochs| epochs.settle(&waited_out))).instrument(span).await;
                 }
                 Action::Wait(until) => self.wait(until).await,
                 Action::AwaitWork => self.await_work().await,
-                Action::Ended => return,
+                Action::Ended => {
+                    return if self.unreleased.is_none() { Drained::Released } else { Drained::LeftToLapse };
+                }
             }
         }
     }
 
-    fn now(&self) -> Moment {
+    pub(super) fn now(&self) -> Moment {
         self.shared.clock.boot()
-    }
-
-    async fn look(&mut self) {
-        let t0 = self.now();
-        let limit = self.election.timing().attempt_timeout();
-        // The look answers them.
-        if self.hints.take(self.election.component().as_str()) {
-            self.notice.hinted(t0);
-        }
-        let looked = {
-            let call = attempt(limit, self.store.look(self.election.component()));
-            tokio::select! {
-                looked = call => Some(looked),
-                // Nothing is lost with a look: whoever must act now need not wait for it.
-                command = self.commands.recv(), if !self.handle_gone => {
-                    self.heard(command);
-                    None
-                }
-            }
-        };
-        let at = self.now();
-        self.notice.looked(at);
-        // Also after a look that was given up: a connection that was made since has told.
-        self.trouble.pace(&self.shared.component, &self.election.timing(), self.store.pace());
-        match looked {
-            Some(Ok(looked)) => {
-                Counters::count(&self.shared.counters.looks);
-                self.saw(at, &looked);
-                self.trouble.answered(Call::Ask, &self.shared.component);
-                let (before, waited) = (self.election.ineligible(at), self.election.quarantine().until(at));
-                self.election.set_told(self.hints.flow() && !self.notice.misses());
-                self.election.looked(at, looked, fastrand::f64());
-                self.say_quarantine(at, waited);
-                self.trouble.max_ttl(&self.shared.component, self.election.quarantine().disagreement());
-                let component = &self.shared.component;
-                match (self.election.ineligible(at), before) {
-                    (Some(Ineligible::Timing(_)), Some(Ineligible::Timing(_))) => {}
-                    (Some(Ineligible::Timing(error)), _) => {
-                        warn!(%component, %error, "the ttl of the ComponentLease does not fit this participant: it takes nothing");
-                    }
-                    (_, Some(Ineligible::Timing(_))) => info!(%component, "the ttl fits again"),
-                    _ => {}
-                }
-            }
-            Some(Err(error)) => {
-                Counters::count(&self.shared.counters.looks_failed);
-                self.trouble.failed(Call::Ask, &self.shared.component, at, &error);
-                self.election.look_failed(t0, at, fastrand::f64());
-            }
-            None => {}
-        }
-    }
-
-    fn saw(&mut self, at: Moment, looked: &Looked) {
-        let before = self.election.sight().and_then(|sight| sight.row.as_ref());
-        let term = |row: &crate::election::LeaseRow| (row.holder.clone(), row.version);
-        let changed = before.map(term) != looked.row.as_ref().map(term);
-        self.notice.found(at, changed, self.election.sight().is_none());
-        if before != looked.row.as_ref() || self.election.quarantine().life() != Some(&looked.life) {
-            self.trouble.moved_on();
-        }
-        if changed && let Some(row) = &looked.row {
-            let component = &self.shared.component;
-            if row.is_free() {
-                info!(%component, version = row.version, "nobody leads");
-            } else {
-                info!(%component, holder = row.holder, version = row.version, "somebody else leads");
-            }
-        }
-    }
-
-    fn say_quarantine(&self, at: Moment, before: Option<Moment>) {
-        let component = &self.shared.component;
-        match self.election.quarantine().until(at) {
-            until if until == before => {}
-            Some(until) => {
-                info!(%component, seconds = until.saturating_sub(at).as_secs_f64(), "the database changed or is new to this participant: nothing is taken until every term that it may have forgotten is over");
-            }
-            None => info!(%component, "the quarantine is over"),
-        }
-    }
-
-    async fn take(&mut self, take: &Take) {
-        let t0 = self.now();
-        let timing = self.election.timing();
-        let store = Arc::clone(&self.store);
-        let answer = {
-            let call = attempt(timing.attempt_counts_for(), store.take(take));
-            tokio::pin!(call);
-            loop {
-                tokio::select! {
-                    answer = &mut call => break answer,
-                    command = self.commands.recv(), if !self.handle_gone => {
-                        // Given up too early, a take that is applied would block everybody for a ttl.
-                        self.heard(command);
-                        if self.draining {
-                            let limit = timing.attempt_timeout();
-                            break timeout(limit, &mut call).await.unwrap_or_else(|_| Err(timed_out(limit)));
-                        }
-                    }
-                }
-            }
-        };
-        let at = self.now();
-        let won = match answer {
-            Ok(outcome) => {
-                self.trouble.answered(Call::Write, &self.shared.component);
-                Some(outcome == Outcome::Applied)
-            }
-            Err(error) => {
-                self.trouble.failed(Call::Write, &self.shared.component, at, &error);
-                None
-            }
-        };
-        let counters = &self.shared.counters;
-        Counters::count(match won {
-            Some(true) => &counters.takes_won,
-            Some(false) => &counters.takes_lost,
-            None => &counters.takes_unknown,
-        });
-        self.election.took(t0, at, take, won);
-        self.untold |= won == Some(true);
-        if let Standing::Leading(term) = self.election.standing() {
-            info!(component = %self.shared.component, version = term.key.version, ttl_seconds = term.timing.ttl_seconds(), "leading");
-        } else if won == Some(false) {
-            debug!(component = %self.shared.component, "another participant was faster");
-        }
-    }
-
-    async fn renew(&mut self, term: &TermKey) {
-        let t0 = self.now();
-        let mut limit = self.election.timing().attempt_timeout();
-        if let Standing::Leading(term) = self.election.standing() {
-            limit = limit.min(term.deadline().saturating_sub(t0));
-        }
-        let answer = attempt(limit, self.store.renew(term)).await;
-        let at = self.now();
-        let renewed = match answer {
-            Ok(outcome) => {
-                self.trouble.answered(Call::Write, &self.shared.component);
-                Some(outcome == Outcome::Applied)
-            }
-            Err(error) => {
-                self.trouble.failed(Call::Ask, &self.shared.component, at, &error);
-                None
-            }
-        };
-        let counters = &self.shared.counters;
-        Counters::count(match renewed {
-            Some(true) => &counters.renewals,
-            Some(false) => &counters.renewals_lost,
-            None => &counters.renewals_unknown,
-        });
-        self.election.renewed(t0, at, renewed, fastrand::f64());
-    }
-
-    /// Writes down what is known of the database's life.
-    async fn record(&mut self, call: Option<impl Future<Output = Result<Outcome, StoreError>>>) {
-        let answer = attempt_if_any(self.election.timing().attempt_timeout(), call).await;
-        let at = self.now();
-        match &answer {
-            Ok(_) => self.trouble.answered(Call::Write, &self.shared.component),
-            Err(error) => self.trouble.failed(Call::Write, &self.shared.component, at, error),
-        }
-        self.election.recorded(at, answer.is_ok_and(|outcome| outcome == Outcome::Applied), fastrand::f64());
     }
 
     async fn wait(&mut self, until: Moment) {
@@ -328,35 +166,6 @@ impl Runner {
         }
     }
 
-    /// False when there was none to give.
-    async fn give_sign_of_life(&mut self, until: Moment) -> bool {
-        let (now, timing) = (self.now(), self.election.timing());
-        let leads = match self.election.standing() {
-            Standing::Leading(term) => Some(term.key.version),
-            Standing::Stopping(..) | Standing::Following => None,
-        };
-        let healthy = !matches!(self.election.ineligible(now), Some(Ineligible::Unhealthy));
-        // Whoever has not heard from the database has better things to do.
-        let due = if self.trouble.is_deaf() {
-            None
-        } else {
-            self.presence.due(now, until, &timing, (healthy, leads))
-        };
-        let (Some((says, row, limit)), Some(directory)) = (due, self.store.directory()) else { return false };
-        let answer = {
-            let call = attempt(limit, directory.beat(&says, row));
-            tokio::select! {
-                answer = call => Some(answer),
-                command = self.commands.recv(), if !self.handle_gone => {
-                    self.heard(command);
-                    None
-                }
-            }
-        };
-        self.presence.said(self.now(), &timing, answer);
-        true
-    }
-
     async fn await_work(&mut self) {
         // A term that was over before it was made visible has no work to wait for.
         if let Some(term) = self.shared.term() {
@@ -372,59 +181,7 @@ impl Runner {
         }
     }
 
-    async fn release(&mut self, release: Release) {
-        let Release { term, within } = release;
-        let limit = self.election.timing().attempt_timeout();
-        let answer = match &within {
-            None => attempt(limit, self.store.release(&term)).await,
-            Some(generation) => {
-                let epochs = self.store.epochs();
-                attempt_if_any(limit, epochs.map(|epochs| epochs.release_late(&term, generation))).await
-            }
-        };
-        let (at, component) = (self.now(), &self.shared.component);
-        let released = match answer {
-            Ok(outcome) => {
-                self.trouble.answered(Call::Write, component);
-                Some(outcome == Outcome::Applied)
-            }
-            Err(error) => {
-                self.trouble.failed(Call::Ask, component, at, &error);
-                None
-            }
-        };
-        match released {
-            Some(true) => {
-                Counters::count(&self.shared.counters.releases);
-                info!(%component, version = term.version, late = within.is_some(), "released");
-            }
-            // The row was seen to be ours, or was not asked for because the process ends.
-            Some(false) if within.is_some() => {
-                info!(%component, version = term.version, "nothing to release any more: the row or the database has changed");
-            }
-            Some(false) => {
-                warn!(%component, version = term.version, "nothing to release: the term was already somebody else's");
-            }
-            None => {}
-        }
-        self.election.released(at, released, fastrand::f64());
-        if released == Some(true) {
-            // Now, and not when there is time: this process may end.
-            self.notify().await;
-        }
-    }
-
-    /// Tells whoever listens that the holder has changed. Apart from the call that changed it, which must
-    /// not fail or wait for that; who is not told finds out by looking.
-    async fn notify(&mut self) {
-        let limit = self.election.timing().attempt_timeout().min(NOTIFY_LIMIT);
-        let told = attempt(limit, self.store.notify(&self.shared.component)).await;
-        if let Err(error) = told {
-            self.trouble.untold(&self.shared.component, self.now(), &error);
-        }
-    }
-
-    fn heard(&mut self, command: Option<Command>) {
+    pub(super) fn heard(&mut self, command: Option<Command>) {
         self.handle_gone = command.is_none();
         // A handle that was dropped asks for the same as one that drains.
         self.obey(command.unwrap_or(Command::Drain));
@@ -485,7 +242,7 @@ impl Runner {
             self.store.limit_lock_wait(lock_wait);
         }
         let view = View {
-            guard: shared.term().filter(|_| shared.is_leader()).map(|cell| Guard { cell }),
+            term: shared.term().filter(|_| shared.is_leader()).map(|cell| TermObserver { cell }),
             row: self.election.sight().and_then(|sight| sight.row.clone()),
             ineligible: self.election.ineligible(self.now()),
             problem: self.trouble.text().map(ToOwned::to_owned),
@@ -504,9 +261,10 @@ impl Runner {
         {
             return cell.extend(term.deadline(), term.abort());
         }
-        let clock = Arc::clone(&shared.clock);
+        let (version, clock) = (term.key.version, Arc::clone(&shared.clock));
+        let span = info_span!(parent: None, "term", component = %shared.component, version);
         let cell =
-            TermCell::new(term.key.version, clock, shared.watchdog.clone(), term.deadline(), term.abort());
+            TermCell::new(version, clock, shared.watchdog.clone(), term.deadline(), term.abort(), span);
         shared.term.store(Some(Arc::new(cell)));
     }
 }

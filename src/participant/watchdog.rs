@@ -6,13 +6,16 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use super::guard::TermCell;
 use super::runner::Shared;
+use super::term::TermCell;
 
 /// Work that still ran when its term's abort moment had come.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Overrun {
+    /// What was led.
     pub component: String,
+    /// The term's version.
     pub version: i64,
 }
 

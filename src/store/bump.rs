@@ -14,12 +14,14 @@ const TRIES: usize = 5;
 
 /// What was recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Begun {
     /// Which database.
     pub database: String,
+    /// Which epoch begins.
     pub epoch: i64,
-    /// Seconds for which nobody takes a lease.
-    pub waits: u32,
+    /// For how long nobody takes a lease.
+    pub waits: Duration,
 }
 
 impl fmt::Display for Begun {
@@ -27,7 +29,9 @@ impl fmt::Display for Begun {
         write!(
             f,
             "{}: epoch {} begins; nobody takes a lease for {} s, holders go on",
-            self.database, self.epoch, self.waits
+            self.database,
+            self.epoch,
+            self.waits.as_secs()
         )
     }
 }
@@ -51,7 +55,8 @@ pub async fn begin_epoch(store: &dyn Directory) -> Result<Begun, StoreError> {
             continue;
         }
         if let Some(record) = recorded(store).await?.record() {
-            return Ok(Begun { database: store.describe(), epoch: record.epoch, waits: record.max_ttl });
+            let waits = Duration::from_secs(record.max_ttl.into());
+            return Ok(Begun { database: store.describe(), epoch: record.epoch, waits });
         }
     }
     Err(StoreError::Retryable(format!("{}: the record of epochs keeps changing", store.describe())))

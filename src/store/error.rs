@@ -2,6 +2,7 @@
 
 /// A call that did not end in an [`Outcome`](super::Outcome). Texts never contain credentials.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// Passing: the server is away, busy, or the connection broke. Whether the statement was
     /// applied is unknown. Trying again is right.

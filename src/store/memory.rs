@@ -1,4 +1,4 @@
-//! The specification: the rules of [`model`] and [`life`] on a map. For tests, and for a reading of
+//! The specification: the rules of [`row`] and [`life`] on a map. For tests, and for a reading of
 //! what the databases must do.
 
 use std::cmp::Reverse;
@@ -53,12 +53,13 @@ impl MemoryStore {
     /// installation: there is nothing that could have been forgotten.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self::with_max_ttl(clock, MAX_TTL_DEFAULT_SECONDS)
+        Self::with_max_ttl(clock, Duration::from_secs(MAX_TTL_DEFAULT_SECONDS.into()))
     }
 
-    /// With another longest ttl; seconds.
+    /// With another longest ttl, in whole seconds.
     #[must_use]
-    pub fn with_max_ttl(clock: Arc<dyn Clock>, max_ttl: u32) -> Self {
+    pub fn with_max_ttl(clock: Arc<dyn Clock>, max_ttl: Duration) -> Self {
+        let max_ttl = u32::try_from(max_ttl.as_secs()).unwrap_or(u32::MAX);
         let uuid = new_uuid();
         let record = Record { identity: identity(1, &uuid), epoch: 0, settled: true, max_ttl };
         let tables = MemoryTables { record: Some(record), uuid, ..MemoryTables::default() };

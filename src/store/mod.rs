@@ -19,7 +19,7 @@
 mod bump;
 mod error;
 mod hints;
-#[cfg(feature = "controller")]
+#[cfg(feature = "cli")]
 pub mod kubernetes;
 mod memory;
 mod names;
@@ -71,10 +71,13 @@ const INSTANCES_IN_ALL: i64 = 20_000;
 /// What one look shows of the components that it asked for, and of no others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
+    /// By component; those that have one.
     pub rows: BTreeMap<String, LeaseRow>,
+    /// By component; those that have one.
     pub intents: BTreeMap<String, StandingIntent>,
     /// The database's clock, ms since 1970 UTC.
     pub database_now: i64,
+    /// Of the database that answered.
     pub life: Life,
     /// Those that are alive; `None` where they were not asked for, or the database keeps none. At most 256 of a
     /// component (its holder, then those that say that they lead, then the newest) and 20,000 in all.

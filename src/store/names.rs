@@ -24,6 +24,7 @@ impl Names {
         std::iter::empty().collect()
     }
 
+    /// Whether this one is asked for.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
         self.0.sorted.binary_search_by(|known| known.as_str().cmp(name)).is_ok()

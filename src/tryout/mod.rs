@@ -134,7 +134,7 @@ impl Scene {
         let screen = Screen::new(SystemClock.boot());
         screen.title();
         let source = Source::url(&database);
-        install(&source, Install { first: true, ..Install::default() }).await.map_err(store_failed)?;
+        install(&source, Install::default().first(true)).await.map_err(store_failed)?;
         let store = open(source, "component-lease try").map_err(store_failed)?;
         let (sender, arrivals) = mpsc::unbounded_channel();
         let competitors = NAMES.map(|name| Competitor::start(name, &database, &folder.0, sender.clone()));

@@ -31,7 +31,7 @@ async fn renew(database: &Database, holder: &str) -> Result<i64> {
 async fn a_program_with_its_own_sql_is_shown_and_routed_to_and_its_versions_cause_no_writes() -> Result<()> {
     let database = postgres::shared().await?.fresh_database().await?;
     let source = Source::url(&database.url);
-    install(&source, Install { first: true, ..Install::default() }).await?;
+    install(&source, Install::default().first(true)).await?;
     let mut site = Site::new("foreign-program").await?;
     site.rows = Arc::new(Rows::on(open(source.clone(), "controller")?, site.name()));
     site.make_pods("discovery", &["d-0", "d-1"]).await?;

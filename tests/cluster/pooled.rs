@@ -17,7 +17,7 @@ async fn a_controller_behind_a_pooler_labels_the_leader_and_tells_the_ttl() -> R
     let pooler = PgBouncer::builder(postgres::shared().await?).pool(1).start().await?;
     let database = postgres::shared().await?.fresh_database().await?;
     let source = Source::url(pooler.url(&database.name));
-    install(&source, Install { first: true, ..Install::default() }).await?;
+    install(&source, Install::default().first(true)).await?;
     let mut site = Site::new("pooled").await?;
     site.rows = Arc::new(Rows::on(open(source, "controller")?, site.name()));
     site.make_pods("discovery", &["d-0", "d-1"]).await?;

@@ -340,24 +340,6 @@ fn every_page_that_code_or_a_manifest_names_exists() {
 }
 
 #[test]
-fn rust_in_the_docs_is_taken_from_an_example_that_compiles() {
-    let plain = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
-    let examples: Vec<_> = files("examples").into_iter().map(|path| plain(&read(path))).collect();
-    let mut found = 0;
-    for (path, page) in pages() {
-        for block in page.blocks.iter().filter(|block| block.language == "rust") {
-            found += 1;
-            let block = plain(&block.text);
-            assert!(
-                examples.iter().any(|example| example.contains(block.trim())),
-                "{path}: no example has\n{block}"
-            );
-        }
-    }
-    assert!(found > 0, "no page shows any Rust");
-}
-
-#[test]
 fn the_grants_in_the_docs_are_those_that_migrate_prints() {
     let grants = |text: &str| -> BTreeSet<String> {
         let lines = text.lines().filter(|line| line.starts_with("GRANT ") && line.ends_with(';'));

@@ -83,7 +83,7 @@ async fn the_certificate_of_postgresqls_manual_is_explained_and_the_advice_works
     let manual = Server::builder().self_signed(&["-subj", "/CN=localhost"]).start().await.unwrap();
     let of = |server: &Server| {
         let url = server.superuser_url().replace("127.0.0.1", "localhost");
-        Source::url(url).with_ca_file(server.authority().unwrap())
+        Source::url(url).ca_file(server.authority().unwrap())
     };
     let why = misconfigured(look(of(&manual)).await);
     says(
@@ -118,19 +118,19 @@ async fn the_certificate_of_postgresqls_manual_is_explained_and_the_advice_works
 async fn an_authority_by_flag_is_used_and_system_means_the_operating_systems() {
     let server = Server::builder().tls().start().await.unwrap();
     let url = server.superuser_url().to_owned();
-    let source = Source::url(&url).with_ca_file(server.authority().unwrap());
+    let source = Source::url(&url).ca_file(server.authority().unwrap());
     store::migrate(&source).await.unwrap();
     look(source).await.unwrap();
     // It beats the URL's, and a missing one is said.
     let wrong = Source::url(format!("{url}?sslmode=verify-full&sslrootcert=/no/such"));
     says(&misconfigured(look(wrong.clone()).await), &["/no/such", "cannot read"]);
-    look(wrong.with_ca_file(server.authority().unwrap())).await.unwrap();
+    look(wrong.ca_file(server.authority().unwrap())).await.unwrap();
     // A server that none of the system's authorities signed.
     says(&misconfigured(look(Source::url(format!("{url}?sslrootcert=system"))).await), &["no authority"]);
     // As libpq: an authority that is named is asked.
     let named = format!("{url}?sslmode=require&sslrootcert={}", server.authority().unwrap().display());
     look(Source::url(named)).await.unwrap();
-    let sqlite = Source::url("sqlite:/tmp/x.db").with_ca_file("/ca");
+    let sqlite = Source::url("sqlite:/tmp/x.db").ca_file("/ca");
     says(&misconfigured(look(sqlite).await), &["SQLite", "CA file"]);
 }
 

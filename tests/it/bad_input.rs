@@ -92,7 +92,7 @@ fn with_wrong_password(
 async fn a_wrong_password_is_said_and_printed_by_no_command_at_any_log_level() {
     let server = postgres::shared().await.unwrap();
     let database = server.fresh_database().await.unwrap();
-    let first = Install { first: true, ..Install::default() };
+    let first = Install::default().first(true);
     store::install(&Source::url(&database.url), first).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);

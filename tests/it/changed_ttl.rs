@@ -16,10 +16,14 @@ const AFTER: u32 = 4;
 #[tokio::test]
 async fn a_changed_ttl_is_in_force_from_the_next_term_and_not_before() {
     let file = SqliteFile::none_yet();
-    store::install(&file.source(), Install { first: true, ..Install::default() }).await.unwrap();
+    store::install(&file.source(), Install::default().first(true)).await.unwrap();
     let eye = file.store();
-    let start =
-        || Participant::builder(file.store(), component("c")).ttl(30).stop_grace(Duration::ZERO).start();
+    let start = || {
+        Participant::builder(file.store(), component("c"))
+            .ttl(Duration::from_secs(30))
+            .stop_grace(Duration::ZERO)
+            .start()
+    };
     let ask = async |ttl| eye.set_intent(&component("c"), StandingIntent { ttl }).await.unwrap();
     let row = async || eye.look(&component("c")).await.unwrap().row.unwrap();
 
@@ -35,7 +39,7 @@ async fn a_changed_ttl_is_in_force_from_the_next_term_and_not_before() {
     let earlier = renewals();
     wait::until_true(SOON, "renewals after the change", async || renewals() > earlier + 1).await.unwrap();
     assert_eq!(row().await.ttl, i64::from(BEFORE), "the term goes on as it began");
-    let valid = leader.guard().unwrap().valid_for();
+    let valid = leader.term().unwrap().valid_for();
     assert!(valid <= Duration::from_secs(BEFORE.into()), "longer than the row promises: {valid:?}");
 
     leader.step_down();

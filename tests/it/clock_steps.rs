@@ -111,7 +111,9 @@ impl Drop for Mortal {
 
 fn participant(source: Source, name: &str) -> Arc<Participant> {
     let store = store::open(source, "clock steps").unwrap();
-    let builder = Participant::builder(store, component(name)).ttl(TTL).stop_grace(Duration::ZERO);
+    let builder = Participant::builder(store, component(name))
+        .ttl(Duration::from_secs(TTL.into()))
+        .stop_grace(Duration::ZERO);
     Arc::new(builder.start().unwrap())
 }
 
@@ -158,7 +160,7 @@ impl Pair {
 }
 
 async fn nothing_hangs_on_the_clock_of(server: Server) {
-    let first = Install { first: true, ..Install::default() };
+    let first = Install::default().first(true);
     store::install(&server.source(server.port()), first).await.unwrap();
     let eye = store::open(server.source(server.port()), "clock steps").unwrap();
     let generation = async || {

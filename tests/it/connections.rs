@@ -23,8 +23,8 @@ const LONG: Duration = Duration::from_secs(90);
 fn participant(store: Arc<dyn Directory>, name: &str) -> Participant {
     Participant::builder(store, component("c"))
         .name(name)
-        .ttl(TTL)
-        .max_ttl(TTL)
+        .ttl(Duration::from_secs(TTL.into()))
+        .max_ttl(Duration::from_secs(TTL.into()))
         .on_overrun(|_| {})
         .start()
         .unwrap()
@@ -41,7 +41,12 @@ fn count(counter: &AtomicU64) -> u64 {
 /// Its connection alone takes longer than an attempt.
 async fn a_participant_leads_and_is_followed_where_a_round_trip_takes_200_ms(make: Make) {
     let server = Machine::start(make).await;
-    store::install(&Source::url(server.url()), Install { first: true, max_ttl: TTL }).await.unwrap();
+    store::install(
+        &Source::url(server.url()),
+        Install::default().first(true).max_ttl(Duration::from_secs(TTL.into())),
+    )
+    .await
+    .unwrap();
     let proxy = TcpProxy::start(([127, 0, 0, 1], server.port()).into()).unwrap();
     proxy.delay(Duration::from_millis(100));
     let open = || store::open(Source::url(server.url_through(proxy.port())), "far").unwrap();
@@ -53,7 +58,7 @@ async fn a_participant_leads_and_is_followed_where_a_round_trip_takes_200_ms(mak
     assert_eq!(count(&one.counters().renewals_unknown), 0);
     until("the follower to look", async || count(&two.counters().looks) >= 3).await;
     one.drain();
-    one.ended().await;
+    one.ended().await.unwrap();
     until("the next leader", async || two.is_leader()).await;
     until("two renewals of the next", async || count(&two.counters().renewals) >= 2).await;
     assert!(two.is_leader());
@@ -63,11 +68,20 @@ async fn a_participant_leads_and_is_followed_where_a_round_trip_takes_200_ms(mak
 async fn where_idle_connections_are_closed_they_are_kept_alive_and_no_renewal_is_wasted(make: Make) {
     const TTL: u32 = 9;
     let server = Machine::start(make).await;
-    store::install(&Source::url(server.url()), Install { first: true, max_ttl: TTL }).await.unwrap();
+    store::install(
+        &Source::url(server.url()),
+        Install::default().first(true).max_ttl(Duration::from_secs(TTL.into())),
+    )
+    .await
+    .unwrap();
     let proxy = TcpProxy::start(([127, 0, 0, 1], server.port()).into()).unwrap();
     proxy.close_idle(Duration::from_secs(2));
     let store = store::open(Source::url(server.url_through(proxy.port())), "idle").unwrap();
-    let one = Participant::builder(store, component("c")).ttl(TTL).max_ttl(TTL).start().unwrap();
+    let one = Participant::builder(store, component("c"))
+        .ttl(Duration::from_secs(TTL.into()))
+        .max_ttl(Duration::from_secs(TTL.into()))
+        .start()
+        .unwrap();
     until("a leader", async || one.is_leader()).await;
     let renewals = || count(&one.counters().renewals);
     let wasted = || count(&one.counters().renewals_unknown);
@@ -135,7 +149,12 @@ async fn role(server: &postgres::Server, database: &Database, limit: u32) -> Str
 
 async fn installed() -> Database {
     let database = postgres::shared().await.unwrap().fresh_database().await.unwrap();
-    store::install(&Source::url(&database.url), Install { first: true, max_ttl: TTL }).await.unwrap();
+    store::install(
+        &Source::url(&database.url),
+        Install::default().first(true).max_ttl(Duration::from_secs(TTL.into())),
+    )
+    .await
+    .unwrap();
     database
 }
 
@@ -172,16 +191,16 @@ async fn three_connections_are_enough_for_three_participants_whoever_of_them_com
     until("a look of each", async || [&two, &three].iter().all(|it| count(&it.counters().looks) > 0)).await;
     assert!(one.is_leader());
     one.drain();
-    one.ended().await;
+    one.ended().await.unwrap();
     drop(one);
     until("the next leader", async || two.is_leader() || three.is_leader()).await;
     let last = if two.is_leader() {
         two.drain();
-        two.ended().await;
+        two.ended().await.unwrap();
         three
     } else {
         three.drain();
-        three.ended().await;
+        three.ended().await.unwrap();
         two
     };
     until("the last leader", async || last.is_leader()).await;

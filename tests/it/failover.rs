@@ -46,7 +46,7 @@ impl Rig {
     }
 
     async fn install(&self, first: bool) {
-        let how = Install { first, max_ttl: MAX_TTL };
+        let how = Install::default().first(first).max_ttl(Duration::from_secs(MAX_TTL.into()));
         wait::until(SOON, "the tables", async || Ok(Some(store::install(&self.source(), how).await?)))
             .await
             .unwrap();
@@ -67,8 +67,8 @@ impl Rig {
     fn participant(&self, name: &str) -> Participant {
         Participant::builder(self.store(), component("c"))
             .name(name)
-            .ttl(TTL)
-            .max_ttl(MAX_TTL)
+            .ttl(Duration::from_secs(TTL.into()))
+            .max_ttl(Duration::from_secs(MAX_TTL.into()))
             .stop_grace(Duration::ZERO)
             .on_overrun(|_| {})
             .start()
@@ -82,7 +82,7 @@ impl Rig {
         let (version, holder) = wait::until(SOON, "a new term", async || {
             let leaders: Vec<_> = participants
                 .iter()
-                .filter_map(|participant| participant.guard().map(|guard| (guard.version(), participant)))
+                .filter_map(|participant| participant.term().map(|guard| (guard.version(), participant)))
                 .collect();
             assert!(leaders.len() <= 1, "these lead at a time: {leaders:?}");
             let new = leaders.first().filter(|(version, _)| !self.led.contains_key(version));
@@ -137,7 +137,7 @@ fn is_dated(version: i64) -> bool {
 
 async fn drain(participant: Participant) {
     participant.drain();
-    participant.ended().await;
+    participant.ended().await.unwrap();
 }
 
 async fn a_first_installation_begins_at_1_and_dropped_tables_that_are_made_anew_with_a_date(make: Make) {
@@ -209,7 +209,7 @@ async fn a_restarted_server_lets_its_holder_go_on_and_makes_others_wait(make: Ma
     let row = rig.row().await.unwrap();
     assert!(row.version < 10 || is_dated(row.version), "{row:?}");
     drain(one).await;
-    let after = if two.is_leader() { two.guard().unwrap().version() } else { rig.next_term(&[&two]).await };
+    let after = if two.is_leader() { two.term().unwrap().version() } else { rig.next_term(&[&two]).await };
     assert!(is_dated(after));
 }
 

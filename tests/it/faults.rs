@@ -25,15 +25,20 @@ const SOON: Duration = Duration::from_secs(60);
 
 async fn installed(make: Make) -> Machine {
     let server = Machine::start(make).await;
-    store::install(&Source::url(server.url()), Install { first: true, max_ttl: TTL }).await.unwrap();
+    store::install(
+        &Source::url(server.url()),
+        Install::default().first(true).max_ttl(Duration::from_secs(TTL.into())),
+    )
+    .await
+    .unwrap();
     server
 }
 
 fn participant(url: String, name: &str) -> Participant {
     Participant::builder(store::open(Source::url(url), "faults").unwrap(), component("c"))
         .name(name)
-        .ttl(TTL)
-        .max_ttl(TTL)
+        .ttl(Duration::from_secs(TTL.into()))
+        .max_ttl(Duration::from_secs(TTL.into()))
         .stop_grace(Duration::ZERO)
         .on_overrun(|_| {})
         .start()
@@ -43,7 +48,7 @@ fn participant(url: String, name: &str) -> Participant {
 /// The version of its next term, or of the one that it leads.
 async fn leads(participant: &Participant) -> i64 {
     wait::until(SOON, format!("{participant:?} to lead"), async || {
-        Ok(participant.guard().map(|guard| guard.version()))
+        Ok(participant.term().map(|guard| guard.version()))
     })
     .await
     .unwrap()
@@ -117,7 +122,7 @@ async fn a_server_that_vanishes_without_closing_ends_the_term_and_what_was_under
     let first = leads(&one).await;
     proxy.black_hole();
     let second = wait::until(SOON, "the next leader", async || {
-        let next = two.guard();
+        let next = two.term();
         // The later one is asked first, so that a true answer of both is one of the same moment.
         assert!(next.is_none() || !one.is_leader(), "both lead");
         Ok(next.map(|guard| guard.version()))
@@ -139,7 +144,7 @@ async fn a_server_that_becomes_read_only_has_no_leader_until_it_may_write(make: 
     let server = installed(make).await;
     let (one, two) = (participant(server.url(), "one"), participant(server.url(), "two"));
     let version = async || {
-        wait::until(SOON, "a leader", async || Ok(one.guard().or(two.guard()).map(|guard| guard.version())))
+        wait::until(SOON, "a leader", async || Ok(one.term().or(two.term()).map(|guard| guard.version())))
             .await
             .unwrap()
     };
@@ -168,7 +173,7 @@ async fn a_full_server_keeps_its_leader_and_lets_the_next_one_in_when_there_is_r
         .unwrap();
     assert_eq!(leads(&one).await, first);
     one.drain();
-    one.ended().await;
+    one.ended().await.unwrap();
     drop(one);
     assert_eq!(leads(&two).await, first + 1);
 }
@@ -179,7 +184,7 @@ async fn a_take_slower_than_an_attempt_wins_and_renewals_slower_than_that_are_gi
     let one = participant(server.url(), "one");
     let first = leads(&one).await;
     one.drain();
-    one.ended().await;
+    one.ended().await.unwrap();
 
     server.slow_down(SLOW, false).await;
     let two = participant(server.url(), "two");

@@ -121,8 +121,8 @@ impl Ours {
             let _inside = runtime.enter();
             Participant::builder(store, component("c"))
                 .name(name)
-                .ttl(TTL)
-                .max_ttl(TTL)
+                .ttl(Duration::from_secs(TTL.into()))
+                .max_ttl(Duration::from_secs(TTL.into()))
                 .stop_grace(Duration::ZERO)
                 .on_overrun(|_| {})
                 .start()
@@ -134,7 +134,9 @@ impl Ours {
 
 async fn leadership_passes_to_and_fro(url: &str, bumps: bool) {
     let source = Source::url(url);
-    store::install(&source, Install { first: true, max_ttl: TTL }).await.unwrap();
+    store::install(&source, Install::default().first(true).max_ttl(Duration::from_secs(TTL.into())))
+        .await
+        .unwrap();
     let eye: Arc<dyn Directory> = store::open(source.clone(), "eye").unwrap();
     let row = async || -> LeaseRow { eye.look(&component("c")).await.unwrap().row.unwrap() };
     let mut theirs = Foreign::on(url, bumps).await;
@@ -153,7 +155,7 @@ async fn leadership_passes_to_and_fro(url: &str, bumps: bool) {
 
     // It stops renewing: ours leads, and tells it so.
     let theirs_last = row().await.version;
-    let leads = |ours: &Participant| ours.guard().map(|guard| guard.version());
+    let leads = |ours: &Participant| ours.term().map(|guard| guard.version());
     let first = wait::until(SOON, "ours to lead", async || Ok(leads(&ours.participant))).await.unwrap();
     assert!(first > theirs_last, "{first} after {theirs_last}");
     assert!(!theirs.renew().await, "it renewed what is not its own");

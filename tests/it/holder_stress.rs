@@ -15,7 +15,7 @@ use component_lease::agent::{self, AroundArgs, Config};
 use component_lease::clock::{Clock, SystemClock};
 use component_lease::election::{StopReason, Timing};
 use component_lease::membership::Whereabouts;
-use component_lease::participant::{Builder, Participant};
+use component_lease::participant::{Participant, ParticipantBuilder};
 use component_lease::store::{self, Directory, Source};
 use rustix::process::Signal;
 use tokio::runtime::{self, Runtime};
@@ -31,9 +31,9 @@ fn open(folder: &Path) -> Arc<dyn Directory> {
     store::open(Source::url(format!("sqlite:{}", folder.join("lease.db").display())), "stress").unwrap()
 }
 
-fn builder(folder: &Path, ttl: Duration) -> Builder {
+fn builder(folder: &Path, ttl: Duration) -> ParticipantBuilder {
     let ttl = u32::try_from(ttl.as_secs()).unwrap();
-    Participant::builder(open(folder), component("discovery")).ttl(ttl)
+    Participant::builder(open(folder), component("discovery")).ttl(Duration::from_secs(ttl.into()))
 }
 
 fn say(folder: &Path, what: &str, text: impl std::fmt::Display) {
@@ -65,7 +65,7 @@ fn ask_all_the_time(participant: &Arc<Participant>, folder: &Path) {
             let leads = participant.is_leader();
             let again = now();
             let (version, valid) =
-                participant.guard().map_or((0, Duration::ZERO), |guard| (guard.version(), guard.valid_for()));
+                participant.term().map_or((0, Duration::ZERO), |guard| (guard.version(), guard.valid_for()));
             let until = again + valid;
             writeln!(file, "{} {leads} {version} {}", asked.as_nanos(), until.as_nanos()).unwrap();
             thread::sleep(Duration::from_millis(1));
@@ -83,7 +83,7 @@ fn block() -> ! {
 fn leads_with_all_workers_blocked(folder: &Path) {
     let runtime = two_workers();
     let participant = lead(&runtime, folder, TTL);
-    let leadership = runtime.block_on(participant.lead()).unwrap();
+    let held = runtime.block_on(participant.lead()).unwrap().unwrap();
     ask_all_the_time(&participant, folder);
     let blocked = Arc::new(AtomicUsize::new(0));
     for _ in 0..2 {
@@ -94,15 +94,15 @@ fn leads_with_all_workers_blocked(folder: &Path) {
         });
     }
     until("all workers to be blocked", || (blocked.load(Ordering::SeqCst) == 2).then_some(()));
-    let stop = leadership.abort_at() - leadership.guard().stop_grace();
-    say(folder, "moments", format_args!("{} {}", stop.as_nanos(), leadership.abort_at().as_nanos()));
+    let stop = held.abort_at() - held.stop_grace();
+    say(folder, "moments", format_args!("{} {}", stop.as_nanos(), held.abort_at().as_nanos()));
     block();
 }
 
 fn leads_and_works(folder: &Path) {
     let runtime = two_workers();
     let participant = lead(&runtime, folder, TTL);
-    let _leadership = runtime.block_on(participant.lead()).unwrap();
+    let _held = runtime.block_on(participant.lead()).unwrap().unwrap();
     ask_all_the_time(&participant, folder);
     block();
 }
@@ -397,7 +397,7 @@ impl Clock for Sleeper {
 async fn after_an_hours_sleep_of_the_machine_the_first_ask_says_no_and_the_thread_acts_although_tasks_cannot()
 {
     let file = SqliteFile::none_yet();
-    store::install(&file.source(), store::Install { first: true, ..Default::default() }).await.unwrap();
+    store::install(&file.source(), store::Install::default().first(true)).await.unwrap();
     let clock = Arc::new(Sleeper::default());
     let (tell, told) = mpsc::channel();
     let participant = builder(file.folder.path(), TTL)
@@ -405,16 +405,16 @@ async fn after_an_hours_sleep_of_the_machine_the_first_ask_says_no_and_the_threa
         .on_overrun(move |overrun| tell.send(overrun.version).unwrap())
         .start()
         .unwrap();
-    let leadership = participant.lead().await.unwrap();
+    let held = participant.lead().await.unwrap().unwrap();
     clock.sleep(TTL / 10);
     assert!(participant.is_leader(), "a nap within the margin changes nothing");
     clock.sleep(Duration::from_secs(3600));
     assert!(!participant.is_leader());
-    assert!(participant.guard().is_none() && leadership.guard().valid_for().is_zero());
+    assert!(participant.term().is_none() && held.valid_for().is_zero());
     // This test's only thread is blocked here: no task runs.
     assert_eq!(told.recv_timeout(MOMENT), Ok(1), "the work still runs and nobody ends it");
-    assert_eq!(leadership.lost().await, StopReason::Deadline);
-    drop(leadership);
+    assert_eq!(held.lost().await, StopReason::Deadline);
+    drop(held);
     // Nobody else was there: it watches the row for a ttl, like anybody, and leads again.
-    assert_eq!(participant.lead().await.unwrap().version(), 2);
+    assert_eq!(participant.lead().await.unwrap().unwrap().version(), 2);
 }

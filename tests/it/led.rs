@@ -79,7 +79,7 @@ impl Watch {
 /// One thread asks all of them in turn, so the moments are in the order of the answers.
 fn ask(participant: &Participant, terms: &mut Vec<Term>) {
     let (component, holder) = (participant.component().as_str(), participant.holder().as_str());
-    let guard = participant.guard();
+    let guard = participant.term();
     let now = SystemClock.boot();
     let of = |term: &Term| term.component == component && term.holder == holder;
     let Some(guard) = guard else {

@@ -16,6 +16,7 @@ mod cli_install;
 mod cli_try;
 mod clock_steps;
 mod connections;
+mod embedding;
 mod failover;
 mod faults;
 mod foreign_program;

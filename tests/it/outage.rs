@@ -25,8 +25,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn participant(url: String, name: &str) -> Participant {
     Participant::builder(store::open(Source::url(url), "outage").unwrap(), component("c"))
         .name(name)
-        .ttl(TTL)
-        .max_ttl(TTL)
+        .ttl(Duration::from_secs(TTL.into()))
+        .max_ttl(Duration::from_secs(TTL.into()))
         .on_overrun(|_| {})
         .start()
         .unwrap()
@@ -35,14 +35,19 @@ fn participant(url: String, name: &str) -> Participant {
 /// The version that one of them leads, if it is above this one.
 fn led_after(version: i64, participants: &[Participant]) -> Option<i64> {
     let led: Vec<_> =
-        participants.iter().filter_map(Participant::guard).map(|guard| guard.version()).collect();
+        participants.iter().filter_map(Participant::term).map(|guard| guard.version()).collect();
     assert!(led.len() <= 1, "two lead: {led:?}");
     led.first().copied().filter(|led| *led > version)
 }
 
 async fn a_database_that_was_frozen_for_two_ttls_has_a_leader_soon_after(make: Make) {
     let server = Machine::start(make).await;
-    store::install(&Source::url(server.url()), Install { first: true, max_ttl: TTL }).await.unwrap();
+    store::install(
+        &Source::url(server.url()),
+        Install::default().first(true).max_ttl(Duration::from_secs(TTL.into())),
+    )
+    .await
+    .unwrap();
     let eye: Arc<dyn Directory> = store::open(Source::url(server.url()), "eye").unwrap();
     let participants = ["one", "two", "three"].map(|name| participant(server.url(), name));
     let mut version = 0;
@@ -68,7 +73,7 @@ async fn a_database_that_was_frozen_for_two_ttls_has_a_leader_soon_after(make: M
         let next = wait::until(LIMIT, "the next leader", async || {
             Ok(participants
                 .iter()
-                .filter_map(Participant::guard)
+                .filter_map(Participant::term)
                 .map(|guard| guard.version())
                 .find(|v| *v > version))
         });

@@ -30,7 +30,7 @@ async fn until(what: &str, done: impl AsyncFnMut() -> bool) {
 /// With tables, made through the pooler.
 async fn installed(server: &Server, pooler: &PgBouncer) -> Database {
     let database = server.fresh_database().await.unwrap();
-    let how = Install { first: true, max_ttl: TTL };
+    let how = Install::default().first(true).max_ttl(Duration::from_secs(TTL.into()));
     store::install(&Source::url(pooler.url(&database.name)), how).await.unwrap();
     database
 }
@@ -39,8 +39,8 @@ fn participant(source: Source, name: &str) -> Participant {
     let store = store::open(source, "pooled").unwrap();
     Participant::builder(store, component("c"))
         .name(name)
-        .ttl(TTL)
-        .max_ttl(TTL)
+        .ttl(Duration::from_secs(TTL.into()))
+        .max_ttl(Duration::from_secs(TTL.into()))
         .on_overrun(|_| {})
         .start()
         .unwrap()
@@ -73,7 +73,7 @@ impl Agents {
 }
 
 async fn leads(agent: &Running, others: &[&Running]) {
-    until(&format!("leadership of the one with this log: {}", agent.log()), async || {
+    until(&format!("held of the one with this log: {}", agent.log()), async || {
         agent.ask("/leader").is_some_and(|answer| answer.status == 200)
     })
     .await;
@@ -118,7 +118,12 @@ async fn an_application_on_the_same_session_sees_nothing_of_ours_also_after_we_w
     let url = pooler.url(&database.name);
     let mut theirs = application(&url).await;
     let before = ask(&mut theirs, SESSION).await;
-    store::install(&Source::url(&url), Install { first: true, max_ttl: TTL }).await.unwrap();
+    store::install(
+        &Source::url(&url),
+        Install::default().first(true).max_ttl(Duration::from_secs(TTL.into())),
+    )
+    .await
+    .unwrap();
     let agents = Agents::new(url);
     let (one, two) = (agents.start("one", &[]), agents.start("two", &[]));
     until("a leader", async || {
@@ -290,7 +295,7 @@ async fn hand_overs(source: &Source, listens: bool) -> Vec<Duration> {
         leader.drain();
         until("the next leader", async || next.is_leader()).await;
         took.push(began.elapsed());
-        leader.ended().await;
+        leader.ended().await.unwrap();
         leader = next;
     }
     took
@@ -312,14 +317,14 @@ async fn with_the_servers_own_address_hand_overs_are_told_and_statements_go_by_t
     let server = postgres::shared().await.unwrap();
     let pooler = PgBouncer::builder(server).pool(2).start().await.unwrap();
     let database = installed(server, &pooler).await;
-    let source = Source::url(pooler.url(&database.name)).with_direct_url(&database.url);
+    let source = Source::url(pooler.url(&database.name)).direct_url(&database.url);
     let mut took = hand_overs(&source, true).await;
     took.sort_unstable();
     eprintln!("with one: {took:.0?}");
     assert!(took[3] < Duration::from_millis(500), "{took:?}");
     // Nobody who listens makes statements, also when the pooler's connection has ended.
     let proxy = TcpProxy::start(([127, 0, 0, 1], pooler.port()).into()).unwrap();
-    let source = Source::url(server.url_through(proxy.port(), &database.name)).with_direct_url(&database.url);
+    let source = Source::url(server.url_through(proxy.port(), &database.name)).direct_url(&database.url);
     let store = store::open(source, "apart").unwrap();
     row(&*store, "c").await;
     let mut hints = store.hints();
@@ -351,15 +356,15 @@ async fn a_direct_address_that_leads_elsewhere_or_to_a_pooler_is_said_and_not_li
         agent.signal(Signal::KILL);
     }
     let refused = |source: Source| store::open(source, "test").map(|store| store.describe());
-    let mysql = Source::url("mysql://u:p@h/d").with_direct_url(&database.url);
+    let mysql = Source::url("mysql://u:p@h/d").direct_url(&database.url);
     says(&misconfigured(refused(mysql)), &["direct", "PostgreSQL", "leave it out"]);
-    let mysql = Source::url(&database.url).with_direct_url("mysql://u:hunter2@h/d");
+    let mysql = Source::url(&database.url).direct_url("mysql://u:hunter2@h/d");
     says(&misconfigured(refused(mysql)), &["direct database URL", "PostgreSQL"]);
-    let malformed = Source::url(&database.url).with_direct_url("postgres://u:hunter2@h:x/d");
+    let malformed = Source::url(&database.url).direct_url("postgres://u:hunter2@h:x/d");
     let why = misconfigured(refused(malformed));
     assert!(why.contains("direct database URL") && !why.contains("hunter2"), "{why}");
     says(
-        &misconfigured(refused(Source::url(&database.url).with_direct_url_file("/no/such"))),
+        &misconfigured(refused(Source::url(&database.url).direct_url_file("/no/such"))),
         &["/no/such", "direct"],
     );
 }
@@ -422,12 +427,22 @@ async fn a_pooler_is_recognised_however_it_takes_the_probe_and_said_once() {
             .await
             .unwrap();
         let database = server.fresh_database().await.unwrap();
-        store::install(&Source::url(&database.url), Install { first: true, max_ttl: TTL }).await.unwrap();
+        store::install(
+            &Source::url(&database.url),
+            Install::default().first(true).max_ttl(Duration::from_secs(TTL.into())),
+        )
+        .await
+        .unwrap();
         let (said, line) = recognised(format!("{}{parameters}", pooler.url(&database.name))).await;
         assert!(said == 1 && line.contains(reason), "{mode} {ignores} {parameters}: {line}");
     }
     let database = server.fresh_database().await.unwrap();
-    store::install(&Source::url(&database.url), Install { first: true, max_ttl: TTL }).await.unwrap();
+    store::install(
+        &Source::url(&database.url),
+        Install::default().first(true).max_ttl(Duration::from_secs(TTL.into())),
+    )
+    .await
+    .unwrap();
     for parameters in ["", "?options=-c%20work_mem%3D1MB"] {
         let (said, line) = recognised(format!("{}{parameters}", database.url)).await;
         assert_eq!(said, 0, "{line}");
@@ -447,7 +462,12 @@ async fn what_the_url_asks_of_the_server_is_there_behind_a_pooler_too() {
         let database = server.fresh_database().await.unwrap();
         database.psql("CREATE SCHEMA \"o'ur s\"").await.unwrap();
         let url = format!("{}?options=-c%20search_path%3D\"o'ur\\%20s\"", pooler.url(&database.name));
-        store::install(&Source::url(&url), Install { first: true, max_ttl: TTL }).await.unwrap();
+        store::install(
+            &Source::url(&url),
+            Install::default().first(true).max_ttl(Duration::from_secs(TTL.into())),
+        )
+        .await
+        .unwrap();
         let store = store::open(Source::url(&url), "schema").unwrap();
         held(&*store, "c", "a").await;
         let seen = "SELECT string_agg(schemaname, ',') FROM pg_tables WHERE tablename = 'component_lease'";
@@ -503,11 +523,11 @@ async fn texts_come_back_as_they_were_sent_whatever_is_in_them() {
 async fn two_compete_behind_a_pooler_and_a_restart_of_the_server_leaves_one_leader() {
     let server = Server::start().await.unwrap();
     let pooler = PgBouncer::builder(&server).pool(2).start().await.unwrap();
-    let how = Install { first: true, max_ttl: TTL };
+    let how = Install::default().first(true).max_ttl(Duration::from_secs(TTL.into()));
     store::install(&Source::url(pooler.url("postgres")), how).await.unwrap();
     let both = ["one", "two"].map(|name| participant(Source::url(pooler.url("postgres")), name));
     let led = || {
-        let led: Vec<_> = both.iter().filter_map(Participant::guard).map(|guard| guard.version()).collect();
+        let led: Vec<_> = both.iter().filter_map(Participant::term).map(|guard| guard.version()).collect();
         assert!(led.len() <= 1, "two lead: {led:?}");
         led.first().copied()
     };

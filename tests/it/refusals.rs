@@ -18,7 +18,7 @@ async fn refused(url: &str, names: &[&str]) {
     let why = why.await.unwrap();
     says(&why, &["UnsafeBackend", "--allow-unsafe-backend"]);
     says(&why, names);
-    look(source.allow_unsafe_backend(true)).await.unwrap();
+    look(source.unsafe_backend(true)).await.unwrap();
 }
 
 async fn accepted(url: &str) {

@@ -122,7 +122,7 @@ mod deleted_rows {
             let why = misconfigured(refused);
             says(&why, names);
             says(&why, &["UnsafeBackend", "--allow-unsafe-backend"]);
-            let wanted = open(source.allow_unsafe_backend(true), "test").unwrap();
+            let wanted = open(source.unsafe_backend(true), "test").unwrap();
             wanted.look(&component("c")).await.unwrap();
         }
     }

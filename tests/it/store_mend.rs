@@ -1,6 +1,8 @@
 //! `migrate` on tables of ours of which something is missing: it makes that, and nobody takes a lease before
 //! every term that may have been forgotten is over.
 
+use std::time::Duration;
+
 use component_lease::election::machine::Past;
 use component_lease::store::{self, Install, Source};
 use component_lease_testkit::mysql::{self, Kind};
@@ -40,7 +42,9 @@ impl Bench {
                 Of::MySql(database) => Source::url(&database.url),
                 Of::Sqlite(file) => file.source(),
             };
-            store::install(&source, Install { first: true, max_ttl: 30 }).await.unwrap();
+            store::install(&source, Install::default().first(true).max_ttl(Duration::from_secs(30)))
+                .await
+                .unwrap();
             held(&*store::open(source.clone(), "test").unwrap(), "c", "a").await;
             benches.push(Self { source, kind });
         }
@@ -104,7 +108,7 @@ async fn a_table_that_was_dropped_or_renamed_is_made_anew_with_the_wait_that_thi
             let before = life().await;
             bench.sql(broken).await;
             // Also whoever says that there was nothing before does not spare anybody the wait.
-            let first = Install { first: true, max_ttl: 30 };
+            let first = Install::default().first(true).max_ttl(Duration::from_secs(30));
             let report = store::install(&bench.source, first).await.unwrap();
             assert_eq!(report.mended.join(", "), made, "{which}");
             assert!(report.applied.is_empty() && !report.foreign_lease_table, "{which}: {report}");

@@ -321,7 +321,7 @@ async fn leases_that_are_there_are_known_as_history_and_nothing_is_settled() {
         // Without companions, everything but history, epoch and quarantine works.
         let before = store::open(source.clone(), "test").unwrap().look(&component("c")).await.unwrap();
         assert_eq!((before.life, before.past), (Life::Unknown, Past::Unknown));
-        let first = Install { first: true, ..Install::default() };
+        let first = Install::default().first(true);
         assert_eq!(store::install(&source, first).await.unwrap().waits, Some(30));
         let after = store::open(source, "test").unwrap().look(&component("c")).await.unwrap();
         assert_eq!((after.past, after.life.base(), after.life.is_settled()), (Past::Lived(41), 0, false));
@@ -336,10 +336,15 @@ async fn new_tables_are_settled_and_begin_at_0_only_for_whoever_says_that_they_a
         let database = server.fresh_database().await.unwrap();
         let file = SqliteFile::none_yet();
         for source in [Source::url(&database.url), file.source()] {
-            let report = store::install(&source, Install { first, max_ttl: 45 }).await.unwrap();
+            let report =
+                store::install(&source, Install::default().first(first).max_ttl(Duration::from_secs(45)))
+                    .await
+                    .unwrap();
             assert_eq!(report.waits, (!first).then_some(45), "{report}");
             // Said again, it changes nothing.
-            store::install(&source, Install { first: !first, max_ttl: 7 }).await.unwrap();
+            store::install(&source, Install::default().first(!first).max_ttl(Duration::from_secs(7)))
+                .await
+                .unwrap();
             let life = store::open(source, "test").unwrap().look(&component("c")).await.unwrap().life;
             let record = life.record().unwrap();
             assert_eq!((record.settled, record.epoch == 0, record.max_ttl), (first, first, 45));

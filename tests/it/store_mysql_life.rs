@@ -156,7 +156,7 @@ async fn a_server_that_may_forget_is_refused_with_the_setting_named_unless_it_is
         let why = misconfigured(store::open(source.clone(), "test").unwrap().look(&component("c")).await);
         says(&why, names);
         says(&why, &["UnsafeBackend", "--allow-unsafe-backend"]);
-        let wanted = store::open(source.allow_unsafe_backend(true), "test").unwrap();
+        let wanted = store::open(source.unsafe_backend(true), "test").unwrap();
         wanted.look(&component("c")).await.unwrap();
         database.sql(back).await.unwrap();
     }

@@ -111,7 +111,7 @@ async fn a_rotated_secret_is_read_at_the_next_connect() {
     std::fs::write(&password_file, "first").unwrap();
     let by_url = store::open(Source::file(&url_file), "faults").unwrap();
     let without = server.url_as("app", "nonsense", &database.name);
-    let by_password = store::open(Source::url(without).with_password_file(&password_file), "faults").unwrap();
+    let by_password = store::open(Source::url(without).password_file(&password_file), "faults").unwrap();
     let mut hints = by_url.hints();
     until_it_answers(&*by_url).await;
     assert_eq!(timeout(SOON, hints.next()).await.unwrap(), Hint::Any);

@@ -111,10 +111,20 @@ async fn who_ends_tells_the_others_before_however_long_the_ttl_is() {
     const TTL: u32 = 600;
     let server = Server::start().await.unwrap();
     let url = server.superuser_url();
-    store::install(&Source::url(url), Install { first: true, max_ttl: TTL }).await.unwrap();
+    store::install(
+        &Source::url(url),
+        Install::default().first(true).max_ttl(Duration::from_secs(TTL.into())),
+    )
+    .await
+    .unwrap();
     let start = |name: &str| {
         let store = store::open(Source::url(url), "long").unwrap();
-        Participant::builder(store, component("c")).name(name).ttl(TTL).max_ttl(TTL).start().unwrap()
+        Participant::builder(store, component("c"))
+            .name(name)
+            .ttl(Duration::from_secs(TTL.into()))
+            .max_ttl(Duration::from_secs(TTL.into()))
+            .start()
+            .unwrap()
     };
     let one = start("one");
     let leads =
@@ -129,7 +139,7 @@ async fn who_ends_tells_the_others_before_however_long_the_ttl_is() {
     wait::until_true(SOON, "the follower's look", async || two.watch().borrow().row.is_some()).await.unwrap();
     let began = Instant::now();
     one.drain();
-    one.ended().await;
+    one.ended().await.unwrap();
     drop(one);
     leads(&two).await;
     // Untold, it would have looked within half a minute.

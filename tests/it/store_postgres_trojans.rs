@@ -70,7 +70,7 @@ async fn nothing_of_a_writable_schema_is_run(server: &Server) {
     for search_path in ["app, public", "app, public, pg_catalog"] {
         let database = with_trojans(server, search_path).await;
         let source = Source::url(&database.url);
-        store::install(&source, store::Install { first: true, ..Default::default() }).await.unwrap();
+        store::install(&source, store::Install::default().first(true)).await.unwrap();
         store::migrate(&source).await.unwrap();
         let store: Arc<dyn Directory> = store::open(source, "trojans").unwrap();
         all_calls(&*store).await;

@@ -132,7 +132,17 @@ fn build(target: &Path) -> Result<PathBuf> {
     // reads /etc/resolv.conf and /etc/hosts and needs nothing else). No path of the builder's home gets into the image.
     let flags = format!("-C target-feature=+crt-static --remap-path-prefix={}=/cargo", home.display());
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--locked", "--release", "--bin", "component-lease", "--target", &triple]);
+    cargo.args([
+        "build",
+        "--locked",
+        "--release",
+        "--features",
+        "cli",
+        "--bin",
+        "component-lease",
+        "--target",
+        &triple,
+    ]);
     let built =
         cargo.env("RUSTFLAGS", flags).current_dir(repository()).status().context("cannot run cargo")?;
     ensure!(built.success(), "cargo build failed");

@@ -11,20 +11,24 @@ use crate::election::timing::{Moment, TimingError};
 /// Where a participant stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing<'a> {
+    /// Leads nothing, and has nothing to stop.
     Following,
     /// Leads until the term's deadline; whoever asks later than that must not be told so.
     Leading(&'a Term),
+    /// The term is over for this participant, and its work has not been confirmed to have stopped.
     Stopping(&'a Term, StopReason),
 }
 
 /// What one look brought.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Looked {
+    /// The component's row, if there is one.
     pub row: Option<LeaseRow>,
     /// The database's clock at the look, ms. Only a hint for when to look again.
     pub database_now: i64,
     /// The ttl that the resource asks for, seconds; beats this participant's own from the next term on.
     pub standing_ttl: Option<u32>,
+    /// What the database knows of the component beside its row.
     pub past: Past,
     /// Of the database that answered.
     pub life: Life,
@@ -37,6 +41,7 @@ pub enum Action {
     Look,
     /// Try to begin this term. The acknowledgement counts until [`Timing::attempt_counts_for`](crate::election::Timing::attempt_counts_for).
     Take(Take),
+    /// Extend this term.
     Renew(TermKey),
     /// Give back a term that this participant no longer leads.
     Release(Release),
@@ -55,6 +60,7 @@ pub enum Action {
 /// A release to send.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Release {
+    /// Which term.
     pub term: TermKey,
     /// The only life of the database in which it may be applied; `None` while the term still runs, when no
     /// other can have begun.
@@ -63,6 +69,7 @@ pub struct Release {
 
 /// Why a leader stopped leading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum StopReason {
     /// The row carries another holder or version.
     Lost,
@@ -77,6 +84,7 @@ pub enum StopReason {
 }
 
 impl StopReason {
+    /// For logs and metrics: a bounded set of words.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -91,11 +99,15 @@ impl StopReason {
 
 /// Why a participant that could take does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ineligible {
+    /// It takes nothing ever again.
     Draining,
+    /// Its health check fails.
     Unhealthy,
     /// Until the moment, or until somebody else has begun a term.
     StaysAway {
+        /// Boot clock.
         until: Moment,
     },
     /// The ttl set by the resource and this participant's stop grace do not go together.

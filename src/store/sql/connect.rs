@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::SqlStore;
 #[cfg(feature = "mysql")]
@@ -30,11 +31,27 @@ pub struct Source {
 /// How tables are made that are not there yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Install {
+    pub(super) first: bool,
+    /// Seconds, as the table has it.
+    pub(super) max_ttl: u32,
+}
+
+impl Install {
     /// Whether nobody can have led by this database before, under tables that are gone: then the first
-    /// election need not wait, and versions begin at 1.
-    pub first: bool,
-    /// Seconds, 1 to 3600; the longest ttl of any lease, the same as every participant's.
-    pub max_ttl: u32,
+    /// election need not wait, and versions begin at 1. Default: no.
+    #[must_use]
+    pub fn first(mut self, first: bool) -> Self {
+        self.first = first;
+        self
+    }
+
+    /// The longest ttl of any lease, the same as every participant's: 1 s to 3600 s, rounded up to whole seconds;
+    /// default 30 s.
+    #[must_use]
+    pub fn max_ttl(mut self, max_ttl: Duration) -> Self {
+        self.max_ttl = u32::try_from(max_ttl.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX);
+        self
+    }
 }
 
 impl Default for Install {
@@ -79,21 +96,21 @@ impl Source {
     /// PostgreSQL behind a connection pooler: the server's own URL, for notifications alone, which no pooler
     /// passes on. Statements go by the first URL. The password file and the CA file are for both.
     #[must_use]
-    pub fn with_direct_url(mut self, url: impl Into<String>) -> Self {
+    pub fn direct_url(mut self, url: impl Into<String>) -> Self {
         self.direct = Some(UrlFrom::Literal(url.into()));
         self
     }
 
-    /// As [`Source::with_direct_url`], a file that holds the URL.
+    /// As [`Source::direct_url`], a file that holds the URL.
     #[must_use]
-    pub fn with_direct_url_file(mut self, path: impl Into<PathBuf>) -> Self {
+    pub fn direct_url_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.direct = Some(UrlFrom::File(path.into()));
         self
     }
 
     /// A file that holds only the password; beats the one in the URL.
     #[must_use]
-    pub fn with_password_file(mut self, path: impl Into<PathBuf>) -> Self {
+    pub fn password_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.password_file = Some(path.into());
         self
     }
@@ -101,14 +118,14 @@ impl Source {
     /// A file with the certificates of the authorities that sign the server's; beats what the URL names. A
     /// server that is not signed by one of them (or by a public one) is refused then, on this machine too.
     #[must_use]
-    pub fn with_ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.ca_file = Some(path.into());
         self
     }
 
     /// Also a database that may forget what it acknowledged (see docs/databases.md).
     #[must_use]
-    pub fn allow_unsafe_backend(mut self, allow: bool) -> Self {
+    pub fn unsafe_backend(mut self, allow: bool) -> Self {
         self.unsafe_backend = allow;
         self
     }
@@ -337,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_source_prints_where_secrets_come_from_and_never_a_secret() {
-        let given = Source::url("postgres://u:hunter2@h/d").with_password_file("/run/password");
+        let given = Source::url("postgres://u:hunter2@h/d").password_file("/run/password");
         assert!(!format!("{given:?}").contains("hunter2"));
         assert!(format!("{given:?}").contains("/run/password"));
     }
@@ -346,7 +363,7 @@ mod tests {
     fn a_password_file_beats_the_url_and_is_read_each_time() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("password");
-        let source = Source::url("postgres://u:old@h/d").with_password_file(&file);
+        let source = Source::url("postgres://u:old@h/d").password_file(&file);
         let password = || match source.read() {
             Ok(DatabaseUrl::Postgres(url)) => Ok(url.password.unwrap()),
             Ok(other) => panic!("{other}"),

@@ -19,6 +19,7 @@ pub(super) fn not_to_be_seen(
 
 /// What a run of the migrations did.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MigrationReport {
     /// Which database.
     pub database: String,

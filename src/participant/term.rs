@@ -1,13 +1,15 @@
-//! What a participant hands out about a term: a [`Guard`] that answers by the boot clock at the
-//! call, and a [`Leadership`] whose life is the life of the work.
+//! What a participant hands out about a term: a [`TermObserver`] that answers by the boot clock at the
+//! call, and a [`HeldTerm`] whose life is the life of the work.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tracing::Span;
 
 use super::runner::Shared;
 use crate::clock::Clock;
@@ -24,6 +26,7 @@ pub(super) struct TermCell {
     stop_grace: Duration,
     work: Mutex<Work>,
     changed: Notify,
+    span: Span,
     /// Told when there is work to watch.
     watchdog: Arc<OnceLock<Thread>>,
 }
@@ -48,9 +51,11 @@ impl TermCell {
         watchdog: Arc<OnceLock<Thread>>,
         deadline: Moment,
         abort: Moment,
+        span: Span,
     ) -> Self {
         Self {
             version,
+            span,
             clock,
             watchdog,
             deadline: AtomicU64::new(nanos(deadline)),
@@ -64,6 +69,10 @@ impl TermCell {
 
     pub(super) fn version(&self) -> i64 {
         self.version
+    }
+
+    pub(super) fn span(&self) -> &Span {
+        &self.span
     }
 
     /// The whole of `is_leader()`: two atomic loads and a clock reading.
@@ -123,7 +132,7 @@ impl TermCell {
 
     /// Begins work, unless the term is over. `watched` is what the watchdog lives by: work may
     /// outlive its participant and runtime, and is watched to its end.
-    pub(super) fn begin_work(cell: &Arc<Self>, watched: Arc<Shared>) -> Option<Leadership> {
+    pub(super) fn begin_work(cell: &Arc<Self>, watched: Arc<Shared>) -> Option<HeldTerm> {
         {
             let mut work = cell.lock();
             if work.asked || work.over.is_some() || cell.valid_for().is_zero() {
@@ -134,7 +143,7 @@ impl TermCell {
         if let Some(watchdog) = cell.watchdog.get() {
             watchdog.unpark();
         }
-        Some(Leadership { guard: Guard { cell: Arc::clone(cell) }, _watched: watched })
+        Some(HeldTerm { observer: TermObserver { cell: Arc::clone(cell) }, _watched: watched })
     }
 }
 
@@ -147,90 +156,61 @@ impl fmt::Debug for TermCell {
     }
 }
 
-/// Proof of leadership that is checked when it is used, not when it was handed out.
+/// Watches one term and holds nothing: it answers at the call, by the boot clock, whether the term still runs.
+///
+/// As many copies as one likes may be handed around; they keep no lease from being released.
 #[derive(Clone)]
-pub struct Guard {
+pub struct TermObserver {
     pub(super) cell: Arc<TermCell>,
-}
-
-impl Guard {
-    /// The fencing token: hand it to every resource that can refuse an older one.
-    #[must_use]
-    pub fn version(&self) -> i64 {
-        self.cell.version()
-    }
-
-    /// How long this term is certain to last; zero once it is over. Start nothing that takes longer.
-    #[must_use]
-    pub fn valid_for(&self) -> Duration {
-        self.cell.valid_for()
-    }
-
-    /// What is kept for stopping the work of this term.
-    #[must_use]
-    pub fn stop_grace(&self) -> Duration {
-        self.cell.stop_grace
-    }
-
-    #[must_use]
-    pub fn is_valid(&self) -> bool {
-        !self.valid_for().is_zero()
-    }
-}
-
-impl fmt::Debug for Guard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.cell.fmt(f)
-    }
-}
-
-impl PartialEq for Guard {
-    /// The same term, not merely the same version.
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.cell, &other.cell)
-    }
-}
-
-/// The work of one term. Dropping it confirms that the work has stopped: only then is the lease
-/// released, and if it is still alive at the abort moment the process is ended.
-#[must_use = "dropping a Leadership says that the work has stopped"]
-pub struct Leadership {
-    guard: Guard,
-    _watched: Arc<Shared>,
-}
-
-impl fmt::Debug for Leadership {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Leadership").field("guard", &self.guard).finish_non_exhaustive()
-    }
 }
 
 /// Longest sleep between two readings of the boot clock: tokio's timers stand still in suspend.
 const RECHECK: Duration = Duration::from_millis(500);
 
-impl Leadership {
-    #[must_use]
-    pub fn guard(&self) -> &Guard {
-        &self.guard
-    }
-
-    /// The fencing token.
+impl TermObserver {
+    /// The fencing token: hand it to everything that can refuse an older one. Rises from term to term.
     #[must_use]
     pub fn version(&self) -> i64 {
-        self.guard.version()
+        self.cell.version()
     }
 
-    /// Boot clock by which the work must have ended. Moves on with each renewal until the term is lost.
+    /// How long this term is certain to last, without a renewal; zero once it is over. Start nothing that takes longer.
+    #[must_use]
+    pub fn valid_for(&self) -> Duration {
+        self.cell.valid_for()
+    }
+
+    /// Whether this process leads by this term at this very moment.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        !self.valid_for().is_zero()
+    }
+
+    /// The time between the end of the term and the moment by which its work must have stopped.
+    #[must_use]
+    pub fn stop_grace(&self) -> Duration {
+        self.cell.stop_grace
+    }
+
+    /// Boot clock by which the work must have stopped. Moves on with each renewal until the term is over.
     #[must_use]
     pub fn abort_at(&self) -> Moment {
-        self.guard.cell.aborts_at()
+        self.cell.aborts_at()
     }
 
-    /// Resolves when [`Participant::shutdown`](super::Participant::shutdown) asks for the work to stop: begin nothing
-    /// new, end what runs, then drop this. The term is renewed meanwhile; [`Leadership::lost`] still says when the
-    /// work must stop. Also resolves when the term is over.
+    /// The span of this term (`term`, with component and version), for what its work logs.
+    #[must_use]
+    pub fn span(&self) -> &Span {
+        self.cell.span()
+    }
+
+    /// Resolves when [`Participant::shutdown`](super::Participant::shutdown) asks the work to stop: begin nothing new,
+    /// end what runs, then return (or drop the [`HeldTerm`]). The term is renewed meanwhile; [`TermObserver::lost`]
+    /// still says when the work must stop. Also resolves when the term is over.
+    ///
+    /// Cancel safe: it may be dropped and called again.
     pub async fn asked_to_stop(&self) {
-        let cell = &self.guard.cell;
+        let cell = &self.cell;
         loop {
             let changed = cell.changed.notified();
             let (asked, over) = {
@@ -246,8 +226,10 @@ impl Leadership {
     }
 
     /// Resolves as soon as the work must stop, at the term's deadline at the latest.
+    ///
+    /// Cancel safe: it may be dropped and called again.
     pub async fn lost(&self) -> StopReason {
-        let cell = &self.guard.cell;
+        let cell = &self.cell;
         loop {
             let changed = cell.changed.notified();
             if let Some(reason) = cell.over() {
@@ -262,10 +244,60 @@ impl Leadership {
     }
 }
 
-impl Drop for Leadership {
+impl fmt::Debug for TermObserver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cell.fmt(f)
+    }
+}
+
+impl PartialEq for TermObserver {
+    /// The same term, not merely the same version.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.cell, &other.cell)
+    }
+}
+
+/// Holds one term for the work that is done in it, as a mutex guard holds a lock: while it lives, the lease is not
+/// released. It answers all that a [`TermObserver`] answers.
+///
+/// **Dropping it says that the work has stopped.** That does not end the term: the participant goes on leading, and
+/// [`Participant::lead`](super::Participant::lead) hands the term out again. To give the lease back, also call
+/// [`step_down`](super::Participant::step_down), [`drain`](super::Participant::drain) or
+/// [`shutdown`](super::Participant::shutdown); [`run`](super::Participant::run) does all of that by itself.
+/// If it is still alive at [`abort_at`](TermObserver::abort_at), the process is ended
+/// ([`on_overrun`](super::ParticipantBuilder::on_overrun)): so never leak one.
+#[must_use = "dropping a HeldTerm says that the work has stopped"]
+pub struct HeldTerm {
+    observer: TermObserver,
+    _watched: Arc<Shared>,
+}
+
+impl HeldTerm {
+    /// A copy of what may be handed around.
+    #[must_use]
+    pub fn observer(&self) -> TermObserver {
+        self.observer.clone()
+    }
+}
+
+impl Deref for HeldTerm {
+    type Target = TermObserver;
+
+    fn deref(&self) -> &TermObserver {
+        &self.observer
+    }
+}
+
+impl fmt::Debug for HeldTerm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeldTerm").field("observer", &self.observer).finish_non_exhaustive()
+    }
+}
+
+impl Drop for HeldTerm {
     fn drop(&mut self) {
-        self.guard.cell.lock().running -= 1;
-        self.guard.cell.changed.notify_waiters();
+        self.observer.cell.lock().running -= 1;
+        self.observer.cell.changed.notify_waiters();
     }
 }
 
@@ -293,7 +325,7 @@ mod tests {
         let s = Duration::from_secs;
         let clock = Arc::new(SetClock::default());
         let shared = || Arc::new(Shared::new(ComponentName::new("c").unwrap(), clock.clone()));
-        let cell = Arc::new(TermCell::new(1, clock.clone(), Arc::default(), s(7), s(9)));
+        let cell = Arc::new(TermCell::new(1, clock.clone(), Arc::default(), s(7), s(9), Span::none()));
         *clock.0.lock().unwrap() = s(7) - Duration::from_nanos(1);
         assert!(TermCell::begin_work(&cell, shared()).is_some());
         // The loop has said nothing yet: it may be late, and so may whoever was told to begin.

@@ -26,7 +26,7 @@ async fn intended(rows: &Rows, component: &ComponentName) -> Result<Option<u32>>
     Ok(rows.look(component).await?.standing_ttl)
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_controller_on_another_database_strips_nothing_and_begins_no_epoch_until_it_is_accepted()
 -> Result<()> {
     let (site, controller) = led_site("another-db").await?;

@@ -7,6 +7,7 @@
 mod another_database;
 mod bad_input;
 mod ended;
+mod failing;
 mod floor;
 mod following;
 mod foreign;
@@ -18,3 +19,5 @@ mod routing;
 mod steady;
 mod support;
 mod tenants;
+
+use support::harness;

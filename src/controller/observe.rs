@@ -1,6 +1,6 @@
 //! What Kubernetes tells: the resources, pods and Services of the watched namespaces, cached.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,12 +23,15 @@ use tracing::{info, warn};
 
 use super::pods::{ContainerState, ContainerStateTerminated, ContainerStatus, KubePod};
 use crate::api::ComponentLease;
-use crate::routing::observed::{Desired, LabelScheme, Pods, ServicePort, ServiceSight};
+use crate::routing::observed::{Desired, LabelScheme, Pods, SeenService, ServicePort, ServiceSight};
 use crate::routing::pod::{Container, End, Incarnation, Marks, PREFIX, Pod};
 
 const LEASES: &str = "componentleases";
 const PODS: &str = "pods";
 const SERVICES: &str = "services";
+
+/// The type of a Service that reaches no pod, whatever it selects.
+const EXTERNAL_NAME: &str = "ExternalName";
 
 /// A resource that may be unreadable: one among many must not stop the others.
 pub(super) type Lease = DeserializeGuard<ComponentLease>;
@@ -320,9 +323,14 @@ impl Scope {
         fresh.values().all(|(_, known)| known.is_none())
     }
 
-    /// The selectors of the Services of a namespace, by name.
+    /// The selectors of the Services of a namespace that reach pods by them, by name.
     pub(super) fn selectors(&self, namespace: &str) -> Vec<(String, BTreeMap<String, String>)> {
-        let here = |service: &Service| service.metadata.namespace.as_deref() == Some(namespace);
+        let is_external = |service: &Service| {
+            service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some(EXTERNAL_NAME)
+        };
+        let here = |service: &Service| {
+            service.metadata.namespace.as_deref() == Some(namespace) && !is_external(service)
+        };
         let services = self.services.state_filter(here).into_iter();
         services
             .filter_map(|service| Some((service.name_any(), service.spec.as_ref()?.selector.clone()?)))
@@ -333,6 +341,14 @@ impl Scope {
     pub(super) fn labels_of_pods(&self, namespace: &str) -> Vec<BTreeMap<String, String>> {
         let here = |pod: &KubePod| pod.metadata.namespace.as_deref() == Some(namespace);
         self.pods.state_filter(here).iter().map(|pod| pod.labels().clone()).collect()
+    }
+
+    /// Whether the Service that the resource names selects by one of these labels.
+    pub(super) fn service_selects_by(&self, desired: &Desired, labels: &BTreeSet<String>) -> bool {
+        let Some(named) = &desired.service else { return false };
+        let service = self.services.get(&ObjectRef::new(&named.name).within(&desired.namespace));
+        let selector = service.as_ref().and_then(|service| service.spec.as_ref()?.selector.as_ref());
+        selector.is_some_and(|selector| labels.iter().any(|key| selector.contains_key(key)))
     }
 
     pub(super) fn service_of(&self, desired: &Desired) -> ServiceSight {
@@ -353,12 +369,14 @@ impl Scope {
             }),
             protocol: port.protocol.unwrap_or_else(|| "TCP".to_owned()),
         });
-        ServiceSight::Exists {
+        ServiceSight::Exists(SeenService {
             ours: service.owner_references().iter().any(|owner| owner.uid == desired.uid),
             selector: spec.selector.unwrap_or_default(),
+            external_name: spec.type_.as_deref() == Some(EXTERNAL_NAME),
+            publishes_unready: spec.publish_not_ready_addresses == Some(true),
             ports: ports.collect(),
             resource_version: service.resource_version().unwrap_or_default(),
-        }
+        })
     }
 }
 
@@ -378,6 +396,7 @@ fn slim_service(service: &mut Service) {
         selector: spec.selector,
         ports: spec.ports,
         type_: spec.type_,
+        publish_not_ready_addresses: spec.publish_not_ready_addresses,
         ..ServiceSpec::default()
     });
     service.status = None;

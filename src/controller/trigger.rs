@@ -57,6 +57,13 @@ impl Changes {
         matches!(self, Self::Keys { labels, annotations } if labels.is_empty() && annotations.is_empty())
     }
 
+    fn labels(&self) -> Option<&BTreeSet<String>> {
+        match self {
+            Self::Everything => None,
+            Self::Keys { labels, .. } => Some(labels),
+        }
+    }
+
     fn concern(&self, desired: &Desired) -> bool {
         let Self::Keys { labels, annotations } = self else { return true };
         let marks = Marks::of(&desired.name);
@@ -146,7 +153,7 @@ impl Trigger {
         let namespace = pod.namespace();
         let mut owners: Vec<&str> = Marks::stamps(&new).map(|(lease, _)| lease).collect();
         if !changes.is_nothing() {
-            self.queue_where(|_, lease| {
+            self.queue_where(|scope, lease| {
                 if lease.meta().namespace != namespace {
                     return false;
                 }
@@ -158,7 +165,9 @@ impl Trigger {
                         || pod.annotations.contains_key(&Marks::of(&desired.name).version)
                         || desired.selector.matches(&pod.labels)
                 };
-                changes.concern(desired) && (concerns(&new) || old.as_ref().is_some_and(concerns))
+                let matter = changes.concern(desired)
+                    || changes.labels().is_some_and(|labels| scope.service_selects_by(desired, labels));
+                matter && (concerns(&new) || old.as_ref().is_some_and(concerns))
             });
         }
         owners.retain(|lease| {

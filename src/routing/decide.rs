@@ -20,6 +20,7 @@ use super::observed::{
     Claim, DesiredService, HolderPod, Observed, OnStoreUnreachable, RowSight, ServiceSight, StoreSight,
 };
 use super::pod::{Marks, Pod, default_label_key};
+use super::reach::managed_selector;
 use crate::election::row::LeaseRow;
 use crate::election::timing::Moment;
 use crate::membership::holder_id::OwnFormat;
@@ -227,7 +228,7 @@ pub fn decide(o: &Observed) -> Decision {
     Decision::Act(Box::new(plan))
 }
 
-fn is_candidate(o: &Observed, pod: &Pod) -> bool {
+pub(super) fn is_candidate(o: &Observed, pod: &Pod) -> bool {
     !pod.finished && o.desired.selector.matches(&pod.labels)
 }
 
@@ -339,23 +340,15 @@ fn change_of(o: &Observed, marks: &Marks, pod: &Pod, plan: &Plan, leads: bool) -
     })
 }
 
-/// What a managed Service selects: the leader label, and what `matchLabels` would, since another
-/// lease with other pods may use the same key.
-#[must_use]
-pub fn service_selector(o: &Observed) -> BTreeMap<String, String> {
-    let candidates = o.desired.selector.labels().map(|(key, value)| (key.to_owned(), value.to_owned()));
-    candidates.chain([(o.desired.labels.key.clone(), o.desired.labels.leader.clone())]).collect()
-}
-
 fn change_service(o: &Observed) -> Option<ServiceChange> {
     let service = o.desired.service.as_ref().filter(|service| service.managed)?;
-    let wanted = service_selector(o);
+    let wanted = managed_selector(&o.desired);
     match &o.service {
         ServiceSight::Missing => Some(ServiceChange::Create(service.clone(), wanted)),
-        ServiceSight::Exists { ours: true, selector, ports, resource_version }
-            if *selector != wanted || *ports != service.ports =>
+        ServiceSight::Exists(seen)
+            if seen.ours && (seen.selector != wanted || seen.ports != service.ports) =>
         {
-            Some(ServiceChange::Update(service.clone(), wanted, resource_version.clone()))
+            Some(ServiceChange::Update(service.clone(), wanted, seen.resource_version.clone()))
         }
         _ => None,
     }

@@ -2,9 +2,12 @@
 //! controller says can be tested.
 
 use super::conditions::{Condition, ConditionType, Phase, Reason, Truth};
-use super::decide::{Lead, Plan, holder_pod};
+use super::decide::{Lead, Plan, ServiceChange, holder_pod, is_candidate};
 use super::floor::Remedy;
-use super::observed::{Observed, OnStoreUnreachable, RowSight, ServiceSight, Status, StoreSight};
+use super::observed::{
+    Observed, OnStoreUnreachable, RowSight, SeenService, ServiceSight, Status, StoreSight,
+};
+use super::reach::reaches_the_leader;
 use crate::election::life::FLOOR_MAX;
 use crate::election::row::LeaseRow;
 
@@ -280,7 +283,7 @@ fn routed(o: &Observed, plan: &Plan, outcome: &Outcome) -> Condition {
             format!("somebody else put the leader label on {pods}; it was removed"),
         );
     }
-    if let Some(problem) = service_problem(o, outcome) {
+    if let Some(problem) = service_problem(o, plan, outcome) {
         return problem;
     }
     match (&plan.lead, &plan.leader) {
@@ -288,7 +291,13 @@ fn routed(o: &Observed, plan: &Plan, outcome: &Outcome) -> Condition {
         (_, Some(Ok(pod))) => c(
             Truth::True,
             Reason::LabelApplied,
-            format!("pod {} alone carries {}={}", pod.name, o.desired.labels.key, o.desired.labels.leader),
+            format!(
+                "pod {} alone carries {}={}{}",
+                pod.name,
+                o.desired.labels.key,
+                o.desired.labels.leader,
+                also_unready(o)
+            ),
         ),
         _ if plan.candidates == 0 => {
             no(Reason::NoCandidates, "spec.selector matches no running pod in this namespace".into())
@@ -298,7 +307,18 @@ fn routed(o: &Observed, plan: &Plan, outcome: &Outcome) -> Condition {
     }
 }
 
-fn service_problem(o: &Observed, outcome: &Outcome) -> Option<Condition> {
+/// It changes nothing about which pod is reached, so it is only told.
+fn also_unready(o: &Observed) -> String {
+    match (&o.desired.service, &o.service) {
+        (Some(service), ServiceSight::Exists(seen)) if seen.publishes_unready => format!(
+            "; Service {} reaches it also while it is not ready, because of publishNotReadyAddresses: unset that unless it is meant so",
+            service.name
+        ),
+        _ => String::new(),
+    }
+}
+
+fn service_problem(o: &Observed, plan: &Plan, outcome: &Outcome) -> Option<Condition> {
     let service = o.desired.service.as_ref()?;
     let c = |status: Truth, reason, message: String| {
         Some(Condition::new(ConditionType::Routed, status, reason, message))
@@ -314,24 +334,26 @@ fn service_problem(o: &Observed, outcome: &Outcome) -> Option<Condition> {
             Reason::ServiceMissing,
             format!("Service {name} does not exist; create it, or set spec.routing.service.managed"),
         ),
-        ServiceSight::Exists { ours: false, .. } if service.managed => c(
+        ServiceSight::Exists(seen) if service.managed && !seen.ours => c(
             Truth::False,
             Reason::ServiceNotOurs,
             format!(
                 "Service {name} exists and was not made by this resource; it is left alone. Delete it, choose another name, or unset spec.routing.service.managed"
             ),
         ),
-        ServiceSight::Exists { selector, .. } if !service.managed => {
-            let (key, value) = (&o.desired.labels.key, &o.desired.labels.leader);
-            (selector.get(key) != Some(value))
-                .then(|| {
-                    c(
-                        Truth::False,
-                        Reason::ServiceSelectorMismatch,
-                        format!("Service {name} does not select {key}={value}, so it reaches pods that do not lead; add that to its selector"),
-                    )
-                })
-                .flatten()
+        ServiceSight::Exists(seen) => {
+            // What it selects by then, where that has been corrected by now.
+            let seen = match &plan.service {
+                Some(ServiceChange::Update(_, selector, _)) => {
+                    &SeenService { selector: selector.clone(), ..seen.clone() }
+                }
+                _ => seen,
+            };
+            let leader = plan.leader.as_ref().and_then(|leader| leader.as_ref().ok());
+            let candidates = o.pods.iter().flatten().filter(|pod| is_candidate(o, pod));
+            let mismatch = reaches_the_leader(&o.desired, seen, leader, candidates).err()?;
+            let why = mismatch.explained(name, &o.desired.labels);
+            c(Truth::False, Reason::ServiceSelectorMismatch, why)
         }
         _ => None,
     }

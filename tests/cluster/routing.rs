@@ -327,6 +327,45 @@ async fn a_service_of_somebody_else_is_never_adopted_only_checked() -> Result<()
 }
 
 #[tokio::test(crate = "crate::harness")]
+async fn a_service_is_judged_by_the_pods_that_it_would_reach_and_again_when_a_pod_changes() -> Result<()> {
+    let (site, _controller) = led_site("reached").await?;
+    let service = json!({
+        "metadata": {"name": "theirs"},
+        "spec": {"selector": {KEY: "leader", "tier": "db"}, "ports": [{"port": 80}]},
+    });
+    services(&site).create(&PostParams::default(), &serde_json::from_value(service)?).await?;
+    site.change("discovery", json!({"routing": {"service": {"name": "theirs"}}})).await?;
+    let says = async |piece: &str| {
+        site.wait_for_lease("discovery", piece, |lease| {
+            condition(lease, "Routed")
+                .is_some_and(|c| c.reason == "ServiceSelectorMismatch" && c.message.contains(piece))
+        })
+        .await
+    };
+    says("selects tier=db beside the leader label, and pod d-0 does not carry that").await?;
+    // A label that is neither ours nor the resource's.
+    site.label("d-0", "tier", Some("db")).await?;
+    site.wait_until_ready("discovery").await?;
+    site.rows.take("discovery", &site.holder("d-1").await?, LONG).await?;
+    says("pod d-1 does not carry that").await?;
+    for (spec, said) in [
+        (json!({"selector": {KEY: null, "tier": "db"}}), "reaches pod d-0 whether it leads or not"),
+        (json!({"selector": null}), "has no selector"),
+        (
+            json!({"selector": {KEY: "leader"}, "type": "ExternalName", "externalName": "example.org"}),
+            "is of type ExternalName",
+        ),
+    ] {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        services(&site).patch("theirs", &PatchParams::default(), &patch).await?;
+        says(said).await?;
+    }
+    let back = Patch::Merge(json!({"spec": {"type": "ClusterIP", "externalName": null}}));
+    services(&site).patch("theirs", &PatchParams::default(), &back).await?;
+    site.wait_until_ready("discovery").await.map(drop)
+}
+
+#[tokio::test(crate = "crate::harness")]
 async fn of_two_resources_with_one_component_the_first_goes_on_and_the_second_may_when_it_is_gone()
 -> Result<()> {
     let (site, _controller) = led_site("conflict").await?;

@@ -28,7 +28,7 @@ use self::statements as sql;
 use super::address::MySqlUrl;
 use super::connect::Source;
 use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
-use super::suspicion::LostTake;
+use super::suspicion::{LostTake, Shown};
 use super::uuid::new_uuid;
 use super::{Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::election::life::DATE_MAX;
@@ -43,6 +43,7 @@ pub(super) struct MySqlStore {
     place: Place,
     slot: Slot<Place>,
     lost: LostTake,
+    shown: Shown,
 }
 
 impl MySqlStore {
@@ -51,7 +52,12 @@ impl MySqlStore {
         if let Some(weaker) = url.weaker_tls() {
             tracing::warn!("{url}: {weaker}");
         }
-        Self { place: Place::new(source, url), slot: Slot::default(), lost: LostTake::default() }
+        Self {
+            place: Place::new(source, url),
+            slot: Slot::default(),
+            lost: LostTake::default(),
+            shown: Shown::default(),
+        }
     }
 
     /// The connection, connected and set up as the call needs it.
@@ -82,6 +88,11 @@ impl MySqlStore {
         {
             return Ok(held);
         }
+        self.inspected(held).await
+    }
+
+    /// What is there now, and whether it can be used.
+    async fn inspected<'s>(&self, mut held: Held<'s, Place>) -> Result<Held<'s, Place>, StoreError> {
         match held.session.look_again(&self.place).await {
             Ok(()) => Ok(held),
             Err(error @ StoreError::Misconfigured(_)) => {
@@ -252,17 +263,14 @@ impl Store for MySqlStore {
 
     async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look(First::Other).await?;
-        let (table, step) = (&held.session.table, held.session.table.step());
-        let instances = instances && table.instances;
-        let look = &table.look_at;
-        let text = if instances { &look.with_instances } else { &look.plain };
-        let mut query = sqlx::query(AssertSqlSafe(text.clone()));
-        for _ in 0..look.names + usize::from(instances) {
-            query = query.bind(names.json());
+        let mut answer = looked_at(&mut held.session, names, instances).await;
+        if answer.as_ref().is_ok_and(|snapshot| self.shown.misses(names, snapshot)) {
+            held = self.inspected(held).await?;
+            answer = looked_at(&mut held.session, names, instances).await;
         }
-        let answer = held.session.connection.fetch_all(query).await;
-        let snapshot = answer.and_then(|rows| snapshot(&rows, names, step));
-        self.finish(held, snapshot)
+        let snapshot = self.finish(held, answer)?;
+        self.shown.saw(&snapshot);
+        Ok(snapshot)
     }
 
     async fn beat(&self, says: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {
@@ -459,6 +467,19 @@ fn seen_instance(row: &MySqlRow, component: String) -> Result<SeenInstance, sqlx
             row.try_get::<Option<i64>, _>(30)?.map(|outside| outside != 0),
         ),
     })
+}
+
+async fn looked_at(session: &mut Session, names: &Names, instances: bool) -> Result<Snapshot, sqlx::Error> {
+    let (table, step) = (&session.table, session.table.step());
+    let instances = instances && table.instances;
+    let look = &table.look_at;
+    let text = if instances { &look.with_instances } else { &look.plain };
+    let mut query = sqlx::query(AssertSqlSafe(text.clone()));
+    for _ in 0..look.names + usize::from(instances) {
+        query = query.bind(names.json());
+    }
+    let rows = session.connection.fetch_all(query).await?;
+    snapshot(&rows, names, step)
 }
 
 fn snapshot(rows: &[MySqlRow], names: &Names, step: i64) -> Result<Snapshot, sqlx::Error> {

@@ -7,6 +7,7 @@ mod connection;
 mod errors;
 mod hints;
 mod identity;
+mod look_at;
 mod mend;
 mod migrate;
 mod statements;
@@ -22,25 +23,27 @@ use sqlx::{Executor, Row};
 
 use self::access::{Call, Doubt};
 use self::connection::{Place, Session};
+use self::look_at::looked_at;
 pub(super) use self::migrate::migrate;
 use self::table::Companions;
 use super::address::PostgresUrl;
 use super::connect::Source;
 use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
-use super::suspicion::LostTake;
+use super::suspicion::{LostTake, Shown};
 use super::{Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::election::life::DATE_MAX;
 use crate::election::machine::{Looked, Past};
 use crate::election::{
     ComponentName, Expected, Generation, LeaseRow, Life, NewEpoch, Pace, Record, Take, TermKey,
 };
-use crate::membership::{Instance, Mode, Promise, SeenInstance, Whereabouts};
+use crate::membership::{Instance, Mode, Whereabouts};
 
 /// A PostgreSQL database.
 pub(super) struct PostgresStore {
     place: Place,
     slot: Slot<Place>,
     lost: LostTake,
+    shown: Shown,
 }
 
 impl PostgresStore {
@@ -49,7 +52,12 @@ impl PostgresStore {
         if let Some(weaker) = url.weaker_tls() {
             tracing::warn!("{url}: {weaker}");
         }
-        Self { place: Place::new(source, url, application), slot: Slot::default(), lost: LostTake::default() }
+        Self {
+            place: Place::new(source, url, application),
+            slot: Slot::default(),
+            lost: LostTake::default(),
+            shown: Shown::default(),
+        }
     }
 
     /// The connection, connected and set up as the call needs it.
@@ -80,6 +88,11 @@ impl PostgresStore {
         {
             return Ok(held);
         }
+        self.inspected(held).await
+    }
+
+    /// What is there now, and whether it can be used.
+    async fn inspected<'s>(&self, mut held: Held<'s, Place>) -> Result<Held<'s, Place>, StoreError> {
         match held.session.look_again(&self.place).await {
             Ok(()) => Ok(held),
             Err(error @ StoreError::Misconfigured(_)) => {
@@ -285,13 +298,14 @@ impl Store for PostgresStore {
 
     async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look(First::Other).await?;
-        let (table, step) = (&held.session.table, held.session.table.step());
-        let statement =
-            if instances && table.instances { table.sql.look_at_with_instances } else { table.look_at() };
-        let query = sqlx::query(statement).bind(names.as_slice());
-        let answer = held.session.connection.fetch_all(query).await;
-        let snapshot = answer.and_then(|rows| snapshot(&rows, names, step));
-        self.finish(held, Call::LookAll, snapshot).await
+        let mut answer = looked_at(&mut held.session, names, instances).await;
+        if answer.as_ref().is_ok_and(|snapshot| self.shown.misses(names, snapshot)) {
+            held = self.inspected(held).await?;
+            answer = looked_at(&mut held.session, names, instances).await;
+        }
+        let snapshot = self.finish(held, Call::LookAll, answer).await?;
+        self.shown.saw(&snapshot);
+        Ok(snapshot)
     }
 
     async fn beat(&self, says: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {
@@ -455,61 +469,4 @@ fn lease_row(row: &PgRow) -> Result<Option<LeaseRow>, sqlx::Error> {
 
 fn standing_ttl(row: &PgRow) -> Result<Option<u32>, sqlx::Error> {
     Ok(row.try_get::<Option<i32>, _>(7)?.and_then(|ttl| u32::try_from(ttl).ok()))
-}
-
-fn seen_instance(row: &PgRow, component: String) -> Result<SeenInstance, sqlx::Error> {
-    Ok(SeenInstance {
-        id: row.try_get(14)?,
-        component,
-        holder: row.try_get(15)?,
-        start_time: row.try_get(16)?,
-        heartbeat: row.try_get(17)?,
-        lasts: row.try_get::<i32, _>(18)?.into(),
-        whereabouts: Whereabouts {
-            namespace: row.try_get(19)?,
-            pod: row.try_get(20)?,
-            pod_uid: row.try_get(21)?,
-            container: row.try_get(22)?,
-            node: row.try_get(23)?,
-            address: row.try_get(24)?,
-        },
-        program_version: row.try_get(25)?,
-        healthy: row.try_get(26)?,
-        leads: row.try_get(27)?,
-        mode: row.try_get::<Option<String>, _>(28)?.and_then(|mode| Mode::parse(&mode)),
-        promise: Promise::stored(row.try_get(29)?, row.try_get(30)?),
-    })
-}
-
-fn snapshot(rows: &[PgRow], names: &Names, step: i64) -> Result<Snapshot, sqlx::Error> {
-    // There is always one with the clock: an answer without is no look at an empty database.
-    if rows.is_empty() {
-        return Err(sqlx::Error::RowNotFound);
-    }
-    let mut out = Snapshot::default();
-    for row in rows {
-        if row.len() > 14 {
-            let instances = out.instances.get_or_insert_default();
-            if row.try_get::<Option<i64>, _>(14)?.is_some() {
-                instances.push(seen_instance(row, row.try_get(13)?)?);
-                continue;
-            }
-        }
-        let Some(name) = row.try_get::<Option<String>, _>(13)? else {
-            out.database_now = row.try_get(0)?;
-            out.life = life(row, step)?;
-            continue;
-        };
-        // The collation of somebody else's column may take another name for this one.
-        if !names.contains(&name) {
-            continue;
-        }
-        if let Some(ttl) = standing_ttl(row)? {
-            out.intents.insert(name.clone(), StandingIntent { ttl });
-        }
-        if let Some(lease) = lease_row(row)? {
-            out.rows.insert(name, lease);
-        }
-    }
-    Ok(out)
 }

@@ -23,7 +23,7 @@ use self::connection::{Companions, Place, Session};
 pub(super) use self::migrate::migrate;
 use self::statements as sql;
 use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
-use super::suspicion::LostTake;
+use super::suspicion::{LostTake, Shown};
 use super::uuid::new_uuid;
 use super::{Hints, Names, Outcome, Snapshot, StandingIntent, Store, StoreError};
 use crate::election::life::{DATE_MAX, STEP};
@@ -36,11 +36,17 @@ pub(super) struct SqliteStore {
     place: Place,
     slot: Slot<Place>,
     lost: LostTake,
+    shown: Shown,
 }
 
 impl SqliteStore {
     pub(super) fn new(path: PathBuf, unsafe_backend: bool) -> Self {
-        Self { place: Place::new(path, unsafe_backend), slot: Slot::default(), lost: LostTake::default() }
+        Self {
+            place: Place::new(path, unsafe_backend),
+            slot: Slot::default(),
+            lost: LostTake::default(),
+            shown: Shown::default(),
+        }
     }
 
     /// The connection, connected and set up as the call needs it.
@@ -76,6 +82,11 @@ impl SqliteStore {
         if held.session.companions == Companions::All || held.session.looks <= LOOKS_WITHOUT_COMPANIONS {
             return Ok(held);
         }
+        self.inspected(held).await
+    }
+
+    /// What is there now, and whether it can be used.
+    async fn inspected<'s>(&self, mut held: Held<'s, Place>) -> Result<Held<'s, Place>, StoreError> {
         match held.session.look_again(&self.place).await {
             Ok(()) => Ok(held),
             Err(error @ StoreError::Misconfigured(_)) => {
@@ -259,20 +270,14 @@ impl Store for SqliteStore {
 
     async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look().await?;
-        let session = &held.session;
-        let statement = if instances && session.instances {
-            sql::LOOK_AT_WITH_INSTANCES
-        } else {
-            session.companions.look_at()
-        };
-        let query = sqlx::query(statement).bind(names.json());
-        let query = match session.companions {
-            Companions::All => query.bind(session.name()),
-            Companions::None | Companions::Intent => query,
-        };
-        let answer = held.session.connection.fetch_all(query).await;
-        let snapshot = answer.and_then(|rows| snapshot(&rows, names));
-        self.finish(held, snapshot)
+        let mut answer = looked_at(&mut held.session, names, instances).await;
+        if answer.as_ref().is_ok_and(|snapshot| self.shown.misses(names, snapshot)) {
+            held = self.inspected(held).await?;
+            answer = looked_at(&mut held.session, names, instances).await;
+        }
+        let snapshot = self.finish(held, answer)?;
+        self.shown.saw(&snapshot);
+        Ok(snapshot)
     }
 
     async fn beat(&self, says: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {
@@ -457,6 +462,21 @@ fn seen_instance(row: &SqliteRow, component: String) -> Result<SeenInstance, sql
             row.try_get::<Option<i64>, _>(30)?.map(|outside| outside != 0),
         ),
     })
+}
+
+async fn looked_at(session: &mut Session, names: &Names, instances: bool) -> Result<Snapshot, sqlx::Error> {
+    let statement = if instances && session.instances {
+        sql::LOOK_AT_WITH_INSTANCES
+    } else {
+        session.companions.look_at()
+    };
+    let query = sqlx::query(statement).bind(names.json());
+    let query = match session.companions {
+        Companions::All => query.bind(session.name()),
+        Companions::None | Companions::Intent => query,
+    };
+    let rows = session.connection.fetch_all(query).await?;
+    snapshot(&rows, names)
 }
 
 fn snapshot(rows: &[SqliteRow], names: &Names) -> Result<Snapshot, sqlx::Error> {

@@ -16,6 +16,7 @@ use super::reconcile::Context;
 use super::report::record;
 use crate::api::ComponentLease;
 use crate::election::{Moment, TermKey};
+use crate::rate::repeats::kind_of;
 use crate::routing::conditions::EventReason;
 use crate::routing::decide::{Event, Plan};
 use crate::routing::ended::{Suspicion, has_ended, promised};
@@ -81,7 +82,10 @@ pub(super) async fn release(
         Ok(None) => return Release::NotNow,
         Ok(Some(fresh)) => observe::pod(&fresh),
         Err(error) => {
-            warn!(object, pod, error = text(&error), "whether the leader has ended could not be asked");
+            let error = text(&error);
+            if context.announcer.may_warn("ended", &kind_of(&error)) {
+                warn!(object, pod, error, "whether the leader has ended could not be asked");
+            }
             return Release::After(RETRY);
         }
     };
@@ -122,14 +126,18 @@ async fn released(lease: &ComponentLease, term: &TermKey, pod: &str, context: &C
         // A table of somebody else, or rights of an earlier release: the ttl does it then.
         Ok(Err(error @ (StoreError::Misconfigured(_) | StoreError::Bug(_)))) => {
             context.metrics.released("failed");
-            warn!(%component, %holder, %error, "the leader has ended, but its lease could not be released; it will expire");
+            if context.announcer.may_warn("expires", &kind_of(&error.to_string())) {
+                warn!(%component, %holder, %error, "the leader has ended, but its lease could not be released; it will expire");
+            }
             return Release::NotNow;
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "no answer in time".to_owned(),
     };
     context.metrics.released("failed");
-    warn!(%component, %holder, error = why, "the leader has ended, but its lease could not be released; trying again");
+    if context.announcer.may_warn("release", &kind_of(&why)) {
+        warn!(%component, %holder, error = why, "the leader has ended, but its lease could not be released; trying again");
+    }
     Release::After(RETRY)
 }
 

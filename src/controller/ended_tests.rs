@@ -118,7 +118,7 @@ impl Scene {
 
         let reporter = Reporter { controller: "c".to_owned(), instance: None };
         let context = Context {
-            announcer: Announcer::new(client.clone(), reporter),
+            announcer: Announcer::new(client.clone(), reporter, clock.clone()),
             client,
             rows: Arc::new(Rows::new(store.clone(), clock.clone(), 600)),
             scopes: Vec::new(),

@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::reconcile::Context;
 use crate::election::NewEpoch;
+use crate::rate::repeats::kind_of;
 use crate::routing::floor::{FloorSight, Remedy};
 use crate::routing::observed::{Desired, Memory, RowSight};
 use crate::store::Outcome;
@@ -63,10 +64,14 @@ pub(super) async fn raise_epoch(desired: &Desired, floor: i64, context: &Context
     };
     if let Some(error) = why {
         rate().failed(now);
-        warn!(%component, error, "the history could not be asked for the highest version; trying again");
+        if context.announcer.may_warn("history", &kind_of(&error)) {
+            warn!(%component, error, "the history could not be asked for the highest version; trying again");
+        }
         return false;
     }
-    warn!(%component, floor, at_least, "the database knows of no version as high as one that was seen: recording a new epoch");
+    if context.announcer.may_warn("floor", component.as_str()) {
+        warn!(%component, floor, at_least, "the database knows of no version as high as one that was seen: recording a new epoch");
+    }
     let new = NewEpoch { seen: Some(record.clone()), at_least, max_ttl: record.max_ttl, deliberate: true };
     let begun = tokio::time::timeout(TIMEOUT, context.rows.store().begin_epoch(&new)).await;
     let why = match begun {
@@ -84,6 +89,8 @@ pub(super) async fn raise_epoch(desired: &Desired, floor: i64, context: &Context
         Err(_) => format!("no answer within {TIMEOUT:?}"),
     };
     rate().failed(now);
-    warn!(%component, error = why, "the new epoch could not be recorded; trying again");
+    if context.announcer.may_warn("epoch", &kind_of(&why)) {
+        warn!(%component, error = why, "the new epoch could not be recorded; trying again");
+    }
     false
 }

@@ -176,10 +176,11 @@ impl Controller {
             }
         };
         let (scopes, feeds) = if namespaces.is_empty() {
-            let (scope, feed) = Scope::new(&client, None);
+            let (scope, feed) = Scope::new(&client, None, Arc::clone(&clock));
             (vec![Arc::new(scope)], vec![feed])
         } else {
-            let scopes = namespaces.iter().map(|namespace| Scope::new(&client, Some(namespace)));
+            let scopes =
+                namespaces.iter().map(|namespace| Scope::new(&client, Some(namespace), Arc::clone(&clock)));
             scopes.map(|(scope, feed)| (Arc::new(scope), feed)).unzip()
         };
         let metrics = Metrics::default();
@@ -187,7 +188,7 @@ impl Controller {
         let reporter =
             Reporter { controller: "component-lease-controller".to_owned(), instance: Some(identity) };
         let context = Context {
-            announcer: Announcer::new(client.clone(), reporter),
+            announcer: Announcer::new(client.clone(), reporter, Arc::clone(&clock)),
             client,
             rows: Arc::new(Rows::new(store, Arc::clone(&clock), max_ttl)),
             scopes,
@@ -410,7 +411,9 @@ async fn sweep(context: Arc<Context>, shared: Arc<Shared>) -> &'static str {
             context.metrics.swept();
             // Who was deleted while nobody watched is known by the marks that are left. They tell the
             // resource's name, and with it the component unless the resource said otherwise.
-            gone.extend(sweep::sweep(&context.client, scope, &context.allowed_prefixes).await);
+            gone.extend(
+                sweep::sweep(&context.client, scope, &context.announcer, &context.allowed_prefixes).await,
+            );
         }
         gone = sweep::intents(&context, gone).await;
     }

@@ -23,6 +23,8 @@ use tracing::{info, warn};
 
 use super::pods::{ContainerState, ContainerStateTerminated, ContainerStatus, KubePod};
 use crate::api::ComponentLease;
+use crate::clock::Clock;
+use crate::rate::repeats::{Repeats, kind_of};
 use crate::routing::observed::{Desired, LabelScheme, Pods, SeenService, ServicePort, ServiceSight};
 use crate::routing::pod::{Container, End, Incarnation, Marks, PREFIX, Pod};
 
@@ -46,6 +48,8 @@ pub(super) struct Scope {
     pub(super) pods: Store<KubePod>,
     pub(super) services: Store<Service>,
     trouble: Mutex<HashMap<&'static str, Trouble>>,
+    warned: Mutex<Repeats>,
+    clock: Arc<dyn Clock>,
     /// Pods as a patch or a fresh read answered them, until the watch has caught up; `None` is gone.
     fresh: Mutex<HashMap<String, Fresh>>,
     /// Told after each event of the pods' watch.
@@ -88,7 +92,7 @@ pub(super) struct Feeds {
 
 impl Scope {
     /// `None` is every namespace.
-    pub(super) fn new(client: &Client, namespace: Option<&str>) -> (Self, Feeds) {
+    pub(super) fn new(client: &Client, namespace: Option<&str>, clock: Arc<dyn Clock>) -> (Self, Feeds) {
         let (leases, leases_writer) = reflector::store();
         let (pods, pods_writer) = reflector::store();
         let (services, services_writer) = reflector::store();
@@ -98,8 +102,17 @@ impl Scope {
             pods: pods_writer,
             services: services_writer,
         };
-        let (trouble, fresh, pods_seen) = (Mutex::default(), Mutex::default(), Notify::new());
-        (Self { leases, pods, services, trouble, fresh, pods_seen }, feeds)
+        let scope = Self {
+            leases,
+            pods,
+            services,
+            trouble: Mutex::default(),
+            warned: Mutex::default(),
+            clock,
+            fresh: Mutex::default(),
+            pods_seen: Notify::new(),
+        };
+        (scope, feeds)
     }
 
     /// Keeps the caches until dropped, and passes on what happens.
@@ -195,7 +208,10 @@ impl Scope {
         if before == Some(&trouble) {
             return false;
         }
-        warn!(kind, "{}", trouble.text);
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_due(&kind_of(&trouble.text), self.clock.boot()) {
+            warn!(kind, "{}", trouble.text);
+        }
         let differs = before.is_none_or(|before| before.forbidden != trouble.forbidden);
         all.insert(kind, trouble);
         differs

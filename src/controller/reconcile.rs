@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::election::ComponentName;
 use crate::membership::namespace::Grants;
 use crate::participant::Participant;
+use crate::rate::repeats::kind_of;
 use crate::routing::conditions::{Condition, ConditionType, EventReason, Phase, Truth};
 use crate::routing::database::{AnotherDatabase, check};
 use crate::routing::decide::{Decision, Event, decide};
@@ -176,11 +177,13 @@ pub(super) async fn reconcile(
             Err(invalid) => report_invalid(lease, invalid, &context).await,
         },
         Err(unreadable) => {
-            warn!(
-                object = name,
-                error = unreadable.error,
-                "the resource cannot be read; correct it: nothing else is disturbed"
-            );
+            if context.announcer.may_warn("unreadable", &format!("{name} {}", unreadable.error)) {
+                warn!(
+                    object = name,
+                    error = unreadable.error,
+                    "the resource cannot be read; correct it: nothing else is disturbed"
+                );
+            }
             return Ok(Action::await_change());
         }
     };
@@ -195,7 +198,10 @@ pub(super) async fn reconcile(
 pub(super) fn on_error(lease: &Lease, error: &Error, context: &Context) -> Action {
     let name = format!("{}/{}", lease.namespace().unwrap_or_default(), lease.name_any());
     let wait = context.retry.after_failure(&name, fastrand::f64());
-    warn!(object = name, error = error.chain(), retry_in = ?wait, "not reconciled");
+    let chain = error.chain();
+    if context.announcer.may_warn("reconcile", &format!("{name} {}", kind_of(&chain))) {
+        warn!(object = name, error = chain, retry_in = ?wait, "not reconciled");
+    }
     Action::requeue(wait)
 }
 
@@ -318,7 +324,9 @@ fn observe(
     let mut memory = api::memory(lease, before);
     // A patch that removes a forbidden key is refused as a whole: nothing else would get done.
     let withdrawn = |old: &mut LabelScheme| !api::may_write(&old.key, &context.allowed_prefixes);
-    if let Some(old) = memory.applied.take_if(withdrawn) {
+    if let Some(old) = memory.applied.take_if(withdrawn)
+        && context.announcer.may_warn("prefix", &desired.uid)
+    {
         warn!(
             object = lease.name_any(),
             label = old.key,
@@ -401,20 +409,18 @@ async fn set_intent(desired: &Desired, may: bool, context: &Context) -> bool {
         return true;
     }
     let set = context.rows.store().set_intent(&desired.component, wanted);
-    match tokio::time::timeout(Duration::from_secs(5), set).await {
+    let error = match tokio::time::timeout(Duration::from_secs(5), set).await {
         Ok(Ok(())) => {
             context.rows.knows_intent(&desired.component, wanted);
-            true
+            return true;
         }
-        Ok(Err(error)) => {
-            warn!(component = %desired.component, %error, "the ttl could not be passed on to the participants; trying again");
-            false
-        }
-        Err(_) => {
-            warn!(component = %desired.component, error = "no answer in time", "the ttl could not be passed on to the participants; trying again");
-            false
-        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer in time".to_owned(),
+    };
+    if context.announcer.may_warn("intent", &kind_of(&error)) {
+        warn!(component = %desired.component, error, "the ttl could not be passed on to the participants; trying again");
     }
+    false
 }
 
 /// An invalid resource waits for an edit; its participants and its pods are left as they are.

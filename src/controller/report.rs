@@ -1,8 +1,8 @@
 //! Says what was found: the status by server-side apply, only when something other than a time has
 //! changed, and Events for what happened.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams};
@@ -14,7 +14,9 @@ use tracing::{info, warn};
 use super::FIELD_MANAGER;
 use super::error::text;
 use crate::api::{self, ComponentLease, ComponentLeaseStatus};
+use crate::clock::Clock;
 use crate::election::ComponentName;
+use crate::rate::repeats::{Repeats, kind_of};
 use crate::routing::conditions::EventReason;
 use crate::routing::decide::Event;
 use crate::routing::observed::Status;
@@ -61,10 +63,13 @@ struct Said {
 
 /// Publishes Events, and counts those up that repeat. Two that differ in their note alone are one to
 /// kube's recorder, which goes on showing the first note: the second leader would never be named.
-/// So each note has a recorder of its own.
+/// So each note has a recorder of its own. And says which warnings are logged: each kind once a minute.
 pub(super) struct Announcer {
     client: Client,
     reporter: Reporter,
+    clock: Arc<dyn Clock>,
+    /// By what is warned of, so that many objects of one tenant that fail in one way silence nothing else.
+    warned: Mutex<BTreeMap<&'static str, Repeats>>,
     /// The oldest first.
     known: Mutex<VecDeque<(Said, Recorder)>>,
 }
@@ -73,8 +78,15 @@ pub(super) struct Announcer {
 const KNOWN_NOTES: usize = 512;
 
 impl Announcer {
-    pub(super) fn new(client: Client, reporter: Reporter) -> Self {
-        Self { client, reporter, known: Mutex::default() }
+    pub(super) fn new(client: Client, reporter: Reporter, clock: Arc<dyn Clock>) -> Self {
+        Self { client, reporter, clock, warned: Mutex::default(), known: Mutex::default() }
+    }
+
+    /// Whether a warning is logged; then it is taken for said. `kind` tells apart what is to be said each: an
+    /// object, or the [`kind_of`](crate::rate::repeats::kind_of) a text of others.
+    pub(super) fn may_warn(&self, of: &'static str, kind: &str) -> bool {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        warned.entry(of).or_default().is_due(kind, self.clock.boot())
     }
 
     fn recorder(&self, said: Said) -> Recorder {
@@ -95,10 +107,10 @@ pub(super) async fn record(announcer: &Announcer, lease: &ComponentLease, events
     let about: ObjectReference = lease.object_ref(&());
     for Event { reason, warning, note } in events {
         let object = format!("{}/{}", lease.namespace().unwrap_or_default(), lease.name_any());
-        if *warning {
-            warn!(object, reason = reason.as_str(), "{note}");
-        } else {
+        if !*warning {
             info!(object, reason = reason.as_str(), "{note}");
+        } else if announcer.may_warn(reason.as_str(), &format!("{object} {note}")) {
+            warn!(object, reason = reason.as_str(), "{note}");
         }
         let event = KubeEvent {
             type_: if *warning { EventType::Warning } else { EventType::Normal },
@@ -110,7 +122,10 @@ pub(super) async fn record(announcer: &Announcer, lease: &ComponentLease, events
         let said = Said { uid: about.uid.clone(), reason: *reason, note: note.clone() };
         // The status and the log say it as well.
         if let Err(error) = announcer.recorder(said).publish(&event, &about).await {
-            warn!(object, error = text(&error), "an Event could not be recorded");
+            let error = text(&error);
+            if announcer.may_warn("events", &kind_of(&error)) {
+                warn!(object, error, "an Event could not be recorded");
+            }
         }
     }
 }

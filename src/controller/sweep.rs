@@ -15,9 +15,11 @@ use super::error::text;
 use super::observe::{self, Lease, Scope};
 use super::pods::KubePod;
 use super::reconcile::Context;
+use super::report::Announcer;
 use crate::api::{self, ComponentLease};
 use crate::election::ComponentName;
 use crate::membership::namespace::key_in;
+use crate::rate::repeats::kind_of;
 use crate::routing::pod::Marks;
 
 const INTENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,6 +29,7 @@ const INTENT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) async fn sweep(
     client: &Client,
     scope: &Scope,
+    announcer: &Announcer,
     allowed_prefixes: &[String],
 ) -> BTreeSet<ComponentName> {
     let mut asked = BTreeMap::new();
@@ -42,7 +45,7 @@ pub(super) async fn sweep(
             let key = (namespace.clone(), lease.to_owned());
             let gone = match asked.get(&key) {
                 Some(gone) => *gone,
-                None => is_gone(client, &namespace, lease).await,
+                None => is_gone(client, announcer, &namespace, lease).await,
             };
             asked.insert(key, gone);
             if gone {
@@ -75,12 +78,17 @@ pub(super) async fn sweep(
             }
             // Gone, or changed: then its watch event brings another sweep.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-            Err(error) => warn!(
-                namespace,
-                pod = seen.name,
-                error = text(&error),
-                "the marks of a deleted lease could not be taken off the pod; trying again later"
-            ),
+            Err(error) => {
+                let error = text(&error);
+                if announcer.may_warn("sweep", &format!("{namespace} {}", kind_of(&error))) {
+                    warn!(
+                        namespace,
+                        pod = seen.name,
+                        error,
+                        "the marks of a deleted lease could not be taken off the pod; trying again later"
+                    );
+                }
+            }
         }
     }
     let gone = asked.into_iter().filter(|(_, gone)| *gone);
@@ -89,17 +97,18 @@ pub(super) async fn sweep(
 
 /// Asks the API server itself: a pod may be seen with the stamp of a resource that is so new that
 /// the watch of resources, which is another one, has not shown it yet.
-async fn is_gone(client: &Client, namespace: &str, lease: &str) -> bool {
+async fn is_gone(client: &Client, announcer: &Announcer, namespace: &str, lease: &str) -> bool {
     let leases: Api<ComponentLease> = Api::namespaced(client.clone(), namespace);
     match leases.get_metadata_opt(lease).await {
         Ok(found) => found.is_none(),
         Err(error) => {
-            warn!(
-                namespace,
-                lease,
-                error = text(&error),
-                "whether the resource is gone could not be asked; trying again later"
-            );
+            let error = text(&error);
+            if announcer.may_warn("is_gone", &format!("{namespace} {}", kind_of(&error))) {
+                warn!(
+                    namespace,
+                    lease, error, "whether the resource is gone could not be asked; trying again later"
+                );
+            }
             false
         }
     }
@@ -123,11 +132,13 @@ pub(super) async fn intents(context: &Context, gone: BTreeSet<ComponentName>) ->
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {INTENT_TIMEOUT:?}"),
         };
-        warn!(
-            %component,
-            error = failure,
-            "the ttl of a deleted resource could not be withdrawn from the participants; trying again later"
-        );
+        if context.announcer.may_warn("withdraw", &kind_of(&failure)) {
+            warn!(
+                %component,
+                error = failure,
+                "the ttl of a deleted resource could not be withdrawn from the participants; trying again later"
+            );
+        }
         again.insert(component);
     }
     again

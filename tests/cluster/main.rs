@@ -13,6 +13,7 @@ mod following;
 mod foreign;
 mod instances;
 mod limits;
+mod messages;
 mod recorded;
 mod resilience;
 mod routing;

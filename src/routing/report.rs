@@ -2,10 +2,12 @@
 //! controller says can be tested.
 
 use super::conditions::{Condition, ConditionType, Phase, Reason, Truth};
-use super::decide::{Lead, Plan, ServiceChange, holder_pod, is_candidate};
+use super::decide::holder::Rejection;
+use super::decide::marks::is_candidate;
+use super::decide::{Lead, Plan, ServiceChange};
 use super::floor::Remedy;
 use super::observed::{
-    Observed, OnStoreUnreachable, RowSight, SeenService, ServiceSight, Status, StoreSight,
+    HolderPod, Observed, OnStoreUnreachable, RowSight, SeenService, ServiceSight, Status, StoreSight,
 };
 use super::reach::reaches_the_leader;
 use crate::election::life::FLOOR_MAX;
@@ -100,6 +102,35 @@ pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
         applied: Some(o.desired.labels.clone()),
         database: if unknown { o.memory.database.clone() } else { o.database.clone() },
         conditions,
+    }
+}
+
+/// The leader's pod for the status. Its containers are those of the moment at which it was
+/// labelled: what they become later is compared with them.
+pub(super) fn holder_pod(o: &Observed, plan: &Plan) -> Option<HolderPod> {
+    match (&plan.lead, &plan.leader) {
+        (Lead::Unknown, _) => o.memory.holder_pod.clone(),
+        (_, Some(Ok(pod))) => {
+            // Not all of them may have been known then; what is recorded is complete.
+            let known =
+                o.memory.holder_pod.as_ref().filter(|known| {
+                    known.uid == pod.uid && !plan.transition && !known.container_ids.is_empty()
+                });
+            Some(known.cloned().unwrap_or_else(|| HolderPod {
+                name: pod.name.clone(),
+                uid: pod.uid.clone(),
+                node: pod.node.clone(),
+                container_ids: pod.container_ids(),
+            }))
+        }
+        // The pods cannot be listed just now, or the pod has finished: what was recorded when it was
+        // labelled stays.
+        (Lead::Held(..) | Lead::LastKnown(_), None | Some(Err(Rejection::Finished { .. })))
+            if !plan.transition =>
+        {
+            o.memory.holder_pod.clone()
+        }
+        _ => None,
     }
 }
 

@@ -1,9 +1,15 @@
 //! Each rule of the controller, on the smallest view that can tell right from wrong.
 
+use std::time::Duration;
+
+use super::super::conditions::EventReason;
 use super::super::fixtures::*;
+use super::super::observed::{DesiredService, RowSight, ServiceSight};
 use super::super::observed::{Memory, SeenService};
 use super::super::pod::Container;
+use super::super::report::holder_pod;
 use super::*;
+use crate::election::row::LeaseRow;
 
 #[test]
 fn the_old_leader_is_stripped_the_others_are_stamped_and_the_new_one_is_labelled() {

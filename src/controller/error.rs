@@ -1,51 +1,25 @@
-//! What a reconcile can fail with. The chain of causes is joined once, here at the edge.
-
-use std::error::Error as _;
-
-/// Why a reconcile is tried again.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    #[error("the status could not be written")]
-    Status(#[source] kube::Error),
-    #[error("the floor's copy could not be written")]
-    Floor(#[source] kube::Error),
-    /// What became of the plan; the status says it too.
-    #[error("{0}")]
-    Incomplete(String),
-    #[error("the pods change faster than they can be labelled")]
-    Contended,
-    #[error("the row could not be looked at again")]
-    Stale,
-    #[error("the watch does not show yet what was written to pods")]
-    WatchBehind,
-}
-
-impl Error {
-    /// For metrics: a bounded set of words.
-    pub(super) fn kind(&self) -> &'static str {
-        match self {
-            Self::Status(_) => "status",
-            Self::Floor(_) => "floor",
-            Self::Incomplete(_) => "incomplete",
-            Self::Contended => "contended",
-            Self::Stale => "stale",
-            Self::WatchBehind => "watch_behind",
-        }
-    }
-}
+//! Errors in one line. The chain of causes is joined once, at the edge.
 
 /// An error and its causes in one line, each said once.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut line = said(error);
     let mut cause = error.source();
     while let Some(error) = cause {
-        let text = error.to_string();
+        let text = said(error);
         if !line.contains(&text) {
             line = format!("{line}: {text}");
         }
         cause = error.source();
     }
     line
+}
+
+/// One error without its causes.
+fn said(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.downcast_ref::<kube::Error>() {
+        Some(refused @ kube::Error::Api(_)) => text(refused),
+        _ => error.to_string(),
+    }
 }
 
 /// What the API server said, for people.
@@ -58,16 +32,7 @@ pub(super) fn text(error: &kube::Error) -> String {
             )
         }
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
-        other => chain(other as &dyn std::error::Error),
+        other => chain(other),
     }
     .replace('\n', " ")
-}
-
-impl Error {
-    pub(super) fn chain(&self) -> String {
-        match self.source().and_then(|source| source.downcast_ref::<kube::Error>()) {
-            Some(source) => format!("{self}: {}", text(source)),
-            None => chain(self),
-        }
-    }
 }

@@ -1,5 +1,5 @@
 //! What the controller knows about one resource when it decides: plain data, gathered by
-//! `controller::observe`.
+//! `controller::reconcile::observe`.
 
 use std::collections::BTreeMap;
 

@@ -21,12 +21,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::pods::{ContainerState, ContainerStateTerminated, ContainerStatus, KubePod};
+use super::pods::{KubePod, pod};
 use crate::api::ComponentLease;
 use crate::clock::Clock;
 use crate::rate::repeats::{Repeats, kind_of};
 use crate::routing::observed::{Desired, LabelScheme, Pods, SeenService, ServicePort, ServiceSight};
-use crate::routing::pod::{Container, End, Incarnation, Marks, PREFIX, Pod};
+use crate::routing::pod::{Marks, PREFIX, Pod};
 
 const LEASES: &str = "componentleases";
 const PODS: &str = "pods";
@@ -433,51 +433,6 @@ where
 fn newer_than(pod: &KubePod, other: &KubePod) -> bool {
     let number = |pod: &KubePod| pod.resource_version().and_then(|v| v.parse::<u64>().ok());
     pod.uid() == other.uid() && number(pod) > number(other)
-}
-
-/// A pod as the decision sees it.
-pub(super) fn pod(pod: &KubePod) -> Pod {
-    let status = pod.status.as_ref();
-    let ips = status.and_then(|status| status.pod_ips.as_ref());
-    // An agent may be a container of any kind.
-    let containers = status.into_iter().flat_map(|status| {
-        [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses]
-    });
-    Pod {
-        name: pod.name_any(),
-        uid: pod.uid().unwrap_or_default(),
-        resource_version: pod.resource_version().unwrap_or_default(),
-        labels: pod.labels().clone(),
-        annotations: pod.annotations().clone(),
-        ips: ips.into_iter().flatten().map(|ip| ip.ip.clone()).collect(),
-        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-        host_network: pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true),
-        finished: matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed")),
-        started: status.and_then(|status| status.start_time.as_ref()).map(|at| at.0.as_millisecond()),
-        containers: containers.flatten().flatten().map(container).collect(),
-    }
-}
-
-/// What a kubelet writes when it had to guess.
-const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
-
-fn container(status: &ContainerStatus) -> Container {
-    let ended = |end: &ContainerStateTerminated| Incarnation::Ended {
-        id: end.container_id.clone(),
-        end: End {
-            at: end.finished_at.as_ref().map(|at| at.0.as_millisecond()),
-            guessed: end.reason.as_deref() == Some(STATUS_UNKNOWN),
-        },
-    };
-    let before = status.last_state.as_ref().and_then(|state| state.terminated.as_ref()).map(ended);
-    let now = match &status.state {
-        Some(ContainerState { terminated: Some(end), .. }) => ended(end),
-        Some(ContainerState { running: Some(_), .. }) => {
-            Incarnation::Running { id: status.container_id.clone() }
-        }
-        _ => Incarnation::Waiting,
-    };
-    Container { now, before }
 }
 
 /// What a failed watch means for people.

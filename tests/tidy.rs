@@ -373,6 +373,26 @@ fn no_file_of_tests_is_empty_and_no_test_is_without_anything_that_can_fail() {
     assert!(tests > 300, "only {tests} tests were found");
 }
 
+#[test]
+fn every_cluster_test_runs_where_what_it_leaves_behind_is_printed_if_it_fails() {
+    let mut files = Vec::new();
+    sources(&root().join("tests/cluster"), &mut files);
+    let mut tests = 0;
+    for file in files {
+        for line in
+            fs::read_to_string(&file).unwrap().lines().filter(|line| line.starts_with("#[tokio::test"))
+        {
+            let named = file.display();
+            assert!(
+                line.contains(r#"crate = "crate::harness""#),
+                "{named} has {line} without the runtime of tests/cluster/support/harness.rs"
+            );
+            tests += 1;
+        }
+    }
+    assert!(tests > 50, "only {tests} tests were found");
+}
+
 fn is_test(line: &str) -> bool {
     let line = line.trim();
     line == "#[test]" || line.starts_with("#[tokio::test")

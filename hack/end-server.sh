@@ -1,7 +1,7 @@
 #!/bin/bash
 # Ends the server that a test, the demo or a benchmark started in DIR, and removes DIR.
 #   end-server.sh DIR
-# DIR is one of those that the testkit makes: component-lease-{postgres,mysql,controlplane,node,files}-PID-XXXXXX.
+# DIR is one of those that the testkit makes: component-lease-{postgres,pgbouncer,mysql,controlplane,node,files}-PID-XXXXXX.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 dir=${1:?usage: end-server.sh DIR}
@@ -22,7 +22,7 @@ end_postgres() {
   kill -KILL "$pid"
 }
 
-end_mysql() {
+end_process() {
   local pid; pid=$(cat "$dir/process" 2>/dev/null) || return 0
   [[ -n $pid && $(args_of "$pid") == *"$dir"* ]] || return 0
   kill -KILL "$pid"                                                       # its data go away anyhow
@@ -31,7 +31,7 @@ end_mysql() {
 
 case $kind in
 postgres) end_postgres ;;
-mysql) end_mysql ;;
+mysql | pgbouncer) end_process ;;
 controlplane | node) "$here/kubernetes/down.sh" "$dir" ;;
 files) ;;
 *) echo "end-server.sh: unknown kind of server: $dir" >&2; exit 2 ;;

@@ -32,6 +32,7 @@ check_build() {
   runs cc --version || lacks "a C compiler that runs (SQLite is compiled from source, and what moves the clocks of tested servers)" gcc libc6-dev
 }
 check_postgres() {
+  runs pgbouncer --version || lacks "PgBouncer, the connection pooler (pgbouncer)" pgbouncer
   [[ -z ${TEST_POSTGRES_BIN:-}${TEST_POSTGRES_URL:-} ]] || return 0
   local bin
   for bin in /usr/lib/postgresql/*/bin; do

@@ -250,6 +250,8 @@ fn source(args: DatabaseArgs) -> Source {
     let DatabaseArgs {
         database_url,
         database_url_file,
+        direct_database_url,
+        direct_database_url_file,
         database_password_file,
         database_ca_file,
         allow_unsafe_backend,
@@ -259,6 +261,12 @@ fn source(args: DatabaseArgs) -> Source {
         (None, file) => Source::file(file.unwrap_or_default()),
     };
     let mut source = source.allow_unsafe_backend(allow_unsafe_backend);
+    if let Some(url) = direct_database_url {
+        source = source.with_direct_url(url.expose());
+    }
+    if let Some(file) = direct_database_url_file {
+        source = source.with_direct_url_file(file);
+    }
     if let Some(file) = database_ca_file {
         source = source.with_ca_file(file);
     }

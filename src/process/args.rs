@@ -56,6 +56,19 @@ pub struct DatabaseArgs {
         conflicts_with = "database_url"
     )]
     pub database_url_file: Option<PathBuf>,
+    /// PostgreSQL behind a connection pooler: URL of the server itself, only for notifications. Without it changes
+    /// are found by polling
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_DIRECT_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        conflicts_with = "direct_database_url_file"
+    )]
+    pub direct_database_url: Option<SecretUrl>,
+    /// File that holds the direct URL. It is read at every connect
+    #[arg(long, env = "COMPONENT_LEASE_DIRECT_DATABASE_URL_FILE", value_name = "FILE")]
+    pub direct_database_url_file: Option<PathBuf>,
     /// File that holds only the password. It is read at every connect
     #[arg(long, env = "COMPONENT_LEASE_DATABASE_PASSWORD_FILE", value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,

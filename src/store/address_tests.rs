@@ -223,7 +223,7 @@ fn what_is_unknown_or_cannot_be_obeyed_is_refused_by_name() {
         ("target_session_attrs=writable", &["target_session_attrs", "read-write"]),
         ("load_balance_hosts=yes", &["load_balance_hosts", "random"]),
         ("hostaddr=10.0.0.1", &["host", "hostaddr"]),
-        ("pgbouncer=true", &["pgbouncer", "session pooling"]),
+        ("pgbouncer=transaction", &["pgbouncer", "true, false"]),
     ] {
         let why = refused(&format!("postgres://u:hunter2@h/d?{parameter}"));
         assert!(pieces.iter().all(|piece| why.contains(piece)), "{parameter}: {why}");

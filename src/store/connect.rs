@@ -20,6 +20,7 @@ use crate::election::timing::TTL_MAX_SECONDS;
 #[derive(Clone)]
 pub struct Source {
     url: UrlFrom,
+    direct: Option<UrlFrom>,
     password_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
     unsafe_backend: bool,
@@ -48,17 +49,45 @@ enum UrlFrom {
     File(PathBuf),
 }
 
+impl UrlFrom {
+    fn read(&self, what: &str) -> Result<String, StoreError> {
+        match self {
+            Self::Literal(url) => Ok(url.clone()),
+            Self::File(path) => read_secret(path, what),
+        }
+    }
+}
+
 impl Source {
     /// A URL given as text.
     #[must_use]
     pub fn url(url: impl Into<String>) -> Self {
-        Self { url: UrlFrom::Literal(url.into()), password_file: None, ca_file: None, unsafe_backend: false }
+        Self::of(UrlFrom::Literal(url.into()))
     }
 
     /// A file that holds the URL.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self { url: UrlFrom::File(path.into()), password_file: None, ca_file: None, unsafe_backend: false }
+        Self::of(UrlFrom::File(path.into()))
+    }
+
+    fn of(url: UrlFrom) -> Self {
+        Self { url, direct: None, password_file: None, ca_file: None, unsafe_backend: false }
+    }
+
+    /// PostgreSQL behind a connection pooler: the server's own URL, for notifications alone, which no pooler
+    /// passes on. Statements go by the first URL. The password file and the CA file are for both.
+    #[must_use]
+    pub fn with_direct_url(mut self, url: impl Into<String>) -> Self {
+        self.direct = Some(UrlFrom::Literal(url.into()));
+        self
+    }
+
+    /// As [`Source::with_direct_url`], a file that holds the URL.
+    #[must_use]
+    pub fn with_direct_url_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.direct = Some(UrlFrom::File(path.into()));
+        self
     }
 
     /// A file that holds only the password; beats the one in the URL.
@@ -90,11 +119,36 @@ impl Source {
 
     /// Reads and checks everything anew.
     pub(super) fn read(&self) -> Result<DatabaseUrl, StoreError> {
-        let text = match &self.url {
-            UrlFrom::Literal(url) => url.clone(),
-            UrlFrom::File(path) => read_secret(path, "database URL")?,
-        };
-        let mut url = DatabaseUrl::parse(&text)?;
+        let url = self.complete(&self.url.read("database URL")?)?;
+        match (&self.direct, &url) {
+            (Some(_), DatabaseUrl::MySql(_) | DatabaseUrl::Sqlite(_)) => Err(misconfigured(
+                "a direct database URL is for PostgreSQL behind a connection pooler; leave it out",
+            )),
+            _ => Ok(url),
+        }
+    }
+
+    /// The server's own address, if there is one beside a pooler's.
+    #[cfg(feature = "postgres")]
+    pub(super) fn read_direct(&self) -> Result<Option<PostgresUrl>, StoreError> {
+        let Some(direct) = &self.direct else { return Ok(None) };
+        match self.complete(&direct.read("direct database URL")?) {
+            Ok(DatabaseUrl::Postgres(url)) => Ok(Some(*url)),
+            Ok(other) => Err(misconfigured(format!(
+                "the direct database URL leads to another kind of database ({other}); name the PostgreSQL server that the pooler leads to"
+            ))),
+            Err(error) => Err(misconfigured(format!("direct database URL: {error}"))),
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(super) fn has_direct(&self) -> bool {
+        self.direct.is_some()
+    }
+
+    /// With the files that are beside it.
+    fn complete(&self, text: &str) -> Result<DatabaseUrl, StoreError> {
+        let mut url = DatabaseUrl::parse(text)?;
         if let Some(path) = &self.ca_file {
             url.trust(path.clone())?;
         }
@@ -133,10 +187,15 @@ impl Source {
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Source");
-        match &self.url {
-            UrlFrom::Literal(_) => out.field("url", &"(given)"),
-            UrlFrom::File(path) => out.field("url_file", path),
-        };
+        for (from, name, file) in
+            [(Some(&self.url), "url", "url_file"), (self.direct.as_ref(), "direct_url", "direct_url_file")]
+        {
+            match from {
+                Some(UrlFrom::Literal(_)) => out.field(name, &"(given)"),
+                Some(UrlFrom::File(path)) => out.field(file, path),
+                None => &mut out,
+            };
+        }
         out.field("password_file", &self.password_file).field("ca_file", &self.ca_file);
         out.field("unsafe_backend", &self.unsafe_backend).finish()
     }
@@ -161,6 +220,8 @@ pub fn open(source: Source, application: &str) -> Result<Arc<dyn Store>, StoreEr
     match source.read()? {
         #[cfg(feature = "postgres")]
         DatabaseUrl::Postgres(url) => {
+            // What is wrong with it is said before anything is connected.
+            let _ = source.read_direct()?;
             Ok(Arc::new(super::postgres::PostgresStore::new(source, &url, application)))
         }
         #[cfg(feature = "mysql")]

@@ -1,5 +1,5 @@
-//! PostgreSQL 13 and newer. Each call is one prepared statement in a transaction of its own (READ
-//! COMMITTED), on the one connection of the [`Slot`]. This file and its statements stand in the same
+//! PostgreSQL 13 and newer. Each call is one statement in a transaction of its own (READ COMMITTED), on the one
+//! connection of the [`Slot`]: prepared, or as text where a pooler is in between. This file and its statements stand in the same
 //! order and shape as `sqlite.rs`, so that the two can be compared line by line.
 
 mod access;
@@ -10,6 +10,8 @@ mod identity;
 mod look_at;
 mod mend;
 mod migrate;
+mod pooler;
+mod statement;
 mod statements;
 mod table;
 
@@ -18,13 +20,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgQueryResult, PgRow};
-use sqlx::{Executor, Row};
+use sqlx::Row;
+use sqlx::postgres::PgRow;
 
 use self::access::{Call, Doubt};
 use self::connection::{Place, Session};
 use self::look_at::looked_at;
 pub(super) use self::migrate::migrate;
+use self::statement::Statement;
 use self::table::Companions;
 use super::address::PostgresUrl;
 use super::connect::Source;
@@ -61,10 +64,6 @@ impl PostgresStore {
     }
 
     /// The connection, connected and set up as the call needs it.
-    async fn session(&self) -> Result<Held<'_, Place>, StoreError> {
-        self.session_for(First::Other).await
-    }
-
     async fn session_for(&self, first: First) -> Result<Held<'_, Place>, StoreError> {
         let mut turn = self.slot.turn().await;
         let mut session = match turn.take() {
@@ -112,8 +111,8 @@ impl PostgresStore {
         if !session.table.instances {
             return Ok(None);
         }
-        let query = sqlx::query(session.table.sql.claimed).bind(component.as_str());
-        let answer = session.connection.fetch_one(query).await.and_then(|row| row.try_get(0));
+        let query = Statement::new(session.table.sql.claimed).bind(component.as_str());
+        let answer = session.line().fetch_one(query).await.and_then(|row| row.try_get(0));
         answer.or_else(|error| if errors::is_not_to_be_read(&error) { Ok(None) } else { Err(error) })
     }
 
@@ -131,7 +130,7 @@ impl PostgresStore {
             }
             Err(error) => {
                 if errors::is_denied(&error)
-                    && let Some(why) = access::lacks(&mut held.session.connection, call, &self.place).await
+                    && let Some(why) = access::lacks(&mut held.session.line(), call, &self.place).await
                 {
                     return Err(errors::denied(&error, &why, &self.place));
                 }
@@ -147,6 +146,22 @@ impl PostgresStore {
 }
 
 impl PostgresStore {
+    /// What became of a renewal or a release.
+    async fn judged(
+        &self,
+        mut held: Held<'_, Place>,
+        term: &TermKey,
+        answer: Result<u64, sqlx::Error>,
+    ) -> Result<Outcome, StoreError> {
+        match answer {
+            Ok(0) => {
+                let doubt = access::confirm_lost(&mut held.session.line(), term, &self.place).await;
+                self.doubted(held, Call::Term, doubt).await
+            }
+            answer => self.finish(held, Call::Term, answer).await.map(outcome),
+        }
+    }
+
     /// What "no row" means after it was asked about.
     async fn doubted(
         &self,
@@ -186,8 +201,8 @@ impl Store for PostgresStore {
         let mut held = self.session_to_look(First::Look).await?;
         held.session.table.fits_component(component, &self.place)?;
         let (statement, step) = (held.session.table.look(), held.session.table.step());
-        let query = sqlx::query(statement).bind(component.as_str());
-        let answer = held.session.connection.fetch_one(query).await;
+        let query = Statement::new(statement).bind(component.as_str());
+        let answer = held.session.line().fetch_one(query).await;
         let looked = answer.and_then(|row| {
             let life = life(&row, step)?;
             let past = Past::of(life != Life::Unknown, row.try_get(13)?, None);
@@ -206,43 +221,43 @@ impl Store for PostgresStore {
             }
             looked => looked,
         };
-        let looked = self.finish(held, Call::Look, looked).await;
-        looked.map_err(|error| errors::naming(error, &[component.as_str()]))
+        self.finish(held, Call::Look, looked)
+            .await
+            .map_err(|error| errors::naming(error, &[component.as_str()]))
     }
 
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
         let Take { term, ttl, expected, generation } = take;
-        let mut held = self.session().await?;
+        let mut held = self.session_for(First::Other).await?;
         held.session.table.fits_term(term, &self.place)?;
         let kept = held.session.table.companions == Companions::All;
         if !kept && *generation != Generation::default() {
             return Ok(lost(held));
         }
-        let query = sqlx::query(match (expected, kept) {
+        let query = Statement::new(match (expected, kept) {
             (Expected::Missing { .. }, true) => held.session.table.sql.take_missing,
             (Expected::Missing { .. }, false) => held.session.table.sql.take_missing_bare,
             (Expected::Row { .. }, true) => held.session.table.sql.take_row,
             (Expected::Row { .. }, false) => held.session.table.sql.take_row_bare,
-        });
-        let query = query
-            .bind(term.component.as_str())
-            .bind(term.holder.as_str())
-            .bind(term.version)
-            .bind(i32::try_from(*ttl).unwrap_or(i32::MAX));
+        })
+        .bind(term.component.as_str())
+        .bind(term.holder.as_str())
+        .bind(term.version)
+        .bind(i32::try_from(*ttl).unwrap_or(i32::MAX));
         let query = match expected {
             Expected::Missing { .. } if !kept => query,
             Expected::Missing { highest } => query.bind(*highest),
             Expected::Row { version, renew_time } => query.bind(*version).bind(*renew_time),
         };
         let query = if kept { query.bind(&generation.identity).bind(generation.epoch) } else { query };
-        match held.session.connection.execute(query).await {
+        match held.session.line().execute(query).await {
             Err(error) if errors::is_granted_already(&error) => Ok(lost(held)),
-            Ok(done) if done.rows_affected() == 0 && self.lost.again(take) => {
-                let doubt = access::confirm_raced(&mut held.session.connection, take, &self.place).await;
+            Ok(0) if self.lost.again(take) => {
+                let doubt = access::confirm_raced(&mut held.session.line(), take, &self.place).await;
                 self.doubted(held, Call::Take, doubt).await
             }
             answer => {
-                let answer = self.finish(held, Call::Take, answer).await.map(|done| outcome(&done));
+                let answer = self.finish(held, Call::Take, answer).await.map(outcome);
                 answer
                     .map_err(|error| errors::naming(error, &[term.component.as_str(), term.holder.as_str()]))
             }
@@ -251,49 +266,37 @@ impl Store for PostgresStore {
 
     async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
         let mut held = self.session_for(First::Renew).await?;
-        let query = sqlx::query(held.session.table.sql.renew)
+        let query = Statement::new(held.session.table.sql.renew)
             .bind(term.component.as_str())
             .bind(term.holder.as_str())
             .bind(term.version);
-        let answer = held.session.connection.execute(query).await;
-        match answer {
-            Ok(done) if done.rows_affected() == 0 => {
-                let doubt = access::confirm_lost(&mut held.session.connection, term, &self.place).await;
-                self.doubted(held, Call::Term, doubt).await
-            }
-            answer => self.finish(held, Call::Term, answer).await.map(|done| outcome(&done)),
-        }
+        let answer = held.session.line().execute(query).await;
+        self.judged(held, term, answer).await
     }
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        let mut held = self.session().await?;
-        let query = sqlx::query(held.session.table.sql.release)
+        let mut held = self.session_for(First::Other).await?;
+        let query = Statement::new(held.session.table.sql.release)
             .bind(term.component.as_str())
             .bind(term.holder.as_str())
             .bind(term.version);
-        let answer = held.session.connection.execute(query).await;
-        match answer {
-            Ok(done) if done.rows_affected() == 0 => {
-                let doubt = access::confirm_lost(&mut held.session.connection, term, &self.place).await;
-                self.doubted(held, Call::Term, doubt).await
-            }
-            answer => self.finish(held, Call::Term, answer).await.map(|done| outcome(&done)),
-        }
+        let answer = held.session.line().execute(query).await;
+        self.judged(held, term, answer).await
     }
 
     async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
-        let mut held = self.session().await?;
+        let mut held = self.session_for(First::Other).await?;
         if held.session.table.companions != Companions::All {
             return Ok(lost(held));
         }
-        let query = sqlx::query(held.session.table.sql.release_late)
+        let query = Statement::new(held.session.table.sql.release_late)
             .bind(term.component.as_str())
             .bind(term.holder.as_str())
             .bind(term.version)
             .bind(&within.identity)
             .bind(within.epoch);
-        let answer = held.session.connection.execute(query).await;
-        self.finish(held, Call::Take, answer).await.map(|done| outcome(&done))
+        let answer = held.session.line().execute(query).await;
+        self.finish(held, Call::Take, answer).await.map(outcome)
     }
 
     async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
@@ -309,13 +312,13 @@ impl Store for PostgresStore {
     }
 
     async fn beat(&self, says: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {
-        let mut held = self.session().await?;
+        let mut held = self.session_for(First::Other).await?;
         if !held.session.table.instances {
             held.put_back();
             return Ok(None);
         }
         let Whereabouts { namespace, pod, pod_uid, container, node, address } = &says.whereabouts;
-        let query = sqlx::query(held.session.table.sql.beat)
+        let query = Statement::new(held.session.table.sql.beat)
             .bind(id)
             .bind(says.component.as_str())
             .bind(says.holder.as_str())
@@ -332,7 +335,7 @@ impl Store for PostgresStore {
             .bind(says.mode.map(Mode::as_str))
             .bind(says.promise.map(|promise| promise.longest_ms()))
             .bind(says.promise.map(|promise| promise.outside));
-        let answer = held.session.connection.fetch_one(query).await.and_then(|row| row.try_get(0));
+        let answer = held.session.line().fetch_one(query).await.and_then(|row| row.try_get(0));
         let sent = [says.component.as_str(), says.holder.as_str()];
         let told = [namespace, pod, pod_uid, container, node, address, &says.program_version];
         let sent: Vec<&str> =
@@ -342,67 +345,67 @@ impl Store for PostgresStore {
     }
 
     async fn prune_instances(&self, older_than: Duration) -> Result<u64, StoreError> {
-        let mut held = self.session().await?;
+        let mut held = self.session_for(First::Other).await?;
         if !held.session.table.instances {
             held.put_back();
             return Ok(0);
         }
-        let query = sqlx::query(held.session.table.sql.prune_instances)
+        let query = Statement::new(held.session.table.sql.prune_instances)
             .bind(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
-        let answer = held.session.connection.execute(query).await;
-        self.finish(held, Call::Prune, answer).await.map(|done| done.rows_affected())
+        let answer = held.session.line().execute(query).await;
+        self.finish(held, Call::Prune, answer).await
     }
 
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
-        let mut held = self.session().await?;
+        let mut held = self.session_for(First::Other).await?;
         held.session.table.has_intent(&self.place)?;
-        let query = sqlx::query(held.session.table.sql.set_intent)
+        let query = Statement::new(held.session.table.sql.set_intent)
             .bind(component.as_str())
             .bind(i32::try_from(intent.ttl).unwrap_or(i32::MAX));
-        let answer = held.session.connection.execute(query).await;
+        let answer = held.session.line().execute(query).await;
         let answer = self.finish(held, Call::Intent, answer).await.map(drop);
         answer.map_err(|error| errors::naming(error, &[component.as_str()]))
     }
 
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
-        let mut held = self.session().await?;
+        let mut held = self.session_for(First::Other).await?;
         held.session.table.has_intent(&self.place)?;
-        let query = sqlx::query(held.session.table.sql.clear_intent).bind(component.as_str());
-        let answer = held.session.connection.execute(query).await;
+        let query = Statement::new(held.session.table.sql.clear_intent).bind(component.as_str());
+        let answer = held.session.line().execute(query).await;
         let answer = self.finish(held, Call::Intent, answer).await.map(drop);
         answer.map_err(|error| errors::naming(error, &[component.as_str()]))
     }
 
     async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
-        let mut held = self.session().await?;
+        let mut held = self.session_for(First::Other).await?;
         held.session.table.has_life(&self.place)?;
         held.session.table.fits_epoch(new, &self.place)?;
         let latest_date = if held.session.table.is_narrow() { 0 } else { DATE_MAX };
         let query = match &new.seen {
-            Some(seen) => sqlx::query(held.session.table.sql.begin_epoch)
+            Some(seen) => Statement::new(held.session.table.sql.begin_epoch)
                 .bind(latest_date)
                 .bind(new.at_least)
                 .bind(&seen.identity)
                 .bind(seen.epoch)
                 .bind(new.deliberate),
-            None => sqlx::query(held.session.table.sql.first_record)
+            None => Statement::new(held.session.table.sql.first_record)
                 .bind(latest_date)
                 .bind(new.at_least)
                 .bind(i32::try_from(new.max_ttl).unwrap_or(i32::MAX))
                 .bind(false)
                 .bind(false),
         };
-        let answer = held.session.connection.execute(query).await;
-        self.finish(held, Call::Record, answer).await.map(|done| outcome(&done))
+        let answer = held.session.line().execute(query).await;
+        self.finish(held, Call::Record, answer).await.map(outcome)
     }
 
     async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
-        let mut held = self.session().await?;
+        let mut held = self.session_for(First::Other).await?;
         held.session.table.has_life(&self.place)?;
         let query =
-            sqlx::query(held.session.table.sql.settle).bind(&waited_out.identity).bind(waited_out.epoch);
-        let answer = held.session.connection.execute(query).await;
-        self.finish(held, Call::Record, answer).await.map(|done| outcome(&done))
+            Statement::new(held.session.table.sql.settle).bind(&waited_out.identity).bind(waited_out.epoch);
+        let answer = held.session.line().execute(query).await;
+        self.finish(held, Call::Record, answer).await.map(outcome)
     }
 
     fn hints(&self) -> Hints {
@@ -415,9 +418,9 @@ impl Store for PostgresStore {
         if let Some(told) = self.slot.notify(component.as_str()).await {
             return told;
         }
-        let mut held = self.session().await?;
-        let query = sqlx::query(held.session.table.sql.notify).bind(component.as_str());
-        let answer = held.session.connection.execute(query).await;
+        let mut held = self.session_for(First::Other).await?;
+        let query = Statement::new(held.session.table.sql.notify).bind(component.as_str());
+        let answer = held.session.line().execute(query).await;
         self.finish(held, Call::Term, answer).await.map(drop)
     }
 
@@ -432,8 +435,8 @@ impl Store for PostgresStore {
     }
 }
 
-fn outcome(done: &PgQueryResult) -> Outcome {
-    if done.rows_affected() == 0 { Outcome::Lost } else { Outcome::Applied }
+fn outcome(changed: u64) -> Outcome {
+    if changed == 0 { Outcome::Lost } else { Outcome::Applied }
 }
 
 /// A lost race, and the connection is in order.

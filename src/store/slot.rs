@@ -89,8 +89,8 @@ pub(super) struct Slot<C: Connect>(Arc<Shared<C>>);
 
 struct Shared<C: Connect> {
     room: Mutex<Room<C>>,
-    /// Leads to a connection that stands beside the slot's.
-    beside: std::sync::Mutex<Option<mpsc::Sender<Request<C>>>>,
+    /// Leads to a connection that stands beside the slot's, and whether that may take its place.
+    beside: std::sync::Mutex<Option<(mpsc::Sender<Request<C>>, bool)>>,
     /// Whether a connection is in the slot: one that is in order and that no call works with.
     stands: watch::Sender<bool>,
     idleness: std::sync::Mutex<Idleness>,
@@ -169,16 +169,17 @@ impl<C: Connect> Slot<C> {
         self.0.stands.subscribe()
     }
 
-    /// A connection stands beside the slot's from now on, until the receiver is dropped.
-    pub(super) fn beside(&self) -> mpsc::Receiver<Request<C>> {
+    /// A connection stands beside the slot's from now on, until the receiver is dropped; `is_spare` where it
+    /// may take its place.
+    pub(super) fn beside(&self, is_spare: bool) -> mpsc::Receiver<Request<C>> {
         let (sender, receiver) = mpsc::channel(1);
-        *self.0.beside.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        *self.0.beside.lock().unwrap_or_else(PoisonError::into_inner) = Some((sender, is_spare));
         receiver
     }
 
     /// Tells others of a change on the connection beside the slot's; `None` where there is none.
     pub(super) async fn notify(&self, component: &str) -> Option<Result<(), StoreError>> {
-        let beside = self.0.beside.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let (beside, _) = self.0.beside.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         let (sender, told) = oneshot::channel();
         beside.try_send(Request::Notify(component.to_owned(), sender)).ok()?;
         told.await.ok()
@@ -186,7 +187,10 @@ impl<C: Connect> Slot<C> {
 
     /// Asks the connection beside the slot's to take its place.
     fn spare(&self, source: &C::Source) -> Option<Coming<C>> {
-        let beside = self.0.beside.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let (beside, _) = {
+            let mut beside = self.0.beside.lock().unwrap_or_else(PoisonError::into_inner);
+            beside.take_if(|(_, is_spare)| *is_spare)?
+        };
         let (sender, answer) = oneshot::channel();
         beside.try_send(Request::Replace(source.clone(), sender)).ok()?;
         Some(Coming { source: source.clone(), is_spare: true, answer, _maker: None })

@@ -180,7 +180,7 @@ async fn a_call_that_is_dropped_closes_its_connection_and_a_store_that_is_droppe
 
 /// Stands beside the slot's connection as number 77.
 fn stand_beside(server: &Server, slot: &Slot<Server>, takes: Duration) -> tokio::task::JoinHandle<()> {
-    let (mut requests, spare, server) = (slot.beside(), server.session("", 77), server.clone());
+    let (mut requests, spare, server) = (slot.beside(true), server.session("", 77), server.clone());
     tokio::spawn(async move {
         let Some(Request::Replace(source, taker)) = requests.recv().await else { return };
         tokio::time::sleep(takes).await;

@@ -7,10 +7,12 @@
 
 mod database;
 mod own;
+mod pgbouncer;
 mod programs;
 mod server;
 
 pub use database::Database;
+pub use pgbouncer::{PgBouncer, PgBouncerBuilder};
 pub use programs::folder;
 pub use server::{Builder, Server, Stop};
 

@@ -18,6 +18,12 @@ const REFUSED: &[(&str, &[&str], &[&str], &[&str])] = &[
         &[],
         &["--set", "store=mysql"],
     ),
+    (
+        "MySQL with an address for notifications",
+        &["database.directSecret is for PostgreSQL"],
+        &["--set", "store=mysql,database.existingSecret.name=db"],
+        &["--set", "database.directSecret.name=direct"],
+    ),
     ("a longest ttl that no lease may have", &["maxTtlSeconds"], POSTGRES, &["--set", "maxTtlSeconds=4"]),
     (
         "PostgreSQL without a secret",

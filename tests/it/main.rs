@@ -27,6 +27,7 @@ mod led;
 mod listening;
 mod namespaces;
 mod outage;
+mod pgbouncer;
 mod put_back;
 mod refusals;
 mod repeated_trouble;

@@ -1,5 +1,5 @@
 //! The behaviours that every store has. Each function is run on memory (the specification), on
-//! SQLite, PostgreSQL, MariaDB and MySQL; the macro at the end makes a test of each pair.
+//! SQLite, PostgreSQL (also behind PgBouncer, which pools transactions), MariaDB and MySQL; the macro at the end makes a test of each pair.
 
 use std::time::Duration;
 
@@ -282,6 +282,10 @@ macro_rules! behaviours {
             use super::Bench;
             $(#[tokio::test] async fn $name() { super::$name(&Bench::postgres_18().await).await; })*
             $(#[tokio::test] async fn $notified() { super::$notified(&Bench::postgres_18().await).await; })*
+        }
+        mod pgbouncer {
+            use super::Bench;
+            $(#[tokio::test] async fn $name() { super::$name(&Bench::pgbouncer().await).await; })*
         }
         mod mariadb_10_11 {
             use super::{Bench, Kind};

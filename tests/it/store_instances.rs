@@ -201,6 +201,7 @@ macro_rules! behaviours {
         behaviours!(each: sqlite = super::Bench::sqlite().await; $($name),*);
         behaviours!(each: postgres = super::Bench::postgres().await; $($name),*);
         behaviours!(each: postgres_18 = super::Bench::postgres_18().await; $($name),*);
+        behaviours!(each: pgbouncer = super::Bench::pgbouncer().await; $($name),*);
         behaviours!(each: mariadb_10_11 = super::Bench::mysql(super::Kind::MariaDb10_11).await; $($name),*);
         behaviours!(each: mariadb_11_8 = super::Bench::mysql(super::Kind::MariaDb11_8).await; $($name),*);
         behaviours!(each: mysql_9 = super::Bench::mysql(super::Kind::MySql9).await; $($name),*);

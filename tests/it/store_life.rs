@@ -28,6 +28,7 @@ macro_rules! on_every_store {
         mod sqlite { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::sqlite().await).await; })* }
         mod postgres { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::postgres().await).await; })* }
         mod postgres_18 { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::postgres_18().await).await; })* }
+        mod pgbouncer { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::pgbouncer().await).await; })* }
         mod mariadb_10_11 { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::mysql(super::Kind::MariaDb10_11).await).await; })* }
         mod mariadb_11_8 { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::mysql(super::Kind::MariaDb11_8).await).await; })* }
         mod mysql_9 { $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Bench::mysql(super::Kind::MySql9).await).await; })* }

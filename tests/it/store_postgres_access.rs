@@ -122,6 +122,52 @@ async fn a_controller_that_may_not_write_leases_looks_on_and_is_told_so_when_it_
 }
 
 #[tokio::test]
+async fn a_function_of_the_identity_that_a_role_may_not_call_is_named_with_the_grant_that_helps() {
+    for function in [
+        "pg_control_system()",
+        "pg_current_wal_lsn()",
+        "pg_walfile_name(pg_lsn)",
+        "pg_postmaster_start_time()",
+        "clock_timestamp()",
+    ] {
+        let database = migrated().await;
+        let role = Role::create(&database, "poor").await;
+        role.grant("my_participant").await;
+        let store = role.store().await;
+        let before = store.look(&component("c")).await.unwrap().life;
+        // What a server's administrator does to it.
+        database.psql(&format!("REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC")).await.unwrap();
+        let why = misconfigured(store.look(&component("c")).await);
+        let name = function.split('(').next().unwrap();
+        says(&why, &["permission denied", &format!("GRANT EXECUTE ON FUNCTION pg_catalog.{name}(")]);
+        assert!(!why.contains("GRANT SELECT"), "what does not help: {why}");
+        let grant = why.find("GRANT EXECUTE").map(|at| &why[at..]).and_then(|text| text.split(';').next());
+        database.psql(grant.unwrap()).await.unwrap();
+        assert_eq!(store.look(&component("c")).await.unwrap().life, before, "{function}");
+        drop(store);
+        role.drop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_may_call_no_function_by_which_a_failover_is_told_is_refused_with_the_grant_that_helps() {
+    let database = migrated().await;
+    let role = Role::create(&database, "poor").await;
+    role.grant("my_participant").await;
+    database
+        .psql("REVOKE EXECUTE ON FUNCTION pg_postmaster_start_time(), pg_current_wal_lsn() FROM PUBLIC")
+        .await
+        .unwrap();
+    let store = role.store().await;
+    let grant = format!("GRANT EXECUTE ON FUNCTION pg_postmaster_start_time() TO \"{}\"", role.name);
+    says(&misconfigured(store.look(&component("c")).await), &["failover", &grant]);
+    database.psql(&grant).await.unwrap();
+    store.look(&component("c")).await.unwrap();
+    drop(store);
+    role.drop().await;
+}
+
+#[tokio::test]
 async fn a_session_that_may_only_read_makes_nobody_leader() {
     let database = migrated().await;
     let url = format!("{}?options=-c%20default_transaction_read_only%3Don", database.url);

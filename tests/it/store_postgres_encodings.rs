@@ -2,7 +2,7 @@
 
 use component_lease::election::{Take, TermKey};
 use component_lease::store::{self, Outcome, Source, StandingIntent, Store};
-use component_lease_testkit::postgres::{self, Database};
+use component_lease_testkit::postgres::{self, Database, PgBouncer};
 
 use crate::store_instances::instance;
 use crate::stores::{alive_at, component, look_at, misconfigured, row, says, take, taking, term};
@@ -24,9 +24,12 @@ async fn database(encoding: &str) -> Database {
 
 #[tokio::test]
 async fn a_database_of_any_encoding_works_with_what_it_can_hold_and_refuses_the_rest_by_name() {
-    for (encoding, holds, holds_not) in ENCODINGS {
+    let pooler = PgBouncer::shared().await.unwrap();
+    for (is_pooled, (encoding, holds, holds_not)) in
+        [false, true].into_iter().flat_map(|is_pooled| ENCODINGS.map(|row| (is_pooled, row)))
+    {
         let database = database(encoding).await;
-        let source = Source::url(&database.url);
+        let source = Source::url(if is_pooled { pooler.url(&database.name) } else { database.url.clone() });
         store::migrate(&source).await.unwrap();
         let store = store::open(source, "encodings").unwrap();
         let a = elects(&*store, holds).await;
@@ -50,7 +53,7 @@ async fn a_database_of_any_encoding_works_with_what_it_can_hold_and_refuses_the_
             ))
             .await
             .unwrap();
-        assert_eq!(sent, "t|0", "{encoding}");
+        assert_eq!(sent, "t|0", "{encoding}, behind a pooler: {is_pooled}");
     }
 }
 

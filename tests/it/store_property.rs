@@ -146,6 +146,11 @@ fn postgres_answers_as_the_specification_does() {
 }
 
 #[test]
+fn postgres_behind_pgbouncer_answers_as_the_specification_does() {
+    agrees_with_the_specification(Bench::pgbouncer);
+}
+
+#[test]
 fn mariadb_answers_as_the_specification_does() {
     agrees_with_the_specification(async || Bench::mysql(Kind::MariaDb10_11).await);
 }

@@ -8,7 +8,7 @@ use component_lease::clock::SystemClock;
 use component_lease::election::{ComponentName, Expected, Generation, HolderId, LeaseRow, Take, TermKey};
 use component_lease::store::{self, MemoryStore, Names, Outcome, Snapshot, Source, Store, StoreError};
 use component_lease_testkit::mysql::{self, Kind};
-use component_lease_testkit::postgres::{self, Database, Server};
+use component_lease_testkit::postgres::{self, Database, PgBouncer, Server};
 use tempfile::TempDir;
 
 /// The most that anything may take that is waited for.
@@ -40,6 +40,16 @@ impl Bench {
 
     pub(crate) async fn postgres_18() -> Self {
         Self::postgres_on(postgres::shared_newest().await.unwrap()).await
+    }
+
+    /// PostgreSQL, behind a PgBouncer that pools transactions; its tables are made through it, too.
+    pub(crate) async fn pgbouncer() -> Self {
+        let pooler = PgBouncer::shared().await.unwrap();
+        let database = postgres::shared().await.unwrap().fresh_database().await.unwrap();
+        let source = Source::url(pooler.url(&database.name));
+        store::migrate(&source).await.unwrap();
+        let store = store::open(source.clone(), "contract").unwrap();
+        Self { store, source: Some(source), _file: None, _database: Some(Box::new(database)) }
     }
 
     async fn postgres_on(server: &Server) -> Self {

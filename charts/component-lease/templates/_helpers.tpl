@@ -71,6 +71,9 @@ k.startsWith('componentlease.io/')
 {{- if not $v.database.existingSecret.name }}
 {{- fail (printf "\n\nstore=%s needs database.existingSecret.name, a Secret in this namespace whose key holds the URL:\n  kubectl create secret generic component-lease-db --from-literal=url='%s://user@host:%d/db'\n" $v.store $v.store (ternary 3306 5432 (eq $v.store "mysql"))) }}
 {{- end }}
+{{- if and (eq $v.store "mysql") $v.database.directSecret.name }}
+{{- fail "database.directSecret is for PostgreSQL behind a connection pooler: remove it" }}
+{{- end }}
 {{- if and $v.database.tls.secret $v.database.tls.configMap }}
 {{- fail "database.tls.secret and database.tls.configMap are mounted in the same place: set one of them" }}
 {{- end }}
@@ -82,7 +85,7 @@ k.startsWith('componentlease.io/')
 {{- end }}
 {{- end }}
 {{- if eq $v.store "sqlite" }}
-{{- if or $v.database.existingSecret.name $v.database.passwordSecret.name $v.database.tls.secret $v.database.tls.configMap $v.database.tls.caKey }}
+{{- if or $v.database.existingSecret.name $v.database.directSecret.name $v.database.passwordSecret.name $v.database.tls.secret $v.database.tls.configMap $v.database.tls.caKey }}
 {{- fail "database.* is set but store is sqlite: remove one of them" }}
 {{- end }}
 {{- if not $v.sqlite.acknowledgeSingleNode }}

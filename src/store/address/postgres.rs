@@ -29,6 +29,8 @@ pub(in crate::store) struct PostgresUrl {
     pub connect_timeout: Option<Duration>,
     /// In an order of chance.
     pub shuffled: bool,
+    /// A pooler is in between, by the URL's own word.
+    pub pooled: bool,
 }
 
 /// Which authorities are trusted.
@@ -90,7 +92,7 @@ const VARIABLES: [(&str, &str); 33] = [
 ];
 
 /// Obeyed.
-const OBEYED: [&str; 19] = [
+const OBEYED: [&str; 20] = [
     "application_name",
     "channel_binding",
     "connect_timeout",
@@ -101,6 +103,7 @@ const OBEYED: [&str; 19] = [
     "load_balance_hosts",
     "options",
     "password",
+    "pgbouncer",
     "port",
     "ssl",
     "sslcert",
@@ -113,12 +116,7 @@ const OBEYED: [&str; 19] = [
 ];
 
 /// Obeyed by what is always so here, as long as it has one of these values (any, where none is listed).
-const ALWAYS_SO: [(&str, &[&str], &str); 20] = [
-    (
-        "pgbouncer",
-        &["false"],
-        "a pooler in between must keep a session for each connection (session pooling); name the server itself, or such a pooler",
-    ),
+const ALWAYS_SO: [(&str, &[&str], &str); 19] = [
     ("client_encoding", &["utf8", "utf-8", "auto", "unicode"], "UTF8 is spoken to every database"),
     ("gssencmode", &["disable", "prefer"], "GSSAPI is not supported"),
     ("sslnegotiation", &["postgres"], "TLS is asked for as servers before PostgreSQL 17 know it"),
@@ -257,6 +255,7 @@ impl PostgresUrl {
             options: text("options"),
             connect_timeout: None,
             shuffled: one_of("load_balance_hosts", &["disable", "random"])?.as_deref() == Some("random"),
+            pooled: one_of("pgbouncer", &["true", "false"])?.as_deref() == Some("true"),
         };
         let wanted = one_of(
             "target_session_attrs",

@@ -2,11 +2,12 @@
 //! lacks. Asked at each connect, and again where an answer cannot be the whole truth: a look that
 //! shows less than there is must not pass for one of a database with less in it.
 
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Executor, Row};
+use sqlx::Row;
+use sqlx::postgres::PgRow;
 
 use super::connection::Place;
 use super::errors::grants;
+use super::statement::{Line, Statement};
 use super::statements::qualified;
 use crate::election::{Expected, Take, TermKey};
 use crate::store::StoreError;
@@ -104,8 +105,8 @@ impl Call {
     }
 }
 
-/// Tables as [`Call::needs`] has them, and the clock. (Functions by which the server says who it is may be
-/// lacking: `identity.rs`.)
+/// Tables as [`Call::needs`] has them, and the clock; then what may hide something; then the functions by which the
+/// server says who it is, for which a connection is as good without (`identity.rs`) unless it began with them.
 const LACKS: &str = concat!(
     "SELECT ARRAY(SELECT n.privilege {||} ' ON ' {||} n.name
                   FROM ROWS FROM (pg_catalog.unnest($1::varchar[]), pg_catalog.unnest($2::varchar[])) AS n (name, privilege)
@@ -118,7 +119,12 @@ const LACKS: &str = concat!(
                   FROM (VALUES ('pg_catalog.clock_timestamp()')) AS f (name)
                   WHERE pg_catalog.to_regprocedure(f.name) IS NOT NULL
                     AND NOT pg_catalog.has_function_privilege(pg_catalog.to_regprocedure(f.name), 'EXECUTE')), ",
-    veils!()
+    veils!(),
+    ", ARRAY(SELECT 'EXECUTE ON FUNCTION ' {||} f.name
+             FROM (VALUES ('pg_catalog.pg_control_system()'), ('pg_catalog.pg_current_wal_lsn()'),
+                          ('pg_catalog.pg_walfile_name(pg_catalog.pg_lsn)'), ('pg_catalog.pg_postmaster_start_time()')) AS f (name)
+             WHERE pg_catalog.to_regprocedure(f.name) IS NOT NULL
+               AND NOT pg_catalog.has_function_privilege(pg_catalog.to_regprocedure(f.name), 'EXECUTE'))"
 );
 
 /// `$1` to `$3` a term: whether the row has it still, what may hide it, and which triggers come before a change.
@@ -181,59 +187,51 @@ fn veiled(veil: &str, user: &str) -> Option<String> {
 }
 
 /// What a refused call lacks, if that can be found out. The connection is in order after a refusal.
-pub(super) async fn lacks(connection: &mut PgConnection, call: Call, place: &Place) -> Option<String> {
-    let (tables, privileges): (Vec<&str>, Vec<&str>) = call.needs().iter().copied().unzip();
-    let query = sqlx::query(AssertSqlSafe(qualified(LACKS))).bind(tables).bind(privileges).persistent(false);
-    let row = connection.fetch_one(query).await.ok()?;
+pub(super) async fn lacks(line: &mut Line<'_>, call: Call, place: &Place) -> Option<String> {
+    let owned = |(table, privilege): &(&str, &str)| ((*table).to_owned(), (*privilege).to_owned());
+    let (tables, privileges): (Vec<String>, Vec<String>) = call.needs().iter().map(owned).unzip();
+    let query = Statement::new(qualified(LACKS)).bind(&tables[..]).bind(&privileges[..]);
+    let row = line.ask(query).await.ok()?;
     let (rights, veils): (Vec<String>, Vec<String>) = (row.try_get(0).ok()?, row.try_get(1).ok()?);
     if let Some(why) = veils.iter().find_map(|veil| veiled(veil, &place.user)) {
         return Some(why);
     }
-    if rights.is_empty() {
-        return None;
-    }
+    let functions: Vec<String> = row.try_get(2).ok()?;
     let role = place.user.replace('"', "\"\"");
-    let statements: Vec<_> = rights.iter().map(|right| format!("GRANT {right} TO \"{role}\";")).collect();
-    Some(format!(
-        "the user {} lacks {}: run {} {}",
-        place.user,
-        rights.join(", "),
-        statements.join(" "),
-        grants(&place.user)
-    ))
+    let lacks = |rights: &[String]| {
+        let statements: Vec<_> = rights.iter().map(|right| format!("GRANT {right} TO \"{role}\";")).collect();
+        format!("the user {} lacks {}: run {}", place.user, rights.join(", "), statements.join(" "))
+    };
+    match (rights.as_slice(), functions.as_slice()) {
+        ([], []) => None,
+        ([], rights) | (rights, _) if rights.iter().all(|right| right.starts_with("EXECUTE ")) => {
+            Some(format!("{} (as an administrator, in this database)", lacks(rights)))
+        }
+        (rights, _) => Some(format!("{} {}", lacks(rights), grants(&place.user))),
+    }
 }
 
 /// Whether a renewal or release that found no row is one of a term that is over. `Err` where the row is as
 /// it was, or may be: then the change was suppressed, and nothing is known about the term.
-pub(super) async fn confirm_lost(
-    connection: &mut PgConnection,
-    term: &TermKey,
-    place: &Place,
-) -> Result<(), Doubt> {
-    let query = sqlx::query(AssertSqlSafe(qualified(STILL_LED)))
+pub(super) async fn confirm_lost(line: &mut Line<'_>, term: &TermKey, place: &Place) -> Result<(), Doubt> {
+    let query = Statement::new(qualified(STILL_LED))
         .bind(term.component.as_str())
         .bind(term.holder.as_str())
-        .bind(term.version)
-        .persistent(false);
-    doubt(connection.fetch_one(query).await, term.component.as_str(), place)
+        .bind(term.version);
+    doubt(line.ask(query).await, term.component.as_str(), place)
 }
 
 /// As [`confirm_lost`], for a take that was lost twice on one sight of the row.
-pub(super) async fn confirm_raced(
-    connection: &mut PgConnection,
-    take: &Take,
-    place: &Place,
-) -> Result<(), Doubt> {
+pub(super) async fn confirm_raced(line: &mut Line<'_>, take: &Take, place: &Place) -> Result<(), Doubt> {
     let seen = match take.expected {
         Expected::Missing { .. } => None,
         Expected::Row { version, renew_time } => Some((version, renew_time)),
     };
-    let query = sqlx::query(AssertSqlSafe(qualified(STILL_SEEN)))
+    let query = Statement::new(qualified(STILL_SEEN))
         .bind(take.term.component.as_str())
         .bind(seen.map(|seen| seen.0))
-        .bind(seen.map(|seen| seen.1))
-        .persistent(false);
-    doubt(connection.fetch_one(query).await, take.term.component.as_str(), place)
+        .bind(seen.map(|seen| seen.1));
+    doubt(line.ask(query).await, take.term.component.as_str(), place)
 }
 
 /// Why "no row" does not mean what it says.

@@ -10,7 +10,9 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode, Postgres};
 use sqlx::{ConnectOptions, Connection, Executor, Row, SqlSafeStr, Type};
 
 use super::errors::{self, classify};
-use super::identity::Found;
+use super::identity::{Found, Seen};
+use super::pooler::{self, How, Met, Options, Pooler, Probe};
+use super::statement::{Line, Statement};
 use super::table::{Table, inspect};
 use crate::store::StoreError;
 use crate::store::address::{At, Host, PostgresUrl, Root, SslMode};
@@ -31,6 +33,9 @@ pub(super) struct Place {
     pub(super) said: Arc<AtomicBool>,
     /// What the server says of itself.
     pub(super) form: Arc<Found>,
+    /// Of the server where statements go.
+    pub(super) seen: Arc<Seen>,
+    pub(super) pooler: Arc<Pooler>,
     /// The longest wait for a lock, ms; 0 until somebody sets it.
     pub(super) lock_limit: Arc<AtomicU64>,
     pub(super) pace: Arc<PaceCell>,
@@ -39,6 +44,7 @@ pub(super) struct Place {
 /// A connection that has been looked at.
 pub(super) struct Session {
     pub(super) connection: PgConnection,
+    pub(super) how: How,
     /// The limit that this connection was told, ms; 0 for none.
     pub(super) lock_limit: u64,
     /// Since the tables were looked for.
@@ -61,19 +67,44 @@ impl Place {
             user: url.user(),
             said: Arc::default(),
             form: Arc::default(),
+            seen: Arc::default(),
+            pooler: Arc::default(),
             lock_limit: Arc::default(),
             pace: Arc::default(),
         }
     }
 
-    /// How to get to the server that can be written to, as sqlx wants it.
-    pub(super) async fn options(&self, url: &PostgresUrl) -> Result<PgConnectOptions, StoreError> {
-        if let [(host, port)] = url.hosts.as_slice() {
-            return options(url, host, *port, &self.application);
+    /// How to get to the server that can be written to, as sqlx wants it, for a connection that is to listen.
+    pub(super) async fn options(
+        &self,
+        url: &PostgresUrl,
+        probe: &Probe,
+    ) -> Result<PgConnectOptions, StoreError> {
+        let (host, port) = match url.hosts.as_slice() {
+            [(host, port)] => (host.clone(), *port),
+            _ => {
+                let found = dial_one_of(url, &self.application, &self.of(url)).await?;
+                let _ = found.connection.close().await;
+                (found.host, found.port)
+            }
+        };
+        options(url, &host, port, &self.application, &Asked::Probe(probe))
+    }
+
+    /// Where to listen, and whether that is another address than the one for statements; `None` where
+    /// there is a pooler only.
+    pub(super) fn listens_at(
+        &self,
+        url: &PostgresUrl,
+    ) -> Result<Option<(Box<PostgresUrl>, bool)>, StoreError> {
+        if let Some(direct) = self.source.read_direct()? {
+            return Ok(Some((Box::new(direct), true)));
         }
-        let (options, connection) = dial_one_of(url, &self.application, &self.of(url)).await?;
-        let _ = connection.close().await;
-        Ok(options)
+        Ok(self.pooler.known(url).is_none().then(|| (Box::new(url.clone()), false)))
+    }
+
+    pub(super) fn listens_apart(&self) -> bool {
+        self.source.has_direct()
     }
 
     /// The same place by what the source said: the user of a rotated secret may be another one.
@@ -97,12 +128,18 @@ impl Connect for Place {
     async fn connect(&self, url: Box<PostgresUrl>, first: First) -> Result<Session, StoreError> {
         let place = self.of(&url);
         let measured = self.pace.begin();
-        let mut connection = dial(&url, &self.application, &place).await?;
+        let (mut connection, met) = dial(&url, &self.application, &place).await?;
         let lock_limit = self.lock_limit.load(Ordering::Relaxed);
-        let table = inspect(&mut connection, lock_limit, &place).await?;
-        prepare(&mut connection, &table, first, &place).await?;
+        let mut how = met.how(&mut connection, &url, lock_limit, &place).await?;
+        let table = inspect(&mut connection, &mut how, lock_limit, &place).await?;
+        self.seen.set(&table.identity);
+        if let Some(why) = how.pooler() {
+            self.pooler.found(&url, why, &place);
+        }
+        let mut session = Session { connection, how, lock_limit, looks: 0, table };
+        session.prepare(first, &place).await?;
         measured.connected();
-        Ok(Session { connection, lock_limit, looks: 0, table })
+        Ok(session)
     }
 }
 
@@ -119,29 +156,66 @@ impl Place {
     }
 }
 
+/// What a connection asks for at its start, beside what everybody does.
+enum Asked<'a> {
+    /// What the URL does, and the probe.
+    Probe(&'a Probe),
+    /// What the URL does of others than the server.
+    Nothing,
+}
+
 /// A connection to the server, or to the first of several that can be written to.
 pub(super) async fn dial(
     url: &PostgresUrl,
     application: &str,
     place: &Place,
-) -> Result<PgConnection, StoreError> {
+) -> Result<(PgConnection, Met), StoreError> {
     let [(host, port)] = url.hosts.as_slice() else {
-        return Ok(dial_one_of(url, application, place).await?.1);
+        let found = dial_one_of(url, application, place).await?;
+        return Ok((found.connection, found.met));
     };
-    let options = options(url, host, *port, application)?;
     let limit = url.connect_timeout.map_or(CONNECT_LIMIT, |limit| limit.min(CONNECT_LIMIT));
-    match tokio::time::timeout(limit, PgConnection::connect_with(&options)).await {
-        Ok(answer) => answer.map_err(|error| classify(error, place)),
+    match tokio::time::timeout(limit, dial_host(url, host, *port, application, place)).await {
+        Ok(answer) => answer?.map_err(|error| classify(error, place)),
         Err(_) => Err(StoreError::Retryable(format!("{place}: no connection within {limit:?}"))),
     }
 }
 
-/// As libpq: in the order of the URL, and where a server lets us not in, no other is asked.
-async fn dial_one_of(
+/// Once more without what a pooler may refuse. The outer error is of the URL's.
+async fn dial_host(
     url: &PostgresUrl,
+    host: &Host,
+    port: u16,
     application: &str,
     place: &Place,
-) -> Result<(PgConnectOptions, PgConnection), StoreError> {
+) -> Result<Result<(PgConnection, Met), sqlx::Error>, StoreError> {
+    let plain = options(url, host, port, application, &Asked::Nothing)?;
+    let plainly = async |why: String| {
+        let connection = PgConnection::connect_with(&plain).await?;
+        Ok((connection, Met::Pooler(why)))
+    };
+    if let Some(why) = place.pooler.known(url) {
+        return Ok(plainly(why.to_owned()).await);
+    }
+    let probe = Probe::new();
+    let options = options(url, host, port, application, &Asked::Probe(&probe))?;
+    Ok(match PgConnection::connect_with(&options).await {
+        Ok(connection) => Ok((connection, Met::Unknown(probe))),
+        Err(error) if pooler::may_be_for_options(&error) => plainly(pooler::refusal(&error)).await,
+        Err(error) => Err(error),
+    })
+}
+
+/// The first of several servers that can be written to.
+struct FirstOf {
+    host: Host,
+    port: u16,
+    connection: PgConnection,
+    met: Met,
+}
+
+/// As libpq: in the order of the URL, and where a server lets us not in, no other is asked.
+async fn dial_one_of(url: &PostgresUrl, application: &str, place: &Place) -> Result<FirstOf, StoreError> {
     let mut hosts = url.hosts.clone();
     if url.shuffled {
         fastrand::shuffle(&mut hosts);
@@ -150,23 +224,28 @@ async fn dial_one_of(
     let share = CONNECT_LIMIT / u32::try_from(hosts.len()).unwrap_or(u32::MAX);
     let limit = url.connect_timeout.map_or(share, |limit| limit.min(share));
     let mut found = Vec::new();
-    for (host, port) in &hosts {
-        let options = options(url, host, *port, application)?;
-        let says = match tokio::time::timeout(limit, writable(&options)).await {
-            Ok(Ok(Some(connection))) => return Ok((options, connection)),
-            Ok(Ok(None)) => "a standby, or lets this session only read".to_owned(),
-            Ok(Err(error)) if errors::is_of_this_host(&error) => error.to_string(),
-            Ok(Err(error)) => return Err(classify(error, place)),
+    for (host, port) in hosts {
+        let writable = async {
+            Ok(match dial_host(url, &host, port, application, place).await? {
+                Ok((connection, met)) => writable(connection).await.map(|found| found.map(|it| (it, met))),
+                Err(error) => Err(error),
+            })
+        };
+        let says = match tokio::time::timeout(limit, writable).await {
+            Ok(Err(error)) => return Err(error),
+            Ok(Ok(Ok(Some((connection, met))))) => return Ok(FirstOf { host, port, connection, met }),
+            Ok(Ok(Ok(None))) => "a standby, or lets this session only read".to_owned(),
+            Ok(Ok(Err(error))) if errors::is_of_this_host(&error) => error.to_string(),
+            Ok(Ok(Err(error))) => return Err(classify(error, place)),
             Err(_) => format!("no connection within {limit:?}"),
         };
-        found.push(format!("{}: {says}", At(host, *port)));
+        found.push(format!("{}: {says}", At(&host, port)));
     }
     Err(StoreError::Retryable(format!("{place}: no server of these can be written to: {}", found.join("; "))))
 }
 
 /// The connection, if the server can be written to.
-async fn writable(options: &PgConnectOptions) -> Result<Option<PgConnection>, sqlx::Error> {
-    let mut connection = PgConnection::connect_with(options).await?;
+async fn writable(mut connection: PgConnection) -> Result<Option<PgConnection>, sqlx::Error> {
     let asked = "SELECT pg_catalog.pg_is_in_recovery()
                  OR pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'on'";
     let only_reads: bool = connection.fetch_one(sqlx::raw_sql(asked)).await?.try_get(0)?;
@@ -177,13 +256,14 @@ async fn writable(options: &PgConnectOptions) -> Result<Option<PgConnection>, sq
     Ok(Some(connection))
 }
 
-pub(super) fn options(
+fn options(
     url: &PostgresUrl,
     host: &Host,
     port: u16,
     application: &str,
+    asked: &Asked<'_>,
 ) -> Result<PgConnectOptions, StoreError> {
-    let mut options = base(url)?
+    let mut options = base(url, asked)?
         .port(port)
         .application_name(url.application_name.as_deref().unwrap_or(application))
         // PgBouncer refuses a connection that asks for it, and we read no floats.
@@ -227,13 +307,17 @@ pub(super) fn options(
     Ok(options)
 }
 
-/// Options for the server as they stand in the URL: a URL is the one way to hand them to sqlx without a
-/// change. (With a password, so that it looks for none in files.)
-fn base(url: &PostgresUrl) -> Result<PgConnectOptions, StoreError> {
+/// Options for the server: a URL is the one way to hand them to sqlx without a change. (With a password, so that
+/// it looks for none in files.)
+fn base(url: &PostgresUrl, asked: &Asked<'_>) -> Result<PgConnectOptions, StoreError> {
+    let options = match asked {
+        Asked::Probe(probe) => url.options.iter().cloned().chain([probe.option()]).collect::<Vec<_>>(),
+        Asked::Nothing => Options::of(url).others,
+    };
     let mut text = String::from("postgres://:none@localhost/");
-    if let Some(options) = &url.options {
+    if !options.is_empty() {
         text += "?options=";
-        for byte in options.bytes() {
+        for byte in options.join(" ").bytes() {
             let _ = write!(text, "%{byte:02X}");
         }
     }
@@ -250,18 +334,38 @@ fn readable(file: &Path, url: &PostgresUrl) -> Result<(), StoreError> {
 }
 
 impl Session {
+    pub(super) fn line(&mut self) -> Line<'_> {
+        Line { connection: &mut self.connection, how: &self.how }
+    }
+
     /// For tables that were made since.
     pub(super) async fn look_again(&mut self, place: &Place) -> Result<(), StoreError> {
-        self.table = inspect(&mut self.connection, self.lock_limit, place).await?;
+        let lock_limit = self.lock_limit;
+        self.table = inspect(&mut self.connection, &mut self.how, lock_limit, place).await?;
         self.looks = 0;
         Ok(())
     }
 
     pub(super) async fn limit_lock_wait(&mut self, ms: u64) -> Result<(), sqlx::Error> {
-        let query =
-            sqlx::query("SELECT pg_catalog.set_config('lock_timeout', $1, false)").bind(lock_timeout(ms));
-        self.connection.execute(query).await?;
+        self.how.limit_lock_wait(ms);
+        if !self.how.is_shared() {
+            let limit = lock_timeout(ms);
+            let set = Statement::new("SELECT pg_catalog.set_config('lock_timeout', $1, false)");
+            self.line().execute(set.bind(&limit)).await?;
+        }
         self.lock_limit = ms;
+        Ok(())
+    }
+
+    /// What will be asked first, so that it takes one round trip then. What cannot be prepared says why
+    /// when it is asked. On a session that is shared nothing is prepared.
+    pub(super) async fn prepare(&mut self, first: First, place: &Place) -> Result<(), StoreError> {
+        if !self.how.is_shared() {
+            return prepare(&mut self.connection, &self.table, first, place).await;
+        }
+        let measured = place.pace.begin();
+        self.connection.ping().await.map_err(|error| classify(error, place))?;
+        measured.round_trip();
         Ok(())
     }
 }
@@ -272,8 +376,7 @@ pub(super) fn lock_timeout(ms: u64) -> String {
     format!("{}ms", limit.min(i32::MAX.unsigned_abs().into()))
 }
 
-/// What will be asked first, so that it takes one round trip then. What cannot be prepared says why
-/// when it is asked.
+/// On a session of our own.
 pub(super) async fn prepare(
     connection: &mut PgConnection,
     table: &Table,

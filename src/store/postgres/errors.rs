@@ -165,7 +165,7 @@ fn by_code(said: &Said, place: &Place) -> StoreError {
         "42P01" | "42703" | "3F000" => return misconfigured("; run `component-lease migrate`"),
         "26000" | "42P05" => {
             return misconfigured(
-                ": a connection pooler in between mixes up prepared statements; connect to the server itself, or use session pooling",
+                ": a connection pooler in between, which was not recognised, mixes up prepared statements; say so by pgbouncer=true in the URL",
             );
         }
         code if CANNOT_HOLD.contains(&code) => {

@@ -2,6 +2,9 @@
 //! listens unless their connection stands, whoever listens gives its connection to them when theirs broke,
 //! and nothing listens where connections run out. What goes wrong here costs speed only, so it is said
 //! once and tried again in the background.
+//!
+//! A pooler's sessions are never listened to. Where there is one, an address of the server itself may be given
+//! (`--direct-database-url`); a connection there listens, notifies, and is no spare: statements go by the pooler.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::connection::{Place, Session, prepare};
 use super::errors::{classify, has_run_out};
+use super::pooler::{How, Met, Probe, may_be_for_options};
 use super::table::{Table, inspect};
 use crate::store::address::PostgresUrl;
 use crate::store::slot::{Answer, CONNECT_LIMIT, Connect, First, Request, Slot};
@@ -62,6 +66,8 @@ enum Ended {
     Yielded,
     Lost,
     Failed(StoreError),
+    /// There is a pooler, and no other address.
+    Nowhere,
     /// No connection is left, or none would be for somebody who has none yet.
     RunOut(StoreError),
 }
@@ -106,6 +112,8 @@ impl Pauses {
                 self.run_out = (pause * 2).min(Self::RUN_OUT_MOST);
                 pause
             }
+            // The URL may change.
+            Ended::Nowhere => Self::RUN_OUT,
             Ended::Lost | Ended::Failed(_) => {
                 if lasted > Self::FAILED_MOST {
                     self.failed = Self::FAILED;
@@ -141,7 +149,7 @@ async fn settled_and_listen(
     let listening = match tokio::time::timeout(CONNECT_LIMIT, Listening::begin(place)).await {
         Ok(Ok(listening)) => listening,
         Ok(Err(ended)) => return ended,
-        // Behind a pooler, this is how somebody waits for a connection that somebody else has.
+        // This is how one waits for a connection that somebody else has, where connections are handed out.
         Err(_) => {
             return Ended::RunOut(StoreError::Retryable(format!(
                 "{place}: no connection within {CONNECT_LIMIT:?}"
@@ -155,26 +163,40 @@ async fn settled_and_listen(
 struct Listening {
     place: Place,
     url: Box<PostgresUrl>,
+    /// At another address than the slot's.
+    is_apart: bool,
     /// Of one connection, and for it alone: the listener insists on a pool.
     pool: PgPool,
     made: Arc<AtomicUsize>,
     listener: PgListener,
+    how: How,
     lock_limit: u64,
     table: Table,
 }
 
 impl Listening {
-    async fn begin(place: &Place) -> Result<Self, Ended> {
-        let url = place.source().map_err(Ended::Failed)?;
-        let place = place.of(&url);
+    async fn begin(slots: &Place) -> Result<Self, Ended> {
+        let url = slots.source().map_err(Ended::Failed)?;
+        let Some((url, is_apart)) = slots.listens_at(&url).map_err(Ended::Failed)? else {
+            return Err(Ended::Nowhere);
+        };
+        let place = slots.of(&url);
         let failed = |error| {
             let run_out = has_run_out(&error);
+            let refused = may_be_for_options(&error);
             let error = classify(error, &place);
-            if run_out { Ended::RunOut(error) } else { Ended::Failed(error) }
+            if run_out {
+                Ended::RunOut(error)
+            } else if refused {
+                Ended::Failed(is_a_pooler(&place, &error.to_string()))
+            } else {
+                Ended::Failed(error)
+            }
         };
         let made = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&made);
-        let options = place.options(&url).await.map_err(Ended::Failed)?;
+        let probe = Probe::new();
+        let options = place.options(&url, &probe).await.map_err(Ended::Failed)?;
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(CONNECT_LIMIT)
@@ -187,13 +209,25 @@ impl Listening {
                 Box::pin(async { Ok(()) })
             })
             .connect_lazy_with(options);
+        // Before there is a listener: when it ends, it would stop everybody from listening on a session that is shared.
+        let mut connection = pool.acquire().await.map_err(failed)?;
+        let lock_limit = place.lock_limit.load(Ordering::Relaxed);
+        let met = Met::Unknown(probe);
+        let mut how = met.how(&mut connection, &url, lock_limit, &place).await.map_err(Ended::Failed)?;
+        let table = inspect(&mut connection, &mut how, lock_limit, &place).await.map_err(Ended::Failed)?;
+        if how.is_shared() {
+            return Err(if is_apart { Ended::Failed(is_a_pooler(&place, "")) } else { Ended::Nowhere });
+        }
+        if is_apart && !place.seen.is_same_database(&table.identity) {
+            return Err(Ended::Failed(StoreError::Misconfigured(format!(
+                "the direct address ({place}) leads to another database than the one for statements ({slots}): name the same server and database in --direct-database-url"
+            ))));
+        }
+        prepare(&mut connection, &table, First::Renew, &place).await.map_err(Ended::Failed)?;
+        drop(connection);
         let mut listener = PgListener::connect_with(&pool).await.map_err(failed)?;
         listener.eager_reconnect(false);
-        let lock_limit = place.lock_limit.load(Ordering::Relaxed);
-        let connection = listener.acquire().await.map_err(failed)?;
-        let table = inspect(connection, lock_limit, &place).await.map_err(Ended::Failed)?;
-        prepare(connection, &table, First::Renew, &place).await.map_err(Ended::Failed)?;
-        let mut listening = Self { place, url, pool, made, listener, lock_limit, table };
+        let mut listening = Self { place, url, is_apart, pool, made, listener, how, lock_limit, table };
         listening.has_room().await?;
         listening.listener.listen(CHANNEL).await.map_err(|error| listening.failed(error))?;
         Ok(listening)
@@ -227,7 +261,7 @@ impl Listening {
     }
 
     async fn listen(mut self, slot: &Slot<Place>, sender: &HintSender, lifetime: Duration) -> Ended {
-        let mut requests = slot.beside();
+        let mut requests = slot.beside(!self.is_apart);
         let end = Instant::now() + lifetime.mul_f64(0.75 + fastrand::f64() / 2.0);
         sender.set_flowing(true);
         // What happened before is not known.
@@ -303,7 +337,7 @@ impl Listening {
 
     /// The connection, for statements from now on.
     async fn stop(self) -> Result<Session, StoreError> {
-        let Self { place, pool, made, listener, lock_limit, table, .. } = self;
+        let Self { place, pool, made, listener, how, lock_limit, table, .. } = self;
         // UNLISTEN is sent, and the connection goes back to its pool.
         drop(listener);
         let connection = match tokio::time::timeout(SPARE_LIMIT, pool.acquire()).await {
@@ -316,8 +350,15 @@ impl Listening {
         if made.load(Ordering::Relaxed) > 1 {
             return Err(StoreError::Retryable(format!("{place}: the server closed the connection")));
         }
-        Ok(Session { connection, lock_limit, looks: 0, table })
+        Ok(Session { connection, how, lock_limit, looks: 0, table })
     }
+}
+
+fn is_a_pooler(place: &Place, says: &str) -> StoreError {
+    let says = if says.is_empty() { String::new() } else { format!(" ({says})") };
+    StoreError::Misconfigured(format!(
+        "{place}: a connection pooler is in between{says}, whose sessions are not to be listened to: name the server's own address in --direct-database-url, or leave it out"
+    ))
 }
 
 #[cfg(test)]

@@ -10,13 +10,14 @@
 //! renamed has another OID, and so have tables that were dropped and made anew.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+use sqlx::Row;
 use sqlx::error::DatabaseError;
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::connection::Place;
-use super::errors::classify;
+use super::errors::{classify, is_denied};
+use super::statement::{Line, Statement};
 use super::statements::qualified;
 use crate::store::StoreError;
 
@@ -106,8 +107,8 @@ impl Form {
         self.start || self.life == Lives::Timeline
     }
 
-    /// What is weaker than with everything, for the log.
-    fn weaker(self) -> Option<String> {
+    /// What is weaker than with everything, for the log; `denied` are functions that this user may not call.
+    fn weaker(self, denied: &[&str], user: &str) -> Option<String> {
         let lacks = [
             (!self.system, "the system identifier (pg_control_system)"),
             (self.life == Lives::Nothing, "the timeline (pg_walfile_name, pg_current_wal_lsn)"),
@@ -119,17 +120,25 @@ impl Form {
         } else {
             "a failover is told, but neither a restart nor a volume that was put back: after such a restore run `component-lease epoch bump`"
         };
-        (!lacks.is_empty()).then(|| format!("the server does not say {}; {means}", lacks.join(", ")))
+        let helps = if denied.is_empty() {
+            String::new()
+        } else {
+            let (functions, role) = (denied.join(", "), user.replace('"', "\"\""));
+            format!(
+                "; the user {user} may not call {functions}: GRANT EXECUTE ON FUNCTION {functions} TO \"{role}\""
+            )
+        };
+        (!lacks.is_empty()).then(|| format!("the server does not say {}; {means}{helps}", lacks.join(", ")))
     }
 }
 
-/// The form that was found last, for the next connect.
+/// The form that was found last, for the next connect, and the functions that were forbidden.
 #[derive(Debug)]
-pub(super) struct Found(AtomicUsize);
+pub(super) struct Found(AtomicUsize, Mutex<Vec<&'static str>>);
 
 impl Default for Found {
     fn default() -> Self {
-        Self(AtomicUsize::new(Form::WHOLE.number()))
+        Self(AtomicUsize::new(Form::WHOLE.number()), Mutex::default())
     }
 }
 
@@ -138,8 +147,38 @@ impl Found {
         Form::from_number(self.0.load(Ordering::Relaxed))
     }
 
-    fn set(&self, form: Form) {
+    fn set(&self, form: Form, denied: Vec<&'static str>) {
         self.0.store(form.number(), Ordering::Relaxed);
+        *self.1.lock().unwrap_or_else(PoisonError::into_inner) = denied;
+    }
+}
+
+/// What the server said of itself at the last connect, without a record.
+#[derive(Debug, Default)]
+pub(super) struct Seen(Mutex<String>);
+
+impl Seen {
+    pub(super) fn set(&self, identity: &str) {
+        identity.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether this may be the same database, whichever server has it now.
+    pub(super) fn is_same_database(&self, identity: &str) -> bool {
+        same_database(&self.0.lock().unwrap_or_else(PoisonError::into_inner), identity)
+    }
+}
+
+/// The system identifier and the OIDs are the same. Another account may not be told the former.
+fn same_database(one: &str, other: &str) -> bool {
+    let parts = |identity: &'_ str| {
+        let mut parts = identity.split('/').map(ToOwned::to_owned);
+        Some((parts.next()?, parts.next_back().filter(|oids| oids.contains('.'))?))
+    };
+    match (parts(one), parts(other)) {
+        (Some((system, oids)), Some((other_system, other_oids))) => {
+            oids == other_oids && (system == other_system || system == "-" || other_system == "-")
+        }
+        _ => false,
     }
 }
 
@@ -154,7 +193,7 @@ pub(super) fn may_be_for_identity(error: &sqlx::Error) -> bool {
 }
 
 /// For `migrate`, which writes the first record: what this server says of itself.
-pub(super) async fn form(connection: &mut PgConnection, place: &Place) -> Result<Form, StoreError> {
+pub(super) async fn form(line: &mut Line<'_>, place: &Place) -> Result<Form, StoreError> {
     let whole = format!(
         "SELECT pg_catalog.version(), pg_catalog.to_regproc('pg_catalog.aurora_version') IS NOT NULL,
                 CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE {} END
@@ -162,35 +201,42 @@ pub(super) async fn form(connection: &mut PgConnection, place: &Place) -> Result
         Form::WHOLE.sql()
     );
     let failed = |error| classify(error, place);
-    let query = sqlx::query(AssertSqlSafe(qualified(&whole))).persistent(false);
-    match connection.fetch_one(query).await {
+    match line.ask(Statement::new(qualified(&whole))).await {
         Ok(row) => {
             refuse_product(row.try_get(0).map_err(failed)?, place)?;
-            if row.try_get(1).map_err(failed)? { probe(connection, place).await } else { Ok(Form::WHOLE) }
+            if row.try_get(1).map_err(failed)? { probe(line, place).await } else { Ok(Form::WHOLE) }
         }
-        Err(error) if may_be_for_identity(&error) => probe(connection, place).await,
+        Err(error) if may_be_for_identity(&error) => probe(line, place).await,
         Err(error) => Err(failed(error)),
     }
 }
 
 /// Asks for each function alone, and keeps the answer in `place`.
-pub(super) async fn probe(connection: &mut PgConnection, place: &Place) -> Result<Form, StoreError> {
-    let version = ask(connection, "SELECT pg_catalog.version()", place).await?;
+pub(super) async fn probe(line: &mut Line<'_>, place: &Place) -> Result<Form, StoreError> {
+    let version = ask(line, "SELECT pg_catalog.version()", place).await?;
     refuse_product(version.as_deref().unwrap_or_default(), place)?;
-    let recovery = ask(connection, "SELECT pg_catalog.pg_is_in_recovery()::varchar", place).await?;
+    let recovery = ask(line, "SELECT pg_catalog.pg_is_in_recovery()::varchar", place).await?;
     if recovery.as_deref() == Some("true") {
         return Err(standby(place));
     }
     let aurora =
-        ask(connection, "SELECT pg_catalog.to_regproc('pg_catalog.aurora_version')::varchar", place).await?;
+        ask(line, "SELECT pg_catalog.to_regproc('pg_catalog.aurora_version')::varchar", place).await?;
     // Aurora has timelines with wal_level = logical alone; who leads must not depend on that.
     let (life, asked) =
         if aurora.is_some() { (Lives::Instance, INSTANCE) } else { (Lives::Timeline, TIMELINE) };
-    let mut has = async |asked: &str| -> Result<bool, StoreError> {
-        Ok(ask(connection, &format!("SELECT {asked}"), place).await?.is_some())
+    let mut denied = Vec::new();
+    let mut has = async |asked: &str, functions: &[&'static str]| -> Result<bool, StoreError> {
+        let found = ask_for(line, &format!("SELECT {asked}"), place).await?;
+        if matches!(found, Said::Denied) {
+            denied.extend(functions);
+        }
+        Ok(matches!(found, Said::This(_)))
     };
-    let life = if has(asked).await? { life } else { Lives::Nothing };
-    let form = Form { system: has(SYSTEM).await?, life, start: has(START).await? };
+    let functions: &[_] =
+        if aurora.is_some() { &[] } else { &["pg_current_wal_lsn()", "pg_walfile_name(pg_lsn)"] };
+    let life = if has(asked, functions).await? { life } else { Lives::Nothing };
+    let system = has(SYSTEM, &["pg_control_system()"]).await?;
+    let form = Form { system, life, start: has(START, &["pg_postmaster_start_time()"]).await? };
     if !form.is_enough() {
         let version = version.as_deref().unwrap_or("a server that does not tell its version");
         return Err(StoreError::Misconfigured(format!(
@@ -198,16 +244,31 @@ pub(super) async fn probe(connection: &mut PgConnection, place: &Place) -> Resul
             place.user.replace('"', "\"\"")
         )));
     }
-    place.form.set(form);
+    place.form.set(form, denied);
     Ok(form)
 }
 
+/// What a function answers.
+enum Said {
+    This(String),
+    Nothing,
+    Denied,
+}
+
 /// What the answer is; `None` where the server has none.
-async fn ask(connection: &mut PgConnection, sql: &str, place: &Place) -> Result<Option<String>, StoreError> {
-    let query = sqlx::query(AssertSqlSafe(qualified(sql))).persistent(false);
-    match connection.fetch_one(query).await.and_then(|row| row.try_get(0)) {
-        Ok(answer) => Ok(answer),
-        Err(error) if may_be_for_identity(&error) => Ok(None),
+async fn ask(line: &mut Line<'_>, sql: &str, place: &Place) -> Result<Option<String>, StoreError> {
+    Ok(match ask_for(line, sql, place).await? {
+        Said::This(answer) => Some(answer),
+        Said::Nothing | Said::Denied => None,
+    })
+}
+
+async fn ask_for(line: &mut Line<'_>, sql: &str, place: &Place) -> Result<Said, StoreError> {
+    match line.ask(Statement::new(qualified(sql))).await.and_then(|row| row.try_get(0)) {
+        Ok(Some(answer)) => Ok(Said::This(answer)),
+        Ok(None) => Ok(Said::Nothing),
+        Err(error) if is_denied(&error) => Ok(Said::Denied),
+        Err(error) if may_be_for_identity(&error) => Ok(Said::Nothing),
         Err(error) => Err(classify(error, place)),
     }
 }
@@ -232,7 +293,8 @@ pub(super) fn refuse_product(version: &str, place: &Place) -> Result<(), StoreEr
 
 /// What is weaker is said once for each store.
 pub(super) fn say_what_is_weaker(form: Form, place: &Place) {
-    if let Some(weaker) = form.weaker() {
+    let denied = place.form.1.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some(weaker) = form.weaker(&denied, &place.user) {
         tracing::warn!("{place}: {weaker}");
     }
 }
@@ -252,15 +314,28 @@ mod tests {
         for number in 0..Form::COUNT {
             assert_eq!(Form::from_number(number).number(), number);
         }
-        assert_eq!(Form::WHOLE.weaker(), None);
+        assert_eq!(Form::WHOLE.weaker(&[], "app"), None);
+    }
+
+    #[test]
+    fn a_database_is_the_same_on_whichever_server_it_is() {
+        let is = |other| same_database("71/00000001/99//5.16384.16390.16399", other);
+        assert!(is("71/00000001/99//5.16384.16390.16399") && is("71/00000002/100//5.16384.16390.16399"));
+        assert!(is("-/-/99//5.16384.16390.16399"));
+        for other in ["72/00000001/99//5.16384.16390.16399", "71/00000001/99//6.16384.16390.16399", "", "71"]
+        {
+            assert!(!is(other), "{other}");
+        }
     }
 
     #[test]
     fn what_cannot_be_had_is_a_dash_and_is_said() {
         let aurora = Form { system: true, life: Lives::Instance, start: true };
-        assert!(aurora.is_enough() && aurora.weaker().is_none());
+        assert!(aurora.is_enough() && aurora.weaker(&[], "app").is_none());
         let alone = Form { system: false, life: Lives::Nothing, start: true };
-        let weaker = alone.weaker().unwrap();
+        let weaker = alone.weaker(&["pg_control_system()"], "a\"b").unwrap();
+        assert!(weaker.contains("GRANT EXECUTE ON FUNCTION pg_control_system() TO \"a\"\"b\""), "{weaker}");
+        assert!(!alone.weaker(&[], "app").unwrap().contains("GRANT"));
         assert!(
             alone.is_enough()
                 && weaker.contains("pg_control_system")

@@ -1,9 +1,10 @@
 //! The look at many components.
 
+use sqlx::Row;
 use sqlx::postgres::PgRow;
-use sqlx::{Executor, Row};
 
 use super::connection::Session;
+use super::statement::Statement;
 use super::{lease_row, life, standing_ttl};
 use crate::membership::{Mode, Promise, SeenInstance, Whereabouts};
 use crate::store::{Names, Snapshot, StandingIntent};
@@ -40,7 +41,8 @@ pub(super) async fn looked_at(
     let (table, step) = (&session.table, session.table.step());
     let statement =
         if instances && table.instances { table.sql.look_at_with_instances } else { table.look_at() };
-    let rows = session.connection.fetch_all(sqlx::query(statement).bind(names.as_slice())).await?;
+    let query = Statement::new(statement).bind(names.as_slice());
+    let rows = session.line().fetch_all(query).await?;
     snapshot(&rows, names, step)
 }
 

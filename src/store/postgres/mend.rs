@@ -1,9 +1,9 @@
 //! Makes what is missing of tables that were there: see `store/schema.rs`.
 
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Executor, Row};
+use sqlx::Row;
 
 use super::identity::Form;
+use super::statement::{Line, Statement};
 use super::statements::{Statements, qualified};
 use crate::store::schema::{Dialect, Failed, Found, Job, Present, repairs};
 
@@ -40,12 +40,12 @@ WHERE pg_catalog.to_regprocedure(f.name {||} '()') IS NOT NULL";
 
 /// What was made, and for how many seconds nobody takes anything because of it.
 pub(super) async fn mend(
-    connection: &mut PgConnection,
+    line: &mut Line<'_>,
     job: &Job<'_>,
     form: Form,
 ) -> Result<(Vec<String>, Option<u32>), Failed> {
     let mut present = Present::default();
-    for row in connection.fetch_all(sqlx::query(AssertSqlSafe(qualified(TABLES)))).await? {
+    for row in line.ask_all(Statement::new(qualified(TABLES))).await? {
         let (name, kind): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         if !matches!(kind.as_str(), "r" | "p") {
             return Err(Failed::Unmendable(format!(
@@ -59,43 +59,42 @@ pub(super) async fn mend(
             .insert(name, Found { columns: columns.into_iter().collect(), has_key, lacks_comments });
     }
     for (sql, names) in [(TRIGGERS, &mut present.triggers), (FUNCTIONS, &mut present.functions)] {
-        for row in connection.fetch_all(sqlx::query(AssertSqlSafe(qualified(sql)))).await? {
+        for row in line.ask_all(Statement::new(qualified(sql))).await? {
             names.insert(row.try_get(0)?);
         }
     }
     let repairs = repairs(job, &present, Dialect::Postgres).map_err(Failed::Unmendable)?;
     for repair in &repairs.list {
-        connection.execute(sqlx::raw_sql(AssertSqlSafe(repair.sql.as_str()))).await?;
+        line.script(repair.sql.clone()).await?;
     }
     let made: Vec<String> = repairs.list.into_iter().filter_map(|repair| repair.what).collect();
     if !job.keeps_record() {
         return Ok((made, None));
     }
-    let record = connection
-        .fetch_optional(
-            "SELECT identity, epoch, max_ttl FROM component_lease_store WHERE id OPERATOR(pg_catalog.=) 1",
-        )
-        .await?;
-    let waits = match record {
+    let record = Statement::new(
+        "SELECT identity, epoch, max_ttl FROM component_lease_store WHERE id OPERATOR(pg_catalog.=) 1",
+    );
+    let waits = match line.ask_all(record).await?.first() {
         Some(row) if repairs.forgot => {
-            let query = sqlx::query(Statements::of(form).begin_epoch)
+            let identity: String = row.try_get(0)?;
+            let query = Statement::new(Statements::of(form).begin_epoch)
                 .bind(job.latest_date)
                 .bind(0_i64)
-                .bind(row.try_get::<String, _>(0)?)
+                .bind(&identity)
                 .bind(row.try_get::<i64, _>(1)?)
                 .bind(true);
-            connection.execute(query).await?;
+            line.run(query).await?;
             Some(u32::try_from(row.try_get::<i32, _>(2)?).unwrap_or(job.max_ttl))
         }
         Some(_) => None,
         None => {
-            let query = sqlx::query(Statements::of(form).first_record)
+            let query = Statement::new(Statements::of(form).first_record)
                 .bind(job.latest_date)
                 .bind(0_i64)
                 .bind(i32::try_from(job.max_ttl).unwrap_or(i32::MAX))
                 .bind(false)
                 .bind(false);
-            connection.execute(query).await?;
+            line.run(query).await?;
             Some(job.max_ttl)
         }
     };

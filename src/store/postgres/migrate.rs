@@ -1,16 +1,19 @@
-//! Creates and upgrades the tables: one transaction under an advisory lock, so that any number of
-//! runs at once do it once.
+//! Creates and upgrades the tables: one transaction under an advisory lock of its own, so that any number of
+//! runs at once do it once. Everything is sent as text, which a pooler of transactions is as good for
+//! as the server itself.
 
 use std::time::Duration;
 
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+use sqlx::{Connection, Row};
 
 use super::connection::{Place, dial};
 use super::errors::classify;
 use super::identity;
 use super::mend::{IS_OURS, mend};
+use super::pooler::How;
+use super::statement::{Line, Statement};
 use super::statements::{Statements, qualified};
 use crate::election::life::DATE_MAX;
 use crate::store::StoreError;
@@ -96,9 +99,9 @@ FROM (SELECT pg_catalog.max(id) AS id FROM component_instance) AS m,
 WHERE m.id {>} coalesce(pg_catalog.pg_sequence_last_value(s.name), 0)";
 
 /// What was set for the server, the database or the role does not end or bend a migration. Within the
-/// transaction, so that a pooler hands nothing of it on.
+/// transaction, so that a pooler hands nothing of it on; behind what each transaction sets (`pooler.rs`).
 const SET_UP: &str = "
-SELECT pg_catalog.set_config('statement_timeout', '0', true), pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true),
+SELECT pg_catalog.set_config('statement_timeout', '0', true), pg_catalog.set_config('lock_timeout', '0', true), pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true),
        pg_catalog.set_config('row_security', 'off', true), pg_catalog.set_config('standard_conforming_strings', 'on', true),
        pg_catalog.set_config('check_function_bodies', 'on', true),
        CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
@@ -126,8 +129,9 @@ pub(in crate::store) async fn migrate(
 ) -> Result<MigrationReport, StoreError> {
     let place = Place::new(Source::url(""), url, "component-lease migrate");
     let run = async {
-        let mut connection = dial(url, "component-lease migrate", &place).await?;
-        let report = run(&mut connection, &place, how).await?;
+        let (mut connection, met) = dial(url, "component-lease migrate", &place).await?;
+        let sent = met.how(&mut connection, url, 0, &place).await?;
+        let report = run(&mut connection, &sent, &place, how).await?;
         // It is done; a goodbye that fails changes nothing.
         let _ = connection.close().await;
         Ok(report)
@@ -141,23 +145,22 @@ pub(in crate::store) async fn migrate(
 
 /// Tables of ours without the one that tells which steps were applied: then all were, and what is missing is
 /// mended. The version of the schema, and whether `component_lease` is another program's.
-async fn adopt(connection: &mut PgConnection, lease: bool) -> Result<(i64, bool), sqlx::Error> {
-    let row = connection.fetch_one(sqlx::query(AssertSqlSafe(qualified(IS_OURS)))).await?;
+async fn adopt(line: &mut Line<'_>, lease: bool) -> Result<(i64, bool), sqlx::Error> {
+    let row = line.ask(Statement::new(qualified(IS_OURS))).await?;
     let (ours, companions): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
     let foreign = lease && !ours;
     if !(lease && ours || companions) {
         return Ok((0, foreign));
     }
     for step in MIGRATIONS {
-        connection
-            .execute(sqlx::query(AssertSqlSafe(qualified(RECORD))).bind(step.version).bind(foreign))
-            .await?;
+        line.run(Statement::new(qualified(RECORD)).bind(step.version).bind(foreign)).await?;
     }
     Ok((MIGRATIONS.last().map_or(0, |step| step.version), foreign))
 }
 
 async fn run(
     connection: &mut PgConnection,
+    sent: &How,
     place: &Place,
     how: Install,
 ) -> Result<MigrationReport, StoreError> {
@@ -171,33 +174,35 @@ async fn run(
         _ => classify(error, place),
     };
     // Before the transaction: what a server does not say is an error there.
-    let form = identity::form(connection, place).await?;
+    let form = identity::form(&mut Line { connection, how: sent }, place).await?;
     let mut transaction = connection.begin().await.map_err(failed)?;
-    transaction.execute(SET_UP).await.map_err(failed)?;
-    transaction.execute(LOCK).await.map_err(failed)?;
-    let there = transaction
-        .fetch_one("SELECT pg_catalog.to_regclass('component_lease') IS NOT NULL, pg_catalog.to_regclass('component_lease_schema') IS NOT NULL, pg_catalog.to_regclass('component_instance') IS NOT NULL")
+    let within = sent.within();
+    Line { connection: &mut transaction, how: sent }.ask(Statement::new(SET_UP)).await.map_err(failed)?;
+    let mut line = Line { connection: &mut transaction, how: &within };
+    line.run(Statement::new(LOCK)).await.map_err(failed)?;
+    let there = line
+        .ask(Statement::new("SELECT pg_catalog.to_regclass('component_lease') IS NOT NULL, pg_catalog.to_regclass('component_lease_schema') IS NOT NULL, pg_catalog.to_regclass('component_instance') IS NOT NULL"))
         .await
         .map_err(failed)?;
     let (lease, schema): (bool, bool) =
         (there.try_get(0).map_err(failed)?, there.try_get(1).map_err(failed)?);
     let instances: bool = there.try_get(2).map_err(failed)?;
     if !schema {
-        transaction.execute(sqlx::raw_sql(SCHEMA_TABLE)).await.map_err(failed)?;
+        line.script(SCHEMA_TABLE).await.map_err(failed)?;
     }
-    let row = transaction
-        .fetch_one("SELECT pg_catalog.max(version), pg_catalog.bool_or(foreign_lease_table) FROM component_lease_schema")
+    let row = line
+        .ask(Statement::new("SELECT pg_catalog.max(version), pg_catalog.bool_or(foreign_lease_table) FROM component_lease_schema"))
         .await
         .map_err(failed)?;
     let before: Option<i64> = row.try_get(0).map_err(failed)?;
     let (before, foreign) = match (before, row.try_get::<Option<bool>, _>(1).map_err(failed)?) {
         (Some(before), foreign) => (before, foreign.unwrap_or_default()),
         // Also of a dump without data.
-        (None, _) => adopt(&mut transaction, lease).await.map_err(failed)?,
+        (None, _) => adopt(&mut line, lease).await.map_err(failed)?,
     };
     known(before, place)?;
-    let narrow: bool = transaction
-        .fetch_one(sqlx::query(AssertSqlSafe(qualified(IS_NARROW))))
+    let narrow: bool = line
+        .ask(Statement::new(qualified(IS_NARROW)))
         .await
         .and_then(|row| row.try_get(0))
         .map_err(failed)?;
@@ -205,7 +210,7 @@ async fn run(
     if narrow {
         job.latest_date = 0;
     }
-    let (mended, mended_waits) = mend(&mut transaction, &job, form).await.map_err(|error| match error {
+    let (mended, mended_waits) = mend(&mut line, &job, form).await.map_err(|error| match error {
         Failed::Database(error) => failed(error),
         Failed::Unmendable(why) => StoreError::Misconfigured(format!("{place}: {why}")),
     })?;
@@ -220,31 +225,31 @@ async fn run(
     };
     for step in MIGRATIONS.iter().filter(|step| step.version > before) {
         if !(foreign && step.lease_table || step.version == INSTANCES && instances) {
-            transaction.execute(sqlx::raw_sql(step.sql)).await.map_err(failed)?;
+            line.script(step.sql).await.map_err(failed)?;
             report.applied.push(step.name);
         }
-        let query = sqlx::query(AssertSqlSafe(qualified(RECORD))).bind(step.version).bind(foreign);
-        transaction.execute(query).await.map_err(failed)?;
+        let query = Statement::new(qualified(RECORD)).bind(step.version).bind(foreign);
+        line.run(query).await.map_err(failed)?;
         if step.version == LIFE {
             // Leases that are there go on with their numbers; nobody knows whether this is still the
             // server that granted them, so it is not settled.
-            let there =
-                transaction.fetch_one("SELECT EXISTS (SELECT FROM component_lease)").await.map_err(failed)?;
+            let there = Statement::new("SELECT EXISTS (SELECT FROM component_lease)");
+            let there = line.ask(there).await.map_err(failed)?;
             let leases: bool = there.try_get(0).map_err(failed)?;
-            let query = sqlx::query(Statements::of(form).first_record)
+            let query = Statement::new(Statements::of(form).first_record)
                 .bind(if narrow { 0 } else { DATE_MAX })
                 .bind(0_i64)
                 .bind(i32::try_from(how.max_ttl).unwrap_or(i32::MAX))
                 .bind(how.first && !leases)
                 .bind(how.first || leases);
-            transaction.execute(query).await.map_err(failed)?;
+            line.run(query).await.map_err(failed)?;
             report.waits = (!how.first || leases).then_some(how.max_ttl);
         }
         report.version = step.version;
     }
-    let ours = transaction.fetch_one(sqlx::query(AssertSqlSafe(qualified(OURS)))).await;
+    let ours = line.ask(Statement::new(qualified(OURS))).await;
     if ours.and_then(|row| row.try_get(0)).map_err(failed)? {
-        transaction.execute(sqlx::query(AssertSqlSafe(qualified(SEQUENCE)))).await.map_err(failed)?;
+        line.ask_all(Statement::new(qualified(SEQUENCE))).await.map_err(failed)?;
     }
     transaction.commit().await.map_err(failed)?;
     Ok(report)

@@ -3,14 +3,16 @@
 
 use std::sync::atomic::Ordering;
 
+use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::access::{Call, lacks, refuse_veils, veils};
 use super::connection::{Place, lock_timeout};
 use super::errors::{classify, is_denied, refused};
 use super::identity::{self, Form};
 use super::migrate;
+use super::pooler::How;
+use super::statement::{Line, Statement};
 use super::statements::Statements;
 use crate::election::life::{NARROW_STEP, STEP, fits as fits_epoch};
 use crate::election::{ComponentName, NewEpoch, TermKey};
@@ -27,6 +29,8 @@ pub(super) struct Table {
     pub(super) companions: Companions,
     /// Whether participants are written down, and this user may at least read it.
     pub(super) instances: bool,
+    /// What the server says of itself, without a record.
+    pub(super) identity: String,
     /// As this server understands them.
     pub(super) sql: &'static Statements,
 }
@@ -41,8 +45,9 @@ pub(super) enum Companions {
     All,
 }
 
-/// Sets the session up and tells about server, table and columns, one row for each column. Reads
-/// catalogues only, so it needs no privilege.
+/// Tells about server, table and columns, one row for each column. Reads catalogues only, so it needs no
+/// privilege. `$1` the limit of waits for locks, `$2` the probe: where it has come back, the session is our own, and
+/// is set up. Else what precedes this text sets everything for its own transaction.
 ///
 /// A table that may not be there is read by a text (`query_to_xml`): named in the statement, it would be an error.
 /// The keepalives let the server find out about a dead participant's connection within two minutes.
@@ -52,21 +57,27 @@ pub(super) enum Companions {
 /// The identity is asked for as a look will, so that what the server does not say is known before.
 pub(super) const INSPECT: &str = concat!(
     "
-WITH facts AS MATERIALIZED (
-    SELECT pg_catalog.set_config('lock_timeout', $1, false),
-           pg_catalog.set_config('default_transaction_isolation', 'read committed', false),
-           pg_catalog.set_config('tcp_keepalives_idle', '60', false),
-           pg_catalog.set_config('tcp_keepalives_interval', '15', false),
-           pg_catalog.set_config('tcp_keepalives_count', '4', false),
-           pg_catalog.set_config('row_security', 'off', false),
-           pg_catalog.set_config('statement_timeout', '0', false),
-           pg_catalog.set_config('idle_in_transaction_session_timeout', '0', false),
-           pg_catalog.set_config('standard_conforming_strings', 'on', false),
-           pg_catalog.set_config('exit_on_error', 'off', false),
-           CASE WHEN pg_catalog.current_setting('idle_session_timeout', true) IS NOT NULL
-                THEN pg_catalog.set_config('idle_session_timeout', '0', false) END,
-           CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
-                THEN pg_catalog.set_config('transaction_timeout', '0', false) END,
+WITH session AS MATERIALIZED (
+    SELECT coalesce(pg_catalog.current_setting('component_lease.probe', true) {=} $2, false) AS is_ours
+), settings AS MATERIALIZED (
+    SELECT CASE WHEN p.is_ours THEN pg_catalog.set_config(n.name, n.value, false) END AS now
+    FROM session AS p, (VALUES ('lock_timeout', $1),
+                        ('default_transaction_isolation', 'read committed'),
+                        ('tcp_keepalives_idle', '60'),
+                        ('tcp_keepalives_interval', '15'),
+                        ('tcp_keepalives_count', '4'),
+                        ('row_security', 'off'),
+                        ('statement_timeout', '0'),
+                        ('idle_in_transaction_session_timeout', '0'),
+                        ('standard_conforming_strings', 'on'),
+                        ('exit_on_error', 'off'),
+                        ('idle_session_timeout', '0'),
+                        ('transaction_timeout', '0')) AS n (name, value)
+    WHERE pg_catalog.current_setting(n.name, true) IS NOT NULL
+), facts AS MATERIALIZED (
+    SELECT (SELECT p.is_ours FROM session AS p) AS is_ours,
+           (SELECT pg_catalog.count(c.now) FROM settings AS c) AS were_set,
+           pg_catalog.current_setting('server_encoding') {=} 'SQL_ASCII' AS is_bytes,
            pg_catalog.version() AS version,
            pg_catalog.to_regproc('pg_catalog.aurora_version') IS NOT NULL AS aurora,
            pg_catalog.current_setting('server_version_num')::bigint AS server_version,
@@ -95,7 +106,7 @@ WITH facts AS MATERIALIZED (
 SELECT ",
     veils!(),
     " AS veils,
-       f.server_version, f.standby, f.read_only, f.no_fsync, f.no_synchronous_commit, f.search_path,
+       f.is_ours, f.is_bytes, f.server_version, f.standby, f.read_only, f.no_fsync, f.no_synchronous_commit, f.search_path,
        f.lease IS NOT NULL AS has_lease, f.has_intent, f.has_life, f.has_instances, f.schema_version, f.schemas,
        f.version, f.aurora, CASE WHEN f.standby THEN NULL ELSE {identity} END AS identity,
        (SELECT pg_catalog.string_agg(u.relname, ', ') FROM pg_catalog.pg_class AS u
@@ -123,17 +134,17 @@ LEFT JOIN pg_catalog.pg_collation AS o ON o.oid {=} a.attcollation"
 
 /// Asks again where the server does not say everything of itself.
 async fn facts(
-    connection: &mut PgConnection,
+    line: &mut Line<'_>,
     lock_limit: u64,
     place: &Place,
 ) -> Result<(Vec<PgRow>, Form), StoreError> {
     let mut form = place.form.get();
+    let limit = lock_timeout(lock_limit);
+    let probe = line.how.probe();
     for tried in [false, true] {
         // Not prepared, so that it takes one round trip.
-        let inspect = Statements::of(form).inspect.replace("$1", &format!("'{}'", lock_timeout(lock_limit)));
-        // Before it is planned, and for it alone: what is set there concerns what comes after.
-        let text = format!("SET LOCAL statement_timeout = 0; SET LOCAL row_security = off; {inspect}");
-        match connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(text))).await {
+        let inspect = Statement::new(Statements::of(form).inspect).bind(&limit).bind(probe);
+        match line.ask_all(inspect).await {
             // On Aurora some of it depends on a setting.
             Ok(rows)
                 if tried
@@ -144,28 +155,31 @@ async fn facts(
             }
             Err(error) if tried || !identity::may_be_for_identity(&error) => {
                 let denied = is_denied(&error);
-                let why = if denied { lacks(connection, Call::Look, place).await } else { None };
+                let why = if denied { lacks(line, Call::Look, place).await } else { None };
                 return Err(why.map_or_else(|| classify(error, place), |why| refused(&why, place)));
             }
-            _ => form = identity::probe(connection, place).await?,
+            _ => form = identity::probe(line, place).await?,
         }
     }
     unreachable!("the second try returns")
 }
 
+/// `how` knows afterwards whose the session is.
 pub(super) async fn inspect(
     connection: &mut PgConnection,
+    how: &mut How,
     lock_limit: u64,
     place: &Place,
 ) -> Result<Table, StoreError> {
     let failed = |error| classify(error, place);
-    let (rows, form) = facts(connection, lock_limit, place).await?;
+    let (rows, form) = facts(&mut Line { connection, how }, lock_limit, place).await?;
     let facts = rows
         .first()
         .ok_or_else(|| StoreError::Bug(format!("{place}: the server tells nothing about itself")))?;
     let yes = |name: &str| facts.try_get::<bool, _>(name).map_err(failed);
 
     identity::refuse_product(facts.try_get("version").map_err(failed)?, place)?;
+    how.looked(yes("is_ours")?, yes("is_bytes")?);
     let server_version: i64 = facts.try_get("server_version").map_err(failed)?;
     if server_version < 130_000 {
         return Err(StoreError::Misconfigured(format!(
@@ -210,6 +224,7 @@ pub(super) async fn inspect(
         (true, true) => Companions::All,
     };
     let mut table = table(&rows, companions, yes("has_key")?, form, place)?;
+    table.identity = facts.try_get::<Option<String>, _>("identity").map_err(failed)?.unwrap_or_default();
     table.instances = companions == Companions::All && yes("has_instances")?;
     let unlogged: Option<String> = facts.try_get("unlogged").map_err(failed)?;
     let user = place.user.replace('"', "\"\"");
@@ -312,7 +327,8 @@ fn table(
         )));
     }
     let sql = Statements::of(form);
-    Ok(Table { component_max, holder_max, version_max, companions, instances: false, sql })
+    let identity = String::new();
+    Ok(Table { component_max, holder_max, version_max, companions, instances: false, identity, sql })
 }
 
 impl Table {

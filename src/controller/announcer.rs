@@ -1,7 +1,7 @@
 //! Says what was found: the status by server-side apply, only when something other than a time has
-//! changed, Events for what happened, and each kind of warning once a minute.
+//! changed, and Events for what happened.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -17,7 +17,6 @@ use super::metrics::Metrics;
 use crate::api::{self, ComponentLease, ComponentLeaseStatus};
 use crate::clock::Clock;
 use crate::election::ComponentName;
-use crate::rate::repeats::{Repeats, kind_of};
 use crate::routing::conditions::EventReason;
 use crate::routing::decide::Event;
 use crate::routing::observed::Status;
@@ -40,7 +39,7 @@ struct Said {
 
 /// Publishes Events, and counts those up that repeat. Two that differ in their note alone are one to
 /// kube's recorder, which goes on showing the first note: the second leader would never be named.
-/// So each note has a recorder of its own. And says which warnings are logged: each kind once a minute.
+/// So each note has a recorder of its own.
 pub(super) struct Announcer {
     client: Client,
     reporter: Reporter,
@@ -48,8 +47,6 @@ pub(super) struct Announcer {
     pub(super) metrics: Metrics,
     /// Statuses as they were last written, until the watch has caught up.
     written: Mutex<HashMap<String, ComponentLease>>,
-    /// By what is warned of, so that many objects of one tenant that fail in one way silence nothing else.
-    warned: Mutex<BTreeMap<&'static str, Repeats>>,
     /// The oldest first.
     known: Mutex<VecDeque<(Said, Recorder)>>,
 }
@@ -59,15 +56,7 @@ const KNOWN_NOTES: usize = 512;
 
 impl Announcer {
     pub(super) fn new(client: Client, reporter: Reporter, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
-        Self {
-            client,
-            reporter,
-            clock,
-            metrics,
-            written: Mutex::default(),
-            warned: Mutex::default(),
-            known: Mutex::default(),
-        }
+        Self { client, reporter, clock, metrics, written: Mutex::default(), known: Mutex::default() }
     }
 
     /// The status as it was last written.
@@ -123,13 +112,6 @@ impl Announcer {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
-    /// Whether a warning is logged; then it is taken for said. `kind` tells apart what is to be said each: an
-    /// object, or the [`kind_of`] a text of others.
-    pub(super) fn may_warn(&self, of: &'static str, kind: &str) -> bool {
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        warned.entry(of).or_default().is_due(kind, self.clock.boot())
-    }
-
     fn recorder(&self, said: Said) -> Recorder {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, recorder)) = known.iter().find(|(before, _)| *before == said) {
@@ -148,10 +130,10 @@ impl Announcer {
         let about: ObjectReference = lease.object_ref(&());
         for Event { reason, warning, note } in events {
             let object = name_of(lease);
-            if !*warning {
-                info!(object, reason = reason.as_str(), "{note}");
-            } else if self.may_warn(reason.as_str(), &format!("{object} {note}")) {
+            if *warning {
                 warn!(object, reason = reason.as_str(), "{note}");
+            } else {
+                info!(object, reason = reason.as_str(), "{note}");
             }
             let event = KubeEvent {
                 type_: if *warning { EventType::Warning } else { EventType::Normal },
@@ -164,9 +146,7 @@ impl Announcer {
             // The status and the log say it as well.
             if let Err(error) = self.recorder(said).publish(&event, &about).await {
                 let error = text(&error);
-                if self.may_warn("events", &kind_of(&error)) {
-                    warn!(object, error, "an Event could not be recorded");
-                }
+                warn!(object, error, "an Event could not be recorded");
             }
         }
     }

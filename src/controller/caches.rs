@@ -23,8 +23,6 @@ use tracing::{info, warn};
 
 use super::pods::{KubePod, pod};
 use crate::api::ComponentLease;
-use crate::clock::Clock;
-use crate::rate::repeats::{Repeats, kind_of};
 use crate::routing::observed::{Desired, LabelScheme, Pods, SeenService, ServicePort, ServiceSight};
 use crate::routing::pod::{Marks, PREFIX, Pod};
 
@@ -48,8 +46,6 @@ pub(super) struct Scope {
     pub(super) pods: Store<KubePod>,
     pub(super) services: Store<Service>,
     trouble: Mutex<HashMap<&'static str, Trouble>>,
-    warned: Mutex<Repeats>,
-    clock: Arc<dyn Clock>,
     /// Pods as a patch or a fresh read answered them, until the watch has caught up; `None` is gone.
     fresh: Mutex<HashMap<String, Fresh>>,
     /// Told after each event of the pods' watch.
@@ -92,7 +88,7 @@ pub(super) struct Feeds {
 
 impl Scope {
     /// `None` is every namespace.
-    pub(super) fn new(client: &Client, namespace: Option<&str>, clock: Arc<dyn Clock>) -> (Self, Feeds) {
+    pub(super) fn new(client: &Client, namespace: Option<&str>) -> (Self, Feeds) {
         let (leases, leases_writer) = reflector::store();
         let (pods, pods_writer) = reflector::store();
         let (services, services_writer) = reflector::store();
@@ -107,8 +103,6 @@ impl Scope {
             pods,
             services,
             trouble: Mutex::default(),
-            warned: Mutex::default(),
-            clock,
             fresh: Mutex::default(),
             pods_seen: Notify::new(),
         };
@@ -208,10 +202,7 @@ impl Scope {
         if before == Some(&trouble) {
             return false;
         }
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.is_due(&kind_of(&trouble.text), self.clock.boot()) {
-            warn!(kind, "{}", trouble.text);
-        }
+        warn!(kind, "{}", trouble.text);
         let differs = before.is_none_or(|before| before.forbidden != trouble.forbidden);
         all.insert(kind, trouble);
         differs

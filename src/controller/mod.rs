@@ -52,7 +52,6 @@ use crate::clock::{Clock, SystemClock};
 use crate::election::{ComponentName, Moment};
 use crate::membership::namespace::{Grant, Grants};
 use crate::participant::BuildError;
-use crate::rate::repeats::kind_of;
 use crate::store::Store;
 use acting::Acting;
 use announcer::{Announcer, name_of};
@@ -177,11 +176,10 @@ impl Controller {
             }
         };
         let (scopes, feeds) = if namespaces.is_empty() {
-            let (scope, feed) = Scope::new(&client, None, Arc::clone(&clock));
+            let (scope, feed) = Scope::new(&client, None);
             (vec![Arc::new(scope)], vec![feed])
         } else {
-            let scopes =
-                namespaces.iter().map(|namespace| Scope::new(&client, Some(namespace), Arc::clone(&clock)));
+            let scopes = namespaces.iter().map(|namespace| Scope::new(&client, Some(namespace)));
             scopes.map(|(scope, feed)| (Arc::new(scope), feed)).unzip()
         };
         let metrics = Metrics::default();
@@ -298,9 +296,7 @@ impl Worker {
         let name = name_of(lease);
         let wait = self.retry.after_failure(&name, fastrand::f64());
         let chain = error::chain(error);
-        if self.tasks.handles.announcer.may_warn("reconcile", &format!("{name} {}", kind_of(&chain))) {
-            warn!(object = name, error = chain, retry_in = ?wait, "not reconciled");
-        }
+        warn!(object = name, error = chain, retry_in = ?wait, "not reconciled");
         Action::requeue(wait)
     }
 }
@@ -401,9 +397,9 @@ async fn sweep(tasks: Tasks) -> &'static str {
             announcer.metrics.swept();
             // What was deleted while nobody watched is known by the marks that are left. They tell the
             // resource's name, and with it the component unless the resource said otherwise.
-            gone.extend(sweep::sweep(scope, cluster, announcer).await);
+            gone.extend(sweep::sweep(scope, cluster).await);
         }
-        gone = sweep::intents(database, cluster, announcer, gone).await;
+        gone = sweep::intents(database, cluster, gone).await;
     }
 }
 

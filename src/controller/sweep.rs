@@ -10,7 +10,6 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 use tracing::{info, warn};
 
-use super::announcer::Announcer;
 use super::caches::{Lease, Scope};
 use super::cluster::{Cluster, FIELD_MANAGER};
 use super::database::Database;
@@ -19,7 +18,6 @@ use super::pods::{self, KubePod};
 use crate::api::ComponentLease;
 use crate::election::{ComponentName, Moment};
 use crate::membership::namespace::key_in;
-use crate::rate::repeats::kind_of;
 use crate::routing::pod::Marks;
 
 const INTENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,11 +28,7 @@ const PRUNE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sweeps every pod of the scope that carries the stamp of a lease that does not exist; the keys of
 /// their components, unless they named others. Only ever called with filled caches: a failed list is no proof that anything is gone.
-pub(super) async fn sweep(
-    scope: &Scope,
-    cluster: &Cluster,
-    announcer: &Announcer,
-) -> BTreeSet<ComponentName> {
+pub(super) async fn sweep(scope: &Scope, cluster: &Cluster) -> BTreeSet<ComponentName> {
     let client = &cluster.client;
     let mut asked = BTreeMap::new();
     for pod in scope.pods.state() {
@@ -49,7 +43,7 @@ pub(super) async fn sweep(
             let key = (namespace.clone(), lease.to_owned());
             let gone = match asked.get(&key) {
                 Some(gone) => *gone,
-                None => is_gone(client, announcer, &namespace, lease).await,
+                None => is_gone(client, &namespace, lease).await,
             };
             asked.insert(key, gone);
             if gone {
@@ -84,14 +78,12 @@ pub(super) async fn sweep(
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
             Err(error) => {
                 let error = text(&error);
-                if announcer.may_warn("sweep", &format!("{namespace} {}", kind_of(&error))) {
-                    warn!(
-                        namespace,
-                        pod = seen.name,
-                        error,
-                        "the marks of a deleted lease could not be taken off the pod; trying again later"
-                    );
-                }
+                warn!(
+                    namespace,
+                    pod = seen.name,
+                    error,
+                    "the marks of a deleted lease could not be taken off the pod; trying again later"
+                );
             }
         }
     }
@@ -101,18 +93,16 @@ pub(super) async fn sweep(
 
 /// Asks the API server itself: a pod may be seen with the stamp of a resource that is so new that
 /// the watch of resources, which is another one, has not shown it yet.
-async fn is_gone(client: &Client, announcer: &Announcer, namespace: &str, lease: &str) -> bool {
+async fn is_gone(client: &Client, namespace: &str, lease: &str) -> bool {
     let leases: Api<ComponentLease> = Api::namespaced(client.clone(), namespace);
     match leases.get_metadata_opt(lease).await {
         Ok(found) => found.is_none(),
         Err(error) => {
             let error = text(&error);
-            if announcer.may_warn("is_gone", &format!("{namespace} {}", kind_of(&error))) {
-                warn!(
-                    namespace,
-                    lease, error, "whether the resource is gone could not be asked; trying again later"
-                );
-            }
+            warn!(
+                namespace,
+                lease, error, "whether the resource is gone could not be asked; trying again later"
+            );
             false
         }
     }
@@ -124,7 +114,6 @@ async fn is_gone(client: &Client, announcer: &Announcer, namespace: &str, lease:
 pub(super) async fn intents(
     database: &Database,
     cluster: &Cluster,
-    announcer: &Announcer,
     gone: BTreeSet<ComponentName>,
 ) -> BTreeSet<ComponentName> {
     let mut again = BTreeSet::new();
@@ -140,13 +129,11 @@ pub(super) async fn intents(
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {INTENT_TIMEOUT:?}"),
         };
-        if announcer.may_warn("withdraw", &kind_of(&failure)) {
-            warn!(
-                %component,
-                error = failure,
-                "the ttl of a deleted resource could not be withdrawn from the participants; trying again later"
-            );
-        }
+        warn!(
+            %component,
+            error = failure,
+            "the ttl of a deleted resource could not be withdrawn from the participants; trying again later"
+        );
         again.insert(component);
     }
     again

@@ -1,9 +1,6 @@
-use std::sync::Arc;
-
 use serde_json::Value;
 
 use super::*;
-use crate::clock::SystemClock;
 use crate::controller::fake_api::FakeApi;
 use crate::routing::decide::Lead;
 
@@ -31,7 +28,7 @@ impl Rig {
             api.put(&path(name), json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata }));
         }
         let client = api.client();
-        let (scope, _) = Scope::new(&client, Some("shop"), Arc::new(SystemClock));
+        let (scope, _) = Scope::new(&client, Some("shop"));
         let lease = json!({
             "apiVersion": "componentlease.io/v1alpha1", "kind": "ComponentLease",
             "metadata": { "name": "web", "namespace": "shop", "uid": "lease" },

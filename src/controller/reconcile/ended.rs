@@ -13,7 +13,6 @@ use crate::controller::error::text;
 use crate::controller::handles::Handles;
 use crate::controller::pods::{self, KubePod};
 use crate::election::TermKey;
-use crate::rate::repeats::kind_of;
 use crate::routing::conditions::EventReason;
 use crate::routing::decide::{Event, Plan};
 use crate::routing::ended::{Suspicion, has_ended, promised};
@@ -51,7 +50,7 @@ pub(super) async fn release(
     plan: &Plan,
     handles: &Handles,
 ) -> Release {
-    let Handles { database, cluster, announcer } = handles;
+    let Handles { database, cluster, .. } = handles;
     let (Some(suspicion), Some(row)) = (&plan.ended, plan.lead.row()) else { return Release::NotNow };
     let Suspicion { term, pod, promised: wait } = suspicion;
     let uid = lease.uid().unwrap_or_default();
@@ -69,9 +68,7 @@ pub(super) async fn release(
         Ok(Some(fresh)) => pods::pod(&fresh),
         Err(error) => {
             let error = text(&error);
-            if announcer.may_warn("ended", &kind_of(&error)) {
-                warn!(object, pod, error, "whether the leader has ended could not be asked");
-            }
+            warn!(object, pod, error, "whether the leader has ended could not be asked");
             return Release::After(RETRY);
         }
     };
@@ -113,18 +110,14 @@ async fn released(lease: &ComponentLease, term: &TermKey, pod: &str, handles: &H
         // A table of somebody else, or rights of an earlier release: the ttl does it then.
         Ok(Err(error @ (StoreError::Misconfigured(_) | StoreError::Bug(_)))) => {
             announcer.metrics.released("failed");
-            if announcer.may_warn("expires", &kind_of(&error.to_string())) {
-                warn!(%component, %holder, %error, "the leader has ended, but its lease could not be released; it will expire");
-            }
+            warn!(%component, %holder, %error, "the leader has ended, but its lease could not be released; it will expire");
             return Release::NotNow;
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "no answer in time".to_owned(),
     };
     announcer.metrics.released("failed");
-    if announcer.may_warn("release", &kind_of(&why)) {
-        warn!(%component, %holder, error = why, "the leader has ended, but its lease could not be released; trying again");
-    }
+    warn!(%component, %holder, error = why, "the leader has ended, but its lease could not be released; trying again");
     Release::After(RETRY)
 }
 

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use crate::controller::announcer::Announcer;
 use crate::controller::database::Database;
 use crate::election::NewEpoch;
-use crate::rate::repeats::kind_of;
 use crate::routing::floor::{FloorSight, Remedy};
 use crate::routing::observed::{Desired, Memory, RowSight};
 use crate::store::Outcome;
@@ -35,12 +33,7 @@ pub(super) fn sight(memory: &Memory, row: &RowSight, database: &Database) -> Flo
 /// something and cannot tell: only this resource knows. The row stays as it is; versions of the new
 /// epoch are above the floor, and everybody waits out what else may have been forgotten.
 /// False when it should be tried again.
-pub(super) async fn raise_epoch(
-    desired: &Desired,
-    floor: i64,
-    database: &Database,
-    announcer: &Announcer,
-) -> bool {
+pub(super) async fn raise_epoch(desired: &Desired, floor: i64, database: &Database) -> bool {
     let component = &desired.component;
     let (_, row, _) = database.sight(component.as_str());
     let Some(life) = database.known().life().cloned() else { return true };
@@ -66,14 +59,10 @@ pub(super) async fn raise_epoch(
     };
     if let Some(error) = why {
         database.epoch_rate(|rate| rate.failed(now));
-        if announcer.may_warn("history", &kind_of(&error)) {
-            warn!(%component, error, "the history could not be asked for the highest version; trying again");
-        }
+        warn!(%component, error, "the history could not be asked for the highest version; trying again");
         return false;
     }
-    if announcer.may_warn("floor", component.as_str()) {
-        warn!(%component, floor, at_least, "the database knows of no version as high as one that was seen: recording a new epoch");
-    }
+    warn!(%component, floor, at_least, "the database knows of no version as high as one that was seen: recording a new epoch");
     let new = NewEpoch { seen: Some(record.clone()), at_least, max_ttl: record.max_ttl, deliberate: true };
     let begun = tokio::time::timeout(TIMEOUT, database.store().begin_epoch(&new)).await;
     let why = match begun {
@@ -91,8 +80,6 @@ pub(super) async fn raise_epoch(
         Err(_) => format!("no answer within {TIMEOUT:?}"),
     };
     database.epoch_rate(|rate| rate.failed(now));
-    if announcer.may_warn("epoch", &kind_of(&why)) {
-        warn!(%component, error = why, "the new epoch could not be recorded; trying again");
-    }
+    warn!(%component, error = why, "the new epoch could not be recorded; trying again");
     false
 }

@@ -61,7 +61,7 @@ pub(super) async fn reconcile(lease: &Lease, scope: &Scope, handles: &Handles) -
         return Ok(Action::await_change());
     }
     match &lease.0 {
-        Err(unreadable) => report::unreadable(lease, &unreadable.error, &handles.announcer),
+        Err(unreadable) => report::unreadable(lease, &unreadable.error),
         Ok(lease) => match handles.cluster.desired(lease).as_ref() {
             Err(invalid) => report::invalid(lease, invalid, &handles.announcer).await?,
             Ok(desired) => return reconcile_valid(lease, desired, scope, handles).await,

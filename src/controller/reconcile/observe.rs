@@ -58,9 +58,7 @@ pub(super) async fn observe(
     let mut memory = api::memory(lease, before.as_ref());
     // A patch that removes a forbidden key is refused as a whole: nothing else would get done.
     let withdrawn = |old: &mut LabelScheme| !cluster.may_write(&old.key);
-    if let Some(old) = memory.applied.take_if(withdrawn)
-        && announcer.may_warn("prefix", &desired.uid)
-    {
+    if let Some(old) = memory.applied.take_if(withdrawn) {
         warn!(
             object = lease.name_any(),
             label = old.key,

@@ -13,7 +13,6 @@ use crate::controller::announcer::{Announcer, name_of};
 use crate::controller::cluster::FIELD_MANAGER;
 use crate::controller::database::Database;
 use crate::controller::handles::Handles;
-use crate::rate::repeats::kind_of;
 use crate::routing::conditions::{Condition, ConditionType, EventReason, Phase, Truth};
 use crate::routing::decide::{Event, Plan};
 use crate::routing::observed::{Desired, Observed, Status, StoreSight};
@@ -63,8 +62,8 @@ pub(super) async fn report(
     let held = matches!(observed.store, StoreSight::Another(_));
     let ((), intended, raised, copied) = futures::join!(
         announcer.record(lease, &events),
-        set_intent(desired, plan.intend, database, announcer),
-        async { held || floor::raise_epoch(desired, observed.memory.floor, database, announcer).await },
+        set_intent(desired, plan.intend, database),
+        async { held || floor::raise_epoch(desired, observed.memory.floor, database).await },
         copy_floor(&cluster.client, lease, status.floor)
     );
     copied.map_err(Error::Floor)?;
@@ -94,11 +93,9 @@ pub(super) async fn conflict(
 }
 
 /// Of a resource that cannot be read there is only the log.
-pub(super) fn unreadable(lease: &impl kube::ResourceExt, error: &str, announcer: &Announcer) {
+pub(super) fn unreadable(lease: &impl kube::ResourceExt, error: &str) {
     let object = name_of(lease);
-    if announcer.may_warn("unreadable", &format!("{object} {error}")) {
-        warn!(object, error, "the resource cannot be read; correct it: nothing else is disturbed");
-    }
+    warn!(object, error, "the resource cannot be read; correct it: nothing else is disturbed");
 }
 
 /// An invalid resource waits for an edit; its participants and its pods are left as they are.
@@ -163,7 +160,7 @@ fn news(before: Option<&ComponentLeaseStatus>, status: &Status) -> Vec<Event> {
 
 /// What participants find in the database: the ttl that the resource asks for, if they may be told.
 /// False when it should be tried again.
-async fn set_intent(desired: &Desired, may: bool, database: &Database, announcer: &Announcer) -> bool {
+async fn set_intent(desired: &Desired, may: bool, database: &Database) -> bool {
     let wanted = StandingIntent { ttl: desired.ttl };
     // Once the database answers, every resource is reconciled anew.
     if !may || !database.known().lacks_intent(&desired.component, wanted) {
@@ -178,9 +175,7 @@ async fn set_intent(desired: &Desired, may: bool, database: &Database, announcer
         Ok(Err(error)) => error.to_string(),
         Err(_) => "no answer in time".to_owned(),
     };
-    if announcer.may_warn("intent", &kind_of(&error)) {
-        warn!(component = %desired.component, error, "the ttl could not be passed on to the participants; trying again");
-    }
+    warn!(component = %desired.component, error, "the ttl could not be passed on to the participants; trying again");
     false
 }
 

@@ -39,7 +39,7 @@ rules() {
 # Each change is a build of the library and of its tests. What supervises a process is seen by the tests that run one.
 edges() {
   local found=0
-  mutants --output "$out/apply" --config .cargo/mutants.toml --file src/controller/apply.rs "$@" -- --lib || found=$?
+  mutants --output "$out/apply" --config .cargo/mutants.toml --file src/controller/reconcile/apply.rs "$@" -- --lib || found=$?
   mutants --output "$out/supervise" --config .cargo/mutants.toml --file src/agent/supervise.rs "$@" -- --test it agent_run || found=$?
   return "$found"
 }

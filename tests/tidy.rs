@@ -94,6 +94,179 @@ fn some_crates_are_named_in_one_part_only() {
     }
 }
 
+/// Parts of which modules still use each other in a circle. A part that has none any more leaves the list.
+const WITH_CIRCLES: &[&str] = &["agent", "election", "participant", "store", "tryout"];
+
+/// The module that a file is, from the root of the crate.
+fn module(file: &Path) -> Vec<String> {
+    let path = file.strip_prefix(root().join("src")).unwrap().with_extension("");
+    let mut names: Vec<String> =
+        path.iter().map(|name| name.to_str().unwrap().to_owned()).filter(|name| name != "mod").collect();
+    names.retain(|name| name != "lib");
+    names
+}
+
+/// What stands in a `use` before and within its braces: each path for itself.
+fn spread(path: &str, found: &mut Vec<String>) {
+    let path = path.trim();
+    let Some(at) = path.find('{') else {
+        let path = path.split(" as ").next().unwrap_or_default();
+        return found.push(path.trim().to_owned());
+    };
+    let (before, inside) = (&path[..at], path[at + 1..].trim_end_matches('}'));
+    let (mut depth, mut begin) = (0, 0);
+    for (here, c) in inside.char_indices().chain([(inside.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                let piece = inside[begin..here].trim();
+                // A brace that was trimmed away belonged to a group within.
+                let missing = piece.matches('{').count() - piece.matches('}').count();
+                if !piece.is_empty() {
+                    spread(&format!("{before}{piece}{}", "}".repeat(missing)), found);
+                }
+                begin = here + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Without the paths in `pub(in …)`: to say who may see a thing is no use.
+fn unseen(text: &str) -> String {
+    let mut pieces = text.split("pub(in ");
+    let first = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(first, |whole, piece| whole + piece.split_once(')').map_or("", |(_, after)| after))
+}
+
+/// The paths that a text names: those of its `use`s, and those in expressions and types.
+fn paths(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let text = unseen(text);
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find("use ") {
+        let starts = rest[..at].chars().next_back().is_none_or(|c| c.is_whitespace() || c == ')');
+        let end = rest[at..].find(';').map_or(rest.len(), |end| at + end);
+        if starts {
+            spread(&rest[at + 4..end].replace('\n', " "), &mut found);
+        }
+        rest = &rest[at + 4..];
+    }
+    let of_a_path = |c: char| !(c.is_alphanumeric() || c == '_' || c == ':');
+    found.extend(text.split(of_a_path).filter(|word| word.contains("::")).map(ToOwned::to_owned));
+    found
+}
+
+/// The module that this one means by a path, if it is one of ours.
+fn meant<'m>(path: &str, from: &[String], modules: &'m [Vec<String>]) -> Option<&'m Vec<String>> {
+    let mut whole = from.to_vec();
+    for (at, name) in path.split("::").enumerate() {
+        match name {
+            "crate" if at == 0 => whole.clear(),
+            "self" => {}
+            "super" => drop(whole.pop()?),
+            name => {
+                whole.push(name.to_owned());
+                // What is no child of this module is another crate, or a thing that was named before.
+                if at == 0 && !modules.contains(&whole) {
+                    return None;
+                }
+            }
+        }
+    }
+    let longest = (1..=whole.len()).rev().find_map(|n| modules.iter().find(|known| known[..] == whole[..n]));
+    longest.filter(|module| module[..] != *from)
+}
+
+/// Modules of this part that use each other in a circle, or stand between two circles.
+fn circles(files: &[(PathBuf, String)]) -> Vec<String> {
+    let modules: Vec<Vec<String>> = files.iter().map(|(file, _)| module(file)).collect();
+    let mut arrows: Vec<(&Vec<String>, &Vec<String>)> = Vec::new();
+    for ((_, text), from) in files.iter().zip(&modules) {
+        let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+        arrows.extend(paths(code).iter().filter_map(|path| Some((from, meant(path, from, &modules)?))));
+    }
+    loop {
+        let before = arrows.len();
+        let all = arrows.clone();
+        arrows.retain(|(from, to)| {
+            all.iter().any(|(next, _)| next == to) && all.iter().any(|(_, last)| last == from)
+        });
+        if arrows.len() == before {
+            let mut left: Vec<_> =
+                arrows.iter().map(|(from, to)| format!("{} -> {}", from.join("::"), to.join("::"))).collect();
+            left.sort();
+            left.dedup();
+            return left;
+        }
+    }
+}
+
+#[test]
+fn modules_that_use_each_other_in_a_circle_are_found() {
+    let file = |name: &str, text: &str| (root().join("src").join(name), text.to_owned());
+    let tied = |a: &str, b: &str, c: &str| {
+        !circles(&[file("p/mod.rs", a), file("p/b.rs", b), file("p/q/mod.rs", c)]).is_empty()
+    };
+    assert!(!tied("mod b; mod q; use b::B; use q::Q;", "use crate::p::q::Q;", "pub struct Q;"));
+    assert!(tied("mod b; use b::B;", "use super::A;", ""));
+    assert!(tied("mod b; fn f() { b::g() }", "use crate::p::{A, q::Q};", ""));
+    assert!(tied(
+        "",
+        "use super::q::{self, Q};",
+        "use std::fmt;\nuse crate::{\n    x::Y,\n    p::{b::{B, C}, A},\n};"
+    ));
+    assert!(tied("", "fn f(q: super::q::Q) {}", "use super::b as c;"));
+    assert!(
+        !tied("mod b; mod q;", "use super::A;", "use super::A;"),
+        "a child may use what its parent defines"
+    );
+    assert!(!tied("use x::b::B;", "use super::A;", ""), "another crate");
+    assert!(!tied("mod b; use b::B;", "pub(in crate::p) struct B;", ""));
+}
+
+#[test]
+fn no_module_of_a_part_is_in_a_circle() {
+    let rules = |file: &Path| {
+        let name = file.to_string_lossy();
+        !["tests.rs", "fixtures.rs", "fake_api.rs"].iter().any(|end| name.ends_with(end))
+    };
+    let all: Vec<_> = parts().into_iter().filter(|(_, file, _)| rules(file)).collect();
+    for (part, _) in ARROWS {
+        let of_part = all.iter().filter(|(name, ..)| name == part);
+        let files: Vec<_> = of_part.map(|(_, file, text)| (file.clone(), text.clone())).collect();
+        let circles = circles(&files);
+        if WITH_CIRCLES.contains(part) {
+            assert!(!circles.is_empty(), "{part} has no circle any more: take it off the list");
+        } else {
+            assert!(circles.is_empty(), "{part} has a circle: {circles:#?}");
+        }
+    }
+}
+
+/// What a newcomer reads first, in this order: see ARCHITECTURE.md.
+const FIRST_HOUR: [&str; 6] = [
+    "ARCHITECTURE.md",
+    "src/election/mod.rs",
+    "src/election/machine.rs",
+    "src/routing/decide/mod.rs",
+    "src/controller/reconcile/mod.rs",
+    "src/store/mod.rs",
+];
+
+#[test]
+fn the_first_hour_is_six_files_of_at_most_1200_lines_together() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
+    let lines = FIRST_HOUR.map(|file| (file, read(file).lines().count()));
+    let sum: usize = lines.iter().map(|(_, lines)| lines).sum();
+    assert!(sum <= 1200, "{sum} lines: {lines:?}");
+    let architecture = read(FIRST_HOUR[0]);
+    let first = architecture.split("\n## ").next().unwrap();
+    let named: Vec<&str> = quoted(first).filter(|token| token.strip_suffix(".rs").is_some()).collect();
+    assert_eq!(named, FIRST_HOUR[1..], "the first paragraph of ARCHITECTURE.md names them in this order");
+}
+
 /// Somebody can read the rules of an election in one sitting.
 #[test]
 fn the_election_fits_into_1200_lines_of_code() {
@@ -193,6 +366,26 @@ fn no_file_of_tests_is_empty_and_no_test_is_without_anything_that_can_fail() {
         }
     }
     assert!(tests > 300, "only {tests} tests were found");
+}
+
+#[test]
+fn every_cluster_test_runs_where_what_it_leaves_behind_is_printed_if_it_fails() {
+    let mut files = Vec::new();
+    sources(&root().join("tests/cluster"), &mut files);
+    let mut tests = 0;
+    for file in files {
+        for line in
+            fs::read_to_string(&file).unwrap().lines().filter(|line| line.starts_with("#[tokio::test"))
+        {
+            let named = file.display();
+            assert!(
+                line.contains(r#"crate = "crate::harness""#),
+                "{named} has {line} without the runtime of tests/cluster/support/harness.rs"
+            );
+            tests += 1;
+        }
+    }
+    assert!(tests > 50, "only {tests} tests were found");
 }
 
 fn is_test(line: &str) -> bool {

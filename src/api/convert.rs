@@ -4,7 +4,7 @@ use kube::ResourceExt as _;
 
 use super::v1alpha1::{
     AppliedLabels, ComponentLease, ComponentLeaseSpec, ComponentLeaseStatus, HolderPodStatus, InstanceStatus,
-    OnStoreUnreachable, PortProtocol, RoutedService, Routing, SelectorOperator, StatusCondition,
+    OnStoreUnreachable, PortProtocol, RoutedPort, RoutedService, Routing, SelectorOperator, StatusCondition,
 };
 use crate::election::timing::{TTL_MAX_SECONDS, TTL_MIN_SECONDS};
 use crate::election::{ComponentName, NameError};
@@ -142,7 +142,7 @@ pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<De
 
 fn desired_service(service: &RoutedService) -> DesiredService {
     let RoutedService { name, managed, ports } = service;
-    let port = |p: &super::RoutedPort| ServicePort {
+    let port = |p: &RoutedPort| ServicePort {
         name: p.name.clone(),
         port: p.port,
         // As the API server defaults it, so that the two can be compared.

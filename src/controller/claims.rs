@@ -3,8 +3,8 @@
 
 use kube::ResourceExt as _;
 
-use super::observe::Scope;
-use super::reconcile::Context;
+use super::caches::Scope;
+use super::cluster::Cluster;
 use crate::api::ComponentLease;
 use crate::routing::conditions::Phase;
 use crate::routing::observed::{Claim, Desired};
@@ -63,18 +63,18 @@ pub(super) fn claim(
     lease: &ComponentLease,
     desired: &Desired,
     scope: &Scope,
-    context: &Context,
+    cluster: &Cluster,
     pods: &[Pod],
 ) -> Claim {
     let age = |lease: &ComponentLease| (lease.creation_timestamp(), lease.uid());
     let mine = age(lease);
-    for other in context.leases() {
+    for other in cluster.leases() {
         let Ok(other) = &other.0 else { continue };
         if !contend(lease, other) || other.uid() == lease.uid() || age(other) > mine {
             continue;
         }
         // A resource that may not claim what it names is invalid: it takes nothing from anybody.
-        let theirs = context.desired(other);
+        let theirs = cluster.desired(other);
         let Ok(theirs) = theirs.as_ref() else { continue };
         let who = format!("{}/{}", theirs.namespace, theirs.name);
         if theirs.component == desired.component {

@@ -4,19 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tracing::{info, warn};
-
-use super::reconcile::Context;
 use crate::election::{LeaseRow, Moment};
 use crate::membership::SeenInstance;
 use crate::routing::split_brain::{Belief, Witnesses};
 
 /// So often they are asked for.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Start-up records are kept for so long after the last sign of life.
-const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
-const PRUNED_EVERY: Duration = Duration::from_secs(3600);
-const PRUNE_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 pub(super) struct Instances {
@@ -116,25 +109,6 @@ fn same(before: Option<&Vec<SeenInstance>>, now: Option<&Vec<SeenInstance>>) -> 
         (Some(before), Some(now)) => before.iter().map(shown).eq(now.iter().map(shown)),
         (before, now) => before.is_none() && now.is_none(),
     }
-}
-
-/// Deletes old start-up records now and then: participants have no right to. Returns when that was last tried.
-pub(super) async fn prune(context: &Context, last: Option<Moment>) -> Option<Moment> {
-    let now = context.clock.boot();
-    if last.is_some_and(|last| now < last + PRUNED_EVERY) {
-        return last;
-    }
-    match tokio::time::timeout(PRUNE_TIMEOUT, context.rows.store().prune_instances(KEPT)).await {
-        Ok(Ok(0)) => {}
-        Ok(Ok(rows)) => info!(rows, "deleted old rows of component_instance"),
-        Ok(Err(error)) => {
-            warn!(%error, "old rows of component_instance could not be deleted; trying again in an hour");
-        }
-        Err(_) => {
-            warn!("old rows of component_instance could not be deleted in time; trying again in an hour");
-        }
-    }
-    Some(now)
 }
 
 #[cfg(test)]

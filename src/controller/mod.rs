@@ -1,31 +1,33 @@
 //! Reconciles `ComponentLease` resources with the rows of one database.
 //!
 //! ```text
-//! observe ── what Kubernetes tells (cached watches)      [`observe`]
-//! rows    ── what the database tells (one poll for all)  [`rows`]
-//!    │ a change queues the resources that it concerns    [`trigger`]
+//! caches    ── what Kubernetes shows: watches           [`caches`], [`cluster`]
+//! database  ── what the database shows: one poll for all [`database`], [`rows`]
+//!    │ a change queues the resources that it concerns    [`queue`]
 //!    ▼
-//! reconcile: observe -> decide (pure) -> apply -> report [`reconcile`]
-//! sweep: pods whose resource is gone                     [`sweep`]
+//! reconcile: observe -> decide (pure) -> apply -> report [`reconcile`], [`announcer`]
+//! sweep: what is left of resources that are gone         [`sweep`]
 //! ```
-//! Of several replicas the one that leads by a Kubernetes Lease acts (`election`).
+//! Of several replicas the one that leads by a Kubernetes Lease acts (`acting`).
 
-mod apply;
+mod acting;
+mod announcer;
+mod caches;
 mod claims;
+mod cluster;
 pub mod command;
-mod ended;
+mod database;
+mod endings;
 mod error;
-mod floor;
+mod handles;
 mod instances;
 mod metrics;
-mod observe;
 mod pods;
+mod queue;
 mod reconcile;
-mod report;
 mod retry;
 mod rows;
 mod sweep;
-mod trigger;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -33,9 +35,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
-use kube::Client;
+use kube::runtime::controller::Action;
 use kube::runtime::events::Reporter;
 use kube::runtime::{applier, controller};
+use kube::{Client, ResourceExt as _};
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -45,24 +48,24 @@ use tracing::{debug, info, warn};
 use crate::clock::{Clock, SystemClock};
 use crate::election::{ComponentName, Moment};
 use crate::membership::namespace::{Grant, Grants};
-use crate::participant::{BuildError, Participant};
+use crate::participant::BuildError;
 use crate::store::Directory;
-use crate::store::kubernetes::{FIELD_MANAGER, KubernetesStore};
-use ended::Endings;
+use acting::Acting;
+use announcer::{Announcer, name_of};
+use caches::{Feeds, Lease, LeaseRef, Scope, Seen};
+use cluster::{Cluster, Rules};
+use database::Database;
+use handles::Handles;
 use metrics::Metrics;
-use observe::{Feeds, LeaseRef, Scope, Seen};
-use reconcile::{Context, on_error, reconcile};
-use report::Announcer;
+use queue::Queue;
+use reconcile::reconcile;
 use retry::Retry;
-use rows::{Changed, Rows};
-use trigger::Trigger;
+use rows::Changed;
 
 /// Reconciles that run at the same time.
 const CONCURRENCY: u16 = 16;
 /// Without a heartbeat of the database loop for this long, the process is called dead.
 const DEAD_AFTER: Duration = Duration::from_secs(60);
-/// Of the Lease by which replicas elect.
-const ELECTION_TTL: Duration = Duration::from_secs(15);
 /// A sweep that met a failure or a change is repeated at the latest after this.
 const SWEEP_AGAIN: Duration = Duration::from_secs(60);
 
@@ -108,9 +111,16 @@ pub enum Ended {
 
 /// A controller that was set up and does nothing yet.
 pub struct Controller {
-    context: Arc<Context>,
+    tasks: Tasks,
     feeds: Vec<Feeds>,
     poll_interval: Duration,
+}
+
+/// What the tasks of the controller share.
+#[derive(Clone)]
+struct Tasks {
+    acting: Acting,
+    handles: Arc<Handles>,
     shared: Arc<Shared>,
 }
 
@@ -154,20 +164,12 @@ impl Controller {
         } = config;
         let grants = Grants::new(namespaces.iter().map(String::as_str), allowed_components);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let election = match election {
-            None => None,
+        let acting = match election {
+            None => Acting::alone(),
             Some(ElectionConfig { namespace, name }) => {
-                let component = ComponentName::new(name).map_err(Ended::ElectionName)?;
-                let store = KubernetesStore::new(client.clone(), &namespace, Arc::clone(&clock));
-                let builder =
-                    Participant::builder(Arc::new(store), component).name(&identity).ttl(ELECTION_TTL);
-                let builder = match &origin {
-                    Some(origin) => builder.origin(origin),
-                    None => builder,
-                };
-                // What the controller does is guarded call by call: there is no work to stop.
-                let builder = builder.stop_grace(Duration::ZERO);
-                Some(Arc::new(builder.start().map_err(Ended::Election)?))
+                let name = ComponentName::new(name).map_err(Ended::ElectionName)?;
+                Acting::elected(&client, &namespace, name, &identity, origin.as_deref(), &clock)
+                    .map_err(Ended::Election)?
             }
         };
         let (scopes, feeds) = if namespaces.is_empty() {
@@ -181,81 +183,64 @@ impl Controller {
         metrics.register(registry);
         let reporter =
             Reporter { controller: "component-lease-controller".to_owned(), instance: Some(identity) };
-        let context = Context {
-            announcer: Announcer::new(client.clone(), reporter),
-            client,
-            rows: Arc::new(Rows::new(store, Arc::clone(&clock), max_ttl)),
-            scopes,
-            metrics,
-            retry: Retry::default(),
-            allowed_prefixes: allowed_label_prefixes,
-            grants,
-            accept_database,
-            epoch_rate: Mutex::default(),
-            election,
-            written: Mutex::default(),
-            endings: Endings::default(),
-            wanted: Mutex::default(),
-            clock: Arc::clone(&clock),
-        };
+        let announcer = Announcer::new(client.clone(), reporter, Arc::clone(&clock), metrics);
+        let rules = Rules { allowed_prefixes: allowed_label_prefixes, grants, accept_database };
         let shared = Shared { sweep: Notify::new(), gone: Mutex::default(), beat: Mutex::new(clock.boot()) };
-        Ok(Self { context: Arc::new(context), feeds, poll_interval, shared: Arc::new(shared) })
+        let handles = Handles {
+            database: Arc::new(Database::new(store, clock, max_ttl)),
+            cluster: Arc::new(Cluster::new(client, scopes, rules)),
+            announcer: Arc::new(announcer),
+        };
+        let tasks = Tasks { acting, handles: Arc::new(handles), shared: Arc::new(shared) };
+        Ok(Self { tasks, feeds, poll_interval })
     }
 
     /// What probes may ask, also while the controller runs.
     #[must_use]
     pub fn probe(&self) -> Probe {
-        Probe { context: Arc::clone(&self.context), shared: Arc::clone(&self.shared) }
+        Probe(self.tasks.clone())
     }
 
     /// Runs until the token is cancelled, then ends in order: no new work, the Lease released.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Ended> {
-        let Self { context, feeds, poll_interval, shared } = self;
-        let mut tasks = JoinSet::new();
+        let Self { tasks, feeds, poll_interval } = self;
+        let mut running = JoinSet::new();
         let (queues, inboxes): (Vec<_>, Vec<_>) = feeds.iter().map(|_| mpsc::unbounded_channel()).unzip();
-        let trigger = Arc::new(Trigger::new(Arc::clone(&context), queues));
+        let cluster = Arc::clone(&tasks.handles.cluster);
+        let queue = Arc::new(Queue::new(Arc::clone(&cluster), queues));
 
-        for ((scope, feeds), inbox) in context.scopes.clone().into_iter().zip(feeds).zip(inboxes) {
-            tasks.spawn(work(Arc::clone(&context), Arc::clone(&scope), inbox, shutdown.clone()));
-            tasks.spawn(watch(Arc::clone(&context), scope, feeds, Arc::clone(&trigger), Arc::clone(&shared)));
+        for ((scope, feeds), inbox) in cluster.scopes.iter().zip(feeds).zip(inboxes) {
+            running.spawn(work(tasks.clone(), Arc::clone(scope), inbox, shutdown.clone()));
+            running.spawn(watch(tasks.clone(), Arc::clone(scope), feeds, Arc::clone(&queue)));
         }
-        tasks.spawn(lead(Arc::clone(&context), Arc::clone(&trigger), Arc::clone(&shared), poll_interval));
-        tasks.spawn(sweep(Arc::clone(&context), Arc::clone(&shared)));
-        if let Some(election) = context.election.clone() {
-            let shutdown = shutdown.clone();
-            tasks.spawn(async move {
-                let end = election.ended().await;
-                if end.is_ok() && shutdown.is_cancelled() {
-                    // In order; the rest is ended by the shutdown.
-                    std::future::pending::<()>().await;
-                }
-                "election"
-            });
-        }
+        running.spawn(lead(tasks.clone(), queue, poll_interval));
+        running.spawn(sweep(tasks.clone()));
+        let (acting, stop) = (tasks.acting.clone(), shutdown.clone());
+        running.spawn(async move {
+            acting.ended(&stop).await;
+            "election"
+        });
 
         tokio::select! {
             // First: on a shutdown the queues end as well, and that is no accident.
             biased;
             () = shutdown.cancelled() => {}
-            ended = tasks.join_next() => {
+            ended = running.join_next() => {
                 // A background task never ends by itself: without it the process would only look alive.
                 let which = ended.and_then(Result::ok).unwrap_or("task");
                 return Err(Ended::Task(which));
             }
         }
         info!("ending");
-        if let Some(election) = &context.election {
-            election.drain();
-            let _ = tokio::time::timeout(Duration::from_secs(5), election.ended()).await;
-        }
-        tasks.shutdown().await;
+        tasks.acting.release().await;
+        running.shutdown().await;
         Ok(())
     }
 }
 
 /// Reconciles what is queued, each resource at most once at a time.
 async fn work(
-    context: Arc<Context>,
+    tasks: Tasks,
     scope: Arc<Scope>,
     inbox: mpsc::UnboundedReceiver<LeaseRef>,
     shutdown: CancellationToken,
@@ -264,10 +249,11 @@ async fn work(
         inbox.recv().await.map(|lease| (Ok::<_, std::convert::Infallible>(lease), inbox))
     });
     let leases = scope.leases.clone();
+    let worker = Arc::new(Worker { tasks, scope, retry: Retry::default() });
     let results = applier(
-        move |lease, context| reconcile(lease, Arc::clone(&scope), context).boxed(),
-        |lease, error, context| on_error(&lease, error, &context),
-        context,
+        |lease, worker: Arc<Worker>| async move { worker.reconcile(&lease).await }.boxed(),
+        |lease, error, worker| worker.on_error(&lease, error),
+        worker,
         leases,
         queue.take_until(shutdown.cancelled_owned()).boxed(),
         controller::Config::default().concurrency(CONCURRENCY),
@@ -283,141 +269,140 @@ async fn work(
     "queue"
 }
 
-async fn watch(
-    context: Arc<Context>,
+struct Worker {
+    tasks: Tasks,
     scope: Arc<Scope>,
-    feeds: Feeds,
-    trigger: Arc<Trigger>,
-    shared: Arc<Shared>,
-) -> &'static str {
-    let namespaces = Arc::clone(&scope);
+    retry: Retry,
+}
+
+impl Worker {
+    async fn reconcile(&self, lease: &Lease) -> Result<Action, reconcile::Error> {
+        let Tasks { acting, handles, .. } = &self.tasks;
+        if !acting.acts() {
+            return Ok(Action::await_change());
+        }
+        let outcome = reconcile(lease, &self.scope, handles).await;
+        handles.announcer.metrics.reconciled(outcome.as_ref().err().map(reconcile::Error::kind));
+        if outcome.is_ok() {
+            self.retry.succeeded(&name_of(lease));
+        }
+        outcome
+    }
+
+    fn on_error(&self, lease: &Lease, error: &reconcile::Error) -> Action {
+        let name = name_of(lease);
+        let wait = self.retry.after_failure(&name, fastrand::f64());
+        let chain = error::chain(error);
+        warn!(object = name, error = chain, retry_in = ?wait, "not reconciled");
+        Action::requeue(wait)
+    }
+}
+
+async fn watch(tasks: Tasks, scope: Arc<Scope>, feeds: Feeds, queue: Arc<Queue>) -> &'static str {
+    let Tasks { handles, shared, .. } = tasks;
+    let Handles { database, cluster, announcer } = handles.as_ref();
+    let watched = Arc::clone(&scope);
     // Boxed for its size: three watches in one.
     Box::pin(scope.watch(feeds, |seen| match seen {
         Seen::Lease(lease) => {
             if let Ok(lease) = &lease.0
-                && let Ok(desired) = context.desired(lease).as_ref()
+                && let Ok(desired) = cluster.desired(lease).as_ref()
             {
-                context.rows.is_claimed(&desired.component);
+                database.is_claimed(&desired.component);
             }
-            trigger.lease(&namespaces, lease);
+            queue.lease(&watched, lease);
         }
         Seen::LeaseGone(lease) => {
-            context.rows.claims_changed();
-            trigger.contested(lease);
-            context.forget(lease);
+            database.claims_changed();
+            queue.contested(lease);
+            cluster.forget(lease);
+            announcer.forget(&lease.uid().unwrap_or_default());
             // A claim that was refused left nothing behind, and may name somebody else's component.
-            if let Some(component) = lease.0.as_ref().ok().and_then(|lease| context.component(lease)) {
+            if let Some(component) = lease.0.as_ref().ok().and_then(|lease| cluster.component(lease)) {
                 lock(&shared.gone).insert(component);
             }
             shared.sweep.notify_one();
         }
         Seen::Anew => {
-            context.rows.claims_changed();
-            trigger.forget_pods();
-            trigger.scope(&namespaces);
+            database.claims_changed();
+            queue.forget_pods();
+            queue.scope(&watched);
             shared.sweep.notify_one();
         }
         Seen::Pod(pod) | Seen::PodGone(pod) => {
             let gone = matches!(seen, Seen::PodGone(_));
-            if trigger.pod(&namespaces, pod, gone) {
+            if queue.pod(&watched, pod, gone) {
                 shared.sweep.notify_one();
             }
         }
-        Seen::Service(service) => trigger.service(&namespaces, service),
+        Seen::Service(service) => queue.service(&watched, service),
     }))
     .await;
     "watch"
 }
 
 /// While this replica leads: looks at the database and acts on what it sees.
-async fn lead(
-    context: Arc<Context>,
-    trigger: Arc<Trigger>,
-    shared: Arc<Shared>,
-    poll_interval: Duration,
-) -> &'static str {
-    let rows = Arc::clone(&context.rows);
+async fn lead(tasks: Tasks, queue: Arc<Queue>, poll_interval: Duration) -> &'static str {
+    let Tasks { acting, handles, shared } = tasks;
+    let Handles { database, cluster, announcer } = handles.as_ref();
     loop {
-        let leadership = match &context.election {
-            None => None,
-            Some(election) => match election.lead().await {
-                // Dropped at once: nothing has to be stopped before the Lease is released.
-                Ok(Some(held)) => Some(held.observer()),
-                // Another task watches how the election ends.
-                Ok(None) | Err(_) => std::future::pending().await,
-            },
-        };
-        if leadership.is_some() {
-            info!("this replica acts");
-        }
+        let term = acting.begun().await;
         // The first look concerns everybody: before it there is nothing to go by.
-        rows.start_afresh();
+        database.start_afresh();
         shared.sweep.notify_one();
-        let claims = || context.claims();
         let changed = |changed| match changed {
             Changed::Components(components) => {
-                trigger.components(&components.iter().map(String::as_str).collect());
+                queue.components(&components.iter().map(String::as_str).collect());
             }
             Changed::Everything => {
-                trigger.everything();
+                queue.everything();
                 // What the database could not be told may be told now.
                 shared.sweep.notify_one();
             }
         };
-        let may_write = |database: Option<&str>| context.may_write_to(database);
-        let led = rows.poll(poll_interval, &context.metrics, claims, changed, may_write);
-        let lost = async {
-            match &leadership {
-                None => std::future::pending().await,
-                Some(guard) => {
-                    while guard.is_valid() {
-                        tokio::time::sleep(guard.valid_for().min(Duration::from_secs(1))).await;
-                    }
-                }
-            }
-        };
+        let may_write = |now: Option<&str>| cluster.may_write_to(now);
+        let led = database.poll(poll_interval, &announcer.metrics, || cluster.claims(), changed, may_write);
         let heartbeat = async {
             loop {
-                *lock(&shared.beat) = rows.last_look();
+                *lock(&shared.beat) = database.last_look();
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
         tokio::select! {
             () = led => return "database loop",
             () = heartbeat => {}
-            () = lost => warn!("another replica acts"),
+            () = acting::lost(term.as_ref()) => warn!("another replica acts"),
         }
     }
 }
 
-async fn sweep(context: Arc<Context>, shared: Arc<Shared>) -> &'static str {
+async fn sweep(tasks: Tasks) -> &'static str {
+    let Tasks { acting, handles, shared } = tasks;
+    let Handles { database, cluster, announcer } = handles.as_ref();
     // Components that no resource claims any more.
     let mut gone = BTreeSet::new();
     let mut pruned = None;
     loop {
         let _ = tokio::time::timeout(SWEEP_AGAIN, shared.sweep.notified()).await;
-        let database = context.rows.database();
-        if !context.acts() || !context.may_write_to(database.as_deref()) {
+        let now = database.known().database();
+        if !acting.acts() || !cluster.may_write_to(now.as_deref()) {
             continue;
         }
         gone.append(&mut *lock(&shared.gone));
-        pruned = instances::prune(&context, pruned).await;
-        for scope in context.scopes.iter().filter(|scope| scope.filled()) {
-            context.metrics.swept();
-            // Who was deleted while nobody watched is known by the marks that are left. They tell the
+        pruned = sweep::prune(database, pruned).await;
+        for scope in cluster.scopes.iter().filter(|scope| scope.filled()) {
+            announcer.metrics.swept();
+            // What was deleted while nobody watched is known by the marks that are left. They tell the
             // resource's name, and with it the component unless the resource said otherwise.
-            gone.extend(sweep::sweep(&context.client, scope, &context.allowed_prefixes).await);
+            gone.extend(sweep::sweep(scope, cluster).await);
         }
-        gone = sweep::intents(&context, gone).await;
+        gone = sweep::intents(database, cluster, gone).await;
     }
 }
 
 /// What probes ask.
 #[derive(Clone)]
-pub struct Probe {
-    context: Arc<Context>,
-    shared: Arc<Shared>,
-}
+pub struct Probe(Tasks);
 
 impl fmt::Debug for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -429,17 +414,16 @@ impl Probe {
     /// Dead is a process whose loops have stopped turning; a database or an API server that is
     /// away does not make it so, and a restart would not bring them back.
     pub fn live(&self) -> Result<(), String> {
-        let now = self.context.clock.boot();
+        let Tasks { acting, handles, shared } = &self.0;
+        let now = handles.database.clock.boot();
         let late = |beat: Moment| now.saturating_sub(beat) > DEAD_AFTER;
-        if let Some(election) = &self.context.election
-            && election.heartbeat_age() > DEAD_AFTER
-        {
+        if acting.heartbeat_age().is_some_and(|age| age > DEAD_AFTER) {
             return Err("the election among the replicas has stopped".to_owned());
         }
-        if self.context.acts() {
-            let looked = self.context.rows.last_look();
-            let beat = *lock(&self.shared.beat);
-            // Whoever has just begun to act has not looked yet.
+        if acting.acts() {
+            let looked = handles.database.last_look();
+            let beat = *lock(&shared.beat);
+            // A replica that has just begun to act has not looked yet.
             if looked > Moment::ZERO && late(looked.max(beat)) {
                 return Err("the database has not been asked for a minute".to_owned());
             }
@@ -449,10 +433,11 @@ impl Probe {
 
     /// Ready once the caches are filled; a replica that does not act is ready too.
     pub fn ready(&self) -> Result<(), String> {
-        if self.context.scopes.iter().all(|scope| scope.filled()) {
+        let cluster = &self.0.handles.cluster;
+        if cluster.filled() {
             return Ok(());
         }
-        let troubles: Vec<String> = self.context.scopes.iter().flat_map(|scope| scope.troubles()).collect();
+        let troubles: Vec<String> = cluster.scopes.iter().flat_map(|scope| scope.troubles()).collect();
         if troubles.is_empty() {
             Err("the caches are not filled yet".to_owned())
         } else {

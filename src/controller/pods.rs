@@ -8,11 +8,11 @@ use std::fmt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::Resource;
+use kube::{Resource, ResourceExt as _};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use crate::routing::pod::PREFIX;
+use crate::routing::pod::{Container, End, Incarnation, PREFIX, Pod as SeenPod};
 
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct KubePod {
@@ -162,12 +162,56 @@ impl<'de> Deserialize<'de> for Ours {
     }
 }
 
+/// A pod as the decision sees it.
+pub(super) fn pod(pod: &KubePod) -> SeenPod {
+    let status = pod.status.as_ref();
+    let ips = status.and_then(|status| status.pod_ips.as_ref());
+    // An agent may be a container of any kind.
+    let containers = status.into_iter().flat_map(|status| {
+        [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses]
+    });
+    SeenPod {
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+        resource_version: pod.resource_version().unwrap_or_default(),
+        labels: pod.labels().clone(),
+        annotations: pod.annotations().clone(),
+        ips: ips.into_iter().flatten().map(|ip| ip.ip.clone()).collect(),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        host_network: pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true),
+        finished: matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed")),
+        started: status.and_then(|status| status.start_time.as_ref()).map(|at| at.0.as_millisecond()),
+        containers: containers.flatten().flatten().map(container).collect(),
+    }
+}
+
+/// What a kubelet writes when it had to guess.
+const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
+
+fn container(status: &ContainerStatus) -> Container {
+    let ended = |end: &ContainerStateTerminated| Incarnation::Ended {
+        id: end.container_id.clone(),
+        end: End {
+            at: end.finished_at.as_ref().map(|at| at.0.as_millisecond()),
+            guessed: end.reason.as_deref() == Some(STATUS_UNKNOWN),
+        },
+    };
+    let before = status.last_state.as_ref().and_then(|state| state.terminated.as_ref()).map(ended);
+    let now = match &status.state {
+        Some(ContainerState { terminated: Some(end), .. }) => ended(end),
+        Some(ContainerState { running: Some(_), .. }) => {
+            Incarnation::Running { id: status.container_id.clone() }
+        }
+        _ => Incarnation::Waiting,
+    };
+    Container { now, before }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::controller::observe;
     use crate::routing::pod::{Container, End, Incarnation};
 
     /// As clusters have them: what is in the lists of environment, volumes, fields is `filler`.
@@ -224,7 +268,7 @@ mod tests {
 
     #[test]
     fn all_that_a_decision_reads_is_kept() {
-        let seen = observe::pod(&serde_json::from_value(large("web-0", "x")).unwrap());
+        let seen = pod(&serde_json::from_value(large("web-0", "x")).unwrap());
         assert_eq!((seen.name.as_str(), seen.resource_version.as_str()), ("web-0", "42"));
         assert_eq!(seen.uid, "8b7e12c0-1111-4222-8333-444455556666");
         assert!(seen.has_label("app", "web") && seen.has_label("componentlease.io/web", "leader"));
@@ -280,12 +324,12 @@ mod tests {
 
     #[test]
     fn a_pod_that_nobody_has_scheduled_can_be_read() {
-        for pod in [
+        for sent in [
             json!({ "metadata": { "name": "web-0", "uid": "u", "labels": null, "annotations": null }, "spec": {}, "status": {} }),
             json!({ "metadata": { "name": "web-0", "uid": "u" }, "spec": null }),
             json!({ "metadata": { "name": "web-0", "uid": "u" } }),
         ] {
-            let seen = observe::pod(&serde_json::from_value(pod).unwrap());
+            let seen = pod(&serde_json::from_value(sent).unwrap());
             assert_eq!(
                 (seen.name.as_str(), seen.uid.as_str(), seen.node, seen.finished),
                 ("web-0", "u", None, false)

@@ -10,29 +10,30 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 use tracing::{info, warn};
 
-use super::FIELD_MANAGER;
+use super::caches::{Lease, Scope};
+use super::cluster::{Cluster, FIELD_MANAGER};
+use super::database::Database;
 use super::error::text;
-use super::observe::{self, Lease, Scope};
-use super::pods::KubePod;
-use super::reconcile::Context;
-use crate::api::{self, ComponentLease};
-use crate::election::ComponentName;
+use super::pods::{self, KubePod};
+use crate::api::ComponentLease;
+use crate::election::{ComponentName, Moment};
 use crate::membership::namespace::key_in;
 use crate::routing::pod::Marks;
 
 const INTENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Start-up records are kept for so long after the last sign of life.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+const PRUNED_EVERY: Duration = Duration::from_secs(3600);
+const PRUNE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sweeps every pod of the scope that carries the stamp of a lease that does not exist; the keys of
 /// their components, unless they named others. Only ever called with filled caches: a failed list is no proof that anything is gone.
-pub(super) async fn sweep(
-    client: &Client,
-    scope: &Scope,
-    allowed_prefixes: &[String],
-) -> BTreeSet<ComponentName> {
+pub(super) async fn sweep(scope: &Scope, cluster: &Cluster) -> BTreeSet<ComponentName> {
+    let client = &cluster.client;
     let mut asked = BTreeMap::new();
     for pod in scope.pods.state() {
         let namespace = pod.namespace().unwrap_or_default();
-        let seen = observe::pod(&pod);
+        let seen = pods::pod(&pod);
         let mut labels = BTreeSet::new();
         let mut annotations = BTreeSet::new();
         for (lease, label) in Marks::stamps(&seen) {
@@ -55,7 +56,7 @@ pub(super) async fn sweep(
             continue;
         }
         // The pod may claim any key; a patch that removes one which is not ours is refused as a whole.
-        labels.retain(|key| seen.labels.contains_key(key) && api::may_write(key, allowed_prefixes));
+        labels.retain(|key| seen.labels.contains_key(key) && cluster.may_write(key));
         annotations.retain(|key| seen.annotations.contains_key(key));
         let gone = |keys: &BTreeSet<String>| {
             keys.iter().map(|key| (key.clone(), serde_json::Value::Null)).collect::<serde_json::Map<_, _>>()
@@ -66,21 +67,24 @@ pub(super) async fn sweep(
             "labels": gone(&labels),
             "annotations": gone(&annotations),
         }});
-        let pods: Api<KubePod> = Api::namespaced(client.clone(), &namespace);
+        let api: Api<KubePod> = Api::namespaced(client.clone(), &namespace);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        match pods.patch(&seen.name, &params, &Patch::Merge(patch)).await {
+        match api.patch(&seen.name, &params, &Patch::Merge(patch)).await {
             Ok(answer) => {
                 info!(namespace, pod = seen.name, "took the marks of a deleted lease off the pod");
                 scope.remember(answer);
             }
             // Gone, or changed: then its watch event brings another sweep.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-            Err(error) => warn!(
-                namespace,
-                pod = seen.name,
-                error = text(&error),
-                "the marks of a deleted lease could not be taken off the pod; trying again later"
-            ),
+            Err(error) => {
+                let error = text(&error);
+                warn!(
+                    namespace,
+                    pod = seen.name,
+                    error,
+                    "the marks of a deleted lease could not be taken off the pod; trying again later"
+                );
+            }
         }
     }
     let gone = asked.into_iter().filter(|(_, gone)| *gone);
@@ -94,11 +98,10 @@ async fn is_gone(client: &Client, namespace: &str, lease: &str) -> bool {
     match leases.get_metadata_opt(lease).await {
         Ok(found) => found.is_none(),
         Err(error) => {
+            let error = text(&error);
             warn!(
                 namespace,
-                lease,
-                error = text(&error),
-                "whether the resource is gone could not be asked; trying again later"
+                lease, error, "whether the resource is gone could not be asked; trying again later"
             );
             false
         }
@@ -108,16 +111,19 @@ async fn is_gone(client: &Client, namespace: &str, lease: &str) -> bool {
 /// Withdraws what the resources of these components asked of the participants, where no other
 /// resource claims the component; those that have to be tried again. Only after a deletion that was
 /// seen, or that left marks on pods: somebody else's controller may look after the same database.
-pub(super) async fn intents(context: &Context, gone: BTreeSet<ComponentName>) -> BTreeSet<ComponentName> {
+pub(super) async fn intents(
+    database: &Database,
+    cluster: &Cluster,
+    gone: BTreeSet<ComponentName>,
+) -> BTreeSet<ComponentName> {
     let mut again = BTreeSet::new();
     for component in gone {
-        let claims = |lease: &Lease| lease.0.as_ref().ok().and_then(|lease| context.component(lease));
+        let claims = |lease: &Lease| lease.0.as_ref().ok().and_then(|lease| cluster.component(lease));
         let claimed = |lease: &Lease| claims(lease).as_ref() == Some(&component);
-        if context.leases().iter().any(|lease| claimed(lease)) {
+        if cluster.leases().iter().any(|lease| claimed(lease)) {
             continue;
         }
-        let cleared =
-            tokio::time::timeout(INTENT_TIMEOUT, context.rows.store().clear_intent(&component)).await;
+        let cleared = tokio::time::timeout(INTENT_TIMEOUT, database.store().clear_intent(&component)).await;
         let failure = match cleared {
             Ok(Ok(())) => continue,
             Ok(Err(error)) => error.to_string(),
@@ -131,4 +137,23 @@ pub(super) async fn intents(context: &Context, gone: BTreeSet<ComponentName>) ->
         again.insert(component);
     }
     again
+}
+
+/// Deletes old start-up records now and then: participants have no right to. Returns when that was last tried.
+pub(super) async fn prune(database: &Database, last: Option<Moment>) -> Option<Moment> {
+    let now = database.clock.boot();
+    if last.is_some_and(|last| now < last + PRUNED_EVERY) {
+        return last;
+    }
+    match tokio::time::timeout(PRUNE_TIMEOUT, database.store().prune_instances(KEPT)).await {
+        Ok(Ok(0)) => {}
+        Ok(Ok(rows)) => info!(rows, "deleted old rows of component_instance"),
+        Ok(Err(error)) => {
+            warn!(%error, "old rows of component_instance could not be deleted; trying again in an hour");
+        }
+        Err(_) => {
+            warn!("old rows of component_instance could not be deleted in time; trying again in an hour");
+        }
+    }
+    Some(now)
 }

@@ -1,15 +1,15 @@
 //! The rules at their edges: each of these was found by `make mutants`, which changed a condition that no test noticed.
 
 use super::conditions::{ConditionType, Phase, Reason, Truth};
-use super::decide::{Lead, holder_pod};
+use super::decide::Lead;
+use super::decide::holder::{Rejection, pod_of};
 use super::ended::{Doubt, has_ended};
 use super::fixtures::*;
 use super::floor::EpochRate;
-use super::holder::{Rejection, pod_of};
 use super::holder_pattern::HolderPattern;
 use super::observed::{Memory, Observed, OnStoreUnreachable, RowSight, Status, StoreSight};
 use super::pod::{Pod, Requirement, Selector};
-use super::report::{Outcome, report};
+use super::report::{Outcome, holder_pod, report};
 use crate::election::LeaseRow;
 
 /// The database is away, labels are to go, and the resource's ttl is not the row's.

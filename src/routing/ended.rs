@@ -16,8 +16,8 @@
 
 use std::time::Duration;
 
-use super::decide::Lead;
-use super::holder::CLOCK_TOLERANCE;
+use super::decide::holder::CLOCK_TOLERANCE;
+use super::decide::lead::Lead;
 use super::observed::{HolderPod, Memory, Observed, StoreSight};
 use super::pod::{Container, Incarnation, Pod};
 use crate::election::HolderId;

@@ -15,7 +15,6 @@ pub mod ended;
 #[cfg(test)]
 mod fixtures;
 pub mod floor;
-pub mod holder;
 pub mod holder_pattern;
 pub mod observed;
 pub mod pod;

@@ -1,5 +1,5 @@
 //! What the controller knows about one resource when it decides: plain data, gathered by
-//! `controller::observe`.
+//! `controller::reconcile::observe`.
 
 use std::collections::BTreeMap;
 
@@ -98,14 +98,24 @@ pub enum ServiceSight {
     /// The resource names none.
     NotAsked,
     Missing,
-    Exists {
-        ours: bool,
-        selector: BTreeMap<String, String>,
-        ports: Vec<ServicePort>,
-        resource_version: String,
-    },
+    Exists(SeenService),
     /// They cannot be watched.
     Unknown(String),
+}
+
+/// A Service as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SeenService {
+    /// Made by this very resource.
+    pub ours: bool,
+    /// Empty is none: then somebody else writes its endpoints.
+    pub selector: BTreeMap<String, String>,
+    /// Its type: the name of a host stands in the place of pods.
+    pub external_name: bool,
+    /// It also reaches pods that are not ready.
+    pub publishes_unready: bool,
+    pub ports: Vec<ServicePort>,
+    pub resource_version: String,
 }
 
 /// What the status said before.

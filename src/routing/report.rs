@@ -2,9 +2,14 @@
 //! controller says can be tested.
 
 use super::conditions::{Condition, ConditionType, Phase, Reason, Truth};
-use super::decide::{Lead, Plan, holder_pod};
+use super::decide::holder::Rejection;
+use super::decide::marks::is_candidate;
+use super::decide::{Lead, Plan, ServiceChange};
 use super::floor::Remedy;
-use super::observed::{Observed, OnStoreUnreachable, RowSight, ServiceSight, Status, StoreSight};
+use super::observed::{
+    HolderPod, Observed, OnStoreUnreachable, RowSight, SeenService, ServiceSight, Status, StoreSight,
+};
+use super::reach::reaches_the_leader;
 use crate::election::life::FLOOR_MAX;
 use crate::election::row::LeaseRow;
 
@@ -97,6 +102,35 @@ pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
         applied: Some(o.desired.labels.clone()),
         database: if unknown { o.memory.database.clone() } else { o.database.clone() },
         conditions,
+    }
+}
+
+/// The leader's pod for the status. Its containers are those of the moment at which it was
+/// labelled: what they become later is compared with them.
+pub(super) fn holder_pod(o: &Observed, plan: &Plan) -> Option<HolderPod> {
+    match (&plan.lead, &plan.leader) {
+        (Lead::Unknown, _) => o.memory.holder_pod.clone(),
+        (_, Some(Ok(pod))) => {
+            // Not all of them may have been known then; what is recorded is complete.
+            let known =
+                o.memory.holder_pod.as_ref().filter(|known| {
+                    known.uid == pod.uid && !plan.transition && !known.container_ids.is_empty()
+                });
+            Some(known.cloned().unwrap_or_else(|| HolderPod {
+                name: pod.name.clone(),
+                uid: pod.uid.clone(),
+                node: pod.node.clone(),
+                container_ids: pod.container_ids(),
+            }))
+        }
+        // The pods cannot be listed just now, or the pod has finished: what was recorded when it was
+        // labelled stays.
+        (Lead::Held(..) | Lead::LastKnown(_), None | Some(Err(Rejection::Finished { .. })))
+            if !plan.transition =>
+        {
+            o.memory.holder_pod.clone()
+        }
+        _ => None,
     }
 }
 
@@ -280,7 +314,7 @@ fn routed(o: &Observed, plan: &Plan, outcome: &Outcome) -> Condition {
             format!("somebody else put the leader label on {pods}; it was removed"),
         );
     }
-    if let Some(problem) = service_problem(o, outcome) {
+    if let Some(problem) = service_problem(o, plan, outcome) {
         return problem;
     }
     match (&plan.lead, &plan.leader) {
@@ -288,7 +322,13 @@ fn routed(o: &Observed, plan: &Plan, outcome: &Outcome) -> Condition {
         (_, Some(Ok(pod))) => c(
             Truth::True,
             Reason::LabelApplied,
-            format!("pod {} alone carries {}={}", pod.name, o.desired.labels.key, o.desired.labels.leader),
+            format!(
+                "pod {} alone carries {}={}{}",
+                pod.name,
+                o.desired.labels.key,
+                o.desired.labels.leader,
+                also_unready(o)
+            ),
         ),
         _ if plan.candidates == 0 => {
             no(Reason::NoCandidates, "spec.selector matches no running pod in this namespace".into())
@@ -298,7 +338,18 @@ fn routed(o: &Observed, plan: &Plan, outcome: &Outcome) -> Condition {
     }
 }
 
-fn service_problem(o: &Observed, outcome: &Outcome) -> Option<Condition> {
+/// It changes nothing about which pod is reached, so it is only told.
+fn also_unready(o: &Observed) -> String {
+    match (&o.desired.service, &o.service) {
+        (Some(service), ServiceSight::Exists(seen)) if seen.publishes_unready => format!(
+            "; Service {} reaches it also while it is not ready, because of publishNotReadyAddresses: unset that unless it is meant so",
+            service.name
+        ),
+        _ => String::new(),
+    }
+}
+
+fn service_problem(o: &Observed, plan: &Plan, outcome: &Outcome) -> Option<Condition> {
     let service = o.desired.service.as_ref()?;
     let c = |status: Truth, reason, message: String| {
         Some(Condition::new(ConditionType::Routed, status, reason, message))
@@ -314,24 +365,26 @@ fn service_problem(o: &Observed, outcome: &Outcome) -> Option<Condition> {
             Reason::ServiceMissing,
             format!("Service {name} does not exist; create it, or set spec.routing.service.managed"),
         ),
-        ServiceSight::Exists { ours: false, .. } if service.managed => c(
+        ServiceSight::Exists(seen) if service.managed && !seen.ours => c(
             Truth::False,
             Reason::ServiceNotOurs,
             format!(
                 "Service {name} exists and was not made by this resource; it is left alone. Delete it, choose another name, or unset spec.routing.service.managed"
             ),
         ),
-        ServiceSight::Exists { selector, .. } if !service.managed => {
-            let (key, value) = (&o.desired.labels.key, &o.desired.labels.leader);
-            (selector.get(key) != Some(value))
-                .then(|| {
-                    c(
-                        Truth::False,
-                        Reason::ServiceSelectorMismatch,
-                        format!("Service {name} does not select {key}={value}, so it reaches pods that do not lead; add that to its selector"),
-                    )
-                })
-                .flatten()
+        ServiceSight::Exists(seen) => {
+            // What it selects by then, where that has been corrected by now.
+            let seen = match &plan.service {
+                Some(ServiceChange::Update(_, selector, _)) => {
+                    &SeenService { selector: selector.clone(), ..seen.clone() }
+                }
+                _ => seen,
+            };
+            let leader = plan.leader.as_ref().and_then(|leader| leader.as_ref().ok());
+            let candidates = o.pods.iter().flatten().filter(|pod| is_candidate(o, pod));
+            let mismatch = reaches_the_leader(&o.desired, seen, leader, candidates).err()?;
+            let why = mismatch.explained(name, &o.desired.labels);
+            c(Truth::False, Reason::ServiceSelectorMismatch, why)
         }
         _ => None,
     }

@@ -41,7 +41,7 @@ fn served(managed: bool, sight: ServiceSight) -> Observed {
 }
 
 fn selecting(ours: bool, pairs: &[(&str, &str)]) -> ServiceSight {
-    ServiceSight::Exists { ours, selector: strings(pairs), ports: vec![], resource_version: "5".into() }
+    ServiceSight::Exists(SeenService { ours, selector: strings(pairs), ..SeenService::default() })
 }
 
 #[test]
@@ -350,7 +350,13 @@ fn a_service_that_would_reach_the_wrong_pods_is_said_with_what_to_change() {
             false,
             selecting(false, &[(KEY, "standby")]),
             Reason::ServiceSelectorMismatch,
-            "add that to its selector",
+            "change that to componentlease.io/web=leader",
+        ),
+        (
+            false,
+            selecting(false, &[(KEY, "leader"), ("tier", "front")]),
+            Reason::ServiceSelectorMismatch,
+            "pod b does not carry that",
         ),
         (true, selecting(false, &[(KEY, "leader")]), Reason::ServiceNotOurs, "it is left alone. Delete it"),
     ] {
@@ -364,13 +370,22 @@ fn a_service_that_would_reach_the_wrong_pods_is_said_with_what_to_change() {
     let unknown = (Truth::Unknown, Reason::Forbidden, "may not list services".to_owned());
     assert_eq!(of(&blind, ConditionType::Routed), unknown);
     for (managed, sight) in [
-        (false, selecting(false, &[(KEY, "leader"), ("tier", "front")])),
+        (false, selecting(false, &[(KEY, "leader"), ("app", "web")])),
         (true, ServiceSight::Missing),
         (true, selecting(true, &[("app", "old")])),
     ] {
         let status = said(&served(managed, sight));
         assert_eq!(short(&status, ConditionType::Routed), (Truth::True, Reason::LabelApplied));
     }
+    // Of our own selector what somebody else did to its type remains.
+    let external = SeenService { ours: true, external_name: true, ..SeenService::default() };
+    let status = said(&served(true, ServiceSight::Exists(external)));
+    assert_eq!(short(&status, ConditionType::Routed), (Truth::False, Reason::ServiceSelectorMismatch));
+    let selector = strings(&[(KEY, "leader")]);
+    let unready = SeenService { publishes_unready: true, selector, ..SeenService::default() };
+    let (truth, _, message) = of(&said(&served(false, ServiceSight::Exists(unready))), ConditionType::Routed);
+    assert_eq!(truth, Truth::True);
+    assert!(message.contains("unset that unless it is meant so"), "{message}");
     let o = served(true, ServiceSight::Missing);
     let failed = Outcome { service_failed: Some("quota exceeded".into()), ..Outcome::default() };
     let status = report(&o, &plan(&o), &failed);

@@ -138,17 +138,25 @@ fn failed(component: &ComponentName, error: &kube::Error) -> StoreError {
 }
 
 /// An error and its causes in one line, each said once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut line = said(error);
     let mut cause = error.source();
     while let Some(error) = cause {
-        let text = error.to_string();
+        let text = said(error);
         if !line.contains(&text) {
             line = format!("{line}: {text}");
         }
         cause = error.source();
     }
     line
+}
+
+/// One error without its causes.
+fn said(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.downcast_ref::<kube::Error>() {
+        Some(refused @ kube::Error::Api(_)) => text(refused),
+        _ => error.to_string(),
+    }
 }
 
 /// What the API server said, for people.
@@ -161,7 +169,7 @@ pub(crate) fn text(error: &kube::Error) -> String {
             )
         }
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
-        other => chain(other as &dyn std::error::Error),
+        other => chain(other),
     }
     .replace('\n', " ")
 }

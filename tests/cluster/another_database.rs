@@ -26,7 +26,7 @@ async fn intended(rows: &Rows, component: &ComponentName) -> Result<Option<u32>>
     Ok(rows.look(component).await?.standing_ttl)
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_controller_on_another_database_strips_nothing_and_begins_no_epoch_until_it_is_accepted()
 -> Result<()> {
     let (site, controller) = led_site("another-db").await?;
@@ -93,6 +93,9 @@ async fn a_controller_on_another_database_strips_nothing_and_begins_no_epoch_unt
         status(lease).database_uuid.as_deref() == Some(now.as_str()) && status(lease).version == Some(77)
     })
     .await?;
-    ensure!(intended(&busy, &component).await?.is_some(), "intents go on");
-    Ok(())
+    // After the status.
+    wait::until_true(SOON, "intents go on", async || {
+        intended(&busy, &component).await.is_ok_and(|ttl| ttl.is_some())
+    })
+    .await
 }

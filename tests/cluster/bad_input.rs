@@ -30,7 +30,7 @@ async fn versions(site: &Site) -> Result<Vec<Option<String>>> {
     Ok(versions)
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn resources_that_cannot_work_are_told_what_to_do_and_a_neighbour_is_not_touched() -> Result<()> {
     let (site, _controller) = led_site("beside").await?;
     let copied = |lease: &component_lease::api::ComponentLease| {
@@ -89,7 +89,7 @@ async fn resources_that_cannot_work_are_told_what_to_do_and_a_neighbour_is_not_t
     site.wait_until_ready("discovery").await.map(drop)
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_holder_whose_pod_is_in_another_watched_namespace_is_rejected_and_that_pod_stays_its_own()
 -> Result<()> {
     let site = Site::new("here").await?;
@@ -179,7 +179,7 @@ impl<'s> Rights<'s> {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn without_the_right_to_change_pods_it_says_so_and_heals() -> Result<()> {
     let site = Site::new("unpatched").await?;
     site.make_pods("discovery", &["d-0", "d-1"]).await?;
@@ -206,7 +206,7 @@ async fn without_the_right_to_change_pods_it_says_so_and_heals() -> Result<()> {
     site.wait_until_ready("discovery").await.map(drop)
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn without_the_right_to_write_a_status_or_an_event_the_label_follows_the_leader() -> Result<()> {
     let site = Site::new("unsaid").await?;
     site.make_pods("discovery", &["d-0", "d-1"]).await?;
@@ -288,7 +288,7 @@ fn token(kubeconfig: &Path) -> Result<String> {
     Ok(token.chars().take_while(|c| !c.is_whitespace() && *c != '}').collect())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn the_programs_log_says_what_is_missing_and_what_cannot_be_read_and_never_a_secret() -> Result<()> {
     // A definition that lets everything in is not for the other tests.
     let plane: &ControlPlane = Box::leak(Box::new(ControlPlane::start().await?));

@@ -130,7 +130,7 @@ async fn still_leads(site: &Site, holder: &str, why: &str) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_leader_whose_containers_have_all_ended_is_released_at_once() -> Result<()> {
     let (site, _controller, version) = led("ended").await?;
     report(&site, "d-0", "Running", &[over("main", 1), over("agent", 2)]).await?;
@@ -146,7 +146,7 @@ async fn a_leader_whose_containers_have_all_ended_is_released_at_once() -> Resul
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_database_that_refuses_the_release_lets_the_lease_expire_and_all_else_goes_on() -> Result<()> {
     let (site, _controller, _) = led("refused").await?;
     let holder = site.holder("d-0").await?;
@@ -162,14 +162,14 @@ async fn a_database_that_refuses_the_release_lets_the_lease_expire_and_all_else_
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_pod_that_has_finished_is_released_as_well() -> Result<()> {
     let (site, _controller, _) = led("finished").await?;
     report(&site, "d-0", "Failed", &[over("main", 1), over("agent", 2)]).await?;
     wait_for_release(&site).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn containers_restarted_in_the_same_pod_do_not_inherit_the_term() -> Result<()> {
     let (site, _controller, _) = led("restarted").await?;
     report(&site, "d-0", "Running", &[restarted("main", 3, 1), restarted("agent", 4, 2)]).await?;
@@ -183,7 +183,7 @@ async fn containers_restarted_in_the_same_pod_do_not_inherit_the_term() -> Resul
     still_leads(&site, &again, "nothing of it has ended").await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_program_that_was_restarted_beside_its_agent_is_waited_for_as_long_as_it_was_told_that_it_leads()
 -> Result<()> {
     let promise = Promise { longest: Duration::from_secs(3), outside: false };
@@ -198,7 +198,7 @@ async fn a_program_that_was_restarted_beside_its_agent_is_waited_for_as_long_as_
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_promise_that_only_the_pod_could_hold_is_void_when_nothing_runs_in_it_any_more() -> Result<()> {
     let promise = Promise { longest: Duration::from_secs(1000), outside: false };
     let (site, _controller, _) = led_with("void", Some(promise)).await?;
@@ -210,7 +210,7 @@ async fn a_promise_that_only_the_pod_could_hold_is_void_when_nothing_runs_in_it_
     wait_for_release(&site).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_promise_that_is_not_known_or_that_somebody_outside_may_hold_is_left_to_expire() -> Result<()> {
     let outside = Promise { longest: Duration::from_millis(500), outside: true };
     for promise in [None, Some(outside)] {
@@ -224,7 +224,7 @@ async fn a_promise_that_is_not_known_or_that_somebody_outside_may_hold_is_left_t
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn nothing_short_of_a_proof_releases_a_lease() -> Result<()> {
     let (site, _controller, _) = led("unproven").await?;
     let holder = site.rows.holder_of("discovery").await?;
@@ -255,7 +255,7 @@ async fn nothing_short_of_a_proof_releases_a_lease() -> Result<()> {
     wait_for_release(&site).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_pod_that_only_disappeared_and_a_holder_of_somebody_elses_making_are_left_to_expire() -> Result<()>
 {
     let (site, _controller, _) = led("vanished").await?;

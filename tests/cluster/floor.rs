@@ -51,7 +51,7 @@ fn regressed(lease: &ComponentLease) -> bool {
     condition(lease, REGRESSED).is_some()
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn whoever_annotates_a_resource_begins_no_epoch_and_is_told_the_remedy() -> Result<()> {
     let (site, _controller) = led_site("annotated").await?;
     copied(&site).await?;
@@ -72,7 +72,7 @@ async fn whoever_annotates_a_resource_begins_no_epoch_and_is_told_the_remedy() -
     site.wait_for_lease("discovery", "nothing is wrong", |lease| !regressed(lease)).await.map(drop)
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_resource_that_was_restored_tells_an_operator_to_begin_an_epoch_and_is_content_when_one_did()
 -> Result<()> {
     let (site, _controller) = led_site("restored").await?;
@@ -88,7 +88,7 @@ async fn a_resource_that_was_restored_tells_an_operator_to_begin_an_epoch_and_is
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_floor_that_no_date_explains_begins_no_epoch_however_it_came_into_the_status() -> Result<()> {
     let (site, _controller) = led_site("mad").await?;
     let epoch = site.rows.epoch().await?;
@@ -100,7 +100,7 @@ async fn a_floor_that_no_date_explains_begins_no_epoch_however_it_came_into_the_
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn floors_of_the_status_begin_three_epochs_an_hour_and_then_the_operator_is_asked() -> Result<()> {
     let (site, _controller) = led_site("rate").await?;
     let mut epoch = site.rows.epoch().await?;

@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::support::objects::{condition, status};
 use crate::support::{KEY, LONG, SOON, led_site};
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn the_pod_that_holds_the_row_is_labelled_and_the_status_says_all_about_it() -> Result<()> {
     let (site, _controller) = led_site("held").await?;
     site.wait_for_labelled(KEY, "leader", &["d-0"]).await?;
@@ -34,7 +34,7 @@ async fn the_pod_that_holds_the_row_is_labelled_and_the_status_says_all_about_it
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_release_takes_the_label_away_and_the_next_take_brings_it_at_once() -> Result<()> {
     let (site, _controller) = led_site("released").await?;
     site.rows.release("discovery").await?;
@@ -64,7 +64,7 @@ async fn a_release_takes_the_label_away_and_the_next_take_brings_it_at_once() ->
     .await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_row_that_is_not_renewed_is_nobodys_after_its_ttl_and_not_before() -> Result<()> {
     let (site, _controller) = led_site("expired").await?;
     site.rows.take("discovery", &site.holder("d-1").await?, 3).await?;
@@ -96,7 +96,7 @@ async fn a_row_that_is_not_renewed_is_nobodys_after_its_ttl_and_not_before() -> 
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_changed_ttl_is_passed_on_at_once_and_the_status_shows_the_one_in_force_until_the_next_term()
 -> Result<()> {
     let (site, _controller) = led_site("ttl").await?;
@@ -122,7 +122,7 @@ async fn a_changed_ttl_is_passed_on_at_once_and_the_status_shows_the_one_in_forc
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn kubectl_shows_waits_and_explains_as_people_expect() -> Result<()> {
     let (site, _controller) = led_site("kubectl").await?;
     site.kubectl(&["wait", "--for=condition=Ready", "clease/discovery", "--timeout=10s"]).await?;
@@ -147,7 +147,7 @@ async fn kubectl_shows_waits_and_explains_as_people_expect() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_failover_by_expiry_is_at_most_three_lines_of_kubectl_get_watch() -> Result<()> {
     let (site, _controller) = led_site("watch").await?;
     site.rows.take("discovery", &site.holder("d-1").await?, 2).await?;

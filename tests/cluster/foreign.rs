@@ -27,7 +27,7 @@ async fn renew(database: &Database, holder: &str) -> Result<i64> {
     Ok(version.trim().lines().next().unwrap_or_default().parse()?)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(crate = "crate::harness", flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_with_its_own_sql_is_shown_and_routed_to_and_its_versions_cause_no_writes() -> Result<()> {
     let database = postgres::shared().await?.fresh_database().await?;
     let source = Source::url(&database.url);
@@ -102,7 +102,7 @@ async fn a_program_with_its_own_sql_is_shown_and_routed_to_and_its_versions_caus
     site.wait_for_labelled(KEY, "leader", &[]).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_holder_pattern_that_names_no_pod_or_is_none_is_refused_or_said() -> Result<()> {
     let site = Site::new("pattern").await?;
     let _controller = Replica::start(&site).await?;

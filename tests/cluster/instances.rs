@@ -40,7 +40,7 @@ fn says(site: &Site, holder: &str, whereabouts: Whereabouts) -> Result<Instance>
     })
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_holder_of_any_name_is_the_pod_that_it_says_it_runs_in() -> Result<()> {
     let (site, _controller) = led_site("told").await?;
     let berlin = "berlin_4711_1f0c9a3d";
@@ -67,7 +67,7 @@ async fn a_holder_of_any_name_is_the_pod_that_it_says_it_runs_in() -> Result<()>
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn the_status_shows_who_is_alive_since_when_and_how_well_and_heartbeats_write_nothing() -> Result<()> {
     let (site, _controller) = led_site("alive").await?;
     let mut ids = Vec::new();
@@ -108,7 +108,7 @@ async fn the_status_shows_who_is_alive_since_when_and_how_well_and_heartbeats_wr
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn somebody_who_goes_on_claiming_a_lost_term_is_named_until_it_stops() -> Result<()> {
     let (site, _controller) = led_site("split").await?;
     let (old, new) = (site.holder("d-0").await?, site.holder("d-1").await?);

@@ -19,7 +19,7 @@ fn refusal<T>(answer: Result<T, kube::Error>) -> Result<String> {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_resource_that_cannot_work_is_refused_with_a_reason() -> Result<()> {
     let site = Site::new("cel").await?;
     let long = "n".repeat(56);
@@ -80,7 +80,7 @@ async fn a_resource_that_cannot_work_is_refused_with_a_reason() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn the_component_cannot_be_changed_and_the_floor_cannot_go_down() -> Result<()> {
     let (site, controller) = led_site("immutable").await?;
     let params = PatchParams::default();
@@ -111,7 +111,7 @@ async fn account(site: &Site) -> Result<Client> {
     client(&site.account).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn our_account_changes_its_own_keys_on_pods_and_nothing_else() -> Result<()> {
     let (site, _controller) = led_site("policy").await?;
     let pods: Api<Pod> = Api::namespaced(account(&site).await?, site.name());
@@ -148,7 +148,7 @@ async fn our_account_changes_its_own_keys_on_pods_and_nothing_else() -> Result<(
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn our_account_touches_of_resources_and_services_only_what_it_must() -> Result<()> {
     let (site, _controller) = led_site("policy").await?;
     let account = account(&site).await?;
@@ -198,7 +198,7 @@ async fn our_account_touches_of_resources_and_services_only_what_it_must() -> Re
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_list_of_namespaces_needs_roles_in_them_and_none_in_the_cluster() -> Result<()> {
     let site = Site::new("listed").await?;
     let other = site.plane.namespace("listed").await?;

@@ -7,11 +7,13 @@
 mod another_database;
 mod bad_input;
 mod ended;
+mod failing;
 mod floor;
 mod following;
 mod foreign;
 mod instances;
 mod limits;
+mod messages;
 mod pooled;
 mod recorded;
 mod resilience;
@@ -20,3 +22,5 @@ mod steady;
 mod store;
 mod support;
 mod tenants;
+
+use support::harness;

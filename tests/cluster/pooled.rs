@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::support::objects::{lease_with, status};
 use crate::support::{KEY, LONG, Replica, Rows, SOON, Site};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(crate = "crate::harness", flavor = "multi_thread", worker_threads = 2)]
 async fn a_controller_behind_a_pooler_labels_the_leader_and_tells_the_ttl() -> Result<()> {
     // One session is enough for it and for all that take.
     let pooler = PgBouncer::builder(postgres::shared().await?).pool(1).start().await?;

@@ -38,7 +38,7 @@ async fn interfere(site: &Site, turn: usize, victim: &str, leader: &str) -> Resu
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn through_fifty_changes_no_write_of_ours_labels_a_second_pod() -> Result<()> {
     let _quiet = FLOOD.lock().await;
     let site = Site::new("recorded").await?;

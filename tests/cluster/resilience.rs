@@ -38,7 +38,7 @@ async fn replica(site: &Site, name: &str) -> Result<Replica> {
     Replica::start_with(site, config).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn of_two_replicas_one_acts_hands_over_when_it_ends_and_is_replaced_when_it_is_killed() -> Result<()> {
     let site = Site::new("replicas").await?;
     site.make_pods("discovery", &["d-0", "d-1"]).await?;
@@ -67,7 +67,7 @@ async fn of_two_replicas_one_acts_hands_over_when_it_ends_and_is_replaced_when_i
     site.wait_for_labelled(KEY, "leader", &["d-0"]).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn with_the_database_away_the_label_stays_and_it_is_said() -> Result<()> {
     let (site, mut controller) = led_site("keep").await?;
     site.rows.take("discovery", &site.holder("d-1").await?, 2).await?;
@@ -88,7 +88,7 @@ async fn with_the_database_away_the_label_stays_and_it_is_said() -> Result<()> {
     site.wait_until_ready("discovery").await.map(drop)
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn with_the_database_away_and_remove_the_label_goes_when_the_lease_has_run_out() -> Result<()> {
     let (site, _controller) = led_site("remove").await?;
     site.change("discovery", json!({"routing": {"onStoreUnreachable": "Remove"}})).await?;
@@ -102,7 +102,7 @@ async fn with_the_database_away_and_remove_the_label_goes_when_the_lease_has_run
     site.wait_for_labelled(KEY, "leader", &["d-2"]).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_short_outage_of_the_database_is_not_told_and_changes_nothing() -> Result<()> {
     let (site, _controller) = led_site("hiccup").await?;
     // Its floor is copied after the status was written.
@@ -119,7 +119,7 @@ async fn a_short_outage_of_the_database_is_not_told_and_changes_nothing() -> Res
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn with_the_database_away_at_the_start_labels_stay_and_the_message_says_what_to_change() -> Result<()> {
     let (site, controller) = led_site("start").await?;
     controller.kill();
@@ -139,7 +139,7 @@ async fn with_the_database_away_at_the_start_labels_stay_and_the_message_says_wh
     site.wait_until_ready("discovery").await.map(drop)
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_version_below_the_floor_is_shown_begins_an_epoch_and_the_floor_stays() -> Result<()> {
     let (site, controller) = led_site("floor").await?;
     let holder = site.holder("d-1").await?;
@@ -175,7 +175,7 @@ async fn a_version_below_the_floor_is_shown_begins_an_epoch_and_the_floor_stays(
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_deleted_row_disturbs_no_other_component_while_the_history_knows_of_it() -> Result<()> {
     let (site, controller) = led_site("deleted").await?;
     let name = site.rows.key("discovery")?;
@@ -197,7 +197,7 @@ async fn a_deleted_row_disturbs_no_other_component_while_the_history_knows_of_it
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn without_the_right_to_see_pods_it_says_so_waits_and_heals() -> Result<()> {
     let site = Site::new("rights").await?;
     site.make_pods("discovery", &["d-0"]).await?;
@@ -230,7 +230,7 @@ async fn without_the_right_to_see_pods_it_says_so_waits_and_heals() -> Result<()
     site.wait_until_ready("discovery").await.map(drop)
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_label_key_of_somebody_else_is_refused_and_nothing_is_touched() -> Result<()> {
     let (site, _controller) = led_site("prefix").await?;
     let theirs = json!({"routing": {"labelKey": "tier"}});
@@ -248,7 +248,7 @@ async fn own_plane() -> Result<&'static ControlPlane> {
     Ok(Box::leak(Box::new(ControlPlane::start().await?)))
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_controller_waits_for_the_definition_survives_the_api_server_and_reads_around_the_unreadable()
 -> Result<()> {
     let plane = own_plane().await?;

@@ -43,7 +43,7 @@ async fn wait_for_marks(site: &Site, pod: &str, wanted: &[&str]) -> Result<()> {
     .await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn deleting_the_resource_takes_every_mark_off_the_pods_and_keeps_the_row() -> Result<()> {
     let (site, _controller) = led_site("deleted").await?;
     wait_for_marks(&site, "d-0", &[KEY, "componentlease.io/discovery-version"]).await?;
@@ -55,7 +55,7 @@ async fn deleting_the_resource_takes_every_mark_off_the_pods_and_keeps_the_row()
     site.rows.renew("discovery").await.context("the row stays, so that versions go on")
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_resource_that_was_deleted_while_no_controller_ran_is_swept_by_the_next() -> Result<()> {
     let (site, controller) = led_site("swept").await?;
     controller.kill();
@@ -73,7 +73,7 @@ async fn a_resource_that_was_deleted_while_no_controller_ran_is_swept_by_the_nex
     site.wait_for_labelled("componentlease.io/other", "leader", &["o-0"]).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_ttl_that_could_not_be_withdrawn_is_withdrawn_when_the_database_is_back() -> Result<()> {
     let (site, _controller) = led_site("withdrawn").await?;
     site.rows.unreachable();
@@ -84,7 +84,7 @@ async fn a_ttl_that_could_not_be_withdrawn_is_withdrawn_when_the_database_is_bac
     wait_for_ttl(&site, "discovery", None).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn an_old_label_key_that_is_no_longer_allowed_is_left_alone() -> Result<()> {
     let site = Site::new("forbidden").await?;
     // As a controller has left it whose prefixes included this one.
@@ -112,7 +112,7 @@ async fn an_old_label_key_that_is_no_longer_allowed_is_left_alone() -> Result<()
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_changed_label_key_strips_the_old_one() -> Result<()> {
     let (site, _controller) = led_site("rekeyed").await?;
     let new = "componentlease.io/role";
@@ -127,7 +127,7 @@ async fn a_changed_label_key_strips_the_old_one() -> Result<()> {
     wait_for_marks(&site, "d-0", &[]).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn two_leases_on_the_same_pods_do_not_disturb_each_other() -> Result<()> {
     let (site, _controller) = led_site("both").await?;
     let other = "componentlease.io/jobs";
@@ -146,7 +146,7 @@ async fn two_leases_on_the_same_pods_do_not_disturb_each_other() -> Result<()> {
     site.wait_until_ready("discovery").await.map(drop)
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_label_that_somebody_else_put_is_gone_within_two_seconds_and_is_said() -> Result<()> {
     let (site, _controller) = led_site("foreign").await?;
     let recorder = site.plane.record_label(site.name(), KEY, "leader")?;
@@ -174,7 +174,7 @@ async fn a_label_that_somebody_else_put_is_gone_within_two_seconds_and_is_said()
     recorder.judge("component-lease", FOREIGN)
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_terminating_leader_keeps_the_label_while_it_leads_and_loses_it_with_the_lease() -> Result<()> {
     let site = Site::new("terminating").await?;
     let slow = FakePod::new("d-0", "discovery").grace_seconds(600);
@@ -193,7 +193,7 @@ async fn a_terminating_leader_keeps_the_label_while_it_leads_and_loses_it_with_t
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_leader_pod_that_is_deleted_by_force_and_made_again_is_not_the_holder() -> Result<()> {
     let (site, _controller) = led_site("forced").await?;
     site.pods().delete("d-0", &DeleteParams::default().grace_period(0)).await?;
@@ -208,7 +208,7 @@ async fn a_leader_pod_that_is_deleted_by_force_and_made_again_is_not_the_holder(
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_holder_that_is_no_candidate_is_rejected_and_never_labelled() -> Result<()> {
     let (site, _controller) = led_site("rejected").await?;
     site.make_pods("stranger", &["stranger"]).await?;
@@ -238,7 +238,7 @@ async fn a_holder_that_is_no_candidate_is_rejected_and_never_labelled() -> Resul
     site.wait_for_labelled(KEY, "leader", &["d-2"]).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_selector_that_matches_nothing_is_said() -> Result<()> {
     let site = Site::new("nobody").await?;
     let _controller = Replica::start(&site).await?;
@@ -264,7 +264,7 @@ fn selects_the_leader(service: &Service) -> bool {
     service.spec.as_ref().and_then(|spec| spec.selector.as_ref()) == Some(&wanted.into())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_managed_service_is_made_kept_and_goes_with_its_resource() -> Result<()> {
     let (site, _controller) = led_site("managed").await?;
     site.plane.needs_controllers()?;
@@ -298,7 +298,7 @@ async fn a_managed_service_is_made_kept_and_goes_with_its_resource() -> Result<(
     .await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_service_of_somebody_else_is_never_adopted_only_checked() -> Result<()> {
     let (site, _controller) = led_site("service").await?;
     let named = json!({"routing": {"service": {"name": "discovery"}}});
@@ -326,7 +326,46 @@ async fn a_service_of_somebody_else_is_never_adopted_only_checked() -> Result<()
     site.wait_until_ready("discovery").await.map(drop)
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
+async fn a_service_is_judged_by_the_pods_that_it_would_reach_and_again_when_a_pod_changes() -> Result<()> {
+    let (site, _controller) = led_site("reached").await?;
+    let service = json!({
+        "metadata": {"name": "theirs"},
+        "spec": {"selector": {KEY: "leader", "tier": "db"}, "ports": [{"port": 80}]},
+    });
+    services(&site).create(&PostParams::default(), &serde_json::from_value(service)?).await?;
+    site.change("discovery", json!({"routing": {"service": {"name": "theirs"}}})).await?;
+    let says = async |piece: &str| {
+        site.wait_for_lease("discovery", piece, |lease| {
+            condition(lease, "Routed")
+                .is_some_and(|c| c.reason == "ServiceSelectorMismatch" && c.message.contains(piece))
+        })
+        .await
+    };
+    says("selects tier=db beside the leader label, and pod d-0 does not carry that").await?;
+    // A label that is neither ours nor the resource's.
+    site.label("d-0", "tier", Some("db")).await?;
+    site.wait_until_ready("discovery").await?;
+    site.rows.take("discovery", &site.holder("d-1").await?, LONG).await?;
+    says("pod d-1 does not carry that").await?;
+    for (spec, said) in [
+        (json!({"selector": {KEY: null, "tier": "db"}}), "reaches pod d-0 whether it leads or not"),
+        (json!({"selector": null}), "has no selector"),
+        (
+            json!({"selector": {KEY: "leader"}, "type": "ExternalName", "externalName": "example.org"}),
+            "is of type ExternalName",
+        ),
+    ] {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        services(&site).patch("theirs", &PatchParams::default(), &patch).await?;
+        says(said).await?;
+    }
+    let back = Patch::Merge(json!({"spec": {"type": "ClusterIP", "externalName": null}}));
+    services(&site).patch("theirs", &PatchParams::default(), &back).await?;
+    site.wait_until_ready("discovery").await.map(drop)
+}
+
+#[tokio::test(crate = "crate::harness")]
 async fn of_two_resources_with_one_component_the_first_goes_on_and_the_second_may_when_it_is_gone()
 -> Result<()> {
     let (site, _controller) = led_site("conflict").await?;
@@ -349,7 +388,7 @@ async fn of_two_resources_with_one_component_the_first_goes_on_and_the_second_ma
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn one_label_key_on_the_same_pods_is_a_conflict_that_ends_when_the_first_gives_it_up() -> Result<()> {
     let (site, _controller) = led_site("samekey").await?;
     site.let_a_second_pass("discovery").await?;
@@ -363,7 +402,7 @@ async fn one_label_key_on_the_same_pods_is_a_conflict_that_ends_when_the_first_g
     site.wait_for_labelled(KEY, "leader", &["d-2"]).await
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn two_leases_with_one_key_whose_services_cannot_tell_their_pods_apart_are_in_conflict() -> Result<()> {
     let site = Site::new("expressions").await?;
     let _controller = Replica::start(&site).await?;

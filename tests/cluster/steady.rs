@@ -61,7 +61,7 @@ impl Renewals {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(crate = "crate::harness", flavor = "multi_thread", worker_threads = 2)]
 async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query_a_second() -> Result<()> {
     let database = postgres::shared().await?.fresh_database().await?;
     migrate(&Source::url(&database.url)).await?;

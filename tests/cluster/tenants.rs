@@ -130,7 +130,7 @@ impl<'s> Tenant<'s> {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn two_namespaces_with_the_same_manifests_do_not_disturb_each_other_and_a_squatter_disturbs_neither()
 -> Result<()> {
     let site = Site::new("innocent").await?;
@@ -217,7 +217,7 @@ async fn two_namespaces_with_the_same_manifests_do_not_disturb_each_other_and_a_
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn a_name_that_the_installer_allows_is_for_one_namespace_and_not_for_a_row_of_another() -> Result<()> {
     let site = Site::new("granted").await?;
     let other = site.plane.namespace("hostile").await?;
@@ -261,7 +261,7 @@ async fn a_name_that_the_installer_allows_is_for_one_namespace_and_not_for_a_row
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::harness")]
 async fn of_two_namespaces_that_may_both_claim_a_component_the_first_has_it() -> Result<()> {
     let site = Site::new("shared").await?;
     let other = site.plane.namespace("shared").await?;

@@ -38,6 +38,24 @@ async fn a_view_in_the_place_of_a_table_is_refused_and_ends_no_term(kind: Kind) 
     assert_eq!(leader.renew(&a).await.unwrap(), Outcome::Applied);
 }
 
+async fn a_view_that_comes_under_way_empties_no_look(kind: Kind) {
+    let database = migrated_mysql(server(kind).await).await;
+    let (leader, looked) = (open(&database), open(&database));
+    held(&*leader, "c", "a").await;
+    assert_eq!(looked.look_at(&named(&["c"]), false).await.unwrap().rows.len(), 1);
+    let hide = "RENAME TABLE component_lease TO hidden;
+                CREATE VIEW component_lease AS SELECT * FROM hidden WHERE 1 = 0";
+    database.sql(hide).await.unwrap();
+    for instances in [false, true, false] {
+        let answer = looked.look_at(&named(&["c"]), instances).await;
+        says(&misconfigured(answer), &["component_lease", "is a view"]);
+    }
+    database.sql("DROP VIEW component_lease; RENAME TABLE hidden TO component_lease").await.unwrap();
+    assert_eq!(looked.look_at(&named(&["c"]), false).await.unwrap().rows["c"].holder, "a");
+    database.sql("DELETE FROM component_lease").await.unwrap();
+    assert_eq!(looked.look_at(&named(&["c"]), false).await.unwrap().rows.len(), 0);
+}
+
 async fn a_trigger_that_writes_something_else_begins_no_term_and_passes_for_no_race(kind: Kind) {
     let database = migrated_mysql(server(kind).await).await;
     let store = open(&database);
@@ -91,6 +109,7 @@ async fn limits_of_rows_joins_and_time_that_a_server_sets_are_none_of_ours(kind:
 
 on_each_kind!(
     a_view_in_the_place_of_a_table_is_refused_and_ends_no_term,
+    a_view_that_comes_under_way_empties_no_look,
     a_trigger_that_writes_something_else_begins_no_term_and_passes_for_no_race,
     limits_of_rows_joins_and_time_that_a_server_sets_are_none_of_ours,
 );
@@ -146,5 +165,18 @@ async fn a_sqlite_view_in_the_place_of_a_table_is_refused() {
         let show = format!("DROP VIEW {table}; ALTER TABLE hidden RENAME TO {table}");
         other.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(show))).await.unwrap();
     }
-    file.store().look_at(&named(&["c"]), false).await.unwrap();
+    let looked = file.store();
+    held(&*looked, "c", "a").await;
+    assert_eq!(looked.look_at(&named(&["c"]), false).await.unwrap().rows.len(), 1);
+    let hide = "ALTER TABLE component_lease RENAME TO hidden;
+                CREATE VIEW component_lease AS SELECT * FROM hidden WHERE false";
+    other.execute(sqlx::raw_sql(hide)).await.unwrap();
+    for _ in 0..2 {
+        says(&misconfigured(looked.look_at(&named(&["c"]), false).await), &["component_lease", "is a view"]);
+    }
+    let show = "DROP VIEW component_lease; ALTER TABLE hidden RENAME TO component_lease";
+    other.execute(sqlx::raw_sql(show)).await.unwrap();
+    assert_eq!(looked.look_at(&named(&["c"]), false).await.unwrap().rows["c"].holder, "a");
+    other.execute("DELETE FROM component_lease").await.unwrap();
+    assert_eq!(looked.look_at(&named(&["c"]), false).await.unwrap().rows.len(), 0);
 }

@@ -10,7 +10,7 @@ use super::dialect::{About, Call, Dialect, Taken};
 use super::session::{Session, of_term};
 use super::slot::{First, Held, LOOKS_WITHOUT_COMPANIONS, Slot};
 use super::statement::Statement;
-use super::suspicion::LostTake;
+use super::suspicion::{LostTake, Shown};
 use super::value::{Done, Given, Row};
 use crate::election::life::DATE_MAX;
 use crate::election::machine::{Looked, Past};
@@ -26,11 +26,12 @@ pub(super) struct SqlStore<D: Dialect> {
     place: D,
     slot: Slot<D>,
     lost: LostTake,
+    shown: Shown,
 }
 
 impl<D: Dialect> SqlStore<D> {
     pub(super) fn new(place: D) -> Self {
-        Self { place, slot: Slot::default(), lost: LostTake::default() }
+        Self { place, slot: Slot::default(), lost: LostTake::default(), shown: Shown::default() }
     }
 
     /// The connection, connected and set up as the call needs it.
@@ -59,6 +60,12 @@ impl<D: Dialect> SqlStore<D> {
         if session.table.companions || session.looks <= LOOKS_WITHOUT_COMPANIONS {
             return Ok(held);
         }
+        self.inspected(held).await
+    }
+
+    /// What is there now, and whether it can be used.
+    async fn inspected<'s>(&self, mut held: Held<'s, D>) -> Result<Held<'s, D>, StoreError> {
+        let session = &mut held.session;
         match self.place.inspect(&mut session.line, session.lock_limit).await {
             Ok(table) => {
                 (session.table, session.looks) = (table, 0);
@@ -389,8 +396,14 @@ impl<D: Dialect> Epochs for SqlStore<D> {
 impl<D: Dialect> Directory for SqlStore<D> {
     async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
         let mut held = self.session_to_look(First::Other).await?;
-        let answer = Self::seen(&mut held.session, names, instances).await;
-        self.finish(held, Call::LookAll, answer).await
+        let mut answer = Self::seen(&mut held.session, names, instances).await;
+        if answer.as_ref().is_ok_and(|snapshot| self.shown.misses(names, snapshot)) {
+            held = self.inspected(held).await?;
+            answer = Self::seen(&mut held.session, names, instances).await;
+        }
+        let snapshot = self.finish(held, Call::LookAll, answer).await?;
+        self.shown.saw(&snapshot);
+        Ok(snapshot)
     }
 
     async fn beat(&self, says: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {

@@ -1,11 +1,12 @@
-//! A change that is answered with "no row" although nobody else made one: a trigger, a rule or a policy of
-//! the database suppresses it. That must not pass for a race that was lost, or for a term that is over.
+//! "No row" where there is one: a trigger, a rule or a policy of the database suppresses a change, or hides what a
+//! look asks for. That must not pass for a race that was lost, for a term that is over, or for a row that is gone.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use super::StoreError;
 use crate::election::Take;
+use crate::store::{Names, Snapshot, StoreError};
 
 /// The last take that was lost, and whether somebody has looked since. Lost once more on the very same
 /// sight, no race explains it, and the store asks.
@@ -32,6 +33,25 @@ impl LostTake {
     }
 }
 
+/// The components that had a row when they were last looked at. A row is never deleted, so a look that misses one is
+/// believed only after the connection has been inspected once more: what hides rows may have come since it was
+/// made. (A count of rows within the look would not tell: what hides rows hides them from the count too.)
+#[derive(Debug, Default)]
+pub(super) struct Shown(Mutex<BTreeSet<String>>);
+
+impl Shown {
+    /// Whether this look lacks a row that the one before showed.
+    pub(super) fn misses(&self, names: &Names, snapshot: &Snapshot) -> bool {
+        let shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.iter().any(|name| names.contains(name) && !snapshot.rows.contains_key(name))
+    }
+
+    pub(super) fn saw(&self, snapshot: &Snapshot) {
+        let shown = snapshot.rows.keys().cloned().collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+    }
+}
+
 /// The row is as it was. `triggers` are those that may do it, as far as the database tells.
 pub(super) fn suppressed(place: &impl fmt::Display, component: &str, triggers: &[String]) -> StoreError {
     let who = match triggers {
@@ -46,7 +66,27 @@ pub(super) fn suppressed(place: &impl fmt::Display, component: &str, triggers: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::election::{ComponentName, Expected, Generation, HolderId, TermKey};
+    use crate::election::{ComponentName, Expected, Generation, HolderId, LeaseRow, TermKey};
+
+    #[test]
+    fn a_look_is_suspicious_only_if_it_lacks_a_row_that_the_one_before_showed_and_that_it_asked_for() {
+        let names = |names: &[&str]| -> Names {
+            names.iter().map(|name| ComponentName::new(*name).unwrap()).collect()
+        };
+        let row = || LeaseRow { holder: "a".into(), lease_time: 0, renew_time: 1, version: 1, ttl: 5 };
+        let with = |rows: &[&str]| Snapshot {
+            rows: rows.iter().map(|name| ((*name).to_owned(), row())).collect(),
+            ..Snapshot::default()
+        };
+        let shown = Shown::default();
+        assert!(!shown.misses(&names(&["a", "b"]), &with(&[])), "nothing is known yet");
+        shown.saw(&with(&["a"]));
+        assert!(!shown.misses(&names(&["a", "b"]), &with(&["a", "b"])));
+        assert!(shown.misses(&names(&["a", "b"]), &with(&["b"])));
+        assert!(!shown.misses(&names(&["b"]), &with(&[])), "it was not asked for");
+        shown.saw(&with(&["b"]));
+        assert!(!shown.misses(&names(&["a", "b"]), &with(&["b"])), "it was believed");
+    }
 
     #[test]
     fn only_a_take_that_is_lost_twice_on_one_sight_is_suspicious() {

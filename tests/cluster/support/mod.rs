@@ -2,6 +2,7 @@
 //! writes itself, and controllers within this process that have exactly the chart's rights.
 
 pub mod controller;
+pub mod harness;
 pub mod objects;
 pub mod rows;
 
@@ -34,7 +35,8 @@ pub static FLOOD: Mutex<()> = Mutex::const_new(());
 /// A namespace with everything that a controller needs to look after it.
 pub struct Site {
     pub plane: &'static ControlPlane,
-    namespace: Namespace<'static>,
+    /// Until this is dropped.
+    namespace: Option<Namespace<'static>>,
     /// The administrator.
     pub admin: Client,
     /// The account of the chart.
@@ -101,7 +103,7 @@ impl Site {
         let account = plane.kubeconfig_for(namespace.name(), "component-lease").await?;
         let admin = client(plane.kubeconfig()).await?;
         let rows = Arc::new(Rows::of(namespace.name()));
-        Ok(Self { plane, namespace, admin, account, rows })
+        Ok(Self { plane, namespace: Some(namespace), admin, account, rows })
     }
 
     /// Gives the account its rights in other namespaces, too.
@@ -112,12 +114,7 @@ impl Site {
     }
 
     pub fn name(&self) -> &str {
-        self.namespace.name()
-    }
-
-    /// What is in the namespace, for whoever looks at a failed test.
-    pub fn print(&self) {
-        self.namespace.print();
+        self.namespace.as_ref().map(Namespace::name).unwrap_or_default()
     }
 
     pub fn leases(&self) -> Api<ComponentLease> {
@@ -176,8 +173,7 @@ impl Site {
         Ok(format!("{pod}_{}_{:08x}", &uid[..8], fastrand::u32(..)))
     }
 
-    /// Waits until exactly these pods carry `key=value`. What is in the namespace is printed if that does not come, as
-    /// a test that ends with an error does not panic.
+    /// Waits until exactly these pods carry `key=value`.
     pub async fn wait_for_labelled(&self, key: &str, value: &str, wanted: &[&str]) -> Result<()> {
         wait::until(SOON, format!("{key}={value} on exactly {wanted:?}"), async || {
             let found = self.labelled(key, value).await?;
@@ -185,7 +181,6 @@ impl Site {
             Ok(Some(()))
         })
         .await
-        .inspect_err(|_| self.print())
     }
 
     /// The pods that carry `key=value`, by name.
@@ -210,7 +205,6 @@ impl Site {
             Ok(Some(lease))
         })
         .await
-        .inspect_err(|_| self.print())
     }
 
     /// Waits until a condition has this status and reason; its message.
@@ -245,8 +239,8 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.print();
+        if let Some(namespace) = self.namespace.take() {
+            harness::leave(namespace);
         }
     }
 }

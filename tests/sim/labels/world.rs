@@ -230,7 +230,7 @@ impl World {
             let pods: Vec<Pod> = self.api.pods().iter().map(|stored| stored.pod.clone()).collect();
             let desired = desired(self.policy);
             let (selector, namespace) = (&desired.selector, &desired.namespace);
-            component_lease::routing::holder::pod_of(row, &pods, selector, namespace, None, None)
+            component_lease::routing::decide::holder::pod_of(row, &pods, selector, namespace, None, None)
                 .ok()
                 .map(|pod| pod.uid.clone())
         });

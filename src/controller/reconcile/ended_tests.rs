@@ -11,13 +11,14 @@ use kube::runtime::events::Reporter;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::super::metrics::Metrics;
-use super::super::report::Announcer;
-use super::super::retry::Retry;
-use super::super::rows::Rows;
 use super::*;
 use crate::clock::Clock;
-use crate::election::{ComponentName, Expected, HolderId, LeaseRow, Take};
+use crate::controller::announcer::Announcer;
+use crate::controller::cluster::{Cluster, Rules};
+use crate::controller::database::Database;
+use crate::controller::endings::Endings;
+use crate::controller::metrics::Metrics;
+use crate::election::{ComponentName, Expected, HolderId, LeaseRow, Moment, Take};
 use crate::membership::instance::{Mode, Promise};
 use crate::membership::namespace::Grants;
 use crate::membership::{Instance, SeenInstance, Whereabouts};
@@ -87,7 +88,7 @@ fn agent_over() -> Value {
 
 /// A lease that `d-0` held when its containers `program` and `agent` ran; the cache shows that both have ended.
 struct Scene {
-    context: Context,
+    handles: Handles,
     clock: Arc<HandClock>,
     store: Arc<MemoryStore>,
     lease: ComponentLease,
@@ -117,22 +118,13 @@ impl Scene {
         let row = store.look(&component).await.unwrap().row.unwrap();
 
         let reporter = Reporter { controller: "c".to_owned(), instance: None };
-        let context = Context {
-            announcer: Announcer::new(client.clone(), reporter),
-            client,
-            rows: Arc::new(Rows::new(store.clone(), clock.clone(), 600)),
-            scopes: Vec::new(),
-            metrics: Metrics::default(),
-            retry: Retry::default(),
-            allowed_prefixes: Vec::new(),
-            grants: Grants::new(["shop"], []),
-            accept_database: None,
-            epoch_rate: Mutex::default(),
-            election: None,
-            written: Mutex::default(),
-            endings: Endings::default(),
-            wanted: Mutex::default(),
-            clock: clock.clone(),
+        let announcer = Announcer::new(client.clone(), reporter, clock.clone(), Metrics::default());
+        let rules =
+            Rules { allowed_prefixes: Vec::new(), grants: Grants::new(["shop"], []), accept_database: None };
+        let handles = Handles {
+            database: Arc::new(Database::new(store.clone(), clock.clone(), 600)),
+            cluster: Arc::new(Cluster::new(client, Vec::new(), rules)),
+            announcer: Arc::new(announcer),
         };
         let lease = json!({
             "apiVersion": "componentlease.io/v1alpha1", "kind": "ComponentLease",
@@ -151,13 +143,13 @@ impl Scene {
             leads: Some(1),
         };
         let observed = observed(row, SeenInstance::begin(1, &says, clock.wall_ms()), clock.boot());
-        Self { context, clock, store, lease: serde_json::from_value(lease).unwrap(), observed }
+        Self { handles, clock, store, lease: serde_json::from_value(lease).unwrap(), observed }
     }
 
     async fn release(&self) -> Release {
         let Decision::Act(plan) = decide(&self.observed) else { panic!("no plan") };
         assert!(plan.ended.is_some(), "the cache shows that the holder has ended");
-        release(&self.lease, &self.observed, &plan, &self.context).await
+        release(&self.lease, &self.observed, &plan, &self.handles).await
     }
 
     async fn holder(&self) -> String {
@@ -200,7 +192,7 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
         row_confirmed: false,
         floor: FloorSight::default(),
         longest_ttl: None,
-        pods: Ok(vec![observe::pod(&serde_json::from_value(half_gone()).unwrap())]),
+        pods: Ok(vec![pods::pod(&serde_json::from_value(half_gone()).unwrap())]),
         instances: Vec::new(),
         // Its heartbeat is out of date by now.
         holder_told: Some(told),
@@ -261,7 +253,7 @@ async fn what_begins_in_the_pod_before_the_fresh_look_is_waited_for_too() {
     // The cache still shows a pod of which nothing runs.
     let over = container("program", "program", &ended("program"), &json!({}));
     let over: KubePod = serde_json::from_value(pod(UID, &[over, agent_over()])).unwrap();
-    scene.observed.pods = Ok(vec![observe::pod(&over)]);
+    scene.observed.pods = Ok(vec![pods::pod(&over)]);
     assert_eq!(scene.release().await, Release::After(Duration::from_secs(10)));
     assert_eq!(scene.holder().await, HOLDER);
 }

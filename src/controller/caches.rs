@@ -1,6 +1,6 @@
 //! What Kubernetes tells: the resources, pods and Services of the watched namespaces, cached.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,14 +21,17 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::pods::{ContainerState, ContainerStateTerminated, ContainerStatus, KubePod};
+use super::pods::{KubePod, pod};
 use crate::api::ComponentLease;
-use crate::routing::observed::{Desired, LabelScheme, Pods, ServicePort, ServiceSight};
-use crate::routing::pod::{Container, End, Incarnation, Marks, PREFIX, Pod};
+use crate::routing::observed::{Desired, LabelScheme, Pods, SeenService, ServicePort, ServiceSight};
+use crate::routing::pod::{Marks, PREFIX, Pod};
 
 const LEASES: &str = "componentleases";
 const PODS: &str = "pods";
 const SERVICES: &str = "services";
+
+/// The type of a Service that reaches no pod, whatever it selects.
+const EXTERNAL_NAME: &str = "ExternalName";
 
 /// A resource that may be unreadable: one among many must not stop the others.
 pub(super) type Lease = DeserializeGuard<ComponentLease>;
@@ -95,8 +98,15 @@ impl Scope {
             pods: pods_writer,
             services: services_writer,
         };
-        let (trouble, fresh, pods_seen) = (Mutex::default(), Mutex::default(), Notify::new());
-        (Self { leases, pods, services, trouble, fresh, pods_seen }, feeds)
+        let scope = Self {
+            leases,
+            pods,
+            services,
+            trouble: Mutex::default(),
+            fresh: Mutex::default(),
+            pods_seen: Notify::new(),
+        };
+        (scope, feeds)
     }
 
     /// Keeps the caches until dropped, and passes on what happens.
@@ -320,9 +330,14 @@ impl Scope {
         fresh.values().all(|(_, known)| known.is_none())
     }
 
-    /// The selectors of the Services of a namespace, by name.
+    /// The selectors of the Services of a namespace that reach pods by them, by name.
     pub(super) fn selectors(&self, namespace: &str) -> Vec<(String, BTreeMap<String, String>)> {
-        let here = |service: &Service| service.metadata.namespace.as_deref() == Some(namespace);
+        let is_external = |service: &Service| {
+            service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some(EXTERNAL_NAME)
+        };
+        let here = |service: &Service| {
+            service.metadata.namespace.as_deref() == Some(namespace) && !is_external(service)
+        };
         let services = self.services.state_filter(here).into_iter();
         services
             .filter_map(|service| Some((service.name_any(), service.spec.as_ref()?.selector.clone()?)))
@@ -333,6 +348,14 @@ impl Scope {
     pub(super) fn labels_of_pods(&self, namespace: &str) -> Vec<BTreeMap<String, String>> {
         let here = |pod: &KubePod| pod.metadata.namespace.as_deref() == Some(namespace);
         self.pods.state_filter(here).iter().map(|pod| pod.labels().clone()).collect()
+    }
+
+    /// Whether the Service that the resource names selects by one of these labels.
+    pub(super) fn service_selects_by(&self, desired: &Desired, labels: &BTreeSet<String>) -> bool {
+        let Some(named) = &desired.service else { return false };
+        let service = self.services.get(&ObjectRef::new(&named.name).within(&desired.namespace));
+        let selector = service.as_ref().and_then(|service| service.spec.as_ref()?.selector.as_ref());
+        selector.is_some_and(|selector| labels.iter().any(|key| selector.contains_key(key)))
     }
 
     pub(super) fn service_of(&self, desired: &Desired) -> ServiceSight {
@@ -353,12 +376,14 @@ impl Scope {
             }),
             protocol: port.protocol.unwrap_or_else(|| "TCP".to_owned()),
         });
-        ServiceSight::Exists {
+        ServiceSight::Exists(SeenService {
             ours: service.owner_references().iter().any(|owner| owner.uid == desired.uid),
             selector: spec.selector.unwrap_or_default(),
+            external_name: spec.type_.as_deref() == Some(EXTERNAL_NAME),
+            publishes_unready: spec.publish_not_ready_addresses == Some(true),
             ports: ports.collect(),
             resource_version: service.resource_version().unwrap_or_default(),
-        }
+        })
     }
 }
 
@@ -378,6 +403,7 @@ fn slim_service(service: &mut Service) {
         selector: spec.selector,
         ports: spec.ports,
         type_: spec.type_,
+        publish_not_ready_addresses: spec.publish_not_ready_addresses,
         ..ServiceSpec::default()
     });
     service.status = None;
@@ -398,51 +424,6 @@ where
 fn newer_than(pod: &KubePod, other: &KubePod) -> bool {
     let number = |pod: &KubePod| pod.resource_version().and_then(|v| v.parse::<u64>().ok());
     pod.uid() == other.uid() && number(pod) > number(other)
-}
-
-/// A pod as the decision sees it.
-pub(super) fn pod(pod: &KubePod) -> Pod {
-    let status = pod.status.as_ref();
-    let ips = status.and_then(|status| status.pod_ips.as_ref());
-    // An agent may be a container of any kind.
-    let containers = status.into_iter().flat_map(|status| {
-        [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses]
-    });
-    Pod {
-        name: pod.name_any(),
-        uid: pod.uid().unwrap_or_default(),
-        resource_version: pod.resource_version().unwrap_or_default(),
-        labels: pod.labels().clone(),
-        annotations: pod.annotations().clone(),
-        ips: ips.into_iter().flatten().map(|ip| ip.ip.clone()).collect(),
-        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-        host_network: pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true),
-        finished: matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed")),
-        started: status.and_then(|status| status.start_time.as_ref()).map(|at| at.0.as_millisecond()),
-        containers: containers.flatten().flatten().map(container).collect(),
-    }
-}
-
-/// What a kubelet writes when it had to guess.
-const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
-
-fn container(status: &ContainerStatus) -> Container {
-    let ended = |end: &ContainerStateTerminated| Incarnation::Ended {
-        id: end.container_id.clone(),
-        end: End {
-            at: end.finished_at.as_ref().map(|at| at.0.as_millisecond()),
-            guessed: end.reason.as_deref() == Some(STATUS_UNKNOWN),
-        },
-    };
-    let before = status.last_state.as_ref().and_then(|state| state.terminated.as_ref()).map(ended);
-    let now = match &status.state {
-        Some(ContainerState { terminated: Some(end), .. }) => ended(end),
-        Some(ContainerState { running: Some(_), .. }) => {
-            Incarnation::Running { id: status.container_id.clone() }
-        }
-        _ => Incarnation::Waiting,
-    };
-    Container { now, before }
 }
 
 /// What a failed watch means for people.

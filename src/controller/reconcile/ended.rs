@@ -2,20 +2,17 @@
 //! end is in [`crate::routing::ended`]; here is the fresh look, and the only write of the controller to
 //! `component_lease`.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::{Api, ResourceExt as _};
 use tracing::{debug, warn};
 
-use super::error::text;
-use super::observe;
-use super::pods::KubePod;
-use super::reconcile::Context;
-use super::report::record;
 use crate::api::ComponentLease;
-use crate::election::{Moment, TermKey};
+use crate::controller::announcer::name_of;
+use crate::controller::error::text;
+use crate::controller::handles::Handles;
+use crate::controller::pods::{self, KubePod};
+use crate::election::TermKey;
 use crate::routing::conditions::EventReason;
 use crate::routing::decide::{Event, Plan};
 use crate::routing::ended::{Suspicion, has_ended, promised};
@@ -37,25 +34,13 @@ pub(super) enum Release {
     After(Duration),
 }
 
-/// By the UID of a resource, the term whose holder has ended, and when that was first seen on our own boot clock. What
-/// has ended does not begin again, so a look that shows less later on changes nothing here.
-#[derive(Debug, Default)]
-pub(super) struct Endings(Mutex<HashMap<String, (TermKey, Moment)>>);
-
-impl Endings {
-    fn first_seen(&self, lease: &str, term: &TermKey, now: Moment) -> Moment {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match all.get(lease) {
-            Some((known, since)) if known == term => *since,
-            _ => {
-                all.insert(lease.to_owned(), (term.clone(), now));
-                now
-            }
+impl Release {
+    /// When to ask again, if ever.
+    pub(super) fn after(self) -> Option<Duration> {
+        match self {
+            Self::After(wait) => Some(wait),
+            Self::NotNow | Self::Over => None,
         }
-    }
-
-    pub(super) fn forget(&self, lease: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(lease);
     }
 }
 
@@ -63,25 +48,27 @@ pub(super) async fn release(
     lease: &ComponentLease,
     observed: &Observed,
     plan: &Plan,
-    context: &Context,
+    handles: &Handles,
 ) -> Release {
+    let Handles { database, cluster, .. } = handles;
     let (Some(suspicion), Some(row)) = (&plan.ended, plan.lead.row()) else { return Release::NotNow };
     let Suspicion { term, pod, promised: wait } = suspicion;
     let uid = lease.uid().unwrap_or_default();
-    let since = context.endings.first_seen(&uid, term, context.clock.boot());
-    let still = |wait: Duration| (since + wait).saturating_sub(context.clock.boot());
+    let since = cluster.endings.first_seen(&uid, term, database.clock.boot());
+    let still = |wait: Duration| (since + wait).saturating_sub(database.clock.boot());
     if !still(*wait).is_zero() {
         debug!(pod, wait = ?still(*wait), "the leader has ended, but somebody may still believe that it leads");
         return Release::After(still(*wait));
     }
-    let object = format!("{}/{}", lease.namespace().unwrap_or_default(), lease.name_any());
-    let pods: Api<KubePod> = Api::namespaced(context.client.clone(), &lease.namespace().unwrap_or_default());
-    let fresh = match pods.get_opt(pod).await {
+    let object = name_of(lease);
+    let api: Api<KubePod> = Api::namespaced(cluster.client.clone(), &lease.namespace().unwrap_or_default());
+    let fresh = match api.get_opt(pod).await {
         // It only disappeared, which proves nothing.
         Ok(None) => return Release::NotNow,
-        Ok(Some(fresh)) => observe::pod(&fresh),
+        Ok(Some(fresh)) => pods::pod(&fresh),
         Err(error) => {
-            warn!(object, pod, error = text(&error), "whether the leader has ended could not be asked");
+            let error = text(&error);
+            warn!(object, pod, error, "whether the leader has ended could not be asked");
             return Release::After(RETRY);
         }
     };
@@ -95,16 +82,17 @@ pub(super) async fn release(
             return Release::NotNow;
         }
     }
-    released(lease, term, pod, context).await
+    released(lease, term, pod, handles).await
 }
 
-async fn released(lease: &ComponentLease, term: &TermKey, pod: &str, context: &Context) -> Release {
+async fn released(lease: &ComponentLease, term: &TermKey, pod: &str, handles: &Handles) -> Release {
+    let Handles { database, announcer, .. } = handles;
     let TermKey { component, holder, version } = term;
-    let answer = tokio::time::timeout(TIMEOUT, context.rows.store().release(term)).await;
+    let answer = tokio::time::timeout(TIMEOUT, database.store().release(term)).await;
     let why = match answer {
         Ok(Ok(Outcome::Applied)) => {
-            context.metrics.released("released");
-            let notify = context.rows.store().notify(component);
+            announcer.metrics.released("released");
+            let notify = database.store().notify(component);
             if !matches!(tokio::time::timeout(NOTIFY_LIMIT, notify).await, Ok(Ok(()))) {
                 debug!(%component, "no notification could be sent; followers find the release by polling");
             }
@@ -112,23 +100,23 @@ async fn released(lease: &ComponentLease, term: &TermKey, pod: &str, context: &C
                 "every container of pod {pod} has ended that ran when it led: version {version} of {component} was released for {holder}"
             );
             let event = Event { reason: EventReason::HolderEnded, warning: true, note };
-            record(&context.announcer, lease, &[event]).await;
+            announcer.record(lease, &[event]).await;
             return Release::Over;
         }
         Ok(Ok(Outcome::Lost)) => {
-            context.metrics.released("lost");
+            announcer.metrics.released("lost");
             return Release::Over;
         }
         // A table of somebody else, or rights of an earlier release: the ttl does it then.
         Ok(Err(error @ (StoreError::Misconfigured(_) | StoreError::Bug(_)))) => {
-            context.metrics.released("failed");
+            announcer.metrics.released("failed");
             warn!(%component, %holder, %error, "the leader has ended, but its lease could not be released; it will expire");
             return Release::NotNow;
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "no answer in time".to_owned(),
     };
-    context.metrics.released("failed");
+    announcer.metrics.released("failed");
     warn!(%component, %holder, error = why, "the leader has ended, but its lease could not be released; trying again");
     Release::After(RETRY)
 }

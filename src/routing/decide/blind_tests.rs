@@ -1,6 +1,10 @@
 //! What is decided when the database does not answer, the row was never seen or is older than the pods.
 
+use std::time::Duration;
+
 use super::super::fixtures::*;
+use super::super::observed::{OnStoreUnreachable, RowSight};
+use super::super::report::holder_pod;
 use super::*;
 
 #[test]

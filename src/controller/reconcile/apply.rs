@@ -11,19 +11,39 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde_json::json;
 
-use super::FIELD_MANAGER;
-use super::error::text;
-use super::observe::Scope;
-use super::pods::KubePod;
-use crate::api::{ComponentLease, FLOOR_ANNOTATION};
+use crate::api::ComponentLease;
+use crate::controller::caches::Scope;
+use crate::controller::cluster::FIELD_MANAGER;
+use crate::controller::error::text;
+use crate::controller::pods::KubePod;
 use crate::routing::carry_out::{CarryOut, Patched};
 use crate::routing::decide::{Plan, PodChange, ServiceChange};
 use crate::routing::observed::DesiredService;
 use crate::routing::report::Outcome;
 
-/// The floor's second copy is written once in so many terms: each writing is one more line in
-/// `kubectl get -w`, and a copy that lags by this much still tells a database that lost its writes.
-const FLOOR_COPY_STEP: i64 = 64;
+/// Why a plan was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::controller) enum Error {
+    /// What became of the plan; the status says it too.
+    #[error("{0}")]
+    Incomplete(String),
+    #[error("the pods change faster than they can be labelled")]
+    Contended,
+}
+
+impl Error {
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Incomplete(_) => "incomplete",
+            Self::Contended => "contended",
+        }
+    }
+}
+
+/// Whether all of a plan was carried out.
+pub(super) fn complete(outcome: &Outcome) -> Result<(), Error> {
+    outcome.failed().map_or(Ok(()), |why| Err(Error::Incomplete(why)))
+}
 
 pub(super) async fn apply(client: &Client, scope: &Scope, lease: &ComponentLease, plan: &Plan) -> Outcome {
     let pods: Api<KubePod> = Api::namespaced(client.clone(), &lease.namespace().unwrap_or_default());
@@ -155,23 +175,6 @@ fn service(lease: &ComponentLease, wanted: &DesiredService, selector: &BTreeMap<
         }),
         ..Service::default()
     }
-}
-
-/// Keeps the floor's second copy roughly up to date.
-pub(super) async fn copy_floor(
-    client: &Client,
-    lease: &ComponentLease,
-    floor: i64,
-) -> Result<(), kube::Error> {
-    let copy: i64 =
-        lease.annotations().get(FLOOR_ANNOTATION).and_then(|floor| floor.parse().ok()).unwrap_or(0);
-    if floor == 0 || floor.saturating_sub(copy) < FLOOR_COPY_STEP && copy != 0 {
-        return Ok(());
-    }
-    let leases: Api<ComponentLease> = Api::namespaced(client.clone(), &lease.namespace().unwrap_or_default());
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let patch = json!({ "metadata": { "annotations": { FLOOR_ANNOTATION: floor.to_string() } } });
-    leases.patch_metadata(&lease.name_any(), &params, &Patch::Merge(patch)).await.map(drop)
 }
 
 #[cfg(test)]

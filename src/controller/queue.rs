@@ -9,15 +9,15 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::mpsc;
 
+use super::caches::{Lease, LeaseRef, Scope};
 use super::claims;
-use super::observe::{self, Lease, LeaseRef, Scope};
-use super::pods::KubePod;
-use super::reconcile::Context;
+use super::cluster::Cluster;
+use super::pods::{self, KubePod};
 use crate::routing::observed::Desired;
 use crate::routing::pod::{Marks, Pod, default_label_key};
 
-pub(super) struct Trigger {
-    context: Arc<Context>,
+pub(super) struct Queue {
+    cluster: Arc<Cluster>,
     /// One for each scope, in the same order.
     queues: Vec<mpsc::UnboundedSender<LeaseRef>>,
     /// By UID, pods as they were last seen: what the cache holds, not a copy of it.
@@ -57,6 +57,13 @@ impl Changes {
         matches!(self, Self::Keys { labels, annotations } if labels.is_empty() && annotations.is_empty())
     }
 
+    fn labels(&self) -> Option<&BTreeSet<String>> {
+        match self {
+            Self::Everything => None,
+            Self::Keys { labels, .. } => Some(labels),
+        }
+    }
+
     fn concern(&self, desired: &Desired) -> bool {
         let Self::Keys { labels, annotations } = self else { return true };
         let marks = Marks::of(&desired.name);
@@ -68,13 +75,13 @@ impl Changes {
     }
 }
 
-impl Trigger {
-    pub(super) fn new(context: Arc<Context>, queues: Vec<mpsc::UnboundedSender<LeaseRef>>) -> Self {
-        Self { context, queues, pods: Mutex::default() }
+impl Queue {
+    pub(super) fn new(cluster: Arc<Cluster>, queues: Vec<mpsc::UnboundedSender<LeaseRef>>) -> Self {
+        Self { cluster, queues, pods: Mutex::default() }
     }
 
     fn queue_where(&self, wanted: impl Fn(&Scope, &Lease) -> bool) {
-        for (scope, queue) in self.context.scopes.iter().zip(&self.queues) {
+        for (scope, queue) in self.cluster.scopes.iter().zip(&self.queues) {
             for lease in scope.leases.state() {
                 if wanted(scope, &lease) {
                     // Fails only while everything is ending.
@@ -94,7 +101,7 @@ impl Trigger {
 
     /// A resource was made or changed: so may be what it contends for with its neighbours.
     pub(super) fn lease(&self, scope: &Arc<Scope>, lease: &Lease) {
-        for (other, queue) in self.context.scopes.iter().zip(&self.queues) {
+        for (other, queue) in self.cluster.scopes.iter().zip(&self.queues) {
             if Arc::ptr_eq(other, scope) {
                 let _ = queue.send(LeaseRef::from_obj(lease));
             }
@@ -121,14 +128,14 @@ impl Trigger {
 
     pub(super) fn components(&self, components: &BTreeSet<&str>) {
         self.queue_where(|_, lease| {
-            let component = lease.0.as_ref().ok().and_then(|lease| self.context.component(lease));
+            let component = lease.0.as_ref().ok().and_then(|lease| self.cluster.component(lease));
             component.is_some_and(|component| components.contains(component.as_str()))
         });
     }
 
     /// A pod has changed, or is gone. Whether it also carries marks of a resource that does not exist.
     pub(super) fn pod(&self, scope: &Arc<Scope>, pod: &KubePod, gone: bool) -> bool {
-        let new = observe::pod(pod);
+        let new = pods::pod(pod);
         let old = {
             let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
             if gone {
@@ -138,7 +145,7 @@ impl Trigger {
                 pods.insert(new.uid.clone(), cached.unwrap_or_else(|| Arc::new(pod.clone())))
             }
         };
-        let old = old.map(|old| observe::pod(&old));
+        let old = old.map(|old| pods::pod(&old));
         let changes = match (&old, gone) {
             (Some(old), false) => Changes::between(old, &new),
             _ => Changes::Everything,
@@ -146,19 +153,21 @@ impl Trigger {
         let namespace = pod.namespace();
         let mut owners: Vec<&str> = Marks::stamps(&new).map(|(lease, _)| lease).collect();
         if !changes.is_nothing() {
-            self.queue_where(|_, lease| {
+            self.queue_where(|scope, lease| {
                 if lease.meta().namespace != namespace {
                     return false;
                 }
                 let Ok(lease) = &lease.0 else { return false };
-                let desired = self.context.desired(lease);
+                let desired = self.cluster.desired(lease);
                 let Ok(desired) = desired.as_ref() else { return false };
                 let concerns = |pod: &Pod| {
                     pod.labels.contains_key(&desired.labels.key)
                         || pod.annotations.contains_key(&Marks::of(&desired.name).version)
                         || desired.selector.matches(&pod.labels)
                 };
-                changes.concern(desired) && (concerns(&new) || old.as_ref().is_some_and(concerns))
+                let matter = changes.concern(desired)
+                    || changes.labels().is_some_and(|labels| scope.service_selects_by(desired, labels));
+                matter && (concerns(&new) || old.as_ref().is_some_and(concerns))
             });
         }
         owners.retain(|lease| {
@@ -180,7 +189,7 @@ impl Trigger {
             let Ok(resource) = &lease.0 else { return false };
             let named = resource.spec.routing.service.as_ref().is_some_and(|service| service.name == name);
             let selected = || {
-                let desired = self.context.desired(resource);
+                let desired = self.cluster.desired(resource);
                 let key = desired.as_ref().as_ref().ok().map(|desired| desired.labels.key.as_str());
                 let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
                 key.zip(selector).is_some_and(|(key, selector)| selector.contains_key(key))

@@ -1,9 +1,15 @@
 //! Each rule of the controller, on the smallest view that can tell right from wrong.
 
+use std::time::Duration;
+
+use super::super::conditions::EventReason;
 use super::super::fixtures::*;
-use super::super::observed::Memory;
+use super::super::observed::{DesiredService, RowSight, ServiceSight};
+use super::super::observed::{Memory, SeenService};
 use super::super::pod::Container;
+use super::super::report::holder_pod;
 use super::*;
+use crate::election::row::LeaseRow;
 
 #[test]
 fn the_old_leader_is_stripped_the_others_are_stamped_and_the_new_one_is_labelled() {
@@ -223,11 +229,13 @@ fn managed(o: &mut Observed, sight: ServiceSight) -> Option<ServiceChange> {
 #[test]
 fn a_managed_service_is_made_corrected_and_never_adopted() {
     let mut o = observed(held_by("a", 7), vec![pod("a")]);
-    let exists = |ours, value: &str| ServiceSight::Exists {
-        ours,
-        selector: strings(&[(KEY, value), ("app", "web")]),
-        ports: vec![],
-        resource_version: "5".into(),
+    let exists = |ours, value: &str| {
+        ServiceSight::Exists(SeenService {
+            ours,
+            selector: strings(&[(KEY, value), ("app", "web")]),
+            resource_version: "5".into(),
+            ..SeenService::default()
+        })
     };
     assert!(matches!(managed(&mut o, ServiceSight::Missing), Some(ServiceChange::Create(..))));
     assert!(matches!(managed(&mut o, exists(true, "old")), Some(ServiceChange::Update(_, wanted, rv))

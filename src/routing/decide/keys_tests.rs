@@ -2,6 +2,7 @@
 
 use super::super::fixtures::*;
 use super::super::observed::Memory;
+use super::super::observed::RowSight;
 use super::super::pod::{End, Incarnation};
 use super::*;
 use crate::election::HolderId;

@@ -1,8 +1,8 @@
 //! Which pod is the holder? A database user must not be able to steer a Service, so a holder is
 //! only believed to be a pod that the resource already counts among its candidates.
 
-use super::holder_pattern::HolderPattern;
-use super::pod::{Pod, Selector};
+use super::super::holder_pattern::HolderPattern;
+use super::super::pod::{Pod, Selector};
 use crate::election::row::LeaseRow;
 use crate::membership::holder_id::{OwnFormat, POD_UID_PART};
 use crate::membership::instance::Whereabouts;
@@ -38,7 +38,7 @@ pub enum Rejection {
 const SEPARATORS: [char; 7] = ['_', ':', '/', '@', '#', '.', '-'];
 
 /// A pod's clock and the database's may differ by this much (ms) when a foreign holder is judged.
-pub(super) const CLOCK_TOLERANCE: i64 = 5_000;
+pub(in crate::routing) const CLOCK_TOLERANCE: i64 = 5_000;
 
 /// The pod that the row's holder is, among the pods of the resource's namespace: the one that it says it
 /// runs in (`told`), else by its name. The pattern is for names that are not of our own format.
@@ -177,8 +177,8 @@ fn by_ip(holder: &str, ip: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pod::Requirement;
     use super::*;
+    use crate::routing::pod::Requirement;
 
     fn pod(name: &str) -> Pod {
         Pod {

@@ -1,11 +1,10 @@
 //! Resources that remember later versions than their database. What follows is in [`crate::routing::floor`].
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use tracing::warn;
 
-use super::reconcile::Context;
+use crate::controller::database::Database;
 use crate::election::NewEpoch;
 use crate::routing::floor::{FloorSight, Remedy};
 use crate::routing::observed::{Desired, Memory, RowSight};
@@ -21,40 +20,37 @@ fn version(row: &RowSight) -> i64 {
 }
 
 /// What the database knows of the versions that a resource remembers.
-pub(super) fn sight(memory: &Memory, row: &RowSight, context: &Context) -> FloorSight {
-    let Some(life) = context.rows.life() else { return FloorSight::default() };
-    let of = |seen| Remedy::of(&life, version(row), seen, context.clock.wall_ms());
-    let now = context.clock.boot();
-    FloorSight {
-        status: of(memory.floor),
-        annotation: of(memory.floor_copy),
-        exhausted: context.epoch_rate.lock().unwrap_or_else(PoisonError::into_inner).is_exhausted(now),
-    }
+pub(super) fn sight(memory: &Memory, row: &RowSight, database: &Database) -> FloorSight {
+    let now = database.clock.boot();
+    let exhausted = database.epoch_rate(|rate| rate.is_exhausted(now));
+    let known = database.known();
+    let Some(life) = known.life() else { return FloorSight::default() };
+    let of = |seen| Remedy::of(life, version(row), seen, database.clock.wall_ms());
+    FloorSight { status: of(memory.floor), annotation: of(memory.floor_copy), exhausted }
 }
 
 /// A row below the highest version that its resource has ever seen belongs to a database that forgot
 /// something and cannot tell: only this resource knows. The row stays as it is; versions of the new
 /// epoch are above the floor, and everybody waits out what else may have been forgotten.
 /// False when it should be tried again.
-pub(super) async fn raise_epoch(desired: &Desired, floor: i64, context: &Context) -> bool {
+pub(super) async fn raise_epoch(desired: &Desired, floor: i64, database: &Database) -> bool {
     let component = &desired.component;
-    let (_, row, _) = context.rows.sight(component.as_str());
-    let Some(life) = context.rows.life() else { return true };
-    let Remedy::Epoch(at_least) = Remedy::of(&life, version(&row), floor, context.clock.wall_ms()) else {
+    let (_, row, _) = database.sight(component.as_str());
+    let Some(life) = database.known().life().cloned() else { return true };
+    let Remedy::Epoch(at_least) = Remedy::of(&life, version(&row), floor, database.clock.wall_ms()) else {
         return true;
     };
     let Some(record) = life.record() else { return true };
-    let now = context.clock.boot();
-    let rate = || context.epoch_rate.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = database.clock.boot();
     // The condition says so.
-    if !rate().begin(now) {
+    if !database.epoch_rate(|rate| rate.begin(now)) {
         return false;
     }
     // A row that was deleted, or written by somebody else's program: the history still knows, so no
     // version is granted twice and nothing has to be waited out.
-    let why = match tokio::time::timeout(TIMEOUT, context.rows.store().look(component)).await {
+    let why = match tokio::time::timeout(TIMEOUT, database.store().look(component)).await {
         Ok(Ok(looked)) if looked.past.recorded() >= floor => {
-            rate().not_begun(now);
+            database.epoch_rate(|rate| rate.not_begun(now));
             return true;
         }
         Ok(Ok(_)) => None,
@@ -62,29 +58,29 @@ pub(super) async fn raise_epoch(desired: &Desired, floor: i64, context: &Context
         Err(_) => Some(format!("no answer within {TIMEOUT:?}")),
     };
     if let Some(error) = why {
-        rate().failed(now);
+        database.epoch_rate(|rate| rate.failed(now));
         warn!(%component, error, "the history could not be asked for the highest version; trying again");
         return false;
     }
-    let Some(epochs) = context.rows.store().epochs() else { return true };
+    let Some(epochs) = database.store().epochs() else { return true };
     warn!(%component, floor, at_least, "the database knows of no version as high as one that was seen: recording a new epoch");
     let new = NewEpoch { seen: Some(record.clone()), at_least, max_ttl: record.max_ttl, deliberate: true };
     let begun = tokio::time::timeout(TIMEOUT, epochs.begin_epoch(&new)).await;
     let why = match begun {
         Ok(Ok(Outcome::Applied)) => {
             // So that no other resource asks for one that has begun.
-            context.rows.look_again().await;
+            database.look_again().await;
             return true;
         }
         // Another epoch began meanwhile, which the next look shows, or the database's date is behind ours.
         Ok(Ok(Outcome::Lost)) => {
-            rate().not_begun(now);
+            database.epoch_rate(|rate| rate.not_begun(now));
             return false;
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {TIMEOUT:?}"),
     };
-    rate().failed(now);
+    database.epoch_rate(|rate| rate.failed(now));
     warn!(%component, error = why, "the new epoch could not be recorded; trying again");
     false
 }

@@ -1,0 +1,126 @@
+//! The cluster as the controller uses it: what is watched of it, what its resources ask for, and what they may.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::{Client, ResourceExt as _};
+
+use super::caches::{Lease, Scope};
+use super::endings::Endings;
+use crate::api::{self, ComponentLease, InvalidSpec};
+use crate::election::ComponentName;
+use crate::membership::namespace::Grants;
+use crate::routing::database::{AnotherDatabase, check};
+use crate::routing::observed::Desired;
+use crate::store::Names;
+
+/// Our name in managed fields.
+pub(super) use crate::store::kubernetes::FIELD_MANAGER;
+
+/// What the installer allows.
+pub(super) struct Rules {
+    /// Prefixes, beside our own, of labels that we may write.
+    pub(super) allowed_prefixes: Vec<String>,
+    pub(super) grants: Grants,
+    /// The UUID of the database to which resources may go over that have known another one.
+    pub(super) accept_database: Option<String>,
+}
+
+/// What a generation of a resource asks for.
+type Wanted = (Option<i64>, Arc<Result<Desired, InvalidSpec>>);
+
+pub(super) struct Cluster {
+    pub(super) client: Client,
+    pub(super) scopes: Vec<Arc<Scope>>,
+    pub(super) rules: Rules,
+    pub(super) endings: Endings,
+    /// By UID, what a generation of a resource asks for.
+    wanted: Mutex<HashMap<String, Wanted>>,
+}
+
+impl Cluster {
+    pub(super) fn new(client: Client, scopes: Vec<Arc<Scope>>, rules: Rules) -> Self {
+        Self { client, scopes, rules, endings: Endings::default(), wanted: Mutex::default() }
+    }
+
+    /// Every readable resource of every scope.
+    pub(super) fn leases(&self) -> Vec<Arc<Lease>> {
+        self.scopes.iter().flat_map(|scope| scope.leases.state()).collect()
+    }
+
+    /// Whether the caches have been filled once.
+    pub(super) fn filled(&self) -> bool {
+        self.scopes.iter().all(|scope| scope.filled())
+    }
+
+    /// Whether something may be written that concerns the whole database which answered last: not where it is
+    /// another one than all resources know, nor before they are known.
+    pub(super) fn may_write_to(&self, database: Option<&str>) -> bool {
+        self.filled() && self.check_database(None, database).is_ok()
+    }
+
+    /// Whether the database that answers now is the one that a resource has known; one that has known none goes by
+    /// what the others know.
+    pub(super) fn check_database(
+        &self,
+        known: Option<&str>,
+        now: Option<&str>,
+    ) -> Result<(), AnotherDatabase> {
+        let accepted = self.rules.accept_database.as_deref();
+        if known.is_some() {
+            return check(known, [], now, accepted);
+        }
+        let leases = self.leases();
+        let others = leases
+            .iter()
+            .filter_map(|lease| lease.0.as_ref().ok()?.status.as_ref()?.database_uuid.as_deref());
+        check(None, others, now, accepted)
+    }
+
+    /// The components that resources claim, also in vain.
+    pub(super) fn claims(&self) -> Names {
+        let leases = self.leases();
+        let desired =
+            leases.iter().filter_map(|lease| lease.0.as_ref().ok()).map(|lease| self.desired(lease));
+        let components =
+            desired.filter_map(|desired| desired.as_ref().as_ref().ok().map(|d| d.component.clone()));
+        components.collect()
+    }
+
+    /// What the resource asks for. Remembered by generation: with every change of a pod all
+    /// resources of its namespace are asked.
+    pub(super) fn desired(&self, lease: &ComponentLease) -> Arc<Result<Desired, InvalidSpec>> {
+        let uid = lease.metadata.uid.as_deref().unwrap_or_default();
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        match wanted.get(uid) {
+            Some((generation, desired)) if *generation == lease.metadata.generation => Arc::clone(desired),
+            _ => {
+                let desired = api::desired(lease, &self.rules.allowed_prefixes).and_then(|desired| {
+                    self.rules.grants.allow(&desired.namespace, &desired.component)?;
+                    Ok(desired)
+                });
+                let desired = Arc::new(desired);
+                wanted.insert(uid.to_owned(), (lease.metadata.generation, Arc::clone(&desired)));
+                desired
+            }
+        }
+    }
+
+    /// The key of the row, where the resource may claim it.
+    pub(super) fn component(&self, lease: &ComponentLease) -> Option<ComponentName> {
+        let component = api::component(lease).ok()?;
+        let namespace = lease.metadata.namespace.as_deref().unwrap_or_default();
+        self.rules.grants.allow(namespace, &component).ok().map(|()| component)
+    }
+
+    /// Whether a label with this key may be written.
+    pub(super) fn may_write(&self, key: &str) -> bool {
+        api::may_write(key, &self.rules.allowed_prefixes)
+    }
+
+    pub(super) fn forget(&self, gone: &Lease) {
+        let uid = gone.uid().unwrap_or_default();
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+        self.endings.forget(&uid);
+    }
+}

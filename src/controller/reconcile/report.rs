@@ -1,0 +1,193 @@
+//! The last step: says what was found and done, and leaves in the database what the participants are to find.
+
+use std::time::Duration;
+
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::json;
+use tracing::warn;
+
+use super::floor;
+use crate::api::{self, ComponentLease, ComponentLeaseStatus, FLOOR_ANNOTATION, InvalidSpec};
+use crate::controller::announcer::{Announcer, name_of};
+use crate::controller::cluster::FIELD_MANAGER;
+use crate::controller::database::Database;
+use crate::controller::handles::Handles;
+use crate::routing::conditions::{Condition, ConditionType, EventReason, Phase, Truth};
+use crate::routing::decide::{Event, Plan};
+use crate::routing::observed::{Desired, Observed, Status, StoreSight};
+use crate::routing::report::{self, Outcome};
+use crate::store::StandingIntent;
+
+/// How long after a failure the ttl is passed on to the participants again.
+const INTENT_RETRY: Duration = Duration::from_secs(5);
+/// The floor's second copy is written once in so many terms: each writing is one more line in
+/// `kubectl get -w`, and a copy that lags by this much still tells a database that lost its writes.
+const FLOOR_COPY_STEP: i64 = 64;
+
+/// What could not be said.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::controller) enum Error {
+    #[error("the status could not be written")]
+    Status(#[source] kube::Error),
+    #[error("the floor's copy could not be written")]
+    Floor(#[source] kube::Error),
+}
+
+impl Error {
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Status(_) => "status",
+            Self::Floor(_) => "floor",
+        }
+    }
+}
+
+/// Of a resource that was acted upon. When to reconcile it again, if nothing happens before.
+pub(super) async fn report(
+    lease: &ComponentLease,
+    before: Option<&ComponentLeaseStatus>,
+    observed: &Observed,
+    plan: &Plan,
+    outcome: &Outcome,
+    handles: &Handles,
+) -> Result<Option<Duration>, Error> {
+    let Handles { database, cluster, announcer } = handles;
+    let desired = &observed.desired;
+    let status = report::report(observed, plan, outcome);
+    let written = announcer.write_status(lease, before, Some(&desired.component), &status).await;
+    written.map_err(Error::Status)?;
+    let events: Vec<Event> = plan.events.iter().cloned().chain(news(before, &status)).collect();
+    // At once: until all is done, nothing else is done about this resource.
+    let held = matches!(observed.store, StoreSight::Another(_));
+    let ((), intended, raised, copied) = futures::join!(
+        announcer.record(lease, &events),
+        set_intent(desired, plan.intend, database),
+        async { held || floor::raise_epoch(desired, observed.memory.floor, database).await },
+        copy_floor(&cluster.client, lease, status.floor)
+    );
+    copied.map_err(Error::Floor)?;
+    // While the database answers, the row's expiry is told by the look that shows it.
+    let next = plan.next.filter(|_| observed.store != StoreSight::Answers);
+    let next = next.map(|at| at.saturating_sub(database.clock.boot()));
+    let retry = (!(intended & raised)).then_some(INTENT_RETRY);
+    Ok(next.into_iter().chain(retry).min())
+}
+
+/// Of a resource that may not act, because another one was first.
+pub(super) async fn conflict(
+    lease: &ComponentLease,
+    before: Option<&ComponentLeaseStatus>,
+    observed: &Observed,
+    by: String,
+    announcer: &Announcer,
+) -> Result<(), Error> {
+    let status = report::report_conflict(observed, &by);
+    let component = &observed.desired.component;
+    announcer.write_status(lease, before, Some(component), &status).await.map_err(Error::Status)?;
+    if observed.memory.phase != Some(Phase::Conflict) {
+        let event = Event { reason: EventReason::Conflict, warning: true, note: by };
+        announcer.record(lease, &[event]).await;
+    }
+    Ok(())
+}
+
+/// Of a resource that cannot be read there is only the log.
+pub(super) fn unreadable(lease: &impl kube::ResourceExt, error: &str) {
+    let object = name_of(lease);
+    warn!(object, error, "the resource cannot be read; correct it: nothing else is disturbed");
+}
+
+/// An invalid resource waits for an edit; its participants and its pods are left as they are.
+pub(super) async fn invalid(
+    lease: &ComponentLease,
+    invalid: &InvalidSpec,
+    announcer: &Announcer,
+) -> Result<(), Error> {
+    let (why, reason) = (invalid.to_string(), invalid.reason());
+    let before = announcer.status_before(lease);
+    let memory = api::memory(lease, before.as_ref());
+    let unknown = |kind| Condition::new(kind, Truth::Unknown, reason, why.as_str());
+    let status = Status {
+        observed_generation: lease.metadata.generation.unwrap_or_default(),
+        phase: Phase::Unknown,
+        holder: memory.holder.clone(),
+        holder_pod: memory.holder_pod.clone(),
+        version: memory.version,
+        ttl: before.as_ref().and_then(|status| status.ttl_seconds),
+        lease_time: None,
+        renew_time: None,
+        floor: memory.floor,
+        transitions: memory.transitions,
+        candidates: before.as_ref().and_then(|status| status.candidates).unwrap_or(0),
+        instances: Vec::new(),
+        applied: memory.applied.clone(),
+        database: memory.database.clone(),
+        conditions: vec![
+            Condition::new(ConditionType::Ready, false, reason, why.as_str()),
+            unknown(ConditionType::LeaderElected),
+            unknown(ConditionType::HolderAccepted),
+            unknown(ConditionType::Routed),
+            unknown(ConditionType::StoreReachable),
+        ],
+    };
+    let written = announcer.write_status(lease, before.as_ref(), None, &status).await;
+    if written.map_err(Error::Status)? {
+        let event = Event { reason: invalid.event(), warning: true, note: why };
+        announcer.record(lease, &[event]).await;
+    }
+    Ok(())
+}
+
+/// Conditions that are only shown while something is wrong are said once, when they first are.
+fn news(before: Option<&ComponentLeaseStatus>, status: &Status) -> Vec<Event> {
+    let kinds = [
+        (ConditionType::VersionRegressed, EventReason::VersionRegressed),
+        (ConditionType::TtlLimited, EventReason::TtlLimited),
+        (ConditionType::SplitBrain, EventReason::SplitBrain),
+        (ConditionType::DatabaseChanged, EventReason::DatabaseChanged),
+    ];
+    let said = |kind: ConditionType| {
+        before.is_some_and(|before| before.conditions.iter().any(|c| c.type_ == kind.as_str()))
+    };
+    let new = kinds.into_iter().filter(|(kind, _)| !said(*kind));
+    new.filter_map(|(kind, reason)| {
+        let condition = status.conditions.iter().find(|condition| condition.kind == kind)?;
+        Some(Event { reason, warning: true, note: condition.message.clone() })
+    })
+    .collect()
+}
+
+/// What participants find in the database: the ttl that the resource asks for, if they may be told.
+/// False when it should be tried again.
+async fn set_intent(desired: &Desired, may: bool, database: &Database) -> bool {
+    let wanted = StandingIntent { ttl: desired.ttl };
+    // Once the database answers, every resource is reconciled anew.
+    if !may || !database.known().lacks_intent(&desired.component, wanted) {
+        return true;
+    }
+    let set = database.store().set_intent(&desired.component, wanted);
+    let error = match tokio::time::timeout(Duration::from_secs(5), set).await {
+        Ok(Ok(())) => {
+            database.wrote_intent(&desired.component, wanted);
+            return true;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer in time".to_owned(),
+    };
+    warn!(component = %desired.component, error, "the ttl could not be passed on to the participants; trying again");
+    false
+}
+
+/// Keeps the floor's second copy roughly up to date.
+async fn copy_floor(client: &Client, lease: &ComponentLease, floor: i64) -> Result<(), kube::Error> {
+    let copy: i64 =
+        lease.annotations().get(FLOOR_ANNOTATION).and_then(|floor| floor.parse().ok()).unwrap_or(0);
+    if floor == 0 || floor.saturating_sub(copy) < FLOOR_COPY_STEP && copy != 0 {
+        return Ok(());
+    }
+    let leases: Api<ComponentLease> = Api::namespaced(client.clone(), &lease.namespace().unwrap_or_default());
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let patch = json!({ "metadata": { "annotations": { FLOOR_ANNOTATION: floor.to_string() } } });
+    leases.patch_metadata(&lease.name_any(), &params, &Patch::Merge(patch)).await.map(drop)
+}

@@ -155,7 +155,12 @@ fn every_source_file_that_a_template_names_exists() {
         let text = fs::read_to_string(entry.unwrap().path()).unwrap();
         let words = text.split(|c: char| !(c.is_ascii_lowercase() || "_/.".contains(c)));
         named.extend(
-            words.filter(|word| word.starts_with("src/") && word.ends_with(".rs")).map(str::to_owned),
+            words
+                .filter(|word| {
+                    word.starts_with("src/")
+                        && Path::new(word).extension().is_some_and(|ending| ending == "rs")
+                })
+                .map(str::to_owned),
         );
     }
     let missing: Vec<_> = named.iter().filter(|file| !repository().join(file).is_file()).collect();

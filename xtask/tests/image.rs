@@ -1,7 +1,5 @@
 //! `cargo xtask image` and the `Dockerfile` describe one image, and packing it is reproducible.
 
-#![expect(clippy::unwrap_used, reason = "a test says where it fails")]
-
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

@@ -304,6 +304,7 @@ impl<C: Connect> Held<'_, C> {
     }
 }
 
-#[cfg(all(test, feature = "postgres"))]
+#[cfg(test)]
+#[cfg(feature = "postgres")]
 #[path = "slot_tests.rs"]
 mod tests;

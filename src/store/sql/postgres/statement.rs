@@ -133,9 +133,8 @@ impl Literals {
         for character in text.chars() {
             let _ = match character {
                 '\0' => return Err(unsent("a text has a NUL in it, which PostgreSQL cannot hold")),
-                '\'' | '\\' | '\x7f' => write!(out, "\\x{:02x}", u32::from(character)),
+                '\'' | '\\' | '\x01'..='\x1f' | '\x7f' => write!(out, "\\x{:02x}", u32::from(character)),
                 ' '..='~' => write!(out, "{character}"),
-                '\x01'..='\x1f' => write!(out, "\\x{:02x}", u32::from(character)),
                 _ if self == Self::Bytes => {
                     let mut bytes = [0; 4];
                     let mut bytes = character.encode_utf8(&mut bytes).bytes();

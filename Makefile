@@ -60,7 +60,7 @@ package: ## the crate as it would be published, built from its archive
 	cargo package --locked -p component-lease
 
 .PHONY: site
-site: ## the docs as a website, its links checked (once: builds mdBook)
+site: ## the docs as a website (once: builds mdBook)
 	@hack/site.sh
 
 .PHONY: crd

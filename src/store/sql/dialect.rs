@@ -1,5 +1,5 @@
 //! What one kind of SQL database is to all that is written once: its connection, what its errors mean, what it says
-//! of itself and of the tables. Its statements are [`Texts`](super::statement::Texts).
+//! of itself and of the tables. Its statements are [`Statements`](super::statement::Statements).
 
 use std::fmt::Display;
 use std::sync::Arc;

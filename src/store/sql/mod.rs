@@ -1,5 +1,5 @@
 //! The store on an SQL database, once for all of them: one connection made in the background (`slot.rs`), what the
-//! calls do and what their answers mean. A database differs by its [`Dialect`]: statements, identity, error
+//! calls do and what their answers mean. A database differs by its [`Dialect`](dialect::Dialect): statements, identity, error
 //! classes and inspection queries, a folder of its own. `docs/design/20261128-one-sql-store.md` says what belongs where.
 
 mod address;

@@ -76,7 +76,9 @@ fn a_program_that_embeds_a_participant_compiles_no_pod_rules() {
             continue;
         };
         let mut marks = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
-        let is_gated = marks.any(|mark| *mark == "#[cfg(feature = \"cli\")]");
+        let is_gated = marks.any(|mark| {
+            ["cli", "contract"].iter().any(|feature| *mark == format!("#[cfg(feature = \"{feature}\")]"))
+        });
         assert!(
             is_gated != EMBEDDED.contains(&name),
             "{name} is for the program alone, or is in the list here"

@@ -28,7 +28,7 @@
 //!     // `work` is dropped here and so has stopped. Dropping `held` says so: only then is the lease released.
 //! }
 //! # assert_eq!(participant.ended().await?, component_lease::Drained::Released);
-//! # let row = component_lease::Store::look(&*store, participant.component()).await?.row.ok_or("no row")?;
+//! # let row = component_lease::LeaseStore::look(&*store, participant.component()).await?.row.ok_or("no row")?;
 //! # assert!(row.is_free() && row.version == 2, "{row:?}");
 //! # Ok(()) }
 //! ```

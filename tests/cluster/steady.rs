@@ -122,8 +122,10 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
     drop(flood);
 
     // Looks for all rows, renewals, and whatever else there is.
-    let count = async || -> Result<[u64; 4]> {
-        let looks = database.statements("%unnest($1%LEFT JOIN component_lease AS l%").await?;
+    let count = async || -> Result<[u64; 5]> {
+        let asked = database.statements("%unnest($1%LEFT JOIN component_lease AS l%").await?;
+        // Every ten seconds, in a statement of their own.
+        let instances = database.statements("%row_number()%LEFT JOIN component_lease AS l%").await?;
         let renewals = database.statements("%SET renew_time = greatest%AND holder_id%").await?;
         let others = database
             .psql(
@@ -137,7 +139,7 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
             .await?;
         // The connection that listens asks whether there is room for it.
         let room = database.statements("%rolconnlimit%").await?;
-        Ok([looks, renewals, room, others.trim().parse()?])
+        Ok([asked - instances, instances, renewals, room, others.trim().parse()?])
     };
     let (mark, asked) = (site.plane.audit_mark()?, site.rows.asked());
     let before = count().await?;
@@ -146,12 +148,12 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
     let (elections, rest): (Vec<_>, Vec<_>) =
         writes(mark)?.into_iter().partition(|write| write.resource == "leases");
     let asked = site.rows.asked() - asked;
-    let [looks, renewed, room, others] = [0, 1, 2, 3].map(|n: usize| after[n] - before[n]);
+    let [looks, instances, renewed, room, others] = [0, 1, 2, 3, 4].map(|n: usize| after[n] - before[n]);
     renewals.finish()?;
     drop(controller);
     println!(
         "{LEASES} resources, {MINUTE:?}: {} API writes beside {} of the election Lease; {asked} looks by the \
-         controller; in the database {looks} looks, {renewed} renewals, {others} other statements",
+         controller; in the database {looks} looks, {instances} of them with instances, {renewed} renewals, {others} other statements",
         rest.len(),
         elections.len(),
     );
@@ -159,6 +161,7 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
     ensure!(!elections.is_empty(), "not even the election Lease was written: the filter sees nothing");
     ensure!((50..=61).contains(&asked), "{asked} looks in a minute");
     ensure!((50..=61).contains(&looks), "{looks} looks counted by the database");
+    ensure!((5..=7).contains(&instances), "instances were asked for {instances} times");
     ensure!(room <= 4, "asked {room} times whether there is room for the connection that listens");
     ensure!(others == 0, "{others} other statements");
     ensure!(renewed > 4000, "only {renewed} renewals: the rows did not renew");

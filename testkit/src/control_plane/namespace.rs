@@ -89,19 +89,29 @@ impl Namespace<'_> {
         }
     }
 
-    /// Synchronous, as `Drop` is.
+    /// Synchronous, as `Drop` is. A namespace may have a thousand objects: their beginning tells enough.
     fn kubectl(&self, arguments: &[&str]) {
-        let _ = self
+        let output = self
             .plane
             .kubectl_command()
             .into_std()
             .args(["-n", &self.name, "--request-timeout=5s"])
             .args(arguments)
             .stdin(Stdio::null())
-            .stdout(std::io::stderr())
-            .status();
+            .stderr(Stdio::inherit())
+            .output();
+        let Ok(output) = output else { return };
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.lines().take(LINES_SHOWN).for_each(|line| eprintln!("{line}"));
+        let left = text.lines().count().saturating_sub(LINES_SHOWN);
+        if left > 0 {
+            eprintln!("… and {left} lines more");
+        }
     }
 }
+
+/// Of each kind of object in a namespace whose test has failed.
+const LINES_SHOWN: usize = 400;
 
 impl Drop for Namespace<'_> {
     fn drop(&mut self) {

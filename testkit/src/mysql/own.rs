@@ -5,8 +5,10 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::OnceCell;
 
@@ -212,7 +214,16 @@ impl Own {
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let id = self.child().as_ref().with_context(|| format!("this {} does not run", self.kind))?.id();
         let pid = Pid::from_raw(i32::try_from(id)?).context("a process has no number 0")?;
-        kill_process(pid, signal).with_context(|| format!("cannot send {signal:?} to {}", self.kind))
+        kill_process(pid, signal).with_context(|| format!("cannot send {signal:?} to {}", self.kind))?;
+        if signal == Signal::STOP {
+            // It reaches one thread after another, and until then the others still answer.
+            let began = Instant::now();
+            while !is_stopped(id)? {
+                ensure!(began.elapsed() < Duration::from_secs(10), "{} does not stop", self.kind);
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
     }
 
     /// To be called when it has ended, before it is started again.
@@ -269,4 +280,16 @@ fn administrator(password: &str) -> String {
             )
         })
         .concat()
+}
+
+/// Whether each thread of the process is stopped.
+fn is_stopped(process: u32) -> Result<bool> {
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        // A thread that has ended meanwhile answers nobody.
+        let stat = fs::read_to_string(thread?.path().join("stat")).unwrap_or_default();
+        if stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('T')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

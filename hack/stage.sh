@@ -20,7 +20,7 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target-$(sed -n 's/^channel =
 
 # The image is kept by a hash of all that goes in: its build takes minutes, and a fresh clone has
 # the same sources at another time and place.
-sources() { cat Cargo.toml Cargo.lock rust-toolchain.toml uname -m
+sources() { cat Cargo.toml Cargo.lock rust-toolchain.toml; uname -m
   find src xtask/src -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; }
 image_of_now() { echo "$cache/images/$(sources | sha256sum | cut -c1-16).tar"; }
 image=$(image_of_now)

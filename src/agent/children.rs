@@ -126,7 +126,7 @@ fn reap(awaited: &mut HashMap<Pid, oneshot::Sender<Ended>>) {
     while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
         let Some(ended) = Ended::of(status) else { continue };
         if let Some(tell) = awaited.remove(&pid) {
-            // Whoever waited may have given up.
+            // The waiting call may have been given up.
             let _ = tell.send(ended);
         } else {
             debug!(pid = pid.as_raw_nonzero(), ?ended, "reaped an orphan");

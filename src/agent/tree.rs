@@ -58,7 +58,7 @@ impl Scope {
             }
         };
         for group in self.groups(&living) {
-            // At once, also what is being started at this moment. Whoever is not reached is seen below.
+            // A group is killed at once, with the processes that it is starting. The next round finds those that were missed.
             let _ = kill_process_group(group, Signal::KILL);
         }
         let refused = living.iter().filter_map(|process| match process.signal(Signal::KILL) {

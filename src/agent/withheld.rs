@@ -1,5 +1,5 @@
 //! What `run` keeps from its program: the variables that carry our access to the database.
-//! Whoever has it can take any lease, and the program does not need it.
+//! A process that has it can take any lease, and the program does not need it.
 
 use tracing::info;
 

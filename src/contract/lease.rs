@@ -148,7 +148,7 @@ pub async fn a_released_row_can_be_taken_with_the_next_version(bench: Arc<dyn Be
     assert_eq!(taking(&*store, &take(&b, free.as_ref())).await.unwrap(), Outcome::Applied);
     let now = row(&*store, "c").await.unwrap();
     assert!(now.is_term(&b) && now.renew_time > 0, "{now:?}");
-    // Whoever saw the free row too comes too late.
+    // Another participant that saw the free row comes too late.
     let late = take(&term("c", "x", 2), free.as_ref());
     assert_eq!(taking(&*store, &late).await.unwrap(), Outcome::Lost);
 }

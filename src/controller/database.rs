@@ -24,7 +24,7 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Two looks are at least this far apart, however many hints come.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
 /// Hints may cost this many looks above one per second that find nothing: they come with every commit, or
-/// from whoever may connect.
+/// from any role that may connect.
 const BURST: u32 = 5;
 /// With such a store a quiet second needs no look.
 const SLOW_POLL: u32 = 5;

@@ -224,7 +224,7 @@ struct Memory {
 }
 
 /// How many quarantines lie between two epochs that one participant begins because the history became shorter:
-/// whoever deletes lines of it by hand must not stop elections for good.
+/// an operator who deletes lines of it by hand must not stop elections for good.
 const QUARANTINES_BETWEEN_LOSSES: u32 = 10;
 
 impl Quarantine {

@@ -31,9 +31,9 @@ use super::timing::{Moment, Timing, TimingError};
 
 /// How soon a participant that may have something to release looks again at most.
 const OWED_LOOK: Duration = Duration::from_millis(500);
-/// How often a follower looks at least that nobody tells of changes.
+/// A follower without notifications looks at least this often.
 const UNTOLD_LOOK: Duration = Duration::from_secs(1);
-/// How often one looks at least that is told of changes: a notification may be lost.
+/// A follower with notifications looks at least this often: a notification may be lost.
 const TOLD_LOOK: Duration = Duration::from_secs(30);
 
 /// What a term is made of while it is led.

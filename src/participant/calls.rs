@@ -46,7 +46,7 @@ impl Runner {
                 attempt(limit, self.store.look(self.election.component())).instrument(self.span("look"));
             tokio::select! {
                 looked = call => Some(looked),
-                // Nothing is lost with a look: whoever must act now need not wait for it.
+                // A look can be dropped without loss, so that a command need not wait for it.
                 command = self.commands.recv(), if !self.handle_gone => {
                     self.heard(command);
                     None
@@ -222,7 +222,7 @@ impl Runner {
             Standing::Stopping(..) | Standing::Following => None,
         };
         let healthy = !matches!(self.election.ineligible(now), Some(Ineligible::Unhealthy));
-        // Whoever has not heard from the database has better things to do.
+        // A participant that cannot reach the database sends no heartbeats.
         let due = if self.trouble.is_deaf() {
             None
         } else {
@@ -289,7 +289,7 @@ impl Runner {
         }
     }
 
-    /// Tells whoever listens that the holder has changed. Apart from the call that changed it, which must
+    /// Notifies listeners that the holder has changed. Apart from the call that changed it, which must
     /// not fail or wait for that; who is not told finds out by looking.
     pub(super) async fn notify(&mut self) {
         let limit = self.election.timing().attempt_timeout().min(NOTIFY_LIMIT);

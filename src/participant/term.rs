@@ -328,7 +328,7 @@ mod tests {
         let cell = Arc::new(TermCell::new(1, clock.clone(), Arc::default(), s(7), s(9), Span::none()));
         *clock.0.lock().unwrap() = s(7) - Duration::from_nanos(1);
         assert!(TermCell::begin_work(&cell, shared()).is_some());
-        // The loop has said nothing yet: it may be late, and so may whoever was told to begin.
+        // The loop has said nothing yet: it may be late, and so may the process that was told to begin.
         *clock.0.lock().unwrap() = s(7);
         assert!(TermCell::begin_work(&cell, shared()).is_none());
         assert!(!cell.work_runs());

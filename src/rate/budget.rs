@@ -1,4 +1,4 @@
-//! How often a hint may be followed. Whoever may connect to a PostgreSQL database may notify, as fast as it
+//! How often a hint may be followed. Any role that may connect to a PostgreSQL database may notify, as fast as it
 //! can, and nobody can tell such a notification from a true one but by a look. So looks that find nothing
 //! are rationed; a look that finds a change costs nothing, so that true changes are followed at once.
 

@@ -101,7 +101,7 @@ impl CarryOut {
             match how {
                 Patched::Done | Patched::Gone => {}
                 Patched::Conflict => self.outcome.conflict = true,
-                // Whoever makes a pod can fill its annotations to the limit. It must not keep the label by that,
+                // The creator of a pod can fill its annotations to the limit. It must not keep the label by that,
                 // nor keep it from the leader.
                 Patched::Refused(error) if !change.annotations.is_empty() && !change.labels.is_empty() => {
                     again.push(PodChange { annotations: BTreeMap::new(), ..change });

@@ -1,5 +1,5 @@
 //! `run`: nothing that the program has started outlives its term, in whatever group or session it
-//! is, and whoever of supervisor and guardians is killed or stopped.
+//! is, and whichever of supervisor and guardians is killed or stopped.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -205,7 +205,7 @@ fn a_guardian_that_is_killed_disturbs_no_program_and_the_other_one_takes_over() 
         until("a word about it", || first.log().contains("a guardian process was killed").then_some(()));
         assert!(!is_gone(program) && !is_gone(worker));
         assert_eq!(first.leads().version(), 1);
-        // The exit code comes from whoever is left.
+        // The exit code comes from the process that is left.
         first.signal(Signal::TERM);
         assert_eq!(first.exit_code(), 0, "{}", first.log());
         assert!(is_gone(program) && is_gone(worker));

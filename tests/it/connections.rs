@@ -166,7 +166,7 @@ async fn with_one_connection_for_the_role_it_is_for_statements_and_nothing_liste
     let one = participant(store::open(Source::url(&url), "alone").unwrap(), "one");
     until("a leader", async || one.is_leader()).await;
     until("four renewals", async || count(&one.counters().renewals) >= 4).await;
-    // It is made anew when it breaks, which whoever listened would be in the way of. Just after a renewal: the server
+    // It is made anew when it breaks, which a listening connection would prevent. Just after a renewal: the server
     // counts a session until its process has ended.
     let renewals = count(&one.counters().renewals);
     until("the next renewal", async || count(&one.counters().renewals) > renewals).await;

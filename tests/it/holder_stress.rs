@@ -76,7 +76,7 @@ fn ask_all_the_time(participant: &Arc<Participant>, folder: &Path) {
 /// Never gives its thread back.
 fn block() -> ! {
     loop {
-        thread::sleep(MOMENT);
+        thread::park();
     }
 }
 

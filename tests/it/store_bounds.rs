@@ -34,7 +34,7 @@ async fn postgres_reads_neither_rows_of_others_nor_more_of_a_holder_than_can_be_
     let migrated = migrated_database(postgres::shared().await.unwrap()).await;
     migrated.psql("ALTER TABLE component_lease ALTER version TYPE NUMERIC").await.unwrap();
     for (database, length) in [(bare, 20_000_000), (migrated, 255)] {
-        // Whoever reads the second row fails, because its version is no version.
+        // Reading the second row fails, because its version is no version.
         let rows = format!(
             "INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)
              VALUES ('c', repeat('ü', {length}), 1, 1, 1, 5), ('d', 'x', 1, 1, 1e30, 5)"

@@ -137,7 +137,7 @@ pub(super) trait Dialect: Connect<Session = Session<Self>> {
         error
     }
 
-    /// Whoever waits for a change.
+    /// The callers that wait for a change.
     fn hints(&self, slot: &Slot<Self>) -> Hints;
 
     fn notify(

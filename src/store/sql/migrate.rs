@@ -71,7 +71,7 @@ pub(super) trait Migrate: Dialect {
     /// What is left to do when the tables are there; then all of it is in force.
     fn end(line: &mut Self::Line) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-    /// An error of a run, for whoever may not make tables.
+    /// An error of a run, for an account that may not make tables.
     fn failed(&self, error: sqlx::Error) -> StoreError {
         self.classify(error)
     }

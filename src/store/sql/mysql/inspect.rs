@@ -221,7 +221,7 @@ fn server(found: &Found, place: &Place) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Checks that the columns can do what is needed, whoever made them.
+/// Checks that the columns can do what is needed, also in a table that another program made.
 fn table_of(found: &Found, place: &Place) -> Result<Table, StoreError> {
     let wrong = |what: String| StoreError::Misconfigured(format!("{place}: {what}"));
     let column = |name: &str, fits: &[&str], needs: &str| -> Result<&Column, StoreError> {

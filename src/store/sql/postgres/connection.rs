@@ -313,7 +313,7 @@ impl Connected {
 }
 
 pub(super) fn lock_timeout(ms: u64) -> String {
-    // Nobody waits for ever: whoever gave up sends no cancel, and the server would not notice. Up to PostgreSQL's own maximum.
+    // A statement does not wait for ever: a caller that gave up sends no cancel, and the server would not notice. Up to PostgreSQL's own maximum.
     let limit = if ms == 0 { CONNECT_LIMIT.as_millis() } else { ms.into() };
     format!("{}ms", limit.min(i32::MAX.unsigned_abs().into()))
 }

@@ -2,7 +2,7 @@
 //! programs: what one of them sets, listens to or prepares there, all of them have. So behind a pooler each
 //! call is one text in a transaction of its own (`statement.rs`), which makes its settings for itself alone.
 //!
-//! A connection asks for a setting of ours when it begins ([`Probe`]). Whoever refuses that or does not pass it
+//! A connection asks for a setting of ours when it begins ([`Probe`]). A peer that refuses it or does not pass it
 //! on is a pooler. Of those, each counts as one that pools transactions: sessions are kept for us
 //! where the probe comes back, and nowhere else.
 

@@ -1,6 +1,6 @@
 //! How a statement is sent: prepared, with its values beside it, on a session of our own; or as one text with
 //! the values in it, where a pooler hands out sessions by the transaction (`pooler.rs`). Such a text is one
-//! transaction and one round trip, so whoever freezes behind it holds no lock.
+//! transaction and one round trip, so a client that freezes behind it holds no lock.
 //!
 //! The text is ASCII whatever the values are, so it means the same in every encoding that the session may
 //! have been left in, and with every setting of `standard_conforming_strings` and `backslash_quote`.

@@ -222,7 +222,7 @@ pub(super) async fn inspect(
     Ok((table, identity))
 }
 
-/// Checks that the columns can do what is needed, whoever made them.
+/// Checks that the columns can do what is needed, also in a table that another program made.
 fn table(
     rows: &[PgRow],
     companions: bool,

@@ -3,19 +3,20 @@
 use kube::ResourceExt as _;
 
 use super::v1alpha1::{
-    AppliedLabels, ComponentLease, ComponentLeaseSpec, ComponentLeaseStatus, HolderPodStatus, InstanceStatus,
-    OnStoreUnreachable, PortProtocol, RoutedPort, RoutedService, Routing, SelectorOperator, StatusCondition,
+    AppliedLabels, ComponentLease, ComponentLeaseSpec, ComponentLeaseStatus, ConditionStatus, InstanceStatus,
+    InternalStatus, LeaderStatus, OnDatabaseUnreachable, PortProtocol, RoutedPort, RoutedService, Routing,
+    SelectorOperator, ServicePolicy, ServiceType, StatusCondition, TargetPort, TermStatus,
 };
 use crate::election::timing::{TTL_MAX_SECONDS, TTL_MIN_SECONDS};
 use crate::election::{ComponentName, NameError};
 use crate::membership::SeenInstance;
 use crate::membership::namespace::{NotAllowed, key_in};
 use crate::routing::HolderPattern;
-use crate::routing::conditions::{ConditionType, EventReason, Phase, Reason};
+use crate::routing::conditions::{ConditionType, EventReason, Reason, Truth};
 use crate::routing::holder_pattern::PatternError;
 use crate::routing::observed::{
-    Desired, DesiredService, HolderPod, LabelScheme, Memory, OnStoreUnreachable as Unreachable, ServicePort,
-    Status,
+    Desired, DesiredService, HolderPod, LabelScheme, Memory, OnDatabaseUnreachable as Unreachable,
+    ServicePort, Status,
 };
 use crate::routing::pod::{PREFIX, Requirement, Selector, default_label_key};
 
@@ -95,7 +96,7 @@ pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<De
     }
     let ComponentLeaseSpec { component_name: _, ttl_seconds, selector, holder_pattern, routing } =
         &lease.spec;
-    let Routing { label_key, leader_value, standby_value, on_store_unreachable, service } = routing;
+    let Routing { label_key, leader_value, standby_value, on_database_unreachable, service } = routing;
     let component = component(lease).map_err(InvalidSpec::Component)?;
     let ttl = u32::try_from(*ttl_seconds)
         .ok()
@@ -132,29 +133,42 @@ pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<De
         selector,
         holder_pattern,
         labels: LabelScheme { key, leader: leader_value.clone(), standby: standby_value.clone() },
-        on_store_unreachable: match on_store_unreachable {
-            OnStoreUnreachable::Keep => Unreachable::Keep,
-            OnStoreUnreachable::Remove => Unreachable::Remove,
+        on_database_unreachable: match on_database_unreachable {
+            OnDatabaseUnreachable::Keep => Unreachable::Keep,
+            OnDatabaseUnreachable::Remove => Unreachable::Remove,
         },
         service: service.as_ref().map(desired_service),
     })
 }
 
 fn desired_service(service: &RoutedService) -> DesiredService {
-    let RoutedService { name, managed, ports } = service;
+    let RoutedService { name, policy, type_: ServiceType::ClusterIp, headless, labels, annotations, ports } =
+        service;
     let port = |p: &RoutedPort| ServicePort {
         name: p.name.clone(),
         port: p.port,
         // As the API server defaults it, so that the two can be compared.
-        target: Some(p.target_port.clone().unwrap_or_else(|| p.port.to_string())),
+        target: Some(match &p.target_port {
+            None => p.port.to_string(),
+            Some(TargetPort::Number(number)) => number.to_string(),
+            Some(TargetPort::Name(name)) => name.clone(),
+        }),
         protocol: match p.protocol {
             PortProtocol::Tcp => "TCP",
             PortProtocol::Udp => "UDP",
             PortProtocol::Sctp => "SCTP",
         }
         .to_owned(),
+        app_protocol: p.app_protocol.clone(),
     };
-    DesiredService { name: name.clone(), managed: *managed, ports: ports.iter().map(port).collect() }
+    DesiredService {
+        name: name.clone(),
+        managed: *policy == ServicePolicy::Manage,
+        headless: *headless,
+        labels: labels.clone(),
+        annotations: annotations.clone(),
+        ports: ports.iter().map(port).collect(),
+    }
 }
 
 /// What the status said before, and the copy of its floor in the annotation. The copy is anybody's to write, so
@@ -163,29 +177,39 @@ fn desired_service(service: &RoutedService) -> DesiredService {
 pub fn memory(lease: &ComponentLease, status: Option<&ComponentLeaseStatus>) -> Memory {
     let copy = lease.annotations().get(FLOOR_ANNOTATION).and_then(|floor| floor.parse().ok()).unwrap_or(0);
     let Some(status) = status else { return Memory { floor_copy: copy, ..Memory::default() } };
+    let internal = status.internal.as_ref();
+    let elected = condition(status, ConditionType::LeaderElected);
     Memory {
-        phase: status
-            .phase
-            .as_deref()
-            .and_then(|p| Phase::ALL.iter().copied().find(|phase| phase.as_str() == p)),
-        holder: status.holder.clone(),
-        holder_pod: status.holder_pod.as_ref().map(|pod| HolderPod {
-            name: pod.name.clone(),
-            uid: pod.uid.clone(),
-            node: pod.node_name.clone(),
-            container_ids: pod.container_ids.clone(),
+        held: elected.is_some_and(|elected| elected.status == ConditionStatus::True),
+        in_conflict: in_conflict(status),
+        holder: status.term.as_ref().and_then(|term| term.holder.clone()),
+        holder_pod: status.leader.as_ref().map(|leader| HolderPod {
+            name: leader.pod_name.clone(),
+            uid: leader.uid.clone(),
+            node: leader.node_name.clone(),
+            container_ids: internal.map(|internal| internal.container_ids.clone()).unwrap_or_default(),
         }),
-        version: status.version.unwrap_or(0),
+        version: status.term.as_ref().map_or(0, |term| term.version),
         floor: status.version_floor.unwrap_or(0),
         floor_copy: copy,
         transitions: status.transitions.unwrap_or(0),
-        database: status.database_uuid.clone(),
-        applied: status.applied.as_ref().map(|applied| LabelScheme {
+        database: internal.and_then(|internal| internal.database_uuid.clone()),
+        applied: internal.and_then(|internal| internal.applied.as_ref()).map(|applied| LabelScheme {
             key: applied.label_key.clone(),
             leader: applied.leader_value.clone(),
             standby: applied.standby_value.clone(),
         }),
     }
+}
+
+fn condition(status: &ComponentLeaseStatus, kind: ConditionType) -> Option<&StatusCondition> {
+    status.conditions.iter().find(|condition| condition.type_ == kind.as_str())
+}
+
+/// Whether the resource was found to have come too late.
+#[must_use]
+pub fn in_conflict(status: &ComponentLeaseStatus) -> bool {
+    condition(status, ConditionType::Ready).is_some_and(|ready| ready.reason == Reason::Conflict.as_str())
 }
 
 /// A condition's message is cut to this many bytes, as the API allows.
@@ -201,50 +225,75 @@ pub fn status(
 ) -> Option<ComponentLeaseStatus> {
     let none = ComponentLeaseStatus::default();
     let before = before.unwrap_or(&none);
-    let led_by_another = before.holder != wanted.holder || before.version != Some(wanted.version);
-    let conditions = wanted.conditions.iter().map(|condition| {
-        let old = before.conditions.iter().find(|old| old.type_ == condition.kind.as_str());
-        let same = old.filter(|old| {
-            old.status == condition.status.as_str()
-                && !(condition.kind == ConditionType::LeaderElected && led_by_another)
+    let term = term(wanted);
+    let of = |term: &Option<TermStatus>| term.as_ref().map(|term| (term.holder.clone(), term.version));
+    let led_by_another = of(&before.term) != of(&term);
+    let conditions = wanted.conditions.iter().map(|wanted_condition| {
+        let kind = wanted_condition.kind;
+        let status = condition_status(wanted_condition.status);
+        let same = condition(before, kind).filter(|old| {
+            let anew = kind == ConditionType::LeaderElected && led_by_another;
+            // Nobody has looked at that moment: it comes from the schema.
+            old.status == status && old.reason != Reason::Pending.as_str() && !anew
         });
         StatusCondition {
-            type_: condition.kind.to_string(),
-            status: condition.status.as_str().to_owned(),
-            reason: condition.reason.to_string(),
-            message: cut(&condition.message),
+            type_: kind.to_string(),
+            status,
+            reason: wanted_condition.reason.to_string(),
+            message: cut(&wanted_condition.message),
             last_transition_time: same.map_or_else(|| now.to_owned(), |old| old.last_transition_time.clone()),
             observed_generation: Some(wanted.observed_generation),
         }
     });
     let new = ComponentLeaseStatus {
         observed_generation: Some(wanted.observed_generation),
-        phase: Some(wanted.phase.to_string()),
         component: component.map(ToString::to_string),
-        holder: wanted.holder.clone(),
-        holder_pod: wanted.holder_pod.as_ref().map(|pod| HolderPodStatus {
-            name: pod.name.clone(),
+        conditions: conditions.collect(),
+        leader: wanted.holder_pod.as_ref().map(|pod| LeaderStatus {
+            pod_name: pod.name.clone(),
             uid: pod.uid.clone(),
             node_name: pod.node.clone(),
-            container_ids: pod.container_ids.clone(),
         }),
-        version: Some(wanted.version),
-        ttl_seconds: wanted.ttl,
-        lease_time: wanted.lease_time.and_then(rfc3339),
-        renew_time: wanted.renew_time.and_then(rfc3339),
         version_floor: Some(wanted.floor),
-        database_uuid: wanted.database.as_deref().map(|uuid| uuid.chars().take(64).collect()),
         transitions: Some(wanted.transitions),
         candidates: Some(wanted.candidates),
         instances: wanted.instances.iter().map(instance).collect(),
+        internal: internal(wanted),
+        term,
+    };
+    (without_times(&new) != without_times(before)).then_some(new)
+}
+
+fn condition_status(truth: Truth) -> ConditionStatus {
+    match truth {
+        Truth::True => ConditionStatus::True,
+        Truth::False => ConditionStatus::False,
+        Truth::Unknown => ConditionStatus::Unknown,
+    }
+}
+
+/// There is none where nobody has ever led.
+fn term(wanted: &Status) -> Option<TermStatus> {
+    (wanted.version != 0 || wanted.holder.is_some()).then(|| TermStatus {
+        holder: wanted.holder.clone(),
+        version: wanted.version,
+        ttl_seconds: wanted.ttl,
+        start_time: wanted.lease_time.and_then(rfc3339),
+        renew_time: wanted.renew_time.and_then(rfc3339),
+    })
+}
+
+fn internal(wanted: &Status) -> Option<InternalStatus> {
+    let internal = InternalStatus {
         applied: wanted.applied.as_ref().map(|applied| AppliedLabels {
             label_key: applied.key.clone(),
             leader_value: applied.leader.clone(),
             standby_value: applied.standby.clone(),
         }),
-        conditions: conditions.collect(),
+        container_ids: wanted.holder_pod.iter().flat_map(|pod| pod.container_ids.clone()).collect(),
+        database_uuid: wanted.database.as_deref().map(|uuid| uuid.chars().take(64).collect()),
     };
-    (without_times(&new) != without_times(before)).then_some(new)
+    (internal != InternalStatus::default()).then_some(internal)
 }
 
 fn instance(seen: &SeenInstance) -> InstanceStatus {
@@ -262,8 +311,9 @@ fn instance(seen: &SeenInstance) -> InstanceStatus {
 
 fn without_times(status: &ComponentLeaseStatus) -> ComponentLeaseStatus {
     let mut status = status.clone();
-    status.lease_time = None;
-    status.renew_time = None;
+    if let Some(term) = &mut status.term {
+        (term.start_time, term.renew_time) = (None, None);
+    }
     for condition in &mut status.conditions {
         condition.last_transition_time.clear();
     }

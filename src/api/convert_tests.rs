@@ -35,7 +35,7 @@ fn what_is_left_out_has_its_default() {
     let (key, leader, standby) =
         ("componentlease.io/web".to_owned(), "leader".to_owned(), "standby".to_owned());
     assert_eq!(desired.labels, LabelScheme { key, leader, standby });
-    assert_eq!(desired.on_store_unreachable, Unreachable::Keep);
+    assert_eq!(desired.on_database_unreachable, Unreachable::Keep);
     assert_eq!((desired.service, desired.holder_pattern), (None, None));
 }
 
@@ -54,16 +54,16 @@ fn what_is_said_is_meant() {
         },
         "routing": {
             "labelKey": "componentlease.io/role", "leaderValue": "on", "standbyValue": "off",
-            "onStoreUnreachable": "Remove",
-            "service": { "name": "web", "managed": true, "ports": [
-                { "port": 80 }, { "name": "dns", "port": 53, "targetPort": "dns", "protocol": "UDP" },
-                { "port": 9, "protocol": "SCTP" },
+            "onDatabaseUnreachable": "Remove",
+            "service": { "name": "web", "policy": "Manage", "headless": true, "labels": { "a": "b" }, "annotations": { "c": "d" }, "ports": [
+                { "port": 80 }, { "name": "dns", "port": 53, "targetPort": "dns", "protocol": "UDP", "appProtocol": "kubernetes.io/h2c" },
+                { "port": 9, "targetPort": 8009, "protocol": "SCTP" },
             ] },
         },
     }))
     .unwrap();
     assert_eq!((desired.ttl, desired.holder_pattern.is_some()), (5, true));
-    assert_eq!(desired.on_store_unreachable, Unreachable::Remove);
+    assert_eq!(desired.on_database_unreachable, Unreachable::Remove);
     assert_eq!((desired.labels.leader.as_str(), desired.labels.standby.as_str()), ("on", "off"));
     let pod =
         |labels: &[(&str, &str)]| labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
@@ -78,10 +78,19 @@ fn what_is_said_is_meant() {
         service.ports.iter().map(|p| (p.port, p.target.as_deref().unwrap(), p.protocol.as_str())).collect();
     assert_eq!(
         ports,
-        [(80, "80", "TCP"), (53, "dns", "UDP"), (9, "9", "SCTP")],
+        [(80, "80", "TCP"), (53, "dns", "UDP"), (9, "8009", "SCTP")],
         "as the API server defaults them"
     );
-    assert!(service.managed && service.name == "web" && service.ports[1].name.as_deref() == Some("dns"));
+    assert!(service.managed && service.headless && service.name == "web");
+    let named = &service.ports[1];
+    assert_eq!(
+        (named.name.as_deref(), named.app_protocol.as_deref()),
+        (Some("dns"), Some("kubernetes.io/h2c"))
+    );
+    assert_eq!(
+        (service.labels.get("a").unwrap(), service.annotations.get("c").unwrap()),
+        (&"b".into(), &"d".into())
+    );
 }
 
 #[test]
@@ -152,9 +161,12 @@ fn a_resource_that_has_no_status_remembers_its_annotation_only() {
 #[test]
 fn a_status_is_remembered_as_it_was_written_and_the_annotation_beside_it() {
     let status = json!({
-        "phase": "Held", "holder": "web-0_1_2", "version": 41, "versionFloor": 41, "transitions": 9,
-        "holderPod": { "name": "web-0", "uid": "u", "nodeName": "n", "containerIDs": ["c"] },
-        "applied": { "labelKey": "k", "leaderValue": "l", "standbyValue": "s" },
+        "term": { "holder": "web-0_1_2", "version": 41 }, "versionFloor": 41, "transitions": 9,
+        "leader": { "podName": "web-0", "uid": "u", "nodeName": "n" },
+        "internal": {
+            "applied": { "labelKey": "k", "leaderValue": "l", "standbyValue": "s" },
+            "containerIds": ["c"], "databaseUuid": "d",
+        },
     });
     for (annotation, copy) in [(None, 0), (Some("40"), 40), (Some("42"), 42)] {
         let seen = remembers(&with_status(&status, annotation));
@@ -162,19 +174,55 @@ fn a_status_is_remembered_as_it_was_written_and_the_annotation_beside_it() {
         assert_eq!((seen.version, seen.transitions), (41, 9));
         assert_eq!(seen.holder.as_deref(), Some("web-0_1_2"));
         assert_eq!(seen.applied.unwrap().key, "k");
-        assert_eq!(seen.holder_pod.unwrap().name, "web-0");
+        let pod = HolderPod {
+            name: "web-0".into(),
+            uid: "u".into(),
+            node: Some("n".into()),
+            container_ids: vec!["c".into()],
+        };
+        assert_eq!((seen.holder_pod, seen.database.as_deref()), (Some(pod), Some("d")));
     }
-    let odd = remembers(&with_status(&json!({ "phase": "NoPhaseOfOurs" }), None));
-    assert_eq!(odd, Memory::default(), "a word that is not known says nothing");
-    for phase in Phase::ALL {
-        assert_eq!(remembers(&with_status(&json!({ "phase": phase.as_str() }), None)).phase, Some(*phase));
-    }
+}
+
+#[test]
+fn whether_somebody_held_the_lease_and_whether_another_was_first_is_read_from_the_conditions() {
+    let said = |kind: &str, status: &str, reason: &str| {
+        let condition = json!({ "type": kind, "status": status, "reason": reason, "message": "", "lastTransitionTime": "t" });
+        let seen = remembers(&with_status(&json!({ "conditions": [condition] }), None));
+        (seen.held, seen.in_conflict)
+    };
+    assert_eq!(said("LeaderElected", "True", "Held"), (true, false));
+    assert_eq!(said("LeaderElected", "Unknown", "DatabaseUnreachable"), (false, false));
+    assert_eq!(said("LeaderElected", "Unknown", "Conflict"), (false, false));
+    assert_eq!(said("Ready", "False", "Conflict"), (false, true));
+    assert_eq!(said("Ready", "True", "LeaderRouted"), (false, false));
+}
+
+#[test]
+fn the_status_of_a_resource_that_was_never_seen_is_replaced_whole() {
+    let pending = super::super::definition::pending();
+    let before: ComponentLeaseStatus = serde_json::from_value(pending).unwrap();
+    let mut wanted = says("x");
+    wanted.conditions = vec![Condition::new(ConditionType::Ready, Truth::Unknown, Reason::NotYetKnown, "x")];
+    let first = status(Some(&before), None, &wanted, "t1").unwrap();
+    assert_eq!(times(&first), ["t1"], "nobody looked in 1970");
+    assert_eq!(times(&status(Some(&first), None, &Status { floor: 50, ..wanted }, "t2").unwrap()), ["t1"]);
+}
+
+#[test]
+fn a_term_is_shown_once_there_has_been_one_and_a_released_one_without_its_holder() {
+    let term = |version, holder: Option<&str>| {
+        let wanted = Status { version, holder: holder.map(ToOwned::to_owned), ..says("x") };
+        status(None, None, &wanted, "t").unwrap().term.map(|term| (term.version, term.holder))
+    };
+    assert_eq!(term(0, None), None);
+    assert_eq!(term(41, None), Some((41, None)));
+    assert_eq!(term(0, Some("a")), Some((0, Some("a".to_owned()))));
 }
 
 fn says(message: &str) -> Status {
     Status {
         observed_generation: 3,
-        phase: Phase::ALL[0],
         holder: Some("a".to_owned()),
         holder_pod: None,
         version: 41,
@@ -202,7 +250,7 @@ fn times(status: &ComponentLeaseStatus) -> Vec<&str> {
 fn a_status_is_written_where_something_but_a_time_has_changed() {
     let first = status(None, None, &says("x"), "t1").unwrap();
     assert_eq!(times(&first), ["t1", "t1"]);
-    assert_eq!(first.lease_time.as_deref(), Some("2025-11-24T16:00:00Z"));
+    assert_eq!(first.term.as_ref().unwrap().start_time.as_deref(), Some("2025-11-24T16:00:00Z"));
     let later = Status { renew_time: Some(1_764_000_009_000), ..says("x") };
     assert_eq!(status(Some(&first), None, &later, "t2"), None, "renewals are not mirrored");
     for changed in [
@@ -251,7 +299,8 @@ fn whatever_the_database_says_the_api_server_accepts_the_status() {
     let mut odd = says(&"ü".repeat(600));
     (odd.lease_time, odd.renew_time, odd.instances) = (Some(-1), Some(i64::MAX), vec![seen]);
     let written = status(None, None, &odd, "t").unwrap();
-    assert_eq!((&written.lease_time, &written.renew_time), (&None, &None));
+    let term = written.term.as_ref().unwrap();
+    assert_eq!((&term.start_time, &term.renew_time), (&None, &None));
     let length = written.conditions[0].message.len();
     assert!(length <= MESSAGE_MAX && length > MESSAGE_MAX - 4, "{length} bytes");
     let shown = &written.instances[0];

@@ -375,6 +375,7 @@ impl Scope {
                 IntOrString::String(name) => name,
             }),
             protocol: port.protocol.unwrap_or_else(|| "TCP".to_owned()),
+            app_protocol: port.app_protocol,
         });
         ServiceSight::Exists(SeenService {
             ours: service.owner_references().iter().any(|owner| owner.uid == desired.uid),

@@ -5,8 +5,7 @@ use kube::ResourceExt as _;
 
 use super::caches::Scope;
 use super::cluster::Cluster;
-use crate::api::ComponentLease;
-use crate::routing::conditions::Phase;
+use crate::api::{self, ComponentLease};
 use crate::routing::observed::{Claim, Desired};
 use crate::routing::pod::{PREFIX, Pod};
 use crate::routing::reach::shared;
@@ -48,8 +47,7 @@ pub(super) fn contend(one: &ComponentLease, other: &ComponentLease) -> bool {
 
 /// Whether the resource was found to have come too late.
 pub(super) fn in_conflict(lease: &ComponentLease) -> bool {
-    let phase = lease.status.as_ref().and_then(|status| status.phase.as_deref());
-    phase == Some(Phase::Conflict.as_str())
+    lease.status.as_ref().is_some_and(api::in_conflict)
 }
 
 /// Whether the spec is one that has not been acted upon: not every write of a status concerns others.

@@ -71,9 +71,9 @@ impl Cluster {
             return check(known, [], now, accepted);
         }
         let leases = self.leases();
-        let others = leases
-            .iter()
-            .filter_map(|lease| lease.0.as_ref().ok()?.status.as_ref()?.database_uuid.as_deref());
+        let others = leases.iter().filter_map(|lease| {
+            lease.0.as_ref().ok()?.status.as_ref()?.internal.as_ref()?.database_uuid.as_deref()
+        });
         check(None, others, now, accepted)
     }
 

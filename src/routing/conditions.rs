@@ -1,4 +1,4 @@
-//! Every word that the controller says about a resource: condition types, reasons, phases and
+//! Every word that the controller says about a resource: condition types, reasons and
 //! event reasons. They are public API (`docs/reference.md`), so they come from here and never from
 //! free text.
 
@@ -28,7 +28,7 @@ macro_rules! words {
 words! {
     /// What a condition is about.
     ConditionType {
-        /// This resource owns its component and everything below is true.
+        /// Users reach the leader: the next four are true. Missing while the workload is scaled to nothing.
         Ready,
         /// The row has an unexpired holder.
         LeaderElected,
@@ -37,7 +37,9 @@ words! {
         /// Exactly that pod carries the label, and the named Service selects it.
         Routed,
         /// The last look at the database succeeded.
-        StoreReachable,
+        DatabaseReachable,
+        /// Only an edit can help; not a matter of time.
+        Stalled,
         /// Only shown while it is true: the database gives out versions below one that was seen before.
         VersionRegressed,
         /// Only shown while it is true: terms are shorter than `spec.ttlSeconds` asks for.
@@ -52,6 +54,8 @@ words! {
 words! {
     /// Why a condition is as it is.
     Reason {
+        /// Ready: no controller has looked at the resource yet.
+        Pending,
         /// Ready: all is well.
         LeaderRouted,
         /// LeaderElected: the row is held and renewed.
@@ -84,16 +88,22 @@ words! {
         ServiceNotOurs,
         /// Routed: the managed Service could not be written.
         ServiceFailed,
+        /// Routed: the API server refuses the managed Service as it is described.
+        ServiceInvalid,
         /// Routed: the selector of the resource matches no pod.
         NoCandidates,
+        /// Routed: there was a leader before, and now there is no pod: somebody scaled the workload to nothing.
+        ScaledToZero,
+        /// Stalled: nothing in the spec keeps the resource from becoming ready.
+        NoEditNeeded,
         /// Routed: the controller may not watch or change what it needs to.
         Forbidden,
-        /// StoreReachable: the last look succeeded.
-        StoreAnswered,
-        /// StoreReachable: the database does not answer.
-        StoreUnreachable,
-        /// StoreReachable: the database answers, but cannot be used as it is.
-        StoreMisconfigured,
+        /// DatabaseReachable: the last look succeeded.
+        DatabaseAnswered,
+        /// DatabaseReachable: the database does not answer.
+        DatabaseUnreachable,
+        /// DatabaseReachable: the database answers, but cannot be used as it is.
+        DatabaseMisconfigured,
         /// Ready: another resource claims the same component, or the same label key on the same pods, and was first.
         Conflict,
         /// Ready: the resource cannot be reconciled as written.
@@ -111,11 +121,6 @@ words! {
         /// DatabaseChanged: the UUID of the tables is another one, so nothing is done by what they say.
         AnotherDatabase,
     }
-}
-
-words! {
-    /// A resource in one word.
-    Phase { Held, Vacant, Expired, Unknown, Conflict }
 }
 
 words! {
@@ -192,7 +197,6 @@ mod tests {
         let reference = include_str!("../../docs/reference.md");
         let words = (ConditionType::ALL.iter().map(|w| w.as_str()))
             .chain(Reason::ALL.iter().map(|w| w.as_str()))
-            .chain(Phase::ALL.iter().map(|w| w.as_str()))
             .chain(EventReason::ALL.iter().map(|w| w.as_str()));
         for word in words {
             assert!(reference.contains(&format!("`{word}`")), "docs/reference.md does not name `{word}`");

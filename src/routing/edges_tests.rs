@@ -1,13 +1,13 @@
 //! The rules at their edges: each of these was found by `make mutants`, which changed a condition that no test noticed.
 
-use super::conditions::{ConditionType, Phase, Reason, Truth};
+use super::conditions::{ConditionType, Reason, Truth};
 use super::decide::Lead;
 use super::decide::holder::{Rejection, pod_of};
 use super::ended::{Doubt, has_ended};
 use super::fixtures::*;
 use super::floor::EpochRate;
 use super::holder_pattern::HolderPattern;
-use super::observed::{Memory, Observed, OnStoreUnreachable, RowSight, Status, StoreSight};
+use super::observed::{Memory, Observed, OnDatabaseUnreachable, RowSight, Status, StoreSight};
 use super::pod::{Pod, Requirement, Selector};
 use super::report::{Outcome, holder_pod, report};
 use crate::election::LeaseRow;
@@ -15,7 +15,7 @@ use crate::election::LeaseRow;
 /// The database is away, labels are to go, and the resource's ttl is not the row's.
 fn away(row: LeaseRow, pods: Vec<Pod>) -> Observed {
     let mut o = Observed { store: down(), memory: remembers("b", 7), ..observed(row, pods) };
-    o.desired.on_store_unreachable = OnStoreUnreachable::Remove;
+    o.desired.on_database_unreachable = OnDatabaseUnreachable::Remove;
     o.desired.ttl = 20;
     o
 }
@@ -82,15 +82,15 @@ fn the_label_under_the_last_key_leaves_a_candidate_that_has_lost_its_stamp() {
 
 #[test]
 fn a_lease_that_has_expired_is_said_to_have_once() {
-    let expired = |phase| {
-        let memory = Memory { phase: Some(phase), ..remembers("b", 7) };
+    let expired = |held| {
+        let memory = Memory { held, ..remembers("b", 7) };
         plan(&Observed {
             now: S(106),
             memory,
             ..observed(held_by("b", 7), vec![pod("b").marked("leader", 7)])
         })
     };
-    assert_eq!([Phase::Held, Phase::Expired].map(|phase| expired(phase).events.len()), [1, 0]);
+    assert_eq!([true, false].map(|held| expired(held).events.len()), [1, 0]);
 }
 
 #[test]
@@ -177,7 +177,8 @@ fn a_row_that_was_never_seen_is_unknown_also_when_the_labels_have_run_out() {
     let o = Observed { row: RowSight::Never { since: S(60) }, ..away(held_by("b", 7), vec![pod("b")]) };
     let status = said(&o);
     assert!(matches!(plan(&o).lead, Lead::Vacant(None)));
-    assert_eq!((status.phase, status.holder), (Phase::Unknown, remembers("b", 7).holder));
+    let elected = of(&status, ConditionType::LeaderElected).0;
+    assert_eq!((elected, status.holder), (Truth::Unknown, remembers("b", 7).holder));
 }
 
 #[test]
@@ -205,7 +206,7 @@ fn who_leads_is_not_known_before_the_row_was_seen_nor_from_another_database() {
 #[test]
 fn a_database_that_was_not_asked_yet_is_not_said_to_answer() {
     let never = Observed { row: RowSight::Never { since: S(95) }, ..observed(row("", 7), vec![pod("b")]) };
-    assert_eq!(of(&said(&never), ConditionType::StoreReachable), (Truth::Unknown, Reason::NotYetKnown));
+    assert_eq!(of(&said(&never), ConditionType::DatabaseReachable), (Truth::Unknown, Reason::NotYetKnown));
 }
 
 #[test]

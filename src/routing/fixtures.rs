@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::conditions::Phase;
 use super::decide::{Decision, Plan, PodChange, decide};
 use super::floor::FloorSight;
 use super::observed::{
-    Claim, Desired, HolderPod, LabelScheme, Memory, Observed, OnStoreUnreachable, RowSight, ServiceSight,
+    Claim, Desired, HolderPod, LabelScheme, Memory, Observed, OnDatabaseUnreachable, RowSight, ServiceSight,
     StoreSight,
 };
 use super::pod::{Container, Incarnation, Pod, Requirement, Selector};
 use crate::election::name::ComponentName;
 use crate::election::row::LeaseRow;
+use crate::membership::instance::{SeenInstance, Whereabouts};
 
 pub(super) const S: fn(u64) -> Duration = Duration::from_secs;
 pub(super) const KEY: &str = "componentlease.io/web";
@@ -82,7 +82,7 @@ pub(super) fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
             selector: Selector::new(vec![Requirement::In("app".into(), vec!["web".into()])]).unwrap(),
             labels: scheme(KEY, "leader"),
             holder_pattern: None,
-            on_store_unreachable: OnStoreUnreachable::Keep,
+            on_database_unreachable: OnDatabaseUnreachable::Keep,
             service: None,
         },
         memory: Memory::default(),
@@ -106,7 +106,8 @@ pub(super) fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
 pub(super) fn remembers(name: &str, version: i64) -> Memory {
     let pod = pod(name);
     Memory {
-        phase: Some(Phase::Held),
+        held: true,
+        in_conflict: false,
         holder: Some(held_by(name, version).holder),
         holder_pod: Some(HolderPod {
             container_ids: pod.container_ids(),
@@ -149,4 +150,22 @@ pub(super) fn some(value: &str) -> Option<String> {
 
 pub(super) fn down() -> StoreSight {
     StoreSight::Unreachable("no route".into())
+}
+
+/// A participant that is alive.
+pub(super) fn instance(name: &str) -> SeenInstance {
+    SeenInstance {
+        id: 1,
+        component: "web-row".into(),
+        holder: held_by(name, 7).holder,
+        start_time: 0,
+        heartbeat: 0,
+        lasts: 10,
+        whereabouts: Whereabouts::default(),
+        program_version: None,
+        mode: None,
+        promise: None,
+        healthy: true,
+        leads: None,
+    }
 }

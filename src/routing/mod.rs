@@ -21,5 +21,7 @@ pub mod pod;
 pub mod reach;
 pub mod report;
 pub mod split_brain;
+#[cfg(test)]
+mod stalled_tests;
 
 pub use holder_pattern::HolderPattern;

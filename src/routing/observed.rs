@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::conditions::{Condition, Phase};
+use super::conditions::{Condition, ConditionType, Reason, Truth};
 use super::floor::FloorSight;
 use super::holder_pattern::HolderPattern;
 use super::pod::{Pod, Selector};
@@ -27,7 +27,7 @@ pub struct Desired {
     /// For holders that are not of our own format; `None` for what such programs commonly write.
     pub holder_pattern: Option<HolderPattern>,
     pub labels: LabelScheme,
-    pub on_store_unreachable: OnStoreUnreachable,
+    pub on_database_unreachable: OnDatabaseUnreachable,
     pub service: Option<DesiredService>,
 }
 
@@ -41,17 +41,21 @@ pub struct LabelScheme {
 
 /// What happens to the label while the database does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnStoreUnreachable {
+pub enum OnDatabaseUnreachable {
     Keep,
     /// Once the last known lease has run out.
     Remove,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DesiredService {
     pub name: String,
     /// Made and owned by us; otherwise only checked.
     pub managed: bool,
+    /// Without an address of its own.
+    pub headless: bool,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
     pub ports: Vec<ServicePort>,
 }
 
@@ -62,6 +66,7 @@ pub struct ServicePort {
     /// A number or a name.
     pub target: Option<String>,
     pub protocol: String,
+    pub app_protocol: Option<String>,
 }
 
 /// Whether this resource may act.
@@ -121,7 +126,10 @@ pub struct SeenService {
 /// What the status said before.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
-    pub phase: Option<Phase>,
+    /// Somebody held the lease.
+    pub held: bool,
+    /// Another resource was first.
+    pub in_conflict: bool,
     pub holder: Option<String>,
     pub holder_pod: Option<HolderPod>,
     pub version: i64,
@@ -196,7 +204,6 @@ impl Observed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     pub observed_generation: i64,
-    pub phase: Phase,
     pub holder: Option<String>,
     pub holder_pod: Option<HolderPod>,
     pub version: i64,
@@ -214,4 +221,31 @@ pub struct Status {
     /// The UUID of the database that this was seen in.
     pub database: Option<String>,
     pub conditions: Vec<Condition>,
+}
+
+impl Status {
+    /// The condition of this kind, where there is one.
+    #[must_use]
+    pub fn condition(&self, kind: ConditionType) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.kind == kind)
+    }
+
+    /// What is remembered of this status when it is read again.
+    #[must_use]
+    pub fn remembered(&self) -> Memory {
+        let elected = self.condition(ConditionType::LeaderElected);
+        let ready = self.condition(ConditionType::Ready);
+        Memory {
+            held: elected.is_some_and(|elected| elected.status == Truth::True),
+            in_conflict: ready.is_some_and(|ready| ready.reason == Reason::Conflict),
+            holder: self.holder.clone(),
+            holder_pod: self.holder_pod.clone(),
+            version: self.version,
+            floor: self.floor,
+            floor_copy: 0,
+            transitions: self.transitions,
+            applied: self.applied.clone(),
+            database: self.database.clone(),
+        }
+    }
 }

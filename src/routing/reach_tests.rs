@@ -4,7 +4,7 @@ use super::super::pod::{Requirement, Selector};
 use super::*;
 
 fn lease(requirement: Requirement, managed: bool) -> Desired {
-    let service = DesiredService { name: "web".into(), managed, ports: Vec::new() };
+    let service = DesiredService { name: "web".into(), managed, ..DesiredService::default() };
     Desired {
         selector: Selector::new(vec![requirement]).unwrap(),
         service: Some(service),

@@ -1,13 +1,14 @@
 //! From the plan and what became of it to the status: pure, so that every sentence that the
 //! controller says can be tested.
 
-use super::conditions::{Condition, ConditionType, Phase, Reason, Truth};
+use super::conditions::{Condition, ConditionType, Reason, Truth};
 use super::decide::holder::Rejection;
 use super::decide::marks::is_candidate;
 use super::decide::{Lead, Plan, ServiceChange};
 use super::floor::Remedy;
 use super::observed::{
-    HolderPod, Observed, OnStoreUnreachable, RowSight, SeenService, ServiceSight, Status, StoreSight,
+    HolderPod, Memory, Observed, OnDatabaseUnreachable, RowSight, SeenService, ServiceSight, Status,
+    StoreSight,
 };
 use super::reach::reaches_the_leader;
 use crate::election::life::FLOOR_MAX;
@@ -27,6 +28,8 @@ pub struct Outcome {
     pub label_failed: Option<String>,
     /// Why a managed Service could not be written.
     pub service_failed: Option<String>,
+    /// Why no Service can be made that is as the spec describes it.
+    pub service_invalid: Option<String>,
     /// A patch found its pod changed: decide again on a fresh view.
     pub conflict: bool,
 }
@@ -40,6 +43,7 @@ impl Outcome {
             (!self.stamp_failed.is_empty()).then(|| self.stamp_failed.join("; ")),
             self.label_failed.clone(),
             self.service_failed.clone(),
+            self.service_invalid.clone(),
         ];
         let text = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
         (!text.is_empty()).then_some(text)
@@ -52,15 +56,10 @@ pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
     let row = plan.lead.row();
     // Labels may have been removed without the row ever having been seen.
     let unknown = matches!(plan.lead, Lead::Unknown) || matches!(o.row, RowSight::Never { .. });
-    let phase = match &plan.lead {
-        _ if unknown => Phase::Unknown,
-        Lead::Held(..) => Phase::Held,
-        Lead::Unknown | Lead::LastKnown(_) => Phase::Unknown,
-        Lead::Vacant(_) => Phase::Vacant,
-        Lead::Expired(_) => Phase::Expired,
-    };
-    let mut conditions = vec![elected(o, plan), accepted(o, plan), routed(o, plan, outcome), reachable(o)];
-    conditions.insert(0, ready(o, &conditions));
+    let four = vec![elected(o, plan), accepted(o, plan), routed(o, plan, outcome), reachable(o)];
+    let stalled = stalled(&four);
+    let mut conditions: Vec<Condition> = ready(o, &four).into_iter().chain(four).collect();
+    conditions.push(stalled);
     conditions.extend(regressed(o, plan).filter(|_| !unknown));
     if let Some(longest) = o.longest_ttl.filter(|longest| o.desired.ttl > *longest) {
         conditions.push(Condition::new(
@@ -84,7 +83,6 @@ pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
     conditions.extend(disputed(o, row));
     Status {
         observed_generation: o.desired.generation,
-        phase,
         holder: match row {
             Some(row) if !row.is_free() => Some(row.holder.clone()),
             None if unknown => o.memory.holder.clone(),
@@ -183,7 +181,6 @@ pub fn report_conflict(o: &Observed, by: &str) -> Status {
     let condition = |kind, status: Truth| Condition::new(kind, status, Reason::Conflict, by);
     Status {
         observed_generation: o.desired.generation,
-        phase: Phase::Conflict,
         holder: None,
         holder_pod: None,
         version: 0,
@@ -202,6 +199,42 @@ pub fn report_conflict(o: &Observed, by: &str) -> Status {
             condition(ConditionType::HolderAccepted, Truth::Unknown),
             condition(ConditionType::Routed, Truth::Unknown),
             reachable(o),
+            condition(ConditionType::Stalled, Truth::True),
+        ],
+    }
+}
+
+/// The status of a resource whose spec cannot work: what was known before is remembered.
+#[must_use]
+pub fn report_invalid(
+    memory: &Memory,
+    generation: i64,
+    ttl: Option<i64>,
+    reason: Reason,
+    why: &str,
+) -> Status {
+    let condition = |kind, status: Truth| Condition::new(kind, status, reason, why);
+    Status {
+        observed_generation: generation,
+        holder: memory.holder.clone(),
+        holder_pod: memory.holder_pod.clone(),
+        version: memory.version,
+        ttl,
+        lease_time: None,
+        renew_time: None,
+        floor: memory.floor,
+        transitions: memory.transitions,
+        candidates: 0,
+        instances: Vec::new(),
+        applied: memory.applied.clone(),
+        database: memory.database.clone(),
+        conditions: vec![
+            condition(ConditionType::Ready, Truth::False),
+            condition(ConditionType::LeaderElected, Truth::Unknown),
+            condition(ConditionType::HolderAccepted, Truth::Unknown),
+            condition(ConditionType::Routed, Truth::Unknown),
+            condition(ConditionType::DatabaseReachable, Truth::Unknown),
+            condition(ConditionType::Stalled, Truth::True),
         ],
     }
 }
@@ -232,10 +265,10 @@ fn not_known(o: &Observed, kind: ConditionType) -> Condition {
             (Reason::NotYetKnown, "the row has not been seen yet")
         }
         (RowSight::Never { .. }, _) => {
-            (Reason::StoreUnreachable, "the database has not answered since the controller started")
+            (Reason::DatabaseUnreachable, "the database has not answered since the controller started")
         }
         (RowSight::Seen { .. }, _) => (
-            Reason::StoreUnreachable,
+            Reason::DatabaseUnreachable,
             "a pod carries a later version than the row that was last seen, and the database does not answer",
         ),
     };
@@ -269,7 +302,7 @@ fn elected(o: &Observed, plan: &Plan) -> Condition {
         ),
         Lead::LastKnown(row) => c(
             Truth::Unknown,
-            Reason::StoreUnreachable,
+            Reason::DatabaseUnreachable,
             format!("{} held version {} when the database last answered", row.holder, plan.version),
         ),
         Lead::Unknown => not_known(o, ConditionType::LeaderElected),
@@ -330,12 +363,25 @@ fn routed(o: &Observed, plan: &Plan, outcome: &Outcome) -> Condition {
                 also_unready(o)
             ),
         ),
+        _ if scaled_to_zero(o, plan) => no(
+            Reason::ScaledToZero,
+            "no pod matches spec.selector, nobody leads, and somebody did before: the workload is scaled to nothing".into(),
+        ),
         _ if plan.candidates == 0 => {
             no(Reason::NoCandidates, "spec.selector matches no running pod in this namespace".into())
         }
         (_, Some(Err(_))) => no(Reason::HolderRejected, "the holder is no pod that may be routed to".into()),
         (_, None) => no(Reason::NoLeader, "nobody leads, so no pod carries the leader label".into()),
     }
+}
+
+/// A workload that led before and of which nothing is left, not even somebody who competes: that is what somebody
+/// wanted. One that never had a leader may as well have a wrong selector.
+fn scaled_to_zero(o: &Observed, plan: &Plan) -> bool {
+    let led_before = o.memory.transitions > 0 || plan.version > 0;
+    let nobody_leads = matches!(plan.lead, Lead::Vacant(_) | Lead::Expired(_));
+    let known = o.store == StoreSight::Answers && o.pods.is_ok();
+    known && plan.candidates == 0 && nobody_leads && led_before && o.instances.is_empty()
 }
 
 /// It changes nothing about which pod is reached, so it is only told.
@@ -355,6 +401,9 @@ fn service_problem(o: &Observed, plan: &Plan, outcome: &Outcome) -> Option<Condi
         Some(Condition::new(ConditionType::Routed, status, reason, message))
     };
     let name = &service.name;
+    if let Some(error) = &outcome.service_invalid {
+        return c(Truth::False, Reason::ServiceInvalid, error.clone());
+    }
     if let Some(error) = &outcome.service_failed {
         return c(Truth::False, Reason::ServiceFailed, error.clone());
     }
@@ -363,13 +412,13 @@ fn service_problem(o: &Observed, plan: &Plan, outcome: &Outcome) -> Option<Condi
         ServiceSight::Missing if !service.managed => c(
             Truth::False,
             Reason::ServiceMissing,
-            format!("Service {name} does not exist; create it, or set spec.routing.service.managed"),
+            format!("Service {name} does not exist; create it, or set spec.routing.service.policy: Manage"),
         ),
         ServiceSight::Exists(seen) if service.managed && !seen.ours => c(
             Truth::False,
             Reason::ServiceNotOurs,
             format!(
-                "Service {name} exists and was not made by this resource; it is left alone. Delete it, choose another name, or unset spec.routing.service.managed"
+                "Service {name} exists and was not made by this resource; it is left alone. Delete it, choose another name, or set spec.routing.service.policy: Check"
             ),
         ),
         ServiceSight::Exists(seen) => {
@@ -392,35 +441,52 @@ fn service_problem(o: &Observed, plan: &Plan, outcome: &Outcome) -> Option<Condi
 
 fn reachable(o: &Observed) -> Condition {
     let c = |status: Truth, reason, message: &str| {
-        Condition::new(ConditionType::StoreReachable, status, reason, message)
+        Condition::new(ConditionType::DatabaseReachable, status, reason, message)
     };
     match &o.store {
         StoreSight::Answers if matches!(o.row, RowSight::Never { .. }) => {
             c(Truth::Unknown, Reason::NotYetKnown, "the database has not been asked yet")
         }
-        StoreSight::Answers => c(Truth::True, Reason::StoreAnswered, "the database answers"),
-        StoreSight::Unreachable(error) => c(Truth::False, Reason::StoreUnreachable, error),
-        StoreSight::Misconfigured(error) => c(Truth::False, Reason::StoreMisconfigured, error),
+        StoreSight::Answers => c(Truth::True, Reason::DatabaseAnswered, "the database answers"),
+        StoreSight::Unreachable(error) => c(Truth::False, Reason::DatabaseUnreachable, error),
+        StoreSight::Misconfigured(error) => c(Truth::False, Reason::DatabaseMisconfigured, error),
         StoreSight::Another(why) => c(Truth::False, Reason::AnotherDatabase, why),
     }
 }
 
-/// True when all the others are; with the database down and labels kept it is not known.
-fn ready(o: &Observed, others: &[Condition]) -> Condition {
+/// True when all the others are; with the database down and labels kept it is not known. Of a workload that is scaled
+/// to nothing it says neither that users reach it nor that something is still to come, so there is none.
+fn ready(o: &Observed, others: &[Condition]) -> Option<Condition> {
+    if others.iter().any(|c| c.reason == Reason::ScaledToZero) {
+        return None;
+    }
     let another = matches!(o.store, StoreSight::Another(_));
-    let keep = o.desired.on_store_unreachable == OnStoreUnreachable::Keep;
+    let keep = o.desired.on_database_unreachable == OnDatabaseUnreachable::Keep;
     let kept = another || o.store != StoreSight::Answers && keep;
     let worst = (others
         .iter()
-        .find(|c| c.status == Truth::False && !(kept && c.kind == ConditionType::StoreReachable)))
+        .find(|c| c.status == Truth::False && !(kept && c.kind == ConditionType::DatabaseReachable)))
     .or_else(|| others.iter().find(|c| c.status != Truth::True));
-    match worst {
+    Some(match worst {
         None => {
             Condition::new(ConditionType::Ready, true, Reason::LeaderRouted, "the leader's pod is routed to")
         }
         Some(bad) => {
             let status = if kept { Truth::Unknown } else { bad.status };
             Condition::new(ConditionType::Ready, status, bad.reason, bad.message.clone())
+        }
+    })
+}
+
+/// Whether one of the others can only become true by an edit.
+fn stalled(others: &[Condition]) -> Condition {
+    let needs_an_edit = |c: &&Condition| {
+        c.status == Truth::False && matches!(c.reason, Reason::ServiceNotOurs | Reason::ServiceInvalid)
+    };
+    match others.iter().find(needs_an_edit) {
+        Some(bad) => Condition::new(ConditionType::Stalled, true, bad.reason, bad.message.clone()),
+        None => {
+            Condition::new(ConditionType::Stalled, false, Reason::NoEditNeeded, "the spec can be carried out")
         }
     }
 }

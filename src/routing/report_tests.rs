@@ -3,7 +3,7 @@
 use super::super::decide::{Decision, decide};
 use super::super::fixtures::*;
 use super::super::floor::{FloorSight, Remedy};
-use super::super::observed::{Claim, DesiredService, Memory};
+use super::super::observed::{Claim, DesiredService};
 use super::super::pod::Pod;
 use super::super::split_brain::Belief;
 use super::*;
@@ -35,7 +35,7 @@ fn led() -> Observed {
 
 fn served(managed: bool, sight: ServiceSight) -> Observed {
     let mut o = led();
-    o.desired.service = Some(DesiredService { name: "web-svc".into(), managed, ports: vec![] });
+    o.desired.service = Some(DesiredService { name: "web-svc".into(), managed, ..DesiredService::default() });
     o.service = sight;
     o
 }
@@ -57,11 +57,12 @@ fn when_all_is_well_every_condition_is_true_and_the_row_is_told_as_it_is() {
             (ConditionType::LeaderElected, Truth::True),
             (ConditionType::HolderAccepted, Truth::True),
             (ConditionType::Routed, Truth::True),
-            (ConditionType::StoreReachable, Truth::True),
+            (ConditionType::DatabaseReachable, Truth::True),
+            (ConditionType::Stalled, Truth::False),
         ],
         "and nothing is said of a regression that there is not"
     );
-    assert_eq!((status.phase, status.holder, status.version), (Phase::Held, Some(row.holder), 7));
+    assert_eq!((status.holder.clone(), status.version), (Some(row.holder), 7));
     assert_eq!((status.lease_time, status.renew_time, status.ttl), (Some(51_000), Some(58_000), Some(12)));
     assert_eq!((status.candidates, status.floor, status.transitions), (3, 7, 4));
     assert_eq!(status.observed_generation, 3);
@@ -74,32 +75,21 @@ fn a_new_term_is_counted_once_and_raises_the_floor() {
     let o = Observed { memory: remembers("a", 6), ..led() };
     let status = said(&o);
     assert_eq!((status.transitions, status.floor), (5, 7));
-    let memory = Memory {
-        phase: Some(status.phase),
-        holder: status.holder.clone(),
-        holder_pod: status.holder_pod.clone(),
-        version: status.version,
-        floor: status.floor,
-        floor_copy: 0,
-        transitions: status.transitions,
-        applied: status.applied.clone(),
-        database: status.database.clone(),
-    };
-    let again = said(&Observed { memory, ..o });
+    let again = said(&Observed { memory: status.remembered(), ..o });
     assert_eq!(again, status, "a status that is read back is not written again");
 }
 
 #[test]
 fn a_released_and_an_expired_lease_are_told_apart() {
     let released = said(&Observed { memory: remembers("b", 7), ..observed(row("", 7), vec![pod("b")]) });
-    assert_eq!((released.phase, released.holder.as_deref()), (Phase::Vacant, None));
+    assert_eq!(released.holder, None);
     let (truth, reason, message) = of(&released, ConditionType::LeaderElected);
     assert_eq!((truth, reason), (Truth::False, Reason::Vacant));
     assert!(message.contains("released"), "{message}");
     assert_eq!(short(&released, ConditionType::Ready), (Truth::False, Reason::Vacant));
 
     let expired = said(&Observed { now: S(106), ..led() });
-    assert_eq!((expired.phase, expired.holder.clone()), (Phase::Expired, Some(held_by("b", 7).holder)));
+    assert_eq!(expired.holder.clone(), Some(held_by("b", 7).holder));
     let (truth, reason, message) = of(&expired, ConditionType::LeaderElected);
     assert_eq!((truth, reason), (Truth::False, Reason::Expired));
     assert!(message.contains("b_bbbbbbbb_0badcafe stopped renewing version 7"), "{message}");
@@ -113,7 +103,7 @@ fn a_component_that_nobody_ever_took_says_so_and_has_no_row_to_tell() {
     let status = said(&Observed { row: RowSight::Seen { row: None, since: S(95) }, ..o });
     let (_, _, message) = of(&status, ConditionType::LeaderElected);
     assert!(message.contains("has ever taken"), "{message}");
-    assert_eq!((status.phase, status.version, status.candidates), (Phase::Vacant, 0, 2));
+    assert_eq!((status.version, status.candidates), (0, 2));
     assert_eq!((status.ttl, status.lease_time, status.renew_time), (None, None, None));
 }
 
@@ -122,10 +112,10 @@ fn before_the_row_was_seen_nothing_that_was_known_is_forgotten() {
     let never = Observed { row: RowSight::Never { since: S(95) }, ..led() };
     for (store, reason, says) in [
         (StoreSight::Answers, Reason::NotYetKnown, "has not been seen yet"),
-        (down(), Reason::StoreUnreachable, "has not answered since the controller started"),
+        (down(), Reason::DatabaseUnreachable, "has not answered since the controller started"),
     ] {
         let status = said(&Observed { store, ..never.clone() });
-        assert_eq!((status.phase, status.version, status.floor), (Phase::Unknown, 7, 7));
+        assert_eq!((status.version, status.floor), (7, 7));
         assert_eq!(status.holder, Some(held_by("b", 7).holder));
         assert_eq!(status.holder_pod.as_ref().map(|pod| pod.name.as_str()), Some("b"));
         for kind in [ConditionType::LeaderElected, ConditionType::HolderAccepted, ConditionType::Routed] {
@@ -140,19 +130,17 @@ fn before_the_row_was_seen_nothing_that_was_known_is_forgotten() {
 fn with_the_database_down_and_labels_kept_it_is_unknown_and_not_untrue_whether_all_is_well() {
     let mut o = Observed { store: down(), now: S(999), ..led() };
     let kept = said(&o);
-    assert_eq!(kept.phase, Phase::Unknown);
-    assert_eq!(short(&kept, ConditionType::StoreReachable), (Truth::False, Reason::StoreUnreachable));
-    let (_, _, message) = of(&kept, ConditionType::StoreReachable);
+    assert_eq!(short(&kept, ConditionType::DatabaseReachable), (Truth::False, Reason::DatabaseUnreachable));
+    let (_, _, message) = of(&kept, ConditionType::DatabaseReachable);
     assert_eq!(message, "no route", "what the database said, word by word");
-    assert_eq!(short(&kept, ConditionType::LeaderElected), (Truth::Unknown, Reason::StoreUnreachable));
+    assert_eq!(short(&kept, ConditionType::LeaderElected), (Truth::Unknown, Reason::DatabaseUnreachable));
     assert_eq!(short(&kept, ConditionType::Routed), (Truth::True, Reason::LabelApplied));
-    assert_eq!(short(&kept, ConditionType::Ready), (Truth::Unknown, Reason::StoreUnreachable));
+    assert_eq!(short(&kept, ConditionType::Ready), (Truth::Unknown, Reason::DatabaseUnreachable));
     let (_, _, message) = of(&kept, ConditionType::Ready);
     assert!(message.contains("held version 7 when the database last answered"), "{message}");
 
-    o.desired.on_store_unreachable = OnStoreUnreachable::Remove;
+    o.desired.on_database_unreachable = OnDatabaseUnreachable::Remove;
     let removed = said(&o);
-    assert_eq!(removed.phase, Phase::Expired);
     assert_eq!(short(&removed, ConditionType::Ready), (Truth::False, Reason::Expired));
 }
 
@@ -160,11 +148,11 @@ fn with_the_database_down_and_labels_kept_it_is_unknown_and_not_untrue_whether_a
 fn a_database_that_cannot_be_used_is_told_from_one_that_is_away() {
     let wrong = StoreSight::Misconfigured("table too narrow; widen it".into());
     let status = said(&Observed { store: wrong, ..led() });
-    let (truth, reason, message) = of(&status, ConditionType::StoreReachable);
-    assert_eq!((truth, reason), (Truth::False, Reason::StoreMisconfigured));
+    let (truth, reason, message) = of(&status, ConditionType::DatabaseReachable);
+    assert_eq!((truth, reason), (Truth::False, Reason::DatabaseMisconfigured));
     assert_eq!(message, "table too narrow; widen it");
-    assert_eq!(short(&status, ConditionType::Ready), (Truth::Unknown, Reason::StoreMisconfigured));
-    assert_eq!(status.phase, Phase::Held, "its lease has not run out");
+    assert_eq!(short(&status, ConditionType::Ready), (Truth::Unknown, Reason::DatabaseMisconfigured));
+    assert_eq!(short(&status, ConditionType::LeaderElected).0, Truth::True, "its lease has not run out");
 }
 
 #[test]
@@ -329,9 +317,10 @@ fn whatever_failed_is_tried_again_and_told_in_one_line() {
         stamp_failed: vec!["c".into()],
         label_failed: Some("d".into()),
         service_failed: Some("e".into()),
+        service_invalid: Some("f".into()),
         conflict: false,
     };
-    assert_eq!(all.failed().as_deref(), Some("a; b; c; d; e"));
+    assert_eq!(all.failed().as_deref(), Some("a; b; c; d; e; f"));
     let stamp = Outcome { stamp_failed: vec!["c".into()], ..Outcome::default() };
     assert_eq!(stamp.failed().as_deref(), Some("c"));
 }
@@ -407,11 +396,12 @@ fn pods_that_cannot_be_listed_leave_the_election_known_and_the_routing_unknown()
 #[test]
 fn a_selector_that_matches_no_pod_is_said_whether_or_not_somebody_leads() {
     let finished = || Pod { finished: true, ..pod("a") };
-    for row in [held_by("b", 7), row("", 7)] {
+    for row in [held_by("b", 7), row("", 0)] {
         let status = said(&observed(row, vec![finished()]));
         let (truth, reason, message) = of(&status, ConditionType::Routed);
         assert_eq!((truth, reason), (Truth::False, Reason::NoCandidates));
         assert!(message.contains("spec.selector matches no running pod"), "{message}");
+        assert_eq!(short(&status, ConditionType::Ready).0, Truth::False);
         assert_eq!(status.candidates, 0);
     }
 }
@@ -423,7 +413,8 @@ fn a_resource_that_came_second_touches_nothing_and_keeps_what_it_had_applied() {
     o.memory.floor = 41;
     assert!(matches!(decide(&o), Decision::Conflict(by) if by == "shop/first was first"));
     let status = report_conflict(&o, "shop/first was first");
-    assert_eq!((status.phase, status.holder.as_deref(), status.version), (Phase::Conflict, None, 0));
+    assert_eq!((status.holder.as_deref(), status.version), (None, 0));
+    assert!(status.remembered().in_conflict);
     assert_eq!((status.floor, status.transitions, status.candidates), (41, 4, 0));
     assert_eq!(status.applied, o.memory.applied, "so that it can be taken off the pods one day");
     let first = (Truth::False, Reason::Conflict, "shop/first was first".to_owned());
@@ -431,7 +422,7 @@ fn a_resource_that_came_second_touches_nothing_and_keeps_what_it_had_applied() {
     for kind in [ConditionType::LeaderElected, ConditionType::HolderAccepted, ConditionType::Routed] {
         assert_eq!(short(&status, kind), (Truth::Unknown, Reason::Conflict));
     }
-    assert_eq!(short(&status, ConditionType::StoreReachable).0, Truth::True, "the database is all right");
+    assert_eq!(short(&status, ConditionType::DatabaseReachable).0, Truth::True, "the database is all right");
 }
 
 #[test]
@@ -439,8 +430,8 @@ fn another_database_is_said_and_what_was_known_of_the_right_one_stays() {
     let why = "the database that answers has the UUID uuid-b";
     let mut o = Observed { memory: remembers("b", 7), store: StoreSight::Another(why.into()), ..led() };
     o.database = Some("uuid-b".into());
-    for policy in [OnStoreUnreachable::Keep, OnStoreUnreachable::Remove] {
-        o.desired.on_store_unreachable = policy;
+    for policy in [OnDatabaseUnreachable::Keep, OnDatabaseUnreachable::Remove] {
+        o.desired.on_database_unreachable = policy;
         let status = said(&o);
         assert_eq!((status.database.as_deref(), status.version, status.floor), (Some("uuid-a"), 7, 7));
         assert_eq!(
@@ -449,7 +440,7 @@ fn another_database_is_said_and_what_was_known_of_the_right_one_stays() {
         );
         for (kind, truth) in [
             (ConditionType::DatabaseChanged, Truth::True),
-            (ConditionType::StoreReachable, Truth::False),
+            (ConditionType::DatabaseReachable, Truth::False),
             (ConditionType::LeaderElected, Truth::Unknown),
             (ConditionType::Ready, Truth::Unknown),
         ] {

@@ -8,7 +8,7 @@ use component_lease::store::{Directory, LeaseStore as _, Names};
 use component_lease_testkit::wait;
 
 use crate::support::controller::config;
-use crate::support::objects::{self, condition, status};
+use crate::support::objects::{self, condition, known_database, term};
 use crate::support::{KEY, LONG, Replica, Rows, SOON, Site, led_site};
 
 async fn start_on(site: &Site, rows: &Arc<Rows>, accept: Option<String>) -> Result<Replica> {
@@ -33,11 +33,11 @@ async fn a_controller_on_another_database_strips_nothing_and_begins_no_epoch_unt
     let component = site.rows.key("discovery")?;
     let known = uuid(&site.rows).await?;
     site.wait_for_lease("discovery", "the database is known", |lease| {
-        status(lease).database_uuid.as_deref() == Some(known.as_str())
+        known_database(lease).as_deref() == Some(known.as_str())
     })
     .await?;
     controller.stop().await?;
-    let versions = status(&site.leases().get("discovery").await?).version;
+    let versions = term(&site.leases().get("discovery").await?).version;
 
     // Another one, where somebody else leads under a later version; then an empty one.
     let (busy, empty) = (Arc::new(Rows::of(site.name())), Arc::new(Rows::of(site.name())));
@@ -64,12 +64,12 @@ async fn a_controller_on_another_database_strips_nothing_and_begins_no_epoch_unt
         ensure!(other.epoch().await? == epoch, "an epoch began");
         ensure!(intended(other, &component).await?.is_none(), "an intent was written");
         let lease = site.leases().get("discovery").await?;
-        let said = status(&lease);
         ensure!(
-            said.database_uuid.as_deref() == Some(known.as_str()) && said.version == versions,
-            "{said:?}"
+            known_database(&lease).as_deref() == Some(known.as_str()) && term(&lease).version == versions,
+            "{:?}",
+            lease.status
         );
-        ensure!(condition(&lease, "VersionRegressed").is_none(), "{said:?}");
+        ensure!(condition(&lease, "VersionRegressed").is_none(), "{:?}", lease.status);
         controller.stop().await?;
         site.leases().delete("late", &kube::api::DeleteParams::default()).await?;
     }
@@ -90,7 +90,7 @@ async fn a_controller_on_another_database_strips_nothing_and_begins_no_epoch_unt
     let _controller = start_on(&site, &busy, Some(now.clone())).await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
     site.wait_for_lease("discovery", "the database is the accepted one", |lease| {
-        status(lease).database_uuid.as_deref() == Some(now.as_str()) && status(lease).version == Some(77)
+        known_database(lease).as_deref() == Some(now.as_str()) && term(lease).version == 77
     })
     .await?;
     // After the status.

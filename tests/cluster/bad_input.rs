@@ -17,7 +17,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::support::controller::config;
-use crate::support::objects::{condition, lease, lease_with, status, typed};
+use crate::support::objects::{condition, lease, lease_with, term, typed};
 use crate::support::{KEY, LONG, Replica, Rows, SOON, Site, install_crd, led_site};
 
 /// The versions of the three candidates of [`led_site`] and of their resource.
@@ -52,7 +52,7 @@ async fn resources_that_cannot_work_are_told_what_to_do_and_a_neighbour_is_not_t
             json!({"routing": {"service": {"name": "nowhere"}}}),
             "Routed",
             "ServiceMissing",
-            "create it, or set spec.routing.service.managed",
+            "create it, or set spec.routing.service.policy: Manage",
         ),
         (
             "prefix",
@@ -220,18 +220,18 @@ async fn without_the_right_to_write_a_status_or_an_event_the_label_follows_the_l
     assert_eq!(site.events("discovery").await?, Vec::<String>::new(), "none could be written");
 
     rights.take_away("patch", "componentleases/status").await?;
-    let before = status(&site.leases().get("discovery").await?);
+    let before = term(&site.leases().get("discovery").await?);
     site.rows.take("discovery", &site.holder("d-1").await?, LONG).await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
-    let after = status(&site.leases().get("discovery").await?);
+    let after = term(&site.leases().get("discovery").await?);
     assert_eq!((after.version, after.holder), (before.version, before.holder), "it could not be written");
     controller.still_runs()?;
     controller.probe.live().map_err(anyhow::Error::msg)?;
 
     rights.give_back().await?;
     wait::until(SOON * 2, "the status", async || {
-        let status = status(&site.leases().get("discovery").await?);
-        Ok(status.holder.is_some_and(|holder| holder.starts_with("d-1_")).then_some(()))
+        let term = term(&site.leases().get("discovery").await?);
+        Ok(term.holder.is_some_and(|holder| holder.starts_with("d-1_")).then_some(()))
     })
     .await
 }
@@ -312,7 +312,8 @@ async fn the_programs_log_says_what_is_missing_and_what_cannot_be_read_and_never
 
     let away = "postgres://me:hunter2@127.0.0.1:1/db?sslmode=disable";
     let mut program = Program::start(&site, away, folder.path().join("away.log"))?;
-    let message = site.wait_for_condition("discovery", "StoreReachable", "False", "StoreUnreachable").await?;
+    let message =
+        site.wait_for_condition("discovery", "DatabaseReachable", "False", "DatabaseUnreachable").await?;
     ensure!(message.contains("127.0.0.1:1") && !message.contains("hunter2"), "{message}");
     program.logs(&["127.0.0.1:1", "WARN"]).await?;
     program.logs(&["bad", "cannot be read; correct it: nothing else is disturbed"]).await?;

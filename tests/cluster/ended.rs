@@ -12,7 +12,7 @@ use component_lease_testkit::wait;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use crate::support::objects::{lease, status};
+use crate::support::objects::{lease, status, term};
 use crate::support::rows::Mood;
 use crate::support::{KEY, LONG, Replica, SOON, Site};
 
@@ -103,8 +103,8 @@ async fn tells(site: &Site, holder: &str, promise: Option<Promise>) -> Result<()
 async fn leads(site: &Site, holder: &str, containers: &[String]) -> Result<i64> {
     let version = site.rows.take("discovery", holder, LONG).await?;
     let recorded = |l: &_| {
-        let pod = status(l).holder_pod;
-        status(l).version == Some(version) && pod.is_some_and(|pod| pod.container_ids == containers)
+        let remembered = status(l).internal;
+        term(l).version == version && remembered.is_some_and(|internal| internal.container_ids == containers)
     };
     site.wait_for_lease("discovery", "the leader's containers are recorded", recorded).await?;
     Ok(version)
@@ -151,7 +151,7 @@ async fn a_database_that_refuses_the_release_lets_the_lease_expire_and_all_else_
     let (site, _controller, _) = led("refused").await?;
     let holder = site.holder("d-0").await?;
     site.rows.take("discovery", &holder, 8).await?;
-    let recorded = |l: &_| status(l).version == Some(2) && status(l).holder_pod.is_some();
+    let recorded = |l: &_| term(l).version == 2 && status(l).leader.is_some();
     site.wait_for_lease("discovery", "the leader's containers are recorded", recorded).await?;
     site.rows.set_mood(Mood::KeepsRows(StoreError::Misconfigured("permission denied".to_owned())));
     report(&site, "d-0", "Running", &[over("main", 1), over("agent", 2)]).await?;

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use component_lease::api::ConditionStatus;
 use component_lease_testkit::wait;
 use tokio::io::AsyncReadExt as _;
 
-use crate::support::objects::{condition, status};
+use crate::support::objects::{condition, elected, status, term};
 use crate::support::{KEY, LONG, SOON, led_site};
 
 #[tokio::test(crate = "crate::harness")]
@@ -17,18 +18,22 @@ async fn the_pod_that_holds_the_row_is_labelled_and_the_status_says_all_about_it
 
     let lease = site.wait_until_ready("discovery").await?;
     let s = status(&lease);
-    assert_eq!((s.phase.as_deref(), s.version, s.version_floor), (Some("Held"), Some(1), Some(1)));
-    assert_eq!((s.candidates, s.transitions, s.ttl_seconds), (Some(3), Some(1), Some(LONG.into())));
+    let term = s.term.context("no term")?;
+    assert_eq!((term.version, s.version_floor), (1, Some(1)));
+    assert_eq!((s.candidates, s.transitions, term.ttl_seconds), (Some(3), Some(1), Some(LONG.into())));
     assert_eq!(s.observed_generation, lease.metadata.generation);
-    assert!(s.holder.as_deref().is_some_and(|holder| holder.starts_with("d-0_")), "{:?}", s.holder);
-    let pod = s.holder_pod.context("no holderPod")?;
-    assert_eq!((pod.name.as_str(), pod.node_name.as_deref()), ("d-0", Some("fake")));
-    assert_eq!(pod.container_ids.len(), 1);
-    assert!(s.lease_time.is_some() && s.renew_time.is_some());
-    assert_eq!(s.applied.map(|applied| applied.label_key).as_deref(), Some(KEY));
-    let conditions: Vec<_> = s.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str())).collect();
-    let all = ["Ready", "LeaderElected", "HolderAccepted", "Routed", "StoreReachable"];
-    assert_eq!(conditions, all.map(|kind| (kind, "True")));
+    assert!(term.holder.as_deref().is_some_and(|holder| holder.starts_with("d-0_")), "{:?}", term.holder);
+    assert!(term.start_time.is_some() && term.renew_time.is_some());
+    let pod = s.leader.context("no leader")?;
+    assert_eq!((pod.pod_name.as_str(), pod.node_name.as_deref()), ("d-0", Some("fake")));
+    let internal = s.internal.context("nothing is remembered")?;
+    assert_eq!(internal.container_ids.len(), 1);
+    assert_eq!(internal.applied.map(|applied| applied.label_key).as_deref(), Some(KEY));
+    let conditions: Vec<_> = s.conditions.iter().map(|c| (c.type_.as_str(), c.status)).collect();
+    let good = ["Ready", "LeaderElected", "HolderAccepted", "Routed", "DatabaseReachable"];
+    let mut all = good.map(|kind| (kind, ConditionStatus::True)).to_vec();
+    all.push(("Stalled", ConditionStatus::False));
+    assert_eq!(conditions, all);
     assert!(s.conditions.iter().all(|c| c.observed_generation == lease.metadata.generation));
     assert_eq!(site.rows.intended_ttl("discovery").await?, Some(30), "the ttl reaches the participants");
     Ok(())
@@ -39,18 +44,17 @@ async fn a_release_takes_the_label_away_and_the_next_take_brings_it_at_once() ->
     let (site, _controller) = led_site("released").await?;
     site.rows.release("discovery").await?;
     site.wait_for_labelled(KEY, "leader", &[]).await?;
-    let lease =
-        site.wait_for_lease("discovery", "Vacant", |l| status(l).phase.as_deref() == Some("Vacant")).await?;
+    let lease = site.wait_for_lease("discovery", "Vacant", |l| elected(l) == Some("Vacant")).await?;
     assert_eq!(
         condition(&lease, "Ready").map(|c| (c.status.as_str(), c.reason.as_str())),
         Some(("False", "Vacant"))
     );
-    assert_eq!(status(&lease).holder, None);
+    assert_eq!(term(&lease).holder, None);
 
     site.rows.take("discovery", &site.holder("d-1").await?, LONG).await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
     let lease = site.wait_until_ready("discovery").await?;
-    assert_eq!((status(&lease).version, status(&lease).transitions), (Some(2), Some(2)));
+    assert_eq!((term(&lease).version, status(&lease).transitions), (2, Some(2)));
     wait::until(SOON, "an Event for each change", async || {
         let events = site.events("discovery").await?;
         ensure!(events.iter().any(|reason| reason == "LeaseReleased"), "{events:?}");
@@ -84,11 +88,9 @@ async fn a_row_that_is_not_renewed_is_nobodys_after_its_ttl_and_not_before() -> 
     recorder.is_whole()?;
     site.wait_for_labelled(KEY, "leader", &[]).await?;
     assert!(last.elapsed() >= Duration::from_secs(2), "after {:?}", last.elapsed());
-    let lease = site
-        .wait_for_lease("discovery", "Expired", |l| status(l).phase.as_deref() == Some("Expired"))
-        .await?;
+    let lease = site.wait_for_lease("discovery", "Expired", |l| elected(l) == Some("Expired")).await?;
     assert!(
-        status(&lease).holder.is_some_and(|holder| holder.starts_with("d-1_")),
+        term(&lease).holder.is_some_and(|holder| holder.starts_with("d-1_")),
         "who it was stays to be seen"
     );
     // A sign of life from the holder brings it back: nobody has seized the row.
@@ -114,11 +116,15 @@ async fn a_changed_ttl_is_passed_on_at_once_and_the_status_shows_the_one_in_forc
         })
     };
     let s = status(&observed(2).await?);
-    assert_eq!((s.version, s.ttl_seconds), (Some(1), Some(LONG.into())), "the term goes on as it began");
+    let term_now = s.term.unwrap_or_default();
+    assert_eq!(
+        (term_now.version, term_now.ttl_seconds),
+        (1, Some(LONG.into())),
+        "the term goes on as it began"
+    );
     site.rows.take("discovery", &site.holder("d-1").await?, 20).await?;
-    let lease =
-        site.wait_for_lease("discovery", "the next term", |lease| status(lease).version == Some(2)).await?;
-    assert_eq!(status(&lease).ttl_seconds, Some(20));
+    let lease = site.wait_for_lease("discovery", "the next term", |lease| term(lease).version == 2).await?;
+    assert_eq!(term(&lease).ttl_seconds, Some(20));
     Ok(())
 }
 
@@ -152,7 +158,7 @@ async fn a_failover_by_expiry_is_at_most_three_lines_of_kubectl_get_watch() -> R
     let (site, _controller) = led_site("watch").await?;
     site.rows.take("discovery", &site.holder("d-1").await?, 2).await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
-    site.wait_for_lease("discovery", "version 2", |lease| status(lease).version == Some(2)).await?;
+    site.wait_for_lease("discovery", "version 2", |lease| term(lease).version == 2).await?;
     let mut kubectl = site.plane.kubectl_command();
     let mut kubectl = kubectl
         .args(["-n", site.name(), "get", "clease", "-w", "--no-headers"])
@@ -160,9 +166,9 @@ async fn a_failover_by_expiry_is_at_most_three_lines_of_kubectl_get_watch() -> R
         .kill_on_drop(true)
         .spawn()?;
     let mut output = kubectl.stdout.take().context("a pipe")?;
-    site.wait_for_lease("discovery", "Expired", |l| status(l).phase.as_deref() == Some("Expired")).await?;
+    site.wait_for_lease("discovery", "Expired", |l| elected(l) == Some("Expired")).await?;
     site.rows.take("discovery", &site.holder("d-2").await?, LONG).await?;
-    site.wait_for_lease("discovery", "version 3", |lease| status(lease).version == Some(3)).await?;
+    site.wait_for_lease("discovery", "version 3", |lease| term(lease).version == 3).await?;
     let mut lines = String::new();
     wait::until(SOON, "the line of the next leader", async || {
         let mut some = [0; 4096];

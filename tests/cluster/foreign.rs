@@ -8,7 +8,7 @@ use component_lease_testkit::postgres::{self, Database};
 use component_lease_testkit::wait;
 use serde_json::json;
 
-use crate::support::objects::{condition, lease_with, status};
+use crate::support::objects::{condition, lease_with, status, term};
 use crate::support::{FLOOD, Replica, Rows, SOON, Site};
 
 const KEY: &str = "componentlease.io/discovery";
@@ -51,8 +51,8 @@ async fn a_program_with_its_own_sql_is_shown_and_routed_to_and_its_versions_caus
         .await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
     let ready = site.wait_until_ready("discovery").await?;
-    assert_eq!(status(&ready).holder.as_deref(), Some(theirs));
-    let shown = status(&ready).version;
+    assert_eq!(term(&ready).holder.as_deref(), Some(theirs));
+    let shown = term(&ready).version;
 
     // Ten renewals, and so ten versions, while the API server is left to this test.
     let flood = FLOOD.lock().await;
@@ -83,7 +83,7 @@ async fn a_program_with_its_own_sql_is_shown_and_routed_to_and_its_versions_caus
     ensure!(site.rows.asked() >= asked + 10 && version > 10, "nothing was tried: version {version}");
     drop(flood);
     let now = site.leases().get("discovery").await?;
-    assert_eq!((status(&now).version, status(&now).transitions), (shown, status(&ready).transitions));
+    assert_eq!((term(&now).version, status(&now).transitions), (shown, status(&ready).transitions));
 
     // It dies, and one of ours follows, above all that it counted up to.
     let ours = site.holder("d-0").await?;

@@ -121,7 +121,7 @@ async fn somebody_who_goes_on_claiming_a_lost_term_is_named_until_it_stops() -> 
         site.rows.beat(&claims, id).await?;
         let lease = site.leases().get("discovery").await?;
         let named = condition(&lease, "SplitBrain");
-        Ok(named.map(|c| (c.status.clone(), c.reason.clone(), c.message.clone())))
+        Ok(named.map(|c| (c.status, c.reason.clone(), c.message.clone())))
     })
     .await?;
     assert_eq!((named.0.as_str(), named.1.as_str()), ("True", "TermDisputed"));

@@ -18,6 +18,7 @@ mod pooled;
 mod recorded;
 mod resilience;
 mod routing;
+mod schema;
 mod steady;
 mod store;
 mod support;

@@ -109,7 +109,7 @@ async fn failing(
     let lasted = begun.elapsed();
     database.psql(end).await?;
     for number in 0..RESOURCES {
-        site.wait_for_condition(&format!("lease-{number}"), "StoreReachable", "True", "StoreAnswered")
+        site.wait_for_condition(&format!("lease-{number}"), "DatabaseReachable", "True", "DatabaseAnswered")
             .await?;
     }
     let log = program.log();
@@ -149,7 +149,7 @@ async fn what_lasts_is_said_once_a_minute_in_whichever_way_the_database_fails() 
     let url = server.url_as(&role, "secret", name);
     let mut program = Program::start(&site, &url, folder.path().join("log"))?;
     for number in 0..RESOURCES {
-        site.wait_for_condition(&format!("lease-{number}"), "StoreReachable", "True", "StoreAnswered")
+        site.wait_for_condition(&format!("lease-{number}"), "DatabaseReachable", "True", "DatabaseAnswered")
             .await?;
     }
     let backends = format!(

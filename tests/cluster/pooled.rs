@@ -8,7 +8,7 @@ use component_lease_testkit::postgres::{self, PgBouncer};
 use component_lease_testkit::wait;
 use serde_json::json;
 
-use crate::support::objects::{lease_with, status};
+use crate::support::objects::{lease_with, term};
 use crate::support::{KEY, LONG, Replica, Rows, SOON, Site};
 
 #[tokio::test(crate = "crate::harness", flavor = "multi_thread", worker_threads = 2)]
@@ -31,8 +31,7 @@ async fn a_controller_behind_a_pooler_labels_the_leader_and_tells_the_ttl() -> R
         let holder = site.holder(pod).await?;
         let version = site.rows.take("discovery", &holder, LONG).await?;
         site.wait_for_labelled(KEY, "leader", &[pod]).await?;
-        site.wait_for_lease("discovery", "the version", |lease| status(lease).version == Some(version))
-            .await?;
+        site.wait_for_lease("discovery", "the version", |lease| term(lease).version == version).await?;
     }
     let ours = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
     let sessions = database.psql(ours).await?;

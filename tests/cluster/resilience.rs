@@ -13,7 +13,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use crate::support::controller::{config, election};
-use crate::support::objects::{condition, lease, lease_with, status};
+use crate::support::objects::{condition, lease, lease_with, status, term};
 use crate::support::rows::Mood;
 use crate::support::{KEY, LONG, Replica, SOON, Site, install_crd, led_site};
 
@@ -73,10 +73,11 @@ async fn with_the_database_away_the_label_stays_and_it_is_said() -> Result<()> {
     site.rows.take("discovery", &site.holder("d-1").await?, 2).await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
     site.rows.unreachable();
-    let message = site.wait_for_condition("discovery", "StoreReachable", "False", "StoreUnreachable").await?;
+    let message =
+        site.wait_for_condition("discovery", "DatabaseReachable", "False", "DatabaseUnreachable").await?;
     assert!(message.contains("connection refused"), "{message}");
-    site.wait_for_condition("discovery", "Ready", "Unknown", "StoreUnreachable").await?;
-    site.wait_for_lease("discovery", "Unknown", |l| status(l).phase.as_deref() == Some("Unknown")).await?;
+    site.wait_for_condition("discovery", "Ready", "Unknown", "DatabaseUnreachable").await?;
+    site.wait_for_condition("discovery", "LeaderElected", "Unknown", "DatabaseUnreachable").await?;
     assert_eq!(site.labelled(KEY, "leader").await?, ["d-1"], "though its lease has run out by now");
     controller.still_runs()?;
     controller.probe.live().map_err(anyhow::Error::msg)?;
@@ -91,7 +92,7 @@ async fn with_the_database_away_the_label_stays_and_it_is_said() -> Result<()> {
 #[tokio::test(crate = "crate::harness")]
 async fn with_the_database_away_and_remove_the_label_goes_when_the_lease_has_run_out() -> Result<()> {
     let (site, _controller) = led_site("remove").await?;
-    site.change("discovery", json!({"routing": {"onStoreUnreachable": "Remove"}})).await?;
+    site.change("discovery", json!({"routing": {"onDatabaseUnreachable": "Remove"}})).await?;
     site.rows.take("discovery", &site.holder("d-1").await?, 6).await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
     site.rows.set_mood(Mood::Hangs);
@@ -127,10 +128,10 @@ async fn with_the_database_away_at_the_start_labels_stay_and_the_message_says_wh
     site.rows.set_mood(Mood::Fails(StoreError::Misconfigured(wrong.to_owned())));
     let _controller = Replica::start(&site).await?;
     let message =
-        site.wait_for_condition("discovery", "StoreReachable", "False", "StoreMisconfigured").await?;
+        site.wait_for_condition("discovery", "DatabaseReachable", "False", "DatabaseMisconfigured").await?;
     assert!(message.contains("check the secret"), "{message}");
     assert_eq!(site.labelled(KEY, "leader").await?, ["d-0"]);
-    let said = status(&site.leases().get("discovery").await?);
+    let said = term(&site.leases().get("discovery").await?);
     assert!(said.holder.is_some_and(|holder| holder.starts_with("d-0_")), "what was known is not forgotten");
     // Two on a pod nobody has elected: only the one that is known stays.
     site.label("d-2", KEY, Some("leader")).await?;
@@ -155,13 +156,13 @@ async fn a_version_below_the_floor_is_shown_begins_an_epoch_and_the_floor_stays(
     let epoch = site.rows.epoch().await?;
     // By a foreign program, which knows nothing of it.
     site.rows.take_as(name, &site.holder("d-2").await?, LONG, 9).await?;
-    site.wait_for_lease("discovery", "version 9", |l| status(l).version == Some(9)).await?;
+    site.wait_for_lease("discovery", "version 9", |l| term(l).version == 9).await?;
     let message =
         site.wait_for_condition("discovery", "VersionRegressed", "True", "VersionBelowFloor").await?;
     assert!(message.contains('9') && message.contains("70"), "{message}");
     site.wait_for_labelled(KEY, "leader", &["d-2"]).await?;
     let now = site.leases().get("discovery").await?;
-    assert_eq!((status(&now).version, status(&now).version_floor), (Some(9), Some(70)));
+    assert_eq!((term(&now).version, status(&now).version_floor), (9, Some(70)));
     assert_eq!(
         now.metadata.annotations.and_then(|a| a.get("componentlease.io/version-floor").cloned()).as_deref(),
         Some("70")

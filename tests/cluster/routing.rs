@@ -77,7 +77,7 @@ async fn a_resource_that_was_deleted_while_no_controller_ran_is_swept_by_the_nex
 async fn a_ttl_that_could_not_be_withdrawn_is_withdrawn_when_the_database_is_back() -> Result<()> {
     let (site, _controller) = led_site("withdrawn").await?;
     site.rows.unreachable();
-    site.wait_for_condition("discovery", "StoreReachable", "False", "StoreUnreachable").await?;
+    site.wait_for_condition("discovery", "DatabaseReachable", "False", "DatabaseUnreachable").await?;
     site.leases().delete("discovery", &DeleteParams::default()).await?;
     wait_for_marks(&site, "d-0", &[]).await?;
     site.rows.set_mood(Mood::Answers);
@@ -94,7 +94,7 @@ async fn an_old_label_key_that_is_no_longer_allowed_is_left_alone() -> Result<()
     site.plane.fake_pods(site.name(), &pods).await?;
     site.make_lease(&lease("discovery", "discovery")).await?;
     let applied = json!({"labelKey": old, "leaderValue": "leader", "standbyValue": "standby"});
-    let patch = Patch::Merge(json!({"status": {"phase": "Held", "applied": applied}}));
+    let patch = Patch::Merge(json!({"status": {"internal": {"applied": applied}}}));
     site.leases().patch_status("discovery", &PatchParams::default(), &patch).await?;
 
     let mark = site.plane.audit_mark()?;
@@ -254,7 +254,7 @@ fn services(site: &Site) -> Api<Service> {
 }
 
 fn managed(port: i32) -> serde_json::Value {
-    json!({"routing": {"service": {"name": "discovery", "managed": true, "ports": [{"port": port, "targetPort": "http"}]}}})
+    json!({"routing": {"service": {"name": "discovery", "policy": "Manage", "ports": [{"port": port, "targetPort": "http"}]}}})
 }
 
 /// The leader label, and what candidates carry.
@@ -320,7 +320,7 @@ async fn a_service_of_somebody_else_is_never_adopted_only_checked() -> Result<()
     let now = services(&site).get("discovery").await?;
     assert_eq!(now.resource_version(), service.resource_version(), "nobody has touched it");
 
-    site.change("discovery", json!({"routing": {"service": {"managed": false, "ports": null}}})).await?;
+    site.change("discovery", json!({"routing": {"service": {"policy": "Check", "ports": null}}})).await?;
     let selector = Patch::Merge(json!({"spec": {"selector": {KEY: "leader"}}}));
     services(&site).patch("discovery", &PatchParams::default(), &selector).await?;
     site.wait_until_ready("discovery").await.map(drop)
@@ -374,7 +374,7 @@ async fn of_two_resources_with_one_component_the_first_goes_on_and_the_second_ma
     site.make_lease(&lease_with("second", "discovery", &same)).await?;
     let message = site.wait_for_condition("second", "Ready", "False", "Conflict").await?;
     assert!(message.contains(&format!("{}/discovery was first", site.name())), "{message}");
-    assert_eq!(status(&site.leases().get("second").await?).phase.as_deref(), Some("Conflict"));
+    site.wait_for_condition("second", "Stalled", "True", "Conflict").await?;
 
     site.rows.take("discovery", &site.holder("d-1").await?, LONG).await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
@@ -411,7 +411,7 @@ async fn two_leases_with_one_key_whose_services_cannot_tell_their_pods_apart_are
         site.make_pods(app, &[&format!("{app}-0")]).await?;
         let spec = json!({
             "selector": {"matchExpressions": [{"key": "app", "operator": "In", "values": [app, "none"]}]},
-            "routing": {"labelKey": key, "service": {"name": name, "managed": true, "ports": [{"port": 80}]}},
+            "routing": {"labelKey": key, "service": {"name": name, "policy": "Manage", "ports": [{"port": 80}]}},
         });
         site.make_lease(&lease_with(name, app, &spec)).await?;
         site.rows.take(name, &site.holder(&format!("{app}-0")).await?, LONG).await?;

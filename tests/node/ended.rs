@@ -52,7 +52,7 @@ async fn killed(stage: &Stage<'_>) -> Result<()> {
         stage
             .get(&["componentlease", COMPONENT])
             .await
-            .is_ok_and(|lease| lease["status"]["ttlSeconds"] == TTL)
+            .is_ok_and(|lease| lease["status"]["term"]["ttlSeconds"] == TTL)
     })
     .await?;
 
@@ -61,9 +61,9 @@ async fn killed(stage: &Stage<'_>) -> Result<()> {
         let lease = wait::until(PATIENCE, "a leader that may be proven to have ended", async || {
             let lease = stage.get(&["componentlease", COMPONENT]).await?;
             let status = &lease["status"];
-            let recorded = status["holderPod"]["containerIds"].as_array().is_some_and(|ids| !ids.is_empty());
+            let recorded = status["internal"]["containerIds"].as_array().is_some_and(|ids| !ids.is_empty());
             let since: Option<jiff::Timestamp> =
-                status["leaseTime"].as_str().and_then(|since| since.parse().ok());
+                status["term"]["startTime"].as_str().and_then(|since| since.parse().ok());
             let old = since.is_some_and(|since| now() - since.as_second() >= OLD_ENOUGH);
             Ok((recorded && old && condition(&lease, "Ready")["status"] == "True").then_some(lease))
         })

@@ -18,7 +18,7 @@ mod world;
 
 use std::collections::HashSet;
 
-use component_lease::routing::observed::OnStoreUnreachable;
+use component_lease::routing::observed::OnDatabaseUnreachable;
 
 use step::{Broken, Call, Sight, Step};
 use world::World;
@@ -84,7 +84,7 @@ impl Odds {
 fn run(seed: u64, steps: usize, broken: Option<Broken>) -> Result<World, String> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let odds = Odds::draw(&mut rng);
-    let policy = if rng.bool() { OnStoreUnreachable::Keep } else { OnStoreUnreachable::Remove };
+    let policy = if rng.bool() { OnDatabaseUnreachable::Keep } else { OnDatabaseUnreachable::Remove };
     let mut world = World::new(&["a", "b", "c"][..rng.usize(1..=3)], rng.bool(), policy, broken);
     let mut taken = Vec::new();
     for _ in 0..steps {
@@ -124,7 +124,7 @@ const BIRTH: Small =
 /// How many different worlds were reached, or how the rule was broken.
 fn exhaust(small: &Small, broken: Option<Broken>) -> Result<usize, String> {
     let mut seen = HashSet::new();
-    let mut world = World::new(small.pods, false, OnStoreUnreachable::Keep, broken);
+    let mut world = World::new(small.pods, false, OnDatabaseUnreachable::Keep, broken);
     world.statuses_written = false;
     let mut open = vec![(world, 0)];
     while let Some((world, deeds)) = open.pop() {

@@ -60,7 +60,11 @@ pub(super) async fn apply(client: &Client, scope: &Scope, lease: &ComponentLease
     }
     let mut outcome = carry_out.outcome();
     if let Some(change) = &plan.service {
-        outcome.service_failed = write_service(client, lease, change).await.err();
+        match write_service(client, lease, change).await {
+            Ok(()) => {}
+            Err(ServiceError::Invalid(why)) => outcome.service_invalid = Some(why),
+            Err(ServiceError::Failed(why)) => outcome.service_failed = Some(why),
+        }
     }
     outcome
 }
@@ -111,12 +115,20 @@ async fn reread(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> Patch
     }
 }
 
+/// Why a Service could not be written.
+enum ServiceError {
+    /// As it is described, never.
+    Invalid(String),
+    /// Another time it may work.
+    Failed(String),
+}
+
 /// Created, never adopted: somebody else's Service of that name makes the creation fail.
 async fn write_service(
     client: &Client,
     lease: &ComponentLease,
     change: &ServiceChange,
-) -> Result<(), String> {
+) -> Result<(), ServiceError> {
     let services: Api<Service> = Api::namespaced(client.clone(), &lease.namespace().unwrap_or_default());
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let (name, written) = match change {
@@ -134,7 +146,8 @@ async fn write_service(
                 { "op": "add", "path": "/spec/selector", "value": selector },
                 { "op": "add", "path": "/spec/ports", "value": spec.map(|spec| spec.ports) },
             ]);
-            let operations = serde_json::from_value(operations).map_err(|error| error.to_string())?;
+            let operations = serde_json::from_value(operations)
+                .map_err(|error: serde_json::Error| ServiceError::Failed(error.to_string()))?;
             (&wanted.name, services.patch(&wanted.name, &params, &Patch::Json::<()>(operations)).await)
         }
     };
@@ -142,7 +155,13 @@ async fn write_service(
         Ok(_) => Ok(()),
         // Somebody was faster; the watch will show what is there now.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        Err(error) => Err(format!("Service {name} could not be written: {}", text(&error))),
+        Err(kube::Error::Api(status)) if status.code == 422 => Err(ServiceError::Invalid(format!(
+            "Service {name} cannot be made as it is described: {}",
+            status.message
+        ))),
+        Err(error) => {
+            Err(ServiceError::Failed(format!("Service {name} could not be written: {}", text(&error))))
+        }
     }
 }
 
@@ -159,17 +178,22 @@ fn service(lease: &ComponentLease, wanted: &DesiredService, selector: &BTreeMap<
             Err(_) => IntOrString::String(target.clone()),
         }),
         protocol: Some(port.protocol.clone()),
+        app_protocol: port.app_protocol.clone(),
         ..ServicePort::default()
     });
+    let mark = ("app.kubernetes.io/managed-by".to_owned(), "component-lease".to_owned());
+    let labels = wanted.labels.clone().into_iter().chain([mark]);
     Service {
         metadata: ObjectMeta {
             name: Some(wanted.name.clone()),
-            labels: Some([("app.kubernetes.io/managed-by".to_owned(), "component-lease".to_owned())].into()),
+            labels: Some(labels.collect()),
+            annotations: Some(wanted.annotations.clone()),
             owner_references: Some(owner.into_iter().collect()),
             ..ObjectMeta::default()
         },
         spec: Some(ServiceSpec {
             selector: Some(selector.clone()),
+            cluster_ip: wanted.headless.then(|| "None".to_owned()),
             ports: Some(ports.collect()),
             ..ServiceSpec::default()
         }),

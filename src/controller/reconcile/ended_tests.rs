@@ -25,7 +25,7 @@ use crate::membership::{Instance, SeenInstance, Whereabouts};
 use crate::routing::decide::{Decision, decide};
 use crate::routing::floor::FloorSight;
 use crate::routing::observed::{
-    Claim, Desired, HolderPod, LabelScheme, Memory, OnStoreUnreachable, RowSight, ServiceSight, StoreSight,
+    Claim, Desired, HolderPod, LabelScheme, Memory, OnDatabaseUnreachable, RowSight, ServiceSight, StoreSight,
 };
 use crate::routing::pod::{Requirement, Selector};
 use crate::store::{LeaseStore, MemoryStore};
@@ -176,7 +176,7 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
             selector: Selector::new(vec![Requirement::In("app".into(), vec!["d".into()])]).unwrap(),
             holder_pattern: None,
             labels: scheme,
-            on_store_unreachable: OnStoreUnreachable::Keep,
+            on_database_unreachable: OnDatabaseUnreachable::Keep,
             service: None,
         },
         memory: Memory {

@@ -13,7 +13,7 @@ use crate::controller::announcer::{Announcer, name_of};
 use crate::controller::cluster::FIELD_MANAGER;
 use crate::controller::database::Database;
 use crate::controller::handles::Handles;
-use crate::routing::conditions::{Condition, ConditionType, EventReason, Phase, Truth};
+use crate::routing::conditions::{ConditionType, EventReason};
 use crate::routing::decide::{Event, Plan};
 use crate::routing::observed::{Desired, Observed, Status, StoreSight};
 use crate::routing::report::{self, Outcome};
@@ -85,7 +85,7 @@ pub(super) async fn conflict(
     let status = report::report_conflict(observed, &by);
     let component = &observed.desired.component;
     announcer.write_status(lease, before, Some(component), &status).await.map_err(Error::Status)?;
-    if observed.memory.phase != Some(Phase::Conflict) {
+    if !observed.memory.in_conflict {
         let event = Event { reason: EventReason::Conflict, warning: true, note: by };
         announcer.record(lease, &[event]).await;
     }
@@ -107,30 +107,9 @@ pub(super) async fn invalid(
     let (why, reason) = (invalid.to_string(), invalid.reason());
     let before = announcer.status_before(lease);
     let memory = api::memory(lease, before.as_ref());
-    let unknown = |kind| Condition::new(kind, Truth::Unknown, reason, why.as_str());
-    let status = Status {
-        observed_generation: lease.metadata.generation.unwrap_or_default(),
-        phase: Phase::Unknown,
-        holder: memory.holder.clone(),
-        holder_pod: memory.holder_pod.clone(),
-        version: memory.version,
-        ttl: before.as_ref().and_then(|status| status.ttl_seconds),
-        lease_time: None,
-        renew_time: None,
-        floor: memory.floor,
-        transitions: memory.transitions,
-        candidates: before.as_ref().and_then(|status| status.candidates).unwrap_or(0),
-        instances: Vec::new(),
-        applied: memory.applied.clone(),
-        database: memory.database.clone(),
-        conditions: vec![
-            Condition::new(ConditionType::Ready, false, reason, why.as_str()),
-            unknown(ConditionType::LeaderElected),
-            unknown(ConditionType::HolderAccepted),
-            unknown(ConditionType::Routed),
-            unknown(ConditionType::StoreReachable),
-        ],
-    };
+    let ttl = before.as_ref().and_then(|status| status.term.as_ref()?.ttl_seconds);
+    let generation = lease.metadata.generation.unwrap_or_default();
+    let status = report::report_invalid(&memory, generation, ttl, reason, &why);
     let written = announcer.write_status(lease, before.as_ref(), None, &status).await;
     if written.map_err(Error::Status)? {
         let event = Event { reason: invalid.event(), warning: true, note: why };

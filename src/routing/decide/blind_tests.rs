@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::fixtures::*;
-use super::super::observed::{OnStoreUnreachable, RowSight};
+use super::super::observed::{OnDatabaseUnreachable, RowSight};
 use super::super::report::holder_pod;
 use super::*;
 
@@ -22,7 +22,7 @@ fn with_the_store_unreachable_and_remove_the_label_goes_when_the_last_known_leas
     let mut o = observed(held_by("a", 7), vec![pod("a").marked("leader", 7)]);
     o.memory = remembers("a", 7);
     o.store = down();
-    o.desired.on_store_unreachable = OnStoreUnreachable::Remove;
+    o.desired.on_database_unreachable = OnDatabaseUnreachable::Remove;
     assert!(touches_no_pod(&plan(&o)));
     let late = plan(&Observed { now: S(105), ..o });
     assert_eq!((names(&late.strip), labelled(&late)), (vec!["a"], None));
@@ -56,7 +56,7 @@ fn a_status_that_is_older_than_the_labels_neither_labels_nor_strips_before_the_r
 #[test]
 fn a_row_that_was_never_seen_and_remove_strips_everybody_after_one_ttl_and_stamps_nothing_lower() {
     let mut o = just_started(vec![pod("a").marked("leader", 7), pod("b").marked("standby", 9)]);
-    o.desired.on_store_unreachable = OnStoreUnreachable::Remove;
+    o.desired.on_database_unreachable = OnDatabaseUnreachable::Remove;
     assert!(touches_no_pod(&plan(&Observed { now: S(999), ..o.clone() })), "the store may yet answer");
     o.store = down();
     assert!(touches_no_pod(&plan(&Observed { now: S(105) - Duration::from_millis(1), ..o.clone() })));
@@ -119,14 +119,14 @@ fn with_the_pods_unlisted_nothing_is_planned_and_what_was_recorded_of_the_leader
 #[test]
 fn another_database_moves_no_label_whatever_it_says_and_however_long_it_answers() {
     let pods = vec![pod("a").marked("leader", 7), pod("b").marked("standby", 7)];
-    for policy in [OnStoreUnreachable::Keep, OnStoreUnreachable::Remove] {
+    for policy in [OnDatabaseUnreachable::Keep, OnDatabaseUnreachable::Remove] {
         for there in [Some(held_by("b", 90)), Some(row("", 3)), None] {
             let sights = [RowSight::Never { since: S(1) }, RowSight::Seen { row: there, since: S(1) }];
             for row in sights {
                 let mut o = observed(held_by("b", 90), pods.clone());
                 (o.memory, o.row, o.now) = (remembers("a", 7), row, S(9999));
                 o.store = StoreSight::Another("uuid-b answers".into());
-                o.desired.on_store_unreachable = policy;
+                o.desired.on_database_unreachable = policy;
                 let plan = plan(&o);
                 assert!(touches_no_pod(&plan) && !plan.intend, "{plan:?}");
                 assert_eq!(

@@ -1,6 +1,6 @@
 //! What happened since the last status, for people.
 
-use super::super::conditions::{EventReason, Phase};
+use super::super::conditions::EventReason;
 use super::super::observed::{Observed, RowSight};
 use super::super::pod::Pod;
 use super::holder::Rejection;
@@ -16,14 +16,14 @@ pub(super) fn events(
 ) -> Vec<Event> {
     let event = |reason, warning, note: String| Event { reason, warning, note };
     let mut events = Vec::new();
-    let was = o.memory.phase;
+    let was_held = o.memory.held;
     match lead {
         Lead::Held(row, _) if transition => events.push(event(
             EventReason::LeaderElected,
             false,
             format!("{} leads {} with version {}", row.holder, o.desired.component, row.version),
         )),
-        Lead::Expired(row) if was == Some(Phase::Held) => events.push(event(
+        Lead::Expired(row) if was_held => events.push(event(
             EventReason::LeaseExpired,
             true,
             format!(
@@ -33,7 +33,7 @@ pub(super) fn events(
                 row.judged_ttl().as_secs()
             ),
         )),
-        Lead::Vacant(_) if was == Some(Phase::Held) && matches!(o.row, RowSight::Seen { .. }) => {
+        Lead::Vacant(_) if was_held && matches!(o.row, RowSight::Seen { .. }) => {
             events.push(event(
                 EventReason::LeaseReleased,
                 false,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::observed::{Observed, OnStoreUnreachable, RowSight, StoreSight};
+use super::super::observed::{Observed, OnDatabaseUnreachable, RowSight, StoreSight};
 use crate::election::row::LeaseRow;
 use crate::election::timing::Moment;
 
@@ -60,7 +60,7 @@ fn who_leads(o: &Observed) -> Lead {
     if let StoreSight::Another(_) = o.store {
         return Lead::Unknown;
     }
-    let remove = o.desired.on_store_unreachable == OnStoreUnreachable::Remove;
+    let remove = o.desired.on_database_unreachable == OnDatabaseUnreachable::Remove;
     match (&o.row, &o.store) {
         (RowSight::Seen { row: Some(row), since }, store) if !row.is_free() => {
             let until = *since + row.judged_ttl();
@@ -87,7 +87,7 @@ pub(super) fn runs_out(o: &Observed) -> Option<Moment> {
             (*since, Duration::from_secs(u64::from(o.desired.ttl)))
         }
     };
-    let remove = o.desired.on_store_unreachable == OnStoreUnreachable::Remove;
+    let remove = o.desired.on_database_unreachable == OnDatabaseUnreachable::Remove;
     (remove && !matches!(o.store, StoreSight::Another(_))).then(|| since + ttl)
 }
 

@@ -221,7 +221,8 @@ fn the_leaders_containers_are_those_of_the_moment_at_which_it_was_labelled() {
 }
 
 fn managed(o: &mut Observed, sight: ServiceSight) -> Option<ServiceChange> {
-    o.desired.service = Some(DesiredService { name: "web".into(), managed: true, ports: vec![] });
+    o.desired.service =
+        Some(DesiredService { name: "web".into(), managed: true, ..DesiredService::default() });
     o.service = sight;
     plan(o).service
 }

@@ -1,6 +1,6 @@
 //! Resources and what is read off them.
 
-use component_lease::api::{ComponentLease, ComponentLeaseStatus, StatusCondition};
+use component_lease::api::{ComponentLease, ComponentLeaseStatus, StatusCondition, TermStatus};
 use serde_json::{Value, json};
 
 /// A resource whose candidates carry `app=APP`.
@@ -27,6 +27,21 @@ pub fn typed(lease: &Value) -> ComponentLease {
 
 pub fn condition<'l>(lease: &'l ComponentLease, kind: &str) -> Option<&'l StatusCondition> {
     lease.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+/// The term that the status shows; version 0 where it shows none.
+pub fn term(lease: &ComponentLease) -> TermStatus {
+    status(lease).term.unwrap_or_default()
+}
+
+/// The UUID of the database that the resource has known.
+pub fn known_database(lease: &ComponentLease) -> Option<String> {
+    status(lease).internal?.database_uuid
+}
+
+/// Why somebody is elected or not.
+pub fn elected(lease: &ComponentLease) -> Option<&str> {
+    condition(lease, "LeaderElected").map(|elected| elected.reason.as_str())
 }
 
 pub fn status(lease: &ComponentLease) -> ComponentLeaseStatus {

@@ -9,7 +9,7 @@ use component_lease::routing::carry_out::{CarryOut, Patched};
 use component_lease::routing::decide::{Decision, Plan, PodChange, decide};
 use component_lease::routing::floor::FloorSight;
 use component_lease::routing::observed::{
-    Claim, Desired, LabelScheme, Memory, Observed, OnStoreUnreachable, RowSight, ServiceSight, StoreSight,
+    Claim, Desired, LabelScheme, Memory, Observed, OnDatabaseUnreachable, RowSight, ServiceSight, StoreSight,
 };
 use component_lease::routing::pod::{Pod, Requirement, Selector};
 use component_lease::routing::report::report;
@@ -180,17 +180,7 @@ impl World {
         }
         let outcome = CarryOut::clone(carry_out).outcome();
         let status = report(observed, plan, &outcome);
-        let memory = Memory {
-            phase: Some(status.phase),
-            holder: status.holder,
-            holder_pod: status.holder_pod,
-            version: status.version,
-            floor: status.floor,
-            floor_copy: 0,
-            transitions: status.transitions,
-            applied: status.applied,
-            database: status.database,
-        };
+        let memory = status.remembered();
         let nothing = outcome.conflict || memory == observed.memory || !self.statuses_written;
         self.controllers[c].job = if nothing { Job::Idle } else { Job::Reporting(Box::new(memory)) };
     }
@@ -253,7 +243,7 @@ pub(super) fn number(pod: &Pod) -> u32 {
     pod.resource_version.parse().expect("ours are numbers")
 }
 
-pub(super) fn desired(policy: OnStoreUnreachable) -> Desired {
+pub(super) fn desired(policy: OnDatabaseUnreachable) -> Desired {
     Desired {
         namespace: "shop".into(),
         name: "web".into(),
@@ -264,7 +254,7 @@ pub(super) fn desired(policy: OnStoreUnreachable) -> Desired {
         selector: Selector::new(vec![Requirement::In("app".into(), vec!["web".into()])]).expect("not empty"),
         labels: LabelScheme { key: KEY.into(), leader: "leader".into(), standby: "standby".into() },
         holder_pattern: None,
-        on_store_unreachable: policy,
+        on_database_unreachable: policy,
         service: None,
     }
 }

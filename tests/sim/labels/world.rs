@@ -2,7 +2,7 @@
 //! [`Step`] is one API call, one look, or one deed of somebody else.
 
 use component_lease::election::LeaseRow;
-use component_lease::routing::observed::{Memory, OnStoreUnreachable};
+use component_lease::routing::observed::{Memory, OnDatabaseUnreachable};
 use component_lease::routing::pod::Pod;
 
 use super::api::{Api, KEY, Patch, hash, leads};
@@ -17,7 +17,7 @@ pub(super) struct World {
     pub(super) controllers: Vec<Controller>,
     pub(super) limbo: Vec<Patch>,
     pub(super) foreign: bool,
-    pub(super) policy: OnStoreUnreachable,
+    pub(super) policy: OnDatabaseUnreachable,
     pub(super) broken: Option<Broken>,
     /// Without it every decision is made as if nothing had been remembered.
     pub(super) statuses_written: bool,
@@ -28,7 +28,7 @@ impl World {
     pub(super) fn new(
         pods: &[&str],
         foreign: bool,
-        policy: OnStoreUnreachable,
+        policy: OnDatabaseUnreachable,
         broken: Option<Broken>,
     ) -> Self {
         let mut api = Api::new();

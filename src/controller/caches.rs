@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::api::core::v1::Service;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::utils::Backoff;
@@ -22,16 +20,14 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::pods::{KubePod, pod};
+use super::services::{self, EXTERNAL_NAME};
 use crate::api::ComponentLease;
-use crate::routing::observed::{Desired, LabelScheme, Pods, SeenService, ServicePort, ServiceSight};
+use crate::routing::observed::{Desired, FormerService, LabelScheme, Pods, ServiceSight};
 use crate::routing::pod::{Marks, PREFIX, Pod};
 
 const LEASES: &str = "componentleases";
 const PODS: &str = "pods";
 const SERVICES: &str = "services";
-
-/// The type of a Service that reaches no pod, whatever it selects.
-const EXTERNAL_NAME: &str = "ExternalName";
 
 /// A resource that may be unreadable: one among many must not stop the others.
 pub(super) type Lease = DeserializeGuard<ComponentLease>;
@@ -146,7 +142,7 @@ impl Scope {
                 SERVICES,
                 services,
                 s,
-                slim_service,
+                services::slim,
                 |event| match event {
                     Event::Apply(service) | Event::Delete(service) => seen(Seen::Service(service)),
                     Event::InitDone => seen(Seen::Anew),
@@ -358,6 +354,11 @@ impl Scope {
         selector.is_some_and(|selector| labels.iter().any(|key| selector.contains_key(key)))
     }
 
+    /// The Services that this resource has made and does not name any more.
+    pub(super) fn former_services_of(&self, desired: &Desired) -> Vec<FormerService> {
+        services::former(&self.services, desired)
+    }
+
     pub(super) fn service_of(&self, desired: &Desired) -> ServiceSight {
         let Some(wanted) = &desired.service else { return ServiceSight::NotAsked };
         let listed = self.listed()[2].1;
@@ -366,25 +367,7 @@ impl Scope {
         }
         let reference = ObjectRef::new(&wanted.name).within(&desired.namespace);
         let Some(service) = self.services.get(&reference) else { return ServiceSight::Missing };
-        let spec = service.spec.clone().unwrap_or_default();
-        let ports = spec.ports.unwrap_or_default().into_iter().map(|port| ServicePort {
-            name: port.name,
-            port: port.port,
-            target: port.target_port.map(|target| match target {
-                IntOrString::Int(number) => number.to_string(),
-                IntOrString::String(name) => name,
-            }),
-            protocol: port.protocol.unwrap_or_else(|| "TCP".to_owned()),
-            app_protocol: port.app_protocol,
-        });
-        ServiceSight::Exists(SeenService {
-            ours: service.owner_references().iter().any(|owner| owner.uid == desired.uid),
-            selector: spec.selector.unwrap_or_default(),
-            external_name: spec.type_.as_deref() == Some(EXTERNAL_NAME),
-            publishes_unready: spec.publish_not_ready_addresses == Some(true),
-            ports: ports.collect(),
-            resource_version: service.resource_version().unwrap_or_default(),
-        })
+        ServiceSight::Exists(services::seen(&service, desired))
     }
 }
 
@@ -392,22 +375,6 @@ impl Scope {
 fn slim_lease(lease: &mut Lease) {
     lease.managed_fields_mut().clear();
     lease.annotations_mut().retain(|key, _| key.starts_with(PREFIX));
-}
-
-fn slim_service(service: &mut Service) {
-    let ObjectMeta { name, namespace, uid, resource_version, owner_references, .. } =
-        std::mem::take(&mut service.metadata);
-    service.metadata =
-        ObjectMeta { name, namespace, uid, resource_version, owner_references, ..ObjectMeta::default() };
-    let spec = service.spec.take();
-    service.spec = spec.map(|spec| ServiceSpec {
-        selector: spec.selector,
-        ports: spec.ports,
-        type_: spec.type_,
-        publish_not_ready_addresses: spec.publish_not_ready_addresses,
-        ..ServiceSpec::default()
-    });
-    service.status = None;
 }
 
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>

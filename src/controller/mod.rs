@@ -27,6 +27,7 @@ mod queue;
 mod reconcile;
 mod retry;
 mod rows;
+mod services;
 mod sweep;
 
 use std::collections::BTreeSet;

@@ -24,7 +24,7 @@ fn plan(strip: &[&str], stamp: &[&str], label: Option<&str>) -> Plan {
         strip: changes(strip),
         stamp: changes(stamp),
         label: label.map(change),
-        service: None,
+        services: Vec::new(),
         foreign: Vec::new(),
         events: Vec::new(),
         next: None,

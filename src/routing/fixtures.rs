@@ -98,6 +98,8 @@ pub(super) fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
         holder_told: None,
         disputed: Vec::new(),
         service: ServiceSight::NotAsked,
+        former_services: Vec::new(),
+        leaving: false,
         now: S(100),
     }
 }

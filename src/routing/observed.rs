@@ -111,8 +111,18 @@ pub enum ServiceSight {
 /// A Service as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SeenService {
-    /// Made by this very resource.
+    /// Owned by this very resource.
     pub ours: bool,
+    /// Made by this program, and nobody owns it: its resource was deleted or restored without it.
+    pub abandoned: bool,
+    pub uid: String,
+    /// Without an address of its own.
+    pub headless: bool,
+    /// Of another type than `ClusterIP`, or with external addresses.
+    pub outward: bool,
+    /// Only of a Service that this program has made.
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
     /// Empty is none: then somebody else writes its endpoints.
     pub selector: BTreeMap<String, String>,
     /// Its type: the name of a host stands in the place of pods.
@@ -120,6 +130,14 @@ pub struct SeenService {
     /// It also reaches pods that are not ready.
     pub publishes_unready: bool,
     pub ports: Vec<ServicePort>,
+    pub resource_version: String,
+}
+
+/// A Service that this resource has made and does not name any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormerService {
+    pub name: String,
+    pub uid: String,
     pub resource_version: String,
 }
 
@@ -176,6 +194,10 @@ pub struct Observed {
     /// Those that go on saying that they lead although the row says otherwise.
     pub disputed: Vec<Belief>,
     pub service: ServiceSight,
+    /// Services of this resource under names that it does not give any more.
+    pub former_services: Vec<FormerService>,
+    /// The resource is being deleted: what becomes of what it owns is said by whoever deletes it.
+    pub leaving: bool,
     pub now: Moment,
 }
 

@@ -4,7 +4,7 @@
 use super::conditions::{Condition, ConditionType, Reason, Truth};
 use super::decide::holder::Rejection;
 use super::decide::marks::is_candidate;
-use super::decide::{Lead, Plan, ServiceChange};
+use super::decide::{Lead, Plan, ServiceChange, ServiceWrite};
 use super::floor::Remedy;
 use super::observed::{
     HolderPod, Memory, Observed, OnDatabaseUnreachable, RowSight, SeenService, ServiceSight, Status,
@@ -414,7 +414,7 @@ fn service_problem(o: &Observed, plan: &Plan, outcome: &Outcome) -> Option<Condi
             Reason::ServiceMissing,
             format!("Service {name} does not exist; create it, or set spec.routing.service.policy: Manage"),
         ),
-        ServiceSight::Exists(seen) if service.managed && !seen.ours => c(
+        ServiceSight::Exists(seen) if service.managed && !seen.ours && !seen.abandoned => c(
             Truth::False,
             Reason::ServiceNotOurs,
             format!(
@@ -423,10 +423,11 @@ fn service_problem(o: &Observed, plan: &Plan, outcome: &Outcome) -> Option<Condi
         ),
         ServiceSight::Exists(seen) => {
             // What it selects by then, where that has been corrected by now.
-            let seen = match &plan.service {
-                Some(ServiceChange::Update(_, selector, _)) => {
-                    &SeenService { selector: selector.clone(), ..seen.clone() }
+            let seen = match plan.services.first() {
+                Some(ServiceChange::Update(ServiceWrite { selector, .. })) => {
+                    &SeenService { selector: selector.clone(), external_name: false, ..seen.clone() }
                 }
+                Some(ServiceChange::Delete { name, .. }) if name == &service.name => return None,
                 _ => seen,
             };
             let leader = plan.leader.as_ref().and_then(|leader| leader.as_ref().ok());

@@ -366,10 +366,10 @@ fn a_service_that_would_reach_the_wrong_pods_is_said_with_what_to_change() {
         let status = said(&served(managed, sight));
         assert_eq!(short(&status, ConditionType::Routed), (Truth::True, Reason::LabelApplied));
     }
-    // Of our own selector what somebody else did to its type remains.
-    let external = SeenService { ours: true, external_name: true, ..SeenService::default() };
+    // What somebody else did to the type of our own is undone.
+    let external = SeenService { ours: true, external_name: true, outward: true, ..SeenService::default() };
     let status = said(&served(true, ServiceSight::Exists(external)));
-    assert_eq!(short(&status, ConditionType::Routed), (Truth::False, Reason::ServiceSelectorMismatch));
+    assert_eq!(short(&status, ConditionType::Routed), (Truth::True, Reason::LabelApplied));
     let selector = strings(&[(KEY, "leader")]);
     let unready = SeenService { publishes_unready: true, selector, ..SeenService::default() };
     let (truth, _, message) = of(&said(&served(false, ServiceSight::Exists(unready))), ConditionType::Routed);

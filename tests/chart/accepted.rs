@@ -71,7 +71,7 @@ const RENDERED: &[(&str, Wanted, &str, &str, &[&str])] = &[
         "default-postgres",
         &[],
     ),
-    ("managed Services can be written", Present, "apply.rs: managed Services", "default-postgres", &[]),
+    ("managed Services can be written", Present, "services.rs: managed Services", "default-postgres", &[]),
     (
         "without managed Services none can be written",
         Absent,

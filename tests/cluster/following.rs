@@ -134,18 +134,18 @@ async fn kubectl_shows_waits_and_explains_as_people_expect() -> Result<()> {
     site.kubectl(&["wait", "--for=condition=Ready", "clease/discovery", "--timeout=10s"]).await?;
     let table = site.kubectl(&["get", "componentleases"]).await?;
     let header: Vec<_> = table.lines().next().context("no header")?.split_whitespace().collect();
-    assert_eq!(header, ["NAME", "HOLDER", "VERSION", "TTL", "PHASE", "READY", "AGE"]);
+    assert_eq!(header, ["NAME", "LEADER", "HOLDER", "VERSION", "TTL", "READY", "REASON", "AGE"]);
     let row: Vec<_> = table.lines().nth(1).context("no row")?.split_whitespace().collect();
-    assert_eq!((row[0], row[2], row[3], row[4], row[5]), ("discovery", "1", "600", "Held", "True"));
+    assert_eq!((row[0], row[1]), ("discovery", "d-0"));
+    assert_eq!(row[3..7], ["1", "600", "True", "LeaderRouted"]);
+    assert!(table.lines().all(|line| line.trim_end().len() <= 120), "wider than 120 columns:\n{table}");
 
     let wide = site.kubectl(&["get", "clease", "-o", "wide"]).await?;
-    let header: Vec<_> = wide.lines().next().context("no header")?.split_whitespace().skip(7).collect();
-    assert_eq!(header, ["COMPONENT", "CANDIDATES", "TRANSITIONS", "SINCE"]);
+    let header: Vec<_> = wide.lines().next().context("no header")?.split_whitespace().skip(8).collect();
+    assert_eq!(header, ["COMPONENT", "NODE", "CANDIDATES", "TRANSITIONS", "SINCE", "FLOOR"]);
     assert!(!wide.contains("<invalid>"), "{wide}");
-    assert!(wide.lines().all(|line| line.trim_end().len() <= 120), "wider than 120 columns:\n{wide}");
-    assert!(site.kubectl(&["get", "all"]).await?.contains("componentlease.componentlease.io/discovery"));
 
-    for field in ["", ".selector", ".routing", ".routing.service", ".ttlSeconds"] {
+    for field in ["", ".selector", ".routing", ".routing.service", ".routing.service.ports", ".ttlSeconds"] {
         let told = site.kubectl(&["explain", &format!("componentlease.spec{field}")]).await?;
         assert!(!told.contains("<no description>") && !told.contains("<empty>"), "{told}");
         assert!(told.contains("DESCRIPTION"), "{told}");

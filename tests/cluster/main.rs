@@ -19,6 +19,7 @@ mod recorded;
 mod resilience;
 mod routing;
 mod schema;
+mod services;
 mod steady;
 mod store;
 mod support;

@@ -1,24 +1,19 @@
 //! Carries a plan out, in the order of [`crate::routing::carry_out`]. Every patch carries the pod's UID and resource
 //! version, so one that was made on an older view fails.
 
-use std::collections::BTreeMap;
-
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client, Resource as _, ResourceExt as _};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
+use super::services;
 use crate::api::ComponentLease;
 use crate::controller::caches::Scope;
 use crate::controller::cluster::FIELD_MANAGER;
 use crate::controller::error::text;
 use crate::controller::pods::KubePod;
 use crate::routing::carry_out::{CarryOut, Patched};
-use crate::routing::decide::{Plan, PodChange, ServiceChange};
-use crate::routing::observed::DesiredService;
+use crate::routing::decide::{Plan, PodChange};
 use crate::routing::report::Outcome;
 
 /// Why a plan was not carried out.
@@ -59,11 +54,11 @@ pub(super) async fn apply(client: &Client, scope: &Scope, lease: &ComponentLease
         }
     }
     let mut outcome = carry_out.outcome();
-    if let Some(change) = &plan.service {
-        match write_service(client, lease, change).await {
+    for change in &plan.services {
+        match services::carry_out(client, lease, change).await {
             Ok(()) => {}
-            Err(ServiceError::Invalid(why)) => outcome.service_invalid = Some(why),
-            Err(ServiceError::Failed(why)) => outcome.service_failed = Some(why),
+            Err(services::Error::Invalid(why)) => outcome.service_invalid = Some(why),
+            Err(services::Error::Failed(why)) => outcome.service_failed = Some(why),
         }
     }
     outcome
@@ -112,92 +107,6 @@ async fn reread(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> Patch
             Patched::Gone
         }
         Err(error) => Patched::Unknown(text(&error)),
-    }
-}
-
-/// Why a Service could not be written.
-enum ServiceError {
-    /// As it is described, never.
-    Invalid(String),
-    /// Another time it may work.
-    Failed(String),
-}
-
-/// Created, never adopted: somebody else's Service of that name makes the creation fail.
-async fn write_service(
-    client: &Client,
-    lease: &ComponentLease,
-    change: &ServiceChange,
-) -> Result<(), ServiceError> {
-    let services: Api<Service> = Api::namespaced(client.clone(), &lease.namespace().unwrap_or_default());
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let (name, written) = match change {
-        ServiceChange::Create(wanted, selector) => {
-            let service = service(lease, wanted, selector);
-            let params =
-                PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-            (&wanted.name, services.create(&params, &service).await)
-        }
-        ServiceChange::Update(wanted, selector, resource_version) => {
-            let spec = service(lease, wanted, selector).spec;
-            let operations = json!([
-                // A Service that has changed since makes this a conflict.
-                { "op": "replace", "path": "/metadata/resourceVersion", "value": resource_version },
-                { "op": "add", "path": "/spec/selector", "value": selector },
-                { "op": "add", "path": "/spec/ports", "value": spec.map(|spec| spec.ports) },
-            ]);
-            let operations = serde_json::from_value(operations)
-                .map_err(|error: serde_json::Error| ServiceError::Failed(error.to_string()))?;
-            (&wanted.name, services.patch(&wanted.name, &params, &Patch::Json::<()>(operations)).await)
-        }
-    };
-    match written {
-        Ok(_) => Ok(()),
-        // Somebody was faster; the watch will show what is there now.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 422 => Err(ServiceError::Invalid(format!(
-            "Service {name} cannot be made as it is described: {}",
-            status.message
-        ))),
-        Err(error) => {
-            Err(ServiceError::Failed(format!("Service {name} could not be written: {}", text(&error))))
-        }
-    }
-}
-
-fn service(lease: &ComponentLease, wanted: &DesiredService, selector: &BTreeMap<String, String>) -> Service {
-    // It would ask for a right on the finalizers of the lease where the API server enforces that, and
-    // a lease is never kept from going by its Service.
-    let owner =
-        lease.controller_owner_ref(&()).map(|owner| OwnerReference { block_owner_deletion: None, ..owner });
-    let ports = wanted.ports.iter().map(|port| ServicePort {
-        name: port.name.clone(),
-        port: port.port,
-        target_port: port.target.as_ref().map(|target| match target.parse() {
-            Ok(number) => IntOrString::Int(number),
-            Err(_) => IntOrString::String(target.clone()),
-        }),
-        protocol: Some(port.protocol.clone()),
-        app_protocol: port.app_protocol.clone(),
-        ..ServicePort::default()
-    });
-    let mark = ("app.kubernetes.io/managed-by".to_owned(), "component-lease".to_owned());
-    let labels = wanted.labels.clone().into_iter().chain([mark]);
-    Service {
-        metadata: ObjectMeta {
-            name: Some(wanted.name.clone()),
-            labels: Some(labels.collect()),
-            annotations: Some(wanted.annotations.clone()),
-            owner_references: Some(owner.into_iter().collect()),
-            ..ObjectMeta::default()
-        },
-        spec: Some(ServiceSpec {
-            selector: Some(selector.clone()),
-            cluster_ip: wanted.headless.then(|| "None".to_owned()),
-            ports: Some(ports.collect()),
-            ..ServiceSpec::default()
-        }),
-        ..Service::default()
     }
 }
 

@@ -61,7 +61,7 @@ impl Rig {
             strip: vec![self.change("a", Some("standby"))],
             stamp: vec![self.change("b", Some("standby"))],
             label: Some(self.change("c", Some("leader"))),
-            service: None,
+            services: Vec::new(),
             foreign: Vec::new(),
             events: Vec::new(),
             next: None,

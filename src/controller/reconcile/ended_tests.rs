@@ -198,6 +198,8 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
         holder_told: Some(told),
         disputed: Vec::new(),
         service: ServiceSight::NotAsked,
+        former_services: Vec::new(),
+        leaving: false,
         now,
     }
 }

@@ -15,6 +15,7 @@ mod ended;
 mod floor;
 mod observe;
 mod report;
+mod services;
 
 use std::time::Duration;
 

@@ -94,6 +94,8 @@ pub(super) async fn observe(
         holder_told,
         disputed,
         service: scope.service_of(desired),
+        former_services: scope.former_services_of(desired),
+        leaving: lease.metadata.deletion_timestamp.is_some(),
         pods,
         now,
         row,

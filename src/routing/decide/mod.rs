@@ -6,7 +6,7 @@
 //! strip            every other pod that carries the leader label, and have it confirmed [`marks`]
 //! stamp            every candidate with the version: a patch made on an older view now fails
 //! label            the leader's pod, last
-//! Service          made and corrected, where it is managed      [`service`]
+//! Service          made, corrected, released, deleted           [`service`]
 //! ```
 //! Every change carries the pod's UID and resource version. So no write of ours ever makes a
 //! second labelled pod, however many controllers run and however old their view is.
@@ -16,7 +16,7 @@ pub mod holder;
 pub mod lead;
 pub(super) mod marks;
 pub mod plan;
-mod service;
+pub mod service;
 
 use super::ended::suspected;
 use super::observed::{Claim, Observed, StoreSight};
@@ -24,7 +24,7 @@ use super::pod::{Marks, Pod};
 use crate::membership::holder_id::OwnFormat;
 use holder::{Rejection, pod_of};
 pub use lead::Lead;
-pub use plan::{Decision, Event, Plan, PodChange, ServiceChange};
+pub use plan::{Decision, Event, Plan, PodChange, ServiceChange, ServiceWrite};
 
 /// The rule.
 #[must_use]
@@ -50,7 +50,7 @@ pub fn decide(o: &Observed) -> Decision {
         stamp: changes.stamp,
         label: changes.label,
         foreign: changes.foreign,
-        service: service::change_service(o),
+        services: service::change_services(o),
         next: match &lead {
             Lead::Held(_, until) => Some(*until),
             Lead::Unknown => lead::runs_out(o),

@@ -20,12 +20,35 @@ pub struct PodChange {
     pub annotations: BTreeMap<String, Option<String>>,
 }
 
-/// What to do with the managed Service.
+/// What a managed Service is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceWrite {
+    pub wanted: DesiredService,
+    pub selector: BTreeMap<String, String>,
+    /// All of them.
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// Of the Service that was seen.
+    pub resource_version: String,
+}
+
+/// What to do with a Service. None of it is done to another Service than the one that was seen, or to a newer state of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServiceChange {
-    Create(DesiredService, BTreeMap<String, String>),
-    /// Against this resource version.
-    Update(DesiredService, BTreeMap<String, String>, String),
+    Create(ServiceWrite),
+    Update(ServiceWrite),
+    /// It is not the resource's any more.
+    Release {
+        name: String,
+        labels: BTreeMap<String, String>,
+        annotations: BTreeMap<String, String>,
+        resource_version: String,
+    },
+    Delete {
+        name: String,
+        uid: String,
+        resource_version: String,
+    },
 }
 
 /// Something that happened, for people.
@@ -56,7 +79,8 @@ pub struct Plan {
     pub strip: Vec<PodChange>,
     pub stamp: Vec<PodChange>,
     pub label: Option<PodChange>,
-    pub service: Option<ServiceChange>,
+    /// In this order.
+    pub services: Vec<ServiceChange>,
     /// Pods on which somebody else put the leader label.
     pub foreign: Vec<String>,
     pub events: Vec<Event>,

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::super::conditions::EventReason;
 use super::super::fixtures::*;
-use super::super::observed::{DesiredService, RowSight, ServiceSight};
-use super::super::observed::{Memory, SeenService};
+use super::super::observed::{Memory, RowSight};
 use super::super::pod::Container;
 use super::super::report::holder_pod;
 use super::*;
@@ -39,7 +38,7 @@ fn every_change_is_bound_to_the_uid_and_the_resource_version_that_were_seen() {
 fn when_all_is_as_it_should_be_nothing_is_planned() {
     let pods = vec![pod("a").marked("standby", 7), pod("b").marked("leader", 7)];
     let plan = plan(&Observed { memory: remembers("b", 7), ..observed(held_by("b", 7), pods) });
-    assert!(touches_no_pod(&plan) && plan.events.is_empty() && plan.service.is_none() && !plan.transition);
+    assert!(touches_no_pod(&plan) && plan.events.is_empty() && plan.services.is_empty() && !plan.transition);
     assert_eq!((plan.candidates, plan.next), (2, Some(S(105))));
 }
 
@@ -218,30 +217,4 @@ fn the_leaders_containers_are_those_of_the_moment_at_which_it_was_labelled() {
     let next_term =
         Observed { row: RowSight::Seen { row: Some(held_by("a", 8)), since: S(99) }, ..same_term };
     assert_eq!(holder_pod(&next_term, &plan(&next_term)).unwrap().container_ids, ["containerd://second"]);
-}
-
-fn managed(o: &mut Observed, sight: ServiceSight) -> Option<ServiceChange> {
-    o.desired.service =
-        Some(DesiredService { name: "web".into(), managed: true, ..DesiredService::default() });
-    o.service = sight;
-    plan(o).service
-}
-
-#[test]
-fn a_managed_service_is_made_corrected_and_never_adopted() {
-    let mut o = observed(held_by("a", 7), vec![pod("a")]);
-    let exists = |ours, value: &str| {
-        ServiceSight::Exists(SeenService {
-            ours,
-            selector: strings(&[(KEY, value), ("app", "web")]),
-            resource_version: "5".into(),
-            ..SeenService::default()
-        })
-    };
-    assert!(matches!(managed(&mut o, ServiceSight::Missing), Some(ServiceChange::Create(..))));
-    assert!(matches!(managed(&mut o, exists(true, "old")), Some(ServiceChange::Update(_, wanted, rv))
-        if rv == "5" && wanted == strings(&[(KEY, "leader"), ("app", "web")])));
-    assert_eq!(managed(&mut o, exists(true, "leader")), None);
-    assert_eq!(managed(&mut o, exists(false, "old")), None);
-    assert_eq!(managed(&mut o, ServiceSight::Unknown("forbidden".into())), None);
 }

@@ -119,6 +119,8 @@ impl World {
             holder_told: None,
             disputed: Vec::new(),
             service: ServiceSight::NotAsked,
+            former_services: Vec::new(),
+            leaving: false,
             now,
         };
         if matches!(sight, Sight::Down | Sight::Never) {

@@ -1,0 +1,106 @@
+//! Services as they are cached, and what of them a decision is made of.
+
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::runtime::reflector::Store;
+use kube::{Resource as _, ResourceExt as _};
+
+use crate::api::ComponentLease;
+use crate::routing::decide::service::MADE_BY;
+use crate::routing::observed::{Desired, FormerService, SeenService, ServicePort};
+
+/// The type of a Service that reaches no pod, whatever it selects.
+pub(super) const EXTERNAL_NAME: &str = "ExternalName";
+
+/// The Service that a resource names.
+pub(super) fn seen(service: &Service, desired: &Desired) -> SeenService {
+    let spec = service.spec.clone().unwrap_or_default();
+    let ports = spec.ports.unwrap_or_default().into_iter().map(|port| ServicePort {
+        name: port.name,
+        port: port.port,
+        target: port.target_port.map(|target| match target {
+            IntOrString::Int(number) => number.to_string(),
+            IntOrString::String(name) => name,
+        }),
+        protocol: port.protocol.unwrap_or_else(|| "TCP".to_owned()),
+        app_protocol: port.app_protocol,
+    });
+    SeenService {
+        ours: owned_by(service, &desired.uid),
+        abandoned: is_abandoned(service, &desired.name),
+        uid: service.uid().unwrap_or_default(),
+        headless: spec.cluster_ip.as_deref() == Some("None"),
+        outward: spec.type_.as_deref().is_some_and(|kind| kind != "ClusterIP")
+            || spec.external_ips.is_some_and(|addresses| !addresses.is_empty()),
+        labels: service.labels().clone(),
+        annotations: service.annotations().clone(),
+        selector: spec.selector.unwrap_or_default(),
+        external_name: spec.type_.as_deref() == Some(EXTERNAL_NAME),
+        publishes_unready: spec.publish_not_ready_addresses == Some(true),
+        ports: ports.collect(),
+        resource_version: service.resource_version().unwrap_or_default(),
+    }
+}
+
+/// The Services that this resource has made and does not name any more.
+pub(super) fn former(services: &Store<Service>, desired: &Desired) -> Vec<FormerService> {
+    let named = desired.service.as_ref().map(|service| service.name.as_str());
+    let former = |service: &Service| {
+        service.metadata.namespace.as_deref() == Some(desired.namespace.as_str())
+            && owned_by(service, &desired.uid)
+            && carries_our_mark(service)
+            && service.metadata.name.as_deref() != named
+    };
+    let former = services.state_filter(former).into_iter().map(|service| FormerService {
+        name: service.name_any(),
+        uid: service.uid().unwrap_or_default(),
+        resource_version: service.resource_version().unwrap_or_default(),
+    });
+    former.collect()
+}
+
+fn owned_by(service: &Service, uid: &str) -> bool {
+    service.owner_references().iter().any(|owner| owner.uid == uid)
+}
+
+fn carries_our_mark(service: &Service) -> bool {
+    service.labels().get(MADE_BY.0).map(String::as_str) == Some(MADE_BY.1)
+}
+
+/// Made by this program, and owned by nobody, or by a resource of this name that was made again.
+fn is_abandoned(service: &Service, lease: &str) -> bool {
+    let of_that_name =
+        |owner: &OwnerReference| owner.kind == ComponentLease::kind(&()) && owner.name == lease;
+    carries_our_mark(service) && service.owner_references().iter().all(of_that_name)
+}
+
+/// What is not read is not kept; labels and annotations only where they may be written.
+pub(super) fn slim(service: &mut Service) {
+    let of_a_lease = |owner: &OwnerReference| owner.kind == ComponentLease::kind(&());
+    let ours = carries_our_mark(service) || service.owner_references().iter().any(of_a_lease);
+    let ObjectMeta { name, namespace, uid, resource_version, owner_references, labels, annotations, .. } =
+        std::mem::take(&mut service.metadata);
+    let (labels, annotations) = if ours { (labels, annotations) } else { (None, None) };
+    service.metadata = ObjectMeta {
+        name,
+        namespace,
+        uid,
+        resource_version,
+        owner_references,
+        labels,
+        annotations,
+        ..ObjectMeta::default()
+    };
+    let spec = service.spec.take();
+    service.spec = spec.map(|spec| ServiceSpec {
+        selector: spec.selector,
+        ports: spec.ports,
+        type_: spec.type_,
+        publish_not_ready_addresses: spec.publish_not_ready_addresses,
+        cluster_ip: spec.cluster_ip,
+        external_ips: spec.external_ips,
+        ..ServiceSpec::default()
+    });
+    service.status = None;
+}

@@ -66,7 +66,7 @@ site: ## the docs as a website (once: builds mdBook)
 .PHONY: crd
 crd: ## writes the resource definition anew, where it is kept
 	cargo run --locked --quiet --features cli -- crd >crds/componentleases.componentlease.io.yaml
-	cp crds/componentleases.componentlease.io.yaml charts/component-lease/crds/
+	cp crds/componentleases.componentlease.io.yaml charts/component-lease/files/
 
 .PHONY: chart-lint
 chart-lint: programs ## the chart: lint, golden files, refusals

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Database servers that this machine's own packages do not offer, each as a tree: a package of another
+# Database servers (and Prometheus) that this machine's own packages do not offer, each as a tree: a package of another
 # Debian suite with its libraries, unpacked and not installed. Fetched once, kept in the user's cache.
 #   databases.sh                    fetches what is missing of all of them
 #   databases.sh NAME               fetches it if it is missing, and prints its folder
@@ -17,6 +17,7 @@ tree() {
   mariadb-10.11) echo bookworm mariadb-server,mariadb-client-core,dash,coreutils,sed,grep ;;
   mariadb-11.8) echo trixie mariadb-server,mariadb-client-core,dash,coreutils,sed,grep ;;
   mysql-9) echo sid mysql-server-core ;;                                # 9.7 when this was written
+  prometheus) echo trixie prometheus ;;                                 # 2.53; no database, but fetched alike
   *) echo "databases.sh: no tree is called $1" >&2; return 2 ;;
   esac
 }
@@ -30,7 +31,7 @@ installed() {
   *) false ;;
   esac
 }
-all=(postgres-18 mariadb-10.11 mariadb-11.8 mysql-9)
+all=(postgres-18 mariadb-10.11 mariadb-11.8 mysql-9 prometheus)
 
 # Trees belong to root, who alone runs what is in them.
 fetch() {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Ends the server that a test, the demo or a benchmark started in DIR, and removes DIR.
 #   end-server.sh DIR
-# DIR is one of those that the testkit makes: component-lease-{postgres,pgbouncer,mysql,controlplane,node,files}-PID-XXXXXX.
+# DIR is one of those that the testkit makes: component-lease-{postgres,pgbouncer,mysql,prometheus,controlplane,node,files}-PID-XXXXXX.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 dir=${1:?usage: end-server.sh DIR}
@@ -31,7 +31,7 @@ end_process() {
 
 case $kind in
 postgres) end_postgres ;;
-mysql | pgbouncer) end_process ;;
+mysql | pgbouncer | prometheus) end_process ;;
 controlplane | node) "$here/kubernetes/down.sh" "$dir" ;;
 files) ;;
 *) echo "end-server.sh: unknown kind of server: $dir" >&2; exit 2 ;;

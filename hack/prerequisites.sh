@@ -48,7 +48,7 @@ check_mysql() {
   # Where the distribution has it, MariaDB 10.11 is this package; the rest comes as trees.
   [[ $(apt-cache policy mariadb-server-core 2>/dev/null) != *10.11.* ]] || /usr/sbin/mariadbd --version 2>/dev/null | grep -q ' 10\.11\.' ||
     lacks "MariaDB 10.11 (/usr/sbin/mariadbd)" mariadb-server-core
-  runs mmdebstrap --version || lacks "mmdebstrap, which fetches the databases of other Debian suites" mmdebstrap
+  runs mmdebstrap --version || lacks "mmdebstrap, which fetches the databases of other Debian suites, and Prometheus" mmdebstrap
   runs flock --version && runs unshare --version || lacks "flock and unshare" util-linux
   may_be_root || lacks "root (or sudo without a password): servers of other suites run in a tree of their own"
 }

@@ -18,5 +18,5 @@ fn must_be(path: &str, wanted: &str) {
 fn the_resource_definition_is_what_the_types_say() {
     let definition = component_lease::api::crd_yaml().unwrap();
     must_be("crds/componentleases.componentlease.io.yaml", &definition);
-    must_be("charts/component-lease/crds/componentleases.componentlease.io.yaml", &definition);
+    must_be("charts/component-lease/files/componentleases.componentlease.io.yaml", &definition);
 }

@@ -43,6 +43,12 @@ fn families(participant: &Participant) -> Vec<Family> {
             &component,
             beat.as_secs_f64(),
         ),
+        Family::gauge(
+            "database_reachable",
+            "1 while the participant's last call of the database was answered, else 0",
+            &component,
+            f64::from(u8::from(participant.watch().borrow().problem.is_none())),
+        ),
     ];
     families.extend(counted(participant.counters(), participant.component().as_str()));
     families
@@ -71,7 +77,7 @@ fn counted(counters: &Counters, component: &str) -> [Family; 5] {
         })
     };
     [
-        family("looks", "Looks at the row", "outcome", &[("answered", looks), ("failed", looks_failed)]),
+        family("polls", "Polls of the row", "outcome", &[("answered", looks), ("failed", looks_failed)]),
         family(
             "takes",
             "Attempts to begin a term",

@@ -83,7 +83,9 @@ impl Announcer {
     ) -> Result<bool, kube::Error> {
         let now = self.clock.wall_ms() / 1000 * 1000;
         let now = jiff::Timestamp::from_millisecond(now).unwrap_or_default().to_string();
-        let Some(status) = api::status(before, component, wanted, &now) else { return Ok(false) };
+        let status = api::status(before, component, wanted, &now);
+        self.metrics.found(lease, component, wanted, status.as_ref().or(before), self.clock.boot());
+        let Some(status) = status else { return Ok(false) };
         let name = lease.name_any();
         let namespace = lease.namespace().unwrap_or_default();
         let leases: Api<ComponentLease> = Api::namespaced(self.client.clone(), &namespace);

@@ -45,6 +45,8 @@ pub(super) struct Database {
     /// When the last look ended, however it ended.
     last_look: Mutex<Moment>,
     warned: Mutex<Repeats>,
+    /// Whether it could be used since this process began; before that, what was wrong.
+    usable: Mutex<Result<(), String>>,
     /// How many epochs may begin because resources remember later versions.
     epoch_rate: Mutex<EpochRate>,
 }
@@ -63,6 +65,7 @@ impl Database {
             looks: watch::channel(Moment::ZERO).0,
             last_look: Mutex::new(Moment::ZERO),
             warned: Mutex::default(),
+            usable: Mutex::new(Err("the database has not been asked yet".to_owned())),
             epoch_rate: Mutex::default(),
         }
     }
@@ -129,6 +132,36 @@ impl Database {
     /// Boot clock when the last look ended, however it ended.
     pub(super) fn last_look(&self) -> Moment {
         *self.last_look.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the database could be used since this process began; what comes later is no matter of readiness, as a
+    /// restart would not help.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn usable(&self) -> Result<(), String> {
+        self.usable.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn used(&self, how: Result<(), &str>) {
+        let mut usable = self.usable.lock().unwrap_or_else(PoisonError::into_inner);
+        if usable.is_err() {
+            *usable = how.map_err(|error| format!("the database cannot be used yet: {error}"));
+        }
+    }
+
+    /// Asks the database for nothing: a replica that stands by finds out whether it could act.
+    pub(super) async fn try_out(&self) {
+        let (names, asked) = (Names::none(), self.store.describe());
+        let error = match tokio::time::timeout(LOOK_TIMEOUT, self.store.look_at(&names, false)).await {
+            Ok(Ok(_)) => return self.used(Ok(())),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("{asked} did not answer within {LOOK_TIMEOUT:?}"),
+        };
+        if self.may_warn(&error) {
+            warn!(store = asked, error, "this replica stands by, and could not use the database");
+        }
+        self.used(Err(&error));
     }
 
     /// Whether a warning with this text is due: one of a kind once a minute.
@@ -250,11 +283,12 @@ impl Database {
                 self.store.describe()
             )))
         });
-        metrics.looked(answer.as_ref().err());
         let now = self.clock.boot();
+        metrics.polled(answer.as_ref().err(), now.saturating_sub(asked));
         let changed = match answer {
             Ok(snapshot) => {
                 let (rows, claimed) = (snapshot.rows.len(), names.as_slice().len());
+                self.used(Ok(()));
                 let learned = self.rows_mut().saw(snapshot, names, asked, with_instances, now);
                 if learned.is_news {
                     info!(store = self.store.describe(), rows, claimed, "the database answers");
@@ -267,6 +301,7 @@ impl Database {
             }
             Err(error) => {
                 let text = error.to_string();
+                self.used(Err(&text));
                 let logged = self.may_warn(&text);
                 if logged {
                     warn!(

@@ -19,12 +19,15 @@ pub mod command;
 mod database;
 mod endings;
 mod error;
+mod exposition;
 mod handles;
+mod handover;
 mod instances;
 mod metrics;
 mod pods;
 mod queue;
 mod reconcile;
+mod resources;
 mod retry;
 mod rows;
 mod services;
@@ -192,6 +195,7 @@ impl Controller {
             cluster: Arc::new(Cluster::new(client, scopes, rules)),
             announcer: Arc::new(announcer),
         };
+        exposition::register(registry, &acting, &handles);
         let tasks = Tasks { acting, handles: Arc::new(handles), shared: Arc::new(shared) };
         Ok(Self { tasks, feeds, poll_interval })
     }
@@ -216,6 +220,7 @@ impl Controller {
         }
         running.spawn(lead(tasks.clone(), queue, poll_interval));
         running.spawn(sweep(tasks.clone()));
+        running.spawn(try_database(tasks.clone()));
         let (acting, stop) = (tasks.acting.clone(), shutdown.clone());
         running.spawn(async move {
             acting.ended(&stop).await;
@@ -282,8 +287,10 @@ impl Worker {
         if !acting.acts() {
             return Ok(Action::await_change());
         }
+        let begun = handles.database.clock.boot();
         let outcome = reconcile(lease, &self.scope, handles).await;
-        handles.announcer.metrics.reconciled(outcome.as_ref().err().map(reconcile::Error::kind));
+        let took = handles.database.clock.boot().saturating_sub(begun);
+        handles.announcer.metrics.reconciled(outcome.as_ref().err().map(reconcile::Error::kind), took);
         if outcome.is_ok() {
             self.retry.succeeded(&name_of(lease));
         }
@@ -318,6 +325,7 @@ async fn watch(tasks: Tasks, scope: Arc<Scope>, feeds: Feeds, queue: Arc<Queue>)
             queue.contested(lease);
             cluster.forget(lease);
             announcer.forget(&lease.uid().unwrap_or_default());
+            announcer.metrics.resources.forget(lease);
             // A claim that was refused left nothing behind, and may name somebody else's component.
             if let Some(component) = lease.0.as_ref().ok().and_then(|lease| cluster.component(lease)) {
                 lock(&shared.gone).insert(component);
@@ -350,6 +358,7 @@ async fn lead(tasks: Tasks, queue: Arc<Queue>, poll_interval: Duration) -> &'sta
         let term = acting.begun().await;
         // The first look concerns everybody: before it there is nothing to go by.
         database.start_afresh();
+        announcer.metrics.resources.forget_all();
         shared.sweep.notify_one();
         let changed = |changed| match changed {
             Changed::Components(components) => {
@@ -375,6 +384,18 @@ async fn lead(tasks: Tasks, queue: Arc<Queue>, poll_interval: Duration) -> &'sta
             () = acting::lost(term.as_ref()) => warn!("another replica acts"),
         }
     }
+}
+
+/// Until the database could be used once. While this replica acts, its polls find that out.
+async fn try_database(tasks: Tasks) -> &'static str {
+    let Tasks { acting, handles, .. } = tasks;
+    while handles.database.usable().is_err() {
+        if !acting.acts() {
+            handles.database.try_out().await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    std::future::pending().await
 }
 
 async fn sweep(tasks: Tasks) -> &'static str {
@@ -432,11 +453,12 @@ impl Probe {
         Ok(())
     }
 
-    /// Ready once the caches are filled; a replica that does not act is ready too.
+    /// Ready once the caches are filled and the database could be used: so an installation with a database that
+    /// cannot be used never becomes ready. A replica that stands by is ready too, and one whose database is away later.
     pub fn ready(&self) -> Result<(), String> {
-        let cluster = &self.0.handles.cluster;
+        let Handles { cluster, database, .. } = self.0.handles.as_ref();
         if cluster.filled() {
-            return Ok(());
+            return database.usable();
         }
         let troubles: Vec<String> = cluster.scopes.iter().flat_map(|scope| scope.troubles()).collect();
         if troubles.is_empty() {

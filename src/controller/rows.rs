@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::handover::Handover;
 use super::instances::Instances;
 use crate::election::life::Quarantine;
 use crate::election::{ComponentName, LeaseRow, Life, Moment};
@@ -21,6 +22,12 @@ struct Seen {
     since: Moment,
     /// A look has shown it unchanged for a whole ttl.
     given_up: bool,
+    /// A look has shown it unchanged for so long that its renewal is late.
+    late: bool,
+    /// How the term followed the one before; `None` when no look has shown that.
+    handover: Option<Handover>,
+    /// Renewals that were late, of all terms that were seen.
+    late_renewals: u64,
 }
 
 impl Seen {
@@ -28,6 +35,36 @@ impl Seen {
     fn until(&self) -> Option<Moment> {
         (!self.given_up && !self.row.is_free()).then(|| self.since + self.row.judged_ttl())
     }
+
+    /// The row as a look now shows it for the first time, after this one if there was one.
+    fn next(old: Option<&Self>, row: LeaseRow, now: Moment) -> Self {
+        let handover = old.and_then(|old| {
+            if old.row.holder == row.holder {
+                return old.handover;
+            }
+            (!row.is_free()).then(|| Handover::after(&old.row, old.since, now))
+        });
+        let late_renewals = old.map_or(0, |old| old.late_renewals);
+        Self { row, since: now, given_up: false, late: false, handover, late_renewals }
+    }
+
+    /// A look that was sent at this moment has shown it unchanged.
+    fn unchanged(&mut self, asked: Moment) {
+        let due = self.since + self.row.judged_ttl() * 2 / 3;
+        if !self.late && !self.row.is_free() && asked >= due {
+            self.late = true;
+            self.late_renewals += 1;
+        }
+    }
+}
+
+/// How the holder of a row renews it, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pulse {
+    /// How old the last change of the row was when it was last looked at; `None` when nobody holds it.
+    pub(super) renewal_age: Option<Duration>,
+    /// How often two thirds of a ttl had passed without a renewal.
+    pub(super) late_renewals: u64,
 }
 
 /// Looks that have failed in a row.
@@ -167,6 +204,26 @@ impl Rows {
         self.life().and_then(Life::record).map(|_| self.quarantine.longest_ttl())
     }
 
+    /// How the term of this component followed the one before, if looks have shown it.
+    pub(super) fn handover(&self, component: &str) -> Option<Handover> {
+        self.seen.as_ref()?.get(component)?.handover
+    }
+
+    /// How the holder of this component renews, as of the last look that succeeded.
+    pub(super) fn pulse(&self, component: &str) -> Option<Pulse> {
+        let seen = self.seen.as_ref()?.get(component)?;
+        let age = self.answered.saturating_sub(seen.since);
+        Some(Pulse { renewal_age: (!seen.row.is_free()).then_some(age), late_renewals: seen.late_renewals })
+    }
+
+    /// Whether the database answers; `None` before the first look has ended. A look or two may fail.
+    pub(super) fn reachable(&self, now: Moment) -> Option<bool> {
+        match &self.failure {
+            Some(failure) => Some(self.seen.is_some() && now < failure.since + FAILURE_GRACE),
+            None => self.seen.is_some().then_some(true),
+        }
+    }
+
     /// Whether the last look failed.
     pub(super) fn failing(&self) -> bool {
         self.failure.is_some()
@@ -201,6 +258,7 @@ impl Rows {
         for (component, row) in snapshot.rows {
             let seen = match before.remove(&component) {
                 Some(mut seen) if seen.row == row => {
+                    seen.unchanged(asked);
                     if seen.until().is_some_and(|until| asked >= until) {
                         seen.given_up = true;
                         components.push(component.clone());
@@ -209,7 +267,7 @@ impl Rows {
                 }
                 old => {
                     let new_holder = old.as_ref().is_none_or(|old| old.row.holder != row.holder);
-                    if old.is_none_or(|old| means_something(&old, &row)) {
+                    if old.as_ref().is_none_or(|old| means_something(old, &row)) {
                         if new_holder && self.instances.lacks(&component, &row.holder) && !with_instances {
                             // Who that is may be known to the table only.
                             self.untold.insert(component.clone());
@@ -220,7 +278,7 @@ impl Rows {
                             components.push(component.clone());
                         }
                     }
-                    Seen { row, since: now, given_up: false }
+                    Seen::next(old.as_ref(), row, now)
                 }
             };
             rows.insert(component, seen);
@@ -290,10 +348,42 @@ mod tests {
     #[test]
     fn a_renewal_means_nothing_unless_the_row_was_given_up() {
         let row = LeaseRow { holder: "a".into(), lease_time: 1, renew_time: 1, version: 1, ttl: 5 };
-        let old = Seen { row: row.clone(), since: Duration::from_secs(10), given_up: false };
+        let old = Seen::next(None, row.clone(), Duration::from_secs(10));
         let renewed = LeaseRow { renew_time: 2, ..row.clone() };
         assert!(!means_something(&old, &renewed));
         assert!(means_something(&Seen { given_up: true, ..old.clone() }, &renewed));
         assert!(means_something(&old, &LeaseRow { version: 2, ..row }));
+    }
+
+    #[test]
+    fn a_renewal_is_late_once_when_a_look_shows_that_two_thirds_of_the_ttl_have_passed() {
+        let at = Duration::from_secs;
+        let row = LeaseRow { holder: "a".into(), lease_time: 1, renew_time: 1, version: 1, ttl: 9 };
+        let mut seen = Seen::next(None, row.clone(), at(10));
+        for (asked, late) in [(15, 0), (16, 1), (17, 1)] {
+            seen.unchanged(at(asked));
+            assert_eq!(seen.late_renewals, late, "at {asked} s");
+        }
+        let mut renewed = Seen::next(Some(&seen), LeaseRow { renew_time: 2, ..row.clone() }, at(18));
+        renewed.unchanged(at(24));
+        assert_eq!(renewed.late_renewals, 2, "the count goes on, each renewal is judged anew");
+        let mut free = Seen::next(Some(&renewed), LeaseRow { holder: String::new(), ..row }, at(25));
+        free.unchanged(at(60));
+        assert_eq!(free.late_renewals, 2, "nobody has to renew a free row");
+    }
+
+    #[test]
+    fn a_handover_is_known_where_looks_have_shown_both_holders_and_stays_through_renewals() {
+        let at = Duration::from_secs;
+        let row = LeaseRow { holder: "a".into(), lease_time: 1, renew_time: 1, version: 1, ttl: 9 };
+        let first = Seen::next(None, row.clone(), at(10));
+        assert_eq!(first.handover, None, "what was before is not known");
+        let free = Seen::next(Some(&first), LeaseRow { holder: String::new(), ..row.clone() }, at(20));
+        assert_eq!(free.handover, None);
+        let second = LeaseRow { holder: "b".into(), version: 2, ..row };
+        let taken = Seen::next(Some(&free), second.clone(), at(21));
+        assert_eq!(taken.handover, Some(Handover::after(&free.row, at(20), at(21))));
+        let renewed = Seen::next(Some(&taken), LeaseRow { renew_time: 5, ..second }, at(24));
+        assert_eq!(renewed.handover, taken.handover);
     }
 }

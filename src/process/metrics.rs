@@ -4,7 +4,7 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -102,14 +102,22 @@ where
             };
             let mut metric = encoder.encode_descriptor(family.name, family.help, None, kind)?;
             for sample in &family.samples {
-                let mut one = metric.encode_family(&sample.labels)?;
-                match sample.value {
-                    Value::Counter(value) => one.encode_counter::<NoLabelSet, _, u64>(&value, None)?,
-                    Value::Gauge(value) => one.encode_gauge(&value)?,
+                // A family without labels would be written with empty braces.
+                if sample.labels.is_empty() {
+                    encode_one(&mut metric, sample.value)?;
+                } else {
+                    encode_one(&mut metric.encode_family(&sample.labels)?, sample.value)?;
                 }
             }
         }
         Ok(())
+    }
+}
+
+fn encode_one(metric: &mut MetricEncoder<'_>, value: Value) -> Result<(), fmt::Error> {
+    match value {
+        Value::Counter(value) => metric.encode_counter::<NoLabelSet, _, u64>(&value, None),
+        Value::Gauge(value) => metric.encode_gauge(&value),
     }
 }
 
@@ -124,11 +132,13 @@ mod tests {
             vec![
                 Family::counter("renewals", "Renewals").count(&[("outcome", "applied")], 7),
                 Family::gauge("leader", "Whether it leads", &[("component", "c")], 1.0),
+                Family::gauge("acting", "Whether it acts", &[], 1.0),
             ]
         })));
         let page = encode(&registry);
         assert!(page.contains("componentlease_renewals_total{outcome=\"applied\"} 7\n"), "{page}");
         assert!(page.contains("componentlease_leader{component=\"c\"} 1.0\n"), "{page}");
+        assert!(page.contains("componentlease_acting 1.0\n"), "{page}");
         assert!(page.contains("componentlease_build_info{version="), "{page}");
     }
 }

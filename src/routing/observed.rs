@@ -109,6 +109,7 @@ pub enum ServiceSight {
 }
 
 /// A Service as it is.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all combinations occur")]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SeenService {
     /// Owned by this very resource.

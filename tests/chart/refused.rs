@@ -136,6 +136,32 @@ const REFUSED: &[(&str, &[&str], &[&str], &[&str])] = &[
         POSTGRES,
         &["--set", "metrics.serviceMonitor.enabled=true,metrics.service.enabled=false"],
     ),
+    (
+        "both monitors",
+        &["would scrape the same pods twice"],
+        POSTGRES,
+        &["--set", "metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true"],
+    ),
+    (
+        "a variable that the chart sets",
+        &["COMPONENT_LEASE_MIGRATE is set by this chart"],
+        POSTGRES,
+        &["--set-json", r#"extraEnv=[{"name":"COMPONENT_LEASE_MIGRATE","value":"true"}]"#],
+    ),
+    ("an argument that is no flag", &["/extraArgs/0"], POSTGRES, &["--set", "extraArgs={migrate}"]),
+    ("a user of 0", &["/runAs/user"], POSTGRES, &["--set", "runAs.user=0"]),
+    (
+        "a runbook that is nowhere",
+        &["/metrics/rules/runbookBase"],
+        POSTGRES,
+        &["--set", "metrics.rules.runbookBase=x"],
+    ),
+    (
+        "SQLite with spread constraints",
+        &["topologySpreadConstraints cannot be set with store=sqlite"],
+        SQLITE,
+        &["--set-json", r#"topologySpreadConstraints=[{"maxSkew":1}]"#],
+    ),
     ("an old Kubernetes", &["incompatible with Kubernetes", "1.32"], POSTGRES, &["--kube-version", "1.32.9"]),
 ];
 

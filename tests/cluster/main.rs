@@ -14,6 +14,7 @@ mod foreign;
 mod instances;
 mod limits;
 mod messages;
+mod metrics;
 mod pooled;
 mod recorded;
 mod resilience;

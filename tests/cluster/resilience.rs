@@ -23,7 +23,7 @@ async fn elected(site: &Site) -> Result<Option<String>> {
     Ok(lease.and_then(|lease| lease.spec?.holder_identity).filter(|holder| !holder.is_empty()))
 }
 
-async fn wait_until_elected(site: &Site, replica: &str) -> Result<()> {
+pub async fn wait_until_elected(site: &Site, replica: &str) -> Result<()> {
     wait::until(Duration::from_secs(40), format!("{replica} is elected"), async || {
         let holder = elected(site).await?;
         ensure!(holder.as_deref().is_some_and(|h| h.starts_with(replica)), "{holder:?} is");
@@ -32,7 +32,7 @@ async fn wait_until_elected(site: &Site, replica: &str) -> Result<()> {
     .await
 }
 
-async fn replica(site: &Site, name: &str) -> Result<Replica> {
+pub async fn replica(site: &Site, name: &str) -> Result<Replica> {
     let mut config = config(site, name);
     config.election = Some(election(site));
     Replica::start_with(site, config).await
@@ -126,10 +126,12 @@ async fn with_the_database_away_at_the_start_labels_stay_and_the_message_says_wh
     controller.kill();
     let wrong = "password authentication failed for user \"lease\"; check the secret";
     site.rows.set_mood(Mood::Fails(StoreError::Misconfigured(wrong.to_owned())));
-    let _controller = Replica::start(&site).await?;
+    let controller = Replica::start(&site).await?;
     let message =
         site.wait_for_condition("discovery", "DatabaseReachable", "False", "DatabaseMisconfigured").await?;
     assert!(message.contains("check the secret"), "{message}");
+    // So an installation with --wait does not end as if all were well.
+    assert!(controller.probe.ready().is_err_and(|why| why.contains("check the secret")));
     assert_eq!(site.labelled(KEY, "leader").await?, ["d-0"]);
     let said = term(&site.leases().get("discovery").await?);
     assert!(said.holder.is_some_and(|holder| holder.starts_with("d-0_")), "what was known is not forgotten");
@@ -137,7 +139,29 @@ async fn with_the_database_away_at_the_start_labels_stay_and_the_message_says_wh
     site.label("d-2", KEY, Some("leader")).await?;
     site.wait_for_labelled(KEY, "leader", &["d-0"]).await?;
     site.rows.set_mood(Mood::Answers);
-    site.wait_until_ready("discovery").await.map(drop)
+    site.wait_until_ready("discovery").await?;
+    assert_eq!(controller.probe.ready(), Ok(()));
+    site.rows.unreachable();
+    site.wait_for_condition("discovery", "DatabaseReachable", "False", "DatabaseUnreachable").await?;
+    assert_eq!(controller.probe.ready(), Ok(()), "a restart would not bring the database back");
+    Ok(())
+}
+
+#[tokio::test(crate = "crate::harness")]
+async fn a_replica_that_stands_by_is_ready_only_once_it_could_use_the_database() -> Result<()> {
+    let site = Site::new("unusable").await?;
+    let first = replica(&site, "first").await?;
+    wait_until_elected(&site, "first").await?;
+    wait::until_true(SOON, "the first is ready", async || first.probe.ready().is_ok()).await?;
+    let wrong = "password authentication failed";
+    site.rows.set_mood(Mood::Fails(StoreError::Misconfigured(wrong.to_owned())));
+    let second = replica(&site, "second").await?;
+    wait::until_true(SOON, "it says what is wrong", async || {
+        second.probe.ready().is_err_and(|why| why.contains(wrong))
+    })
+    .await?;
+    site.rows.set_mood(Mood::Answers);
+    wait::until_true(SOON, "it is ready", async || second.probe.ready().is_ok()).await
 }
 
 #[tokio::test(crate = "crate::harness")]

@@ -112,8 +112,8 @@ async fn a_service_that_was_orphaned_is_taken_back_and_one_of_somebody_else_is_n
         site.leases().get_opt("discovery").await.is_ok_and(|lease| lease.is_none())
     })
     .await?;
-    let new =
-        site.make_lease(&lease_with("discovery", "discovery", &managed("web", &json!({})))).await?.uid();
+    let again = json!({"routing": {"service": {"name": "web", "policy": "Manage", "ports": [{"port": 80}]}}});
+    let new = site.make_lease(&lease_with("discovery", "discovery", &again)).await?.uid();
     let owned = until(&site, "web", "owned by the new one", |service| {
         service.owner_references().iter().any(|owner| Some(&owner.uid) == new.as_ref())
     })

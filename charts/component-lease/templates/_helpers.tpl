@@ -36,7 +36,13 @@ app.kubernetes.io/name: {{ include "component-lease.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- /* What the chart says wins over commonLabels: selectors go by it. */}}
 {{- define "component-lease.labels" -}}
+{{- $ours := include "component-lease.ownLabels" . | fromYaml }}
+{{- merge (dict) $ours .Values.commonLabels | toYaml }}
+{{- end }}
+
+{{- define "component-lease.ownLabels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{ include "component-lease.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -44,10 +50,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{- define "component-lease.image" -}}
+{{- $name := list .Values.image.registry .Values.image.repository | compact | join "/" }}
 {{- if .Values.image.digest }}
-{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- printf "%s@%s" $name .Values.image.digest }}
 {{- else }}
-{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- printf "%s:%s" $name (default .Chart.AppVersion .Values.image.tag) }}
 {{- end }}
 {{- end }}
 
@@ -97,6 +104,9 @@ k.startsWith('componentlease.io/')
 {{- if not $v.sqlite.nodeName }}
 {{- fail "store=sqlite needs sqlite.nodeName, the node that has the volume" }}
 {{- end }}
+{{- if $v.topologySpreadConstraints }}
+{{- fail "topologySpreadConstraints cannot be set with store=sqlite: sqlite.nodeName already says where the controller runs" }}
+{{- end }}
 {{- if $v.affinity }}
 {{- fail "affinity cannot be set with store=sqlite: sqlite.nodeName already says where the controller runs" }}
 {{- end }}
@@ -105,6 +115,15 @@ k.startsWith('componentlease.io/')
 {{- if regexMatch "^([^/]*\\.)?(kubernetes|k8s)\\.io/" . }}
 {{- fail (printf "allowedLabelPrefixes: %q is Kubernetes' own. Workloads and Services select by such labels; choose a domain of yours" .) }}
 {{- end }}
+{{- end }}
+{{- $taken := list "POD_NAME" "POD_NAMESPACE" "POD_UID" }}
+{{- range $v.extraEnv }}
+{{- if or (has .name $taken) (and (hasPrefix "COMPONENT_LEASE_" .name) (not (has .name (list "COMPONENT_LEASE_APPLICATION_NAME")))) }}
+{{- fail (printf "extraEnv: %s is set by this chart; use the value for it, or extraArgs for a flag that has no value" .name) }}
+{{- end }}
+{{- end }}
+{{- if and $v.metrics.serviceMonitor.enabled $v.metrics.podMonitor.enabled }}
+{{- fail "metrics.serviceMonitor and metrics.podMonitor would scrape the same pods twice: enable one of them" }}
 {{- end }}
 {{- if and $v.metrics.serviceMonitor.enabled (not $v.metrics.service.enabled) }}
 {{- fail "metrics.serviceMonitor.enabled needs metrics.service.enabled: it finds the pods through that Service" }}

@@ -111,6 +111,10 @@ async fn reconcile_valid(
         if outcome.conflict {
             continue;
         }
+        if plan.leads_to_a_pod() && outcome.failed().is_none() {
+            let handover = database.known().handover(desired.component.as_str());
+            announcer.metrics.labelled(lease, handover, database.clock.boot());
+        }
         let again = report::report(lease, before.as_ref(), &observed, &plan, &outcome, handles).await?;
         apply::complete(&outcome)?;
         let again = again.into_iter().chain(release.after()).min();

@@ -88,6 +88,14 @@ pub struct Plan {
     pub next: Option<Moment>,
 }
 
+impl Plan {
+    /// Whether there is a leader whose pod is to carry the label.
+    #[must_use]
+    pub fn leads_to_a_pod(&self) -> bool {
+        matches!((&self.lead, &self.leader), (Lead::Held(..), Some(Ok(_))))
+    }
+}
+
 /// What to do about one resource.
 #[derive(Debug, Clone)]
 pub enum Decision {

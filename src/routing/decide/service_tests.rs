@@ -135,7 +135,7 @@ fn an_address_is_given_once_so_a_service_that_is_to_have_one_or_none_is_made_ane
     o.desired.service.as_mut().unwrap().headless = true;
     let gone =
         ServiceChange::Delete { name: "web".into(), uid: "service-uid".into(), resource_version: "5".into() };
-    assert_eq!(plan_for(&o), [gone.clone()]);
+    assert_eq!(plan_for(&o), std::slice::from_ref(&gone));
     o.service = exists(SeenService { headless: true, ..made() });
     assert_eq!(plan_for(&o), []);
     o.desired.service.as_mut().unwrap().headless = false;

@@ -1,11 +1,15 @@
 //! A replica of the controller in a runtime of its own, so that it can be killed like a process.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use component_lease::controller::{Config, Controller, ElectionConfig, Ended, Probe};
+use component_lease::process::admin::{self, Admin};
+use component_lease::process::listen::{Listen, bind};
+use component_lease::process::{http, metrics};
 use component_lease::store::Directory;
 use prometheus_client::registry::Registry;
 use tokio::runtime::Runtime;
@@ -20,6 +24,7 @@ pub struct Replica {
     shutdown: CancellationToken,
     ended: oneshot::Receiver<Result<(), Ended>>,
     pub probe: Probe,
+    metrics: Arc<Registry>,
 }
 
 /// How a replica of this site is set up: it looks after the site's namespace, alone.
@@ -69,16 +74,36 @@ impl Replica {
         let (begin, begun) = oneshot::channel();
         let (kubeconfig, stop) = (kubeconfig.to_owned(), shutdown.clone());
         runtime.spawn(async move {
+            let mut registry = metrics::registry();
             let controller = match client(&kubeconfig).await {
-                Ok(client) => Controller::new(config, client, store, &mut Registry::default()),
+                Ok(client) => Controller::new(config, client, store, &mut registry),
                 Err(error) => panic!("no client: {error:#}"),
             };
             let controller = controller.expect("a controller");
-            let _ = begin.send(controller.probe());
+            let _ = begin.send((controller.probe(), Arc::new(registry)));
             let _ = end.send(controller.run(stop).await);
         });
-        let probe = begun.await.context("the controller could not be set up")?;
-        Ok(Self { runtime: Some(runtime), shutdown, ended, probe })
+        let (probe, metrics) = begun.await.context("the controller could not be set up")?;
+        Ok(Self { runtime: Some(runtime), shutdown, ended, probe, metrics })
+    }
+
+    /// What it answers a scrape with.
+    pub fn scrape(&self) -> String {
+        metrics::encode(&self.metrics)
+    }
+
+    /// Serves its probes and metrics as the program does; the address. Ends with the replica.
+    pub async fn serve(&self) -> Result<SocketAddr> {
+        let listener = bind("127.0.0.1:0".parse::<Listen>().map_err(anyhow::Error::msg)?).await?;
+        let address = listener.local_addr()?;
+        let (live, ready) = (self.probe.clone(), self.probe.clone());
+        let admin = Admin {
+            live: Arc::new(move || live.live()),
+            ready: Arc::new(move || ready.ready()),
+            registry: Arc::clone(&self.metrics),
+        };
+        tokio::spawn(http::serve(listener, admin::router(admin), self.shutdown.clone()));
+        Ok(address)
     }
 
     /// Asks it to end in order and waits for that.

@@ -295,8 +295,11 @@ async fn the_programs_log_says_what_is_missing_and_what_cannot_be_read_and_never
     install_crd(plane).await?;
     let mut site = Site::on(plane, "logged", &[]).await?;
     site.make_pods("discovery", &["d-0"]).await?;
-    let loose = json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema", "value":
-        {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}]);
+    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let loose = json!([
+        {"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema", "value": anything},
+        {"op": "remove", "path": "/spec/versions/0/selectableFields"},
+    ]);
     let crd = "crd/componentleases.componentlease.io";
     plane.kubectl(&["patch", crd, "--type=json", "-p", &loose.to_string()]).await?;
     let mut bad = lease("bad", "discovery");

@@ -305,8 +305,11 @@ async fn a_controller_waits_for_the_definition_survives_the_api_server_and_reads
     controller.still_runs()?;
 
     // A resource that only an older, looser definition lets in.
-    let loose = json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema", "value":
-        {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}]);
+    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let loose = json!([
+        {"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema", "value": anything},
+        {"op": "remove", "path": "/spec/versions/0/selectableFields"},
+    ]);
     let crd = "crd/componentleases.componentlease.io";
     plane.kubectl(&["patch", crd, "--type=json", "-p", &loose.to_string()]).await?;
     let mut bad = lease("bad", "discovery");

@@ -55,7 +55,7 @@ impl Program {
         ensure!(self.child.try_wait()?.is_none(), "it has ended:\n{}", self.log());
         let metrics = metrics_of(self.address).await?;
         let failed = metrics.lines().filter(|line| {
-            line.contains("controller_store_looks_total")
+            line.contains("controller_polls_total")
                 && !line.contains("outcome=\"ok\"")
                 && !line.starts_with('#')
         });

@@ -14,18 +14,20 @@
 //! ```
 
 mod leftover;
-mod takes;
+mod taking;
+mod term;
+mod took;
 mod words;
 
 use std::time::Duration;
 
 use self::leftover::Leftover;
-use self::takes::{FailedTakes, Taking};
+use self::taking::{FailedTakes, Taking};
+pub use self::term::Term;
 pub use self::words::{Action, Ineligible, Looked, Release, Standing, StopReason};
-use super::life::{Generation, Life, MAX_TTL_DEFAULT_SECONDS, Quarantine};
+use super::life::{Life, MAX_TTL_DEFAULT_SECONDS, Quarantine};
 use super::name::{ComponentName, HolderId};
-use super::row::LeaseRow;
-use super::row::{Expected, Take, TermKey};
+use super::row::{LeaseRow, Take, TermKey};
 pub use super::sight::{Past, Sight};
 use super::timing::{Moment, Timing, TimingError};
 
@@ -35,35 +37,6 @@ const OWED_LOOK: Duration = Duration::from_millis(500);
 const UNTOLD_LOOK: Duration = Duration::from_secs(1);
 /// A follower with notifications looks at least this often: a notification may be lost.
 const TOLD_LOOK: Duration = Duration::from_secs(30);
-
-/// What a term is made of while it is led.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Term {
-    /// Which term.
-    pub key: TermKey,
-    /// The durations that it was taken with.
-    pub timing: Timing,
-    /// Boot clock when the last acknowledged attempt began.
-    t0: Moment,
-    /// When the next renewal is tried.
-    next_attempt: Moment,
-    /// The life of the database in which it was taken.
-    generation: Generation,
-}
-
-impl Term {
-    /// From here it is no longer led.
-    #[must_use]
-    pub fn deadline(&self) -> Moment {
-        self.timing.deadline(self.t0)
-    }
-
-    /// By here its work must have stopped.
-    #[must_use]
-    pub fn abort(&self) -> Moment {
-        self.timing.abort(self.t0)
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Phase {
@@ -269,7 +242,7 @@ impl Election {
         Some(Take {
             term: TermKey { component: self.component.clone(), holder: self.me.clone(), version },
             ttl: timing.ttl_seconds(),
-            expected: expected(sight.row.as_ref(), sight.past),
+            expected: sight.past.expects(sight.row.as_ref()),
             generation: life.generation(),
         })
     }
@@ -460,14 +433,6 @@ impl Election {
         if let Phase::Leading(term) = &self.phase {
             self.phase = Phase::Stopping { term: term.clone(), reason };
         }
-    }
-}
-
-/// What a take that is decided on this sight compares.
-fn expected(row: Option<&LeaseRow>, past: Past) -> Expected {
-    match row {
-        None => Expected::Missing { highest: past.recorded() },
-        Some(_) => Expected::of(row),
     }
 }
 

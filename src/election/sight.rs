@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::life::FLOOR_MAX;
-use super::row::LeaseRow;
+use super::row::{Expected, LeaseRow};
 use super::timing::Moment;
 
 /// How long after a renewal a follower looks for it, at most.
@@ -65,6 +65,15 @@ impl Past {
         match self {
             Self::Lived(version) => version,
             Self::Claimed(_) | Self::NeverLived | Self::Unknown => 0,
+        }
+    }
+
+    /// What a take compares that is decided on this and on the row.
+    #[must_use]
+    pub(super) fn expects(self, row: Option<&LeaseRow>) -> Expected {
+        match row {
+            None => Expected::Missing { highest: self.recorded() },
+            Some(_) => Expected::of(row),
         }
     }
 }

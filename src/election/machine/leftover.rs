@@ -12,12 +12,10 @@
 //! failover may bring the old row back while another participant leads. A table without companions cannot
 //! tell its lives apart, so nothing is released late there.
 
-use super::Release;
-use super::Term;
-use super::expected;
+use super::term::Term;
+use super::words::Release;
 use crate::election::life::{Generation, Life};
-use crate::election::row::LeaseRow;
-use crate::election::row::{Expected, Take, TermKey};
+use crate::election::row::{Expected, LeaseRow, Take, TermKey};
 use crate::election::sight::Past;
 
 /// How often a release is tried that gets no answer though looks do; then the term is left to lapse.
@@ -61,7 +59,7 @@ impl Leftover {
     pub(super) fn outlives(&self, row: Option<&LeaseRow>, past: Past, life: &Life) -> bool {
         let same_life = !life.is_strange() && life.generation() == self.generation;
         let still = row.is_some_and(|row| row.is_term(&self.term));
-        same_life && (still || self.awaited == Some(expected(row, past)))
+        same_life && (still || self.awaited == Some(past.expects(row)))
     }
 
     /// Whether the row says that the term is held.

@@ -1,10 +1,9 @@
 //! What the state machine is told by a look, and what it says: what to do, where it stands, why leadership
 //! ended, why nothing is taken.
 
-use super::Term;
+use super::term::Term;
 use crate::election::life::{Generation, Life, NewEpoch};
-use crate::election::row::LeaseRow;
-use crate::election::row::{Take, TermKey};
+use crate::election::row::{LeaseRow, Take, TermKey};
 use crate::election::sight::Past;
 use crate::election::timing::{Moment, TimingError};
 

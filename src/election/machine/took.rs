@@ -1,33 +1,12 @@
 //! What becomes of a take: won, lost, too late, or without an answer.
 
-use std::time::Duration;
-
-use super::Election;
-use super::Phase;
-use super::StaysAway;
-use super::StopReason;
-use super::Term;
 use super::leftover::Leftover;
-use crate::election::life::Generation;
-use crate::election::row::{Expected, Take};
-use crate::election::timing::{Moment, Timing};
-
-/// Takes in a row that were all decided on the same sight, and not won.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct FailedTakes {
-    expected: Expected,
-    generation: Generation,
-    count: u32,
-}
-
-/// Whether a take was asked for and has not been answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Taking {
-    No,
-    Yes,
-    /// Asked to step down meanwhile: a term that is won is given back.
-    Declined,
-}
+use super::taking::{FailedTakes, Taking};
+use super::term::Term;
+use super::words::StopReason;
+use super::{Election, Phase, StaysAway};
+use crate::election::row::Take;
+use crate::election::timing::Moment;
 
 impl Election {
     /// A take that began at `t0` was answered at `at`. `won` is `None` when the answer never came.
@@ -75,21 +54,9 @@ impl Election {
             let after_version = self.highest_version;
             self.stays_away = Some(StaysAway { until: at + self.cooldown, after_version });
         }
-        let next_look = at + self.pause_after(take, timing);
+        let failed = FailedTakes::and(self.failed_takes.take(), take);
+        let next_look = at + failed.pause(timing);
+        self.failed_takes = Some(failed);
         self.phase = Phase::Following { next_look, fresh: false };
-    }
-
-    /// Who lost a race looks at once. But what was decided on one sight and fails again and again
-    /// (a full disk, a right that is missing) must not be tried as fast as the database can refuse it.
-    fn pause_after(&mut self, take: &Take, timing: Timing) -> Duration {
-        let before = self.failed_takes.take();
-        let same = before.filter(|b| b.expected == take.expected && b.generation == take.generation);
-        let count = same.map_or(0, |same| same.count) + 1;
-        self.failed_takes =
-            Some(FailedTakes { expected: take.expected.clone(), generation: take.generation.clone(), count });
-        match count {
-            0 | 1 => Duration::ZERO,
-            n => (timing.retry_after(0.5) * 2u32.pow((n - 2).min(8))).min(timing.renew_interval()),
-        }
     }
 }

@@ -150,7 +150,9 @@ impl ControllerArgs {
             allowed_components,
             accept_database,
             election,
-            identity: identity.filter(|name| !name.is_empty()).unwrap_or_else(crate::participant::host_name),
+            identity: identity
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(crate::participant::surroundings::host_name),
             origin: pod_uid.filter(|uid| !uid.is_empty()),
         };
         Ok((config, listen))

@@ -441,6 +441,10 @@ impl Election {
 mod after_tests;
 
 #[cfg(test)]
+#[path = "machine_follower_tests.rs"]
+mod follower_tests;
+
+#[cfg(test)]
 #[path = "machine_tests.rs"]
 mod tests;
 

@@ -1,22 +1,11 @@
 //! What becomes of a term that is over while the row still says that it is led.
 
-use super::super::life::{Record, STEP};
+use super::super::fixtures::{self, S, election, row};
+use super::super::life::Generation;
 use super::*;
 
-const S: fn(u64) -> Duration = Duration::from_secs;
-
-fn election() -> Election {
-    let timing = Timing::new(10, S(1)).unwrap();
-    Election::new(ComponentName::new("c").unwrap(), HolderId::new("me").unwrap(), timing, S(10))
-}
-
-fn row(holder: &str, version: i64, renew_time: i64) -> LeaseRow {
-    LeaseRow { holder: holder.into(), lease_time: 0, renew_time, version, ttl: 10 }
-}
-
 fn life(server: &str, recorded: &str, epoch: i64) -> Life {
-    let record = Record { identity: recorded.into(), epoch, settled: true, max_ttl: 30 };
-    Life::Recorded { identity: server.into(), step: STEP, record }
+    fixtures::life(server, recorded, epoch, true)
 }
 
 fn look_in(e: &mut Election, at: Moment, row: LeaseRow, life: Life) {

@@ -1,24 +1,10 @@
 //! The participant when the database changes under it. Each test is a trap that made two leaders,
 //! or granted a version twice, in an earlier wording.
 
-use super::super::life::{Record, STEP};
+use super::super::fixtures::{S, election, life, row};
+use super::super::life::Generation;
+use super::super::row::Expected;
 use super::*;
-
-const S: fn(u64) -> Duration = Duration::from_secs;
-
-fn election() -> Election {
-    let timing = Timing::new(10, S(1)).unwrap();
-    Election::new(ComponentName::new("c").unwrap(), HolderId::new("me").unwrap(), timing, S(10))
-}
-
-fn row(holder: &str, version: i64, renew_time: i64) -> LeaseRow {
-    LeaseRow { holder: holder.into(), lease_time: 0, renew_time, version, ttl: 10 }
-}
-
-fn life(server: &str, recorded: &str, epoch: i64, settled: bool) -> Life {
-    let record = Record { identity: recorded.into(), epoch, settled, max_ttl: 30 };
-    Life::Recorded { identity: server.into(), step: STEP, record }
-}
 
 fn look(e: &mut Election, at: Moment, row: impl Into<Option<LeaseRow>>, past: Past, life: Life) {
     e.looked(at, Looked { row: row.into(), past, life, ..Looked::default() }, 0.0);

@@ -22,6 +22,8 @@
 //! [`machine`] is one participant's life as a state machine, [`row`] is what a row allows, [`sight`] is what a follower
 //! knows, [`life`] is what happens when the database changes under us, and [`timing`] relates the durations.
 
+#[cfg(test)]
+mod fixtures;
 pub mod life;
 pub mod machine;
 pub mod name;

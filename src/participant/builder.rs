@@ -7,13 +7,16 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use super::handle::Participant;
 use super::notice::Notice;
+use super::outcome::{Drained, ElectionFailed};
 use super::presence::Presence;
-use super::run::{Drained, ElectionFailed};
-use super::runner::{Runner, Shared};
+use super::runner::Runner;
+use super::shared::Shared;
+use super::surroundings::host_name;
 use super::trouble::Trouble;
+use super::view::View;
 use super::watchdog::{self, OnOverrun, Overrun};
-use super::{Participant, View};
 use crate::clock::{Clock, SystemClock};
 use crate::election::life::MAX_TTL_DEFAULT_SECONDS;
 use crate::election::timing::TTL_DEFAULT_SECONDS;
@@ -73,12 +76,21 @@ pub struct ParticipantBuilder {
     on_overrun: OnOverrun,
 }
 
+impl Participant {
+    /// Give each participant a store of its own ([`crate::store::open`]): a store has one connection, and a take
+    /// that the database is slow to commit would keep another participant's renewals waiting.
+    #[must_use]
+    pub fn builder(store: Arc<dyn LeaseStore>, component: ComponentName) -> ParticipantBuilder {
+        ParticipantBuilder::new(store, component)
+    }
+}
+
 impl ParticipantBuilder {
     pub(super) fn new(store: Arc<dyn LeaseStore>, component: ComponentName) -> Self {
         Self {
             store,
             component,
-            name: super::host_name(),
+            name: host_name(),
             origin: std::process::id().to_string(),
             ttl: Duration::from_secs(u64::from(TTL_DEFAULT_SECONDS)),
             stop_grace: None,

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tracing::{Instrument, Span, debug, debug_span, info, warn};
+use tracing::{Instrument, debug, info, warn};
 
-use super::Counters;
 use super::attempt::{attempt, attempt_if_any, timed_out};
-use super::runner::Runner;
+use super::counters::Counters;
+use super::runner::{Runner, Unreleased};
 use super::trouble::Call;
 use crate::election::machine::{Looked, Release};
 use crate::election::{Ineligible, Moment, Standing, Take, TermKey};
@@ -18,22 +18,7 @@ use crate::store::{Outcome, StoreError};
 /// How long the loop waits for others to be told of a change, at most.
 const NOTIFY_LIMIT: Duration = Duration::from_millis(500);
 
-/// A term of ours that was not seen to be released or replaced.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Unreleased {
-    version: i64,
-    /// Its take was answered. One that was not may be applied at any time: that there is nothing to release
-    /// proves nothing then.
-    applied: bool,
-}
-
 impl Runner {
-    /// Of one call of the store; within the term's while there is one.
-    pub(super) fn span(&self, call: &'static str) -> Span {
-        let term = self.shared.term().and_then(|term| term.span().id());
-        debug_span!(parent: term, "store", call, component = %self.shared.component)
-    }
-
     pub(super) async fn look(&mut self) {
         let t0 = self.now();
         let limit = self.election.timing().attempt_timeout();

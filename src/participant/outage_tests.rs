@@ -1,12 +1,16 @@
 //! A database that answers nothing for a while and then does all that it was asked, in paused time.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use tokio::sync::watch;
 
-use super::tests::TestClock;
+use super::fixtures::TestClock;
 use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::election::machine::Looked;
-use crate::election::{Generation, NewEpoch, Take, TermKey};
+use crate::election::{ComponentName, Generation, LeaseRow, NewEpoch, StopReason, Take, TermKey};
 use crate::store::{Directory, Epochs, Hints, LeaseStore, MemoryStore, Outcome, StoreError};
 
 #[derive(Debug, Clone, Copy, PartialEq)]

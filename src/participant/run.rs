@@ -1,44 +1,15 @@
-//! The whole life of a participant in one call, and its end: [`Participant::run`], [`Participant::shutdown`].
+//! The whole life of a participant in one call: [`Participant::run`].
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
 use std::task::Poll;
 use std::thread;
-use std::time::Duration;
 
-use tokio::task::JoinError;
 use tracing::Instrument;
 
-use super::runner::Command;
-use super::{HeldTerm, Participant, TermObserver};
-
-/// How a participant ended that was asked to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Drained {
-    /// It holds nothing: the release was acknowledged, or there was nothing to release.
-    Released,
-    /// The database did not acknowledge the release in time. If the row is still held, it is free for others one ttl
-    /// after its last renewal.
-    LeftToLapse,
-}
-
-/// The election loop has ended without having been drained: it panicked, or the runtime that it ran on is gone.
-/// Nothing is led any more; a row that was held lapses by itself.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("the election loop has failed; what it held lapses by itself")]
-#[non_exhaustive]
-pub struct ElectionFailed {
-    #[source]
-    cause: Option<Arc<JoinError>>,
-}
-
-impl From<JoinError> for ElectionFailed {
-    fn from(cause: JoinError) -> Self {
-        Self { cause: Some(Arc::new(cause)) }
-    }
-}
+use super::handle::Participant;
+use super::outcome::ElectionFailed;
+use super::term::{HeldTerm, TermObserver};
 
 impl Participant {
     /// Leads, does the work of each term, and gives the lease back: **for as long as the work does not end**.
@@ -98,47 +69,6 @@ impl Participant {
             Ok(returned) => returned.map(Some),
             Err(panic) => resume_unwind(panic),
         }
-    }
-
-    /// Stop for good, at once: work is told that the term is lost. Returns at once; [`Participant::ended`] resolves when
-    /// the row is released.
-    pub fn drain(&self) {
-        self.tell(Command::Drain);
-    }
-
-    /// Begins a [`Participant::shutdown`] and returns at once.
-    pub fn begin_shutdown(&self, limit: Duration) {
-        self.tell(Command::Shutdown(limit));
-    }
-
-    /// Stop for good and in order: work is asked to stop ([`TermObserver::asked_to_stop`]) and may go on for as long as
-    /// `limit`, in which the lease is renewed; then, or as soon as it has stopped, as [`Participant::drain`]. Resolves
-    /// when nothing is held any more, and tells whether the release was acknowledged. Once this was asked for, nothing
-    /// is taken and no work begins. Asked again, the shorter time counts.
-    ///
-    /// Keep `limit` and the time that the work needs after [`TermObserver::lost`] below what the process is given to
-    /// end.
-    ///
-    /// # Cancel safety
-    /// Once polled, dropping the future takes nothing back: the participant ends in the background.
-    ///
-    /// # Errors
-    /// [`ElectionFailed`] when the election loop is gone without having been drained.
-    pub async fn shutdown(&self, limit: Duration) -> Result<Drained, ElectionFailed> {
-        self.begin_shutdown(limit);
-        self.ended().await
-    }
-
-    /// Resolves when the election loop is over: after [`Participant::drain`] or [`Participant::shutdown`] once all work
-    /// has stopped and its release was answered or given up. Cancel safe.
-    ///
-    /// # Errors
-    /// [`ElectionFailed`] when it ended without having been asked to.
-    pub async fn ended(&self) -> Result<Drained, ElectionFailed> {
-        let mut ended = self.ended.clone();
-        let known = ended.wait_for(Option::is_some).await.ok().and_then(|ended| ended.clone());
-        // Nobody is left to tell: the runtime is gone.
-        known.unwrap_or(Err(ElectionFailed { cause: None }))
     }
 }
 

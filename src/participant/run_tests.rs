@@ -3,13 +3,18 @@
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tracing::span::{Attributes, Id};
 use tracing_subscriber::layer::{self, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::fixtures::Rig;
 use super::*;
+use crate::clock::{Clock, SystemClock};
+use crate::store::MemoryStore;
 
 #[derive(Debug, thiserror::Error)]
 enum Problem {

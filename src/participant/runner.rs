@@ -1,81 +1,31 @@
-//! The loop around the state machine: ask [`Election`] what to do, do it, tell it the outcome,
-//! publish what it says. All decisions are in [`crate::election::machine`].
+//! What the election loop knows and how it follows commands: it passes them to [`Election`] and publishes what that says.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::thread::Thread;
-use std::time::Duration;
+use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, watch};
-use tracing::{Instrument, info, info_span};
+use tracing::{Span, debug_span, info, info_span};
 
-use super::calls::Unreleased;
+use super::counters::Counters;
 use super::notice::Notice;
 use super::presence::Presence;
-use super::run::Drained;
-use super::term::{TermCell, TermObserver};
-use super::trouble::{Trouble, say_new_epoch};
-use super::{Counters, View};
-use crate::clock::Clock;
+use super::shared::{Command, Shared};
+use super::term::TermObserver;
+use super::term_cell::TermCell;
+use super::trouble::Trouble;
+use super::view::View;
 use crate::election::machine::Term;
-use crate::election::{Action, ComponentName, Election, Moment, Standing, StopReason};
+use crate::election::{Election, Moment, Standing, StopReason};
 use crate::store::{Hints, LeaseStore};
+use std::time::Duration;
 
-/// What handle, guards and watchdog share with the loop.
-pub(super) struct Shared {
-    pub(super) component: ComponentName,
-    pub(super) clock: Arc<dyn Clock>,
-    /// The term that is led or whose work is being stopped.
-    term: ArcSwapOption<TermCell>,
-    pub(super) watchdog: Arc<OnceLock<Thread>>,
-    beat: AtomicU64,
-    pub(super) counters: Counters,
-}
-
-impl Shared {
-    pub(super) fn new(component: ComponentName, clock: Arc<dyn Clock>) -> Self {
-        let beat = AtomicU64::new(ms(clock.boot()));
-        Self {
-            component,
-            clock,
-            term: ArcSwapOption::empty(),
-            watchdog: Arc::default(),
-            beat,
-            counters: Counters::default(),
-        }
-    }
-
-    pub(super) fn is_leader(&self) -> bool {
-        self.term.load().as_ref().is_some_and(|term| !term.valid_for().is_zero())
-    }
-
-    pub(super) fn term(&self) -> Option<Arc<TermCell>> {
-        self.term.load_full()
-    }
-
-    /// Boot clock, ms resolution.
-    pub(super) fn last_beat(&self) -> Moment {
-        Duration::from_millis(self.beat.load(Ordering::Relaxed))
-    }
-}
-
-fn ms(moment: Moment) -> u64 {
-    u64::try_from(moment.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What the handle asks of the loop.
+/// A term of ours that was not seen to be released or replaced.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Command {
-    Healthy(bool),
-    StepDown,
-    Drain,
-    /// Drain once the work has stopped, or when it has had this long.
-    Shutdown(Duration),
+pub(super) struct Unreleased {
+    pub(super) version: i64,
+    /// Its take was answered. One that was not may be applied at any time: that there is nothing to release
+    /// proves nothing then.
+    pub(super) applied: bool,
 }
-
-/// Longest sleep of the loop: tokio's timers stand still in suspend, and the heartbeat must go on.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 pub(super) struct Runner {
     pub(super) store: Arc<dyn LeaseStore>,
@@ -99,86 +49,14 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    /// Returns when drained.
-    pub(super) async fn run(mut self) -> Drained {
-        let store = Arc::clone(&self.store);
-        loop {
-            while let Ok(command) = self.commands.try_recv() {
-                self.obey(command);
-            }
-            self.drain_when_the_work_has_stopped();
-            let now = self.now();
-            self.shared.beat.store(ms(now), Ordering::Relaxed);
-            let action = self.election.next(now);
-            self.publish();
-            match action {
-                Action::Look => self.look().await,
-                Action::Take(take) => self.take(&take).await,
-                Action::Renew(term) => self.renew(&term).await,
-                Action::Release(release) => self.release(release).await,
-                Action::BeginEpoch(new) => {
-                    say_new_epoch(&self.shared.component, &store.describe(), &new);
-                    let (call, span) = (store.epochs(), self.span("begin_epoch"));
-                    self.record(call.map(|epochs| epochs.begin_epoch(&new))).instrument(span).await;
-                }
-                Action::Settle(waited_out) => {
-                    let (call, span) = (store.epochs(), self.span("settle"));
-                    self.record(call.map(|epochs| epochs.settle(&waited_out))).instrument(span).await;
-                }
-                Action::Wait(until) => self.wait(until).await,
-                Action::AwaitWork => self.await_work().await,
-                Action::Ended => {
-                    return if self.unreleased.is_none() { Drained::Released } else { Drained::LeftToLapse };
-                }
-            }
-        }
+    /// Of one call of the store; within the term's while there is one.
+    pub(super) fn span(&self, call: &'static str) -> Span {
+        let term = self.shared.term().and_then(|term| term.span().id());
+        debug_span!(parent: term, "store", call, component = %self.shared.component)
     }
 
     pub(super) fn now(&self) -> Moment {
         self.shared.clock.boot()
-    }
-
-    async fn wait(&mut self, until: Moment) {
-        if std::mem::take(&mut self.untold) {
-            return self.notify().await;
-        }
-        if self.give_sign_of_life(until).await {
-            return;
-        }
-        let until = self.shutdown.map_or(until, |shutdown| until.min(shutdown));
-        let limit = until.saturating_sub(self.now()).min(LONGEST_SLEEP);
-        let following = matches!(self.election.standing(), Standing::Following);
-        let asked = self.shared.term().filter(|_| self.shutdown.is_some());
-        let stopped = async {
-            match &asked {
-                Some(term) => term.work_stopped().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = tokio::time::sleep(limit) => {}
-            () = stopped => {}
-            () = self.hints.next_for(self.shared.component.as_str()), if following => {
-                let at = self.notice.hinted(self.shared.clock.boot());
-                self.election.hinted(at);
-            }
-            command = self.commands.recv(), if !self.handle_gone => self.heard(command),
-        }
-    }
-
-    async fn await_work(&mut self) {
-        // A term that was over before it was made visible has no work to wait for.
-        if let Some(term) = self.shared.term() {
-            tokio::select! {
-                biased;
-                () = term.work_stopped() => {}
-                () = tokio::time::sleep(LONGEST_SLEEP) => return,
-                command = self.commands.recv(), if !self.handle_gone => return self.heard(command),
-            }
-        }
-        if let Some(release) = self.election.work_stopped(self.now()) {
-            self.release(release).await;
-        }
     }
 
     pub(super) fn heard(&mut self, command: Option<Command>) {
@@ -187,7 +65,7 @@ impl Runner {
         self.obey(command.unwrap_or(Command::Drain));
     }
 
-    fn obey(&mut self, command: Command) {
+    pub(super) fn obey(&mut self, command: Command) {
         match command {
             Command::Healthy(healthy) => {
                 self.election.set_healthy(healthy);
@@ -209,7 +87,7 @@ impl Runner {
     }
 
     /// After a shutdown was asked for: at once where no work runs, else when that has stopped or has had its time.
-    fn drain_when_the_work_has_stopped(&mut self) {
+    pub(super) fn drain_when_the_work_has_stopped(&mut self) {
         let Some(until) = self.shutdown.filter(|_| !self.draining) else { return };
         let term = self.shared.term().filter(|_| matches!(self.election.standing(), Standing::Leading(_)));
         let works = term.is_some_and(|term| {
@@ -222,7 +100,7 @@ impl Runner {
     }
 
     /// Makes visible what the state machine says.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let shared = &self.shared;
         match self.election.standing() {
             Standing::Leading(term) => self.publish_term(term),

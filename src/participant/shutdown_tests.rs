@@ -1,6 +1,11 @@
 //! A shutdown in order: the term goes on while the work stops, and no longer.
 
+use std::time::Duration;
+
+use super::fixtures::Rig;
 use super::*;
+use crate::clock::Clock;
+use crate::election::StopReason;
 
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_renews_the_lease_while_the_work_stops_and_then_releases() {

@@ -28,6 +28,13 @@ pub fn surroundings() -> Surroundings {
     read(|variable| std::env::var(variable).ok(), Path::new(SERVICE_ACCOUNT))
 }
 
+/// What this machine calls itself; within a pod, the pod's name.
+pub(crate) fn host_name() -> String {
+    let uname = rustix::system::uname();
+    let name = uname.nodename().to_string_lossy();
+    if name.is_empty() { "localhost".to_owned() } else { name.into_owned() }
+}
+
 fn read(variable: impl Fn(&str) -> Option<String>, service_account: &Path) -> Surroundings {
     let given = |name: &str| variable(name).filter(|value| !value.is_empty());
     Surroundings {

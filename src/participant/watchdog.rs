@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use super::runner::Shared;
-use super::term::TermCell;
+use super::shared::Shared;
+use super::term_cell::TermCell;
 
 /// Work that still ran when its term's abort moment had come.
 #[derive(Debug, Clone, PartialEq, Eq)]

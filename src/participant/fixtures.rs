@@ -1,0 +1,163 @@
+//! A participant on the memory store, in paused time: tokio's clock and the boot clock move together.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::builder::ParticipantBuilder;
+use super::handle::Participant;
+use crate::clock::Clock;
+use crate::election::machine::Looked;
+use crate::election::{ComponentName, LeaseRow, Take, TermKey};
+use crate::membership::Instance;
+use crate::store::{
+    Directory, Epochs, Hints, LeaseStore, MemoryStore, Names, Outcome, Snapshot, StandingIntent, StoreError,
+};
+
+/// A boot clock that follows tokio's (paused) time, plus what a test adds for a suspend.
+#[derive(Debug)]
+pub(super) struct TestClock {
+    start: tokio::time::Instant,
+    jump: Mutex<Duration>,
+}
+
+impl TestClock {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { start: tokio::time::Instant::now(), jump: Mutex::default() })
+    }
+
+    pub(super) fn suspend(&self, length: Duration) {
+        *self.jump.lock().unwrap() += length;
+    }
+}
+
+impl Clock for TestClock {
+    fn boot(&self) -> Duration {
+        Duration::from_secs(1000) + self.start.elapsed() + *self.jump.lock().unwrap()
+    }
+
+    fn wall_ms(&self) -> i64 {
+        i64::try_from(self.boot().as_millis()).unwrap()
+    }
+}
+
+pub(super) struct Rig {
+    pub(super) clock: Arc<TestClock>,
+    pub(super) store: Arc<MemoryStore>,
+}
+
+impl Rig {
+    pub(super) fn new() -> Self {
+        let clock = TestClock::new();
+        Self { store: Arc::new(MemoryStore::new(clock.clone())), clock }
+    }
+
+    pub(super) fn component() -> ComponentName {
+        ComponentName::new("c").unwrap()
+    }
+
+    pub(super) fn builder(&self, name: &str) -> ParticipantBuilder {
+        Participant::builder(self.store.clone(), Self::component())
+            .name(name)
+            .ttl(Duration::from_secs(10))
+            .clock(self.clock.clone())
+            .on_overrun(|_| {})
+    }
+
+    pub(super) fn start(&self, name: &str) -> Participant {
+        self.builder(name).start().unwrap()
+    }
+
+    pub(super) async fn row(&self) -> LeaseRow {
+        self.store.look(&Self::component()).await.unwrap().row.unwrap()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Flaw {
+    SignsAreRefused,
+    SignsHang,
+    /// As a pooler between us and `LISTEN`: it looks as if notifications came.
+    HintsAreSwallowed,
+    LooksTakeTheirTime,
+}
+
+/// Does everything but one thing.
+#[derive(Debug)]
+struct Flawed(Arc<MemoryStore>, Flaw);
+
+#[async_trait::async_trait]
+impl LeaseStore for Flawed {
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+    fn epochs(&self) -> Option<&dyn Epochs> {
+        None
+    }
+    fn directory(&self) -> Option<&dyn Directory> {
+        Some(self)
+    }
+    async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
+        if self.1 == Flaw::LooksTakeTheirTime {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.0.look(component).await
+    }
+    async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
+        self.0.take(take).await
+    }
+    async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
+        self.0.renew(term).await
+    }
+    async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
+        self.0.release(term).await
+    }
+    fn hints(&self) -> Hints {
+        if self.1 != Flaw::HintsAreSwallowed {
+            return self.0.hints();
+        }
+        Hints::fed_by(|hints| async move {
+            hints.set_flowing(true);
+            hints.closed().await;
+        })
+    }
+    async fn notify(&self, _: &ComponentName) -> Result<(), StoreError> {
+        Ok(())
+    }
+    fn limit_lock_wait(&self, _: Duration) {}
+    fn pace(&self) -> Option<crate::election::Pace> {
+        None
+    }
+}
+
+#[async_trait::async_trait]
+impl Directory for Flawed {
+    async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
+        self.0.look_at(names, instances).await
+    }
+    async fn beat(&self, says: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {
+        match self.1 {
+            Flaw::SignsAreRefused => Err(StoreError::Misconfigured("permission denied".into())),
+            Flaw::SignsHang => std::future::pending().await,
+            Flaw::HintsAreSwallowed | Flaw::LooksTakeTheirTime => self.0.beat(says, id).await,
+        }
+    }
+    async fn prune_instances(&self, older_than: Duration) -> Result<u64, StoreError> {
+        self.0.prune_instances(older_than).await
+    }
+    async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
+        self.0.set_intent(component, intent).await
+    }
+    async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
+        self.0.clear_intent(component).await
+    }
+}
+
+impl Rig {
+    pub(super) fn flawed(&self, flaw: Flaw) -> Participant {
+        let store = Arc::new(Flawed(self.store.clone(), flaw));
+        let builder = Participant::builder(store, Self::component())
+            .ttl(Duration::from_secs(10))
+            .clock(self.clock.clone());
+        builder.on_overrun(|_| {}).start().unwrap()
+    }
+}

@@ -40,62 +40,50 @@ pub(crate) fn check(what: &'static str, value: &str, max: usize) -> Result<(), N
     Ok(())
 }
 
-/// The primary key of the row: which component is led. 1 to 253 visible characters, compared byte by byte.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct ComponentName(String);
+/// A text that was checked: what a message calls it, and how many characters it may have.
+macro_rules! checked {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $max:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
 
-impl ComponentName {
-    /// A key as it stands in the table. In a pod, [`component`](crate::component) puts the namespace before a name.
-    ///
-    /// # Errors
-    /// [`NameError`] when the text is empty, longer than 253 characters or not printable.
-    pub fn new(value: impl Into<String>) -> Result<Self, NameError> {
-        let value = value.into();
-        check("component name", &value, COMPONENT_NAME_MAX)?;
-        Ok(Self(value))
-    }
+        impl $name {
+            /// As it stands in the table.
+            ///
+            /// # Errors
+            /// [`NameError`] when the text is empty, longer than the column or not printable.
+            pub fn new(value: impl Into<String>) -> Result<Self, NameError> {
+                let value = value.into();
+                check($what, &value, $max)?;
+                Ok(Self(value))
+            }
 
-    /// As it stands in the table.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+            /// As it stands in the table.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
 }
 
-/// Who competes: unique for each start of a process, so that a restarted process is another participant.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct HolderId(String);
-
-impl HolderId {
-    /// An id as it stands in the table.
-    ///
-    /// # Errors
-    /// [`NameError`] when the text is empty, longer than 255 characters or not printable.
-    pub fn new(value: impl Into<String>) -> Result<Self, NameError> {
-        let value = value.into();
-        check("holder id", &value, HOLDER_ID_MAX)?;
-        Ok(Self(value))
-    }
-
-    /// As it stands in the table.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+checked! {
+    /// The primary key of the row: which component is led. 1 to 253 visible characters, compared byte by byte.
+    /// In a pod, [`component`](crate::component) puts the namespace before a name.
+    ComponentName, "component name", COMPONENT_NAME_MAX
 }
 
-impl fmt::Display for ComponentName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for HolderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+checked! {
+    /// Who competes: unique for each start of a process, so that a restarted process is another participant.
+    /// 1 to 255 visible characters.
+    HolderId, "holder id", HOLDER_ID_MAX
 }
 
 #[cfg(test)]

@@ -2,9 +2,7 @@
 
 use super::leftover::Leftover;
 use super::taking::{FailedTakes, Taking};
-use super::term::Term;
-use super::words::StopReason;
-use super::{Election, Phase, StaysAway};
+use super::{Election, Phase, StaysAway, StopReason, Term};
 use crate::election::row::Take;
 use crate::election::timing::Moment;
 

@@ -29,6 +29,7 @@ mod listening;
 mod namespaces;
 mod outage;
 mod pgbouncer;
+mod pgbouncer_addresses;
 mod put_back;
 mod refusals;
 mod repeated_trouble;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use component_lease::participant::Participant;
-use component_lease::store::{self, Hint, Install, Outcome, Source};
+use component_lease::store::{self, Install, Outcome, Source};
 use component_lease_testkit::postgres::{self, Database, PgBouncer, Server, Stop};
 use component_lease_testkit::tcp_proxy::TcpProxy;
 use component_lease_testkit::wait;
@@ -15,27 +15,25 @@ use tokio::time::timeout;
 
 use crate::agent_support::{Running, free_address, program};
 use crate::store_instances::instance;
-use crate::stores::{
-    SOON, alive_at, component, held, misconfigured, retryable, row, says, take, taking, term,
-};
+use crate::stores::{SOON, alive_at, component, held, row, take, taking, term};
 
-const TTL: u32 = 5;
+pub(crate) const TTL: u32 = 5;
 /// The most that anything may take that is waited for, on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
-async fn until(what: &str, done: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, done: impl AsyncFnMut() -> bool) {
     wait::until_true(LONG, what, done).await.unwrap();
 }
 
 /// With tables, made through the pooler.
-async fn installed(server: &Server, pooler: &PgBouncer) -> Database {
+pub(crate) async fn installed(server: &Server, pooler: &PgBouncer) -> Database {
     let database = server.fresh_database().await.unwrap();
     let how = Install::default().first(true).max_ttl(Duration::from_secs(TTL.into()));
     store::install(&Source::url(pooler.url(&database.name)), how).await.unwrap();
     database
 }
 
-fn participant(source: Source, name: &str) -> Participant {
+pub(crate) fn participant(source: Source, name: &str) -> Participant {
     let store = store::open(source, "pooled").unwrap();
     Participant::builder(store, component("c"))
         .name(name)
@@ -46,22 +44,22 @@ fn participant(source: Source, name: &str) -> Participant {
         .unwrap()
 }
 
-fn renewals(participant: &Participant) -> u64 {
+pub(crate) fn renewals(participant: &Participant) -> u64 {
     participant.counters().renewals.load(Ordering::Relaxed)
 }
 
 /// The real program.
-struct Agents {
+pub(crate) struct Agents {
     folder: tempfile::TempDir,
     url: String,
 }
 
 impl Agents {
-    fn new(url: String) -> Self {
+    pub(crate) fn new(url: String) -> Self {
         Self { folder: tempfile::tempdir().unwrap(), url }
     }
 
-    fn start(&self, name: &str, flags: &[&str]) -> Running {
+    pub(crate) fn start(&self, name: &str, flags: &[&str]) -> Running {
         let address = free_address();
         let mut command = program();
         command
@@ -72,7 +70,7 @@ impl Agents {
     }
 }
 
-async fn leads(agent: &Running, others: &[&Running]) {
+pub(crate) async fn leads(agent: &Running, others: &[&Running]) {
     until(&format!("held of the one with this log: {}", agent.log()), async || {
         agent.ask("/leader").is_some_and(|answer| answer.status == 200)
     })
@@ -83,18 +81,18 @@ async fn leads(agent: &Running, others: &[&Running]) {
 }
 
 /// An application of somebody else's, on the same pool.
-async fn application(url: &str) -> PgConnection {
+pub(crate) async fn application(url: &str) -> PgConnection {
     let options: sqlx::postgres::PgConnectOptions = url.parse().unwrap();
     PgConnection::connect_with(&options.extra_float_digits(None).application_name("theirs")).await.unwrap()
 }
 
-async fn ask(application: &mut PgConnection, sql: &'static str) -> Vec<Option<String>> {
+pub(crate) async fn ask(application: &mut PgConnection, sql: &'static str) -> Vec<Option<String>> {
     let rows = application.fetch_all(sqlx::raw_sql(sql)).await.unwrap();
     rows.iter().map(|row| row.try_get::<Option<String>, _>(0).unwrap()).collect()
 }
 
 /// What a session is set to, and what stands on it.
-const SESSION: &str = "
+pub(crate) const SESSION: &str = "
     SELECT 'session ' || pg_backend_pid()
     UNION ALL SELECT name || ' = ' || setting FROM pg_settings
               WHERE name IN ('lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout', 'row_security',
@@ -275,212 +273,6 @@ async fn processes_that_are_stopped_at_any_moment_hold_no_lock() {
         for agent in [&one, &two] {
             agent.signal(Signal::CONT);
         }
-    }
-}
-
-/// Each takes over when the one before has been asked to go; how long that took.
-#[expect(clippy::disallowed_methods, reason = "tests look at the machine's own clock")]
-async fn hand_overs(source: &Source, listens: bool) -> Vec<Duration> {
-    let mut leader = participant(source.clone(), "0");
-    until("the first leader", async || leader.is_leader()).await;
-    let mut took = Vec::new();
-    for number in 1..=6 {
-        let next = participant(source.clone(), &number.to_string());
-        until("the next to follow", async || next.watch().borrow().row.is_some()).await;
-        if listens {
-            // At the second look the notifications flow.
-            until("a renewal", async || renewals(&leader) >= 2).await;
-        }
-        let began = Instant::now();
-        leader.drain();
-        until("the next leader", async || next.is_leader()).await;
-        took.push(began.elapsed());
-        leader.ended().await.unwrap();
-        leader = next;
-    }
-    took
-}
-
-#[tokio::test]
-async fn six_hand_overs_behind_a_pooler_take_none_of_them_a_ttl() {
-    let server = postgres::shared().await.unwrap();
-    let pooler = PgBouncer::builder(server).pool(2).start().await.unwrap();
-    let database = installed(server, &pooler).await;
-    let took = hand_overs(&Source::url(pooler.url(&database.name)), false).await;
-    eprintln!("without an address of the server's own: {took:.0?}");
-    // One look a second finds them; one that went wrong takes a TTL.
-    assert!(took.iter().all(|took| *took < Duration::from_millis(2_500)), "{took:?}");
-}
-
-#[tokio::test]
-async fn with_the_servers_own_address_hand_overs_are_told_and_statements_go_by_the_pooler() {
-    let server = postgres::shared().await.unwrap();
-    let pooler = PgBouncer::builder(server).pool(2).start().await.unwrap();
-    let database = installed(server, &pooler).await;
-    let source = Source::url(pooler.url(&database.name)).direct_url(&database.url);
-    let mut took = hand_overs(&source, true).await;
-    took.sort_unstable();
-    eprintln!("with one: {took:.0?}");
-    assert!(took[3] < Duration::from_millis(500), "{took:?}");
-    // Nobody who listens makes statements, also when the pooler's connection has ended.
-    let proxy = TcpProxy::start(([127, 0, 0, 1], pooler.port()).into()).unwrap();
-    let source = Source::url(server.url_through(proxy.port(), &database.name)).direct_url(&database.url);
-    let store = store::open(source, "apart").unwrap();
-    row(&*store, "c").await;
-    let mut hints = store.hints();
-    assert_eq!(timeout(SOON, hints.next()).await.unwrap(), Hint::Any);
-    proxy.cut();
-    proxy.heal();
-    until("an answer", async || store.look(&component("c")).await.is_ok()).await;
-    assert!(hints.flow(), "it goes on listening");
-    store.notify(&component("c")).await.unwrap();
-    assert_eq!(timeout(SOON, hints.next()).await.unwrap(), Hint::Component("c".into()));
-}
-
-#[tokio::test]
-async fn a_direct_address_that_leads_elsewhere_or_to_a_pooler_is_said_and_not_listened_to() {
-    let server = postgres::shared().await.unwrap();
-    let pooler = PgBouncer::shared().await.unwrap();
-    let (database, other) = (installed(server, pooler).await, installed(server, pooler).await);
-    for (direct, pieces) in [
-        (other.url.clone(), ["another database", other.name.as_str()]),
-        (pooler.url(&database.name), ["connection pooler", "--direct-database-url"]),
-    ] {
-        let agents = Agents::new(pooler.url(&database.name));
-        let agent = agents.start("one", &["--direct-database-url", &direct]);
-        until("a word on it", async || agent.log().contains("no notifications")).await;
-        leads(&agent, &[]).await;
-        let log = agent.log();
-        assert!(pieces.iter().all(|piece| log.contains(piece)), "{log}");
-        assert!(!log.contains(direct.split(['/', ':', '@']).nth(4).unwrap()), "a password: {log}");
-        agent.signal(Signal::KILL);
-    }
-    let refused = |source: Source| store::open(source, "test").map(|store| store.describe());
-    let mysql = Source::url("mysql://u:p@h/d").direct_url(&database.url);
-    says(&misconfigured(refused(mysql)), &["direct", "PostgreSQL", "leave it out"]);
-    let mysql = Source::url(&database.url).direct_url("mysql://u:hunter2@h/d");
-    says(&misconfigured(refused(mysql)), &["direct database URL", "PostgreSQL"]);
-    let malformed = Source::url(&database.url).direct_url("postgres://u:hunter2@h:x/d");
-    let why = misconfigured(refused(malformed));
-    assert!(why.contains("direct database URL") && !why.contains("hunter2"), "{why}");
-    says(
-        &misconfigured(refused(Source::url(&database.url).direct_url_file("/no/such"))),
-        &["/no/such", "direct"],
-    );
-}
-
-#[tokio::test]
-async fn where_the_direct_address_is_a_pooler_that_ignores_the_probe_what_others_listen_to_stays() {
-    let server = postgres::shared().await.unwrap();
-    let pooler = PgBouncer::builder(server)
-        .pool(1)
-        .setting("ignore_startup_parameters", "options")
-        .start()
-        .await
-        .unwrap();
-    let database = installed(server, &pooler).await;
-    let url = pooler.url(&database.name);
-    let mut theirs = application(&url).await;
-    theirs.execute("LISTEN theirs").await.unwrap();
-    let before = ask(&mut theirs, SESSION).await;
-    assert!(before.contains(&Some("listens to theirs".to_owned())), "{before:?}");
-    let agents = Agents::new(url.clone());
-    let agent = agents.start("one", &["--direct-database-url", &url]);
-    until("a word on it", async || agent.log().contains("no notifications")).await;
-    leads(&agent, &[]).await;
-    agent.signal(Signal::KILL);
-    assert_eq!(ask(&mut theirs, SESSION).await, before);
-}
-
-/// How many times it says so, and the reason.
-async fn recognised(url: String) -> (usize, String) {
-    let agents = Agents::new(url);
-    let agent = agents.start("one", &[]);
-    leads(&agent, &[]).await;
-    let log = agent.log();
-    agent.signal(Signal::TERM);
-    let lines = log.lines().filter(|line| line.contains("a connection pooler is in between"));
-    (lines.clone().count(), lines.collect())
-}
-
-#[tokio::test]
-async fn a_pooler_is_recognised_however_it_takes_the_probe_and_said_once() {
-    let server = postgres::shared().await.unwrap();
-    let (said, line) = {
-        let pooler = PgBouncer::shared().await.unwrap();
-        let database = installed(server, pooler).await;
-        recognised(pooler.url(&database.name)).await
-    };
-    assert!(said == 1 && line.contains("refuses") && line.contains("--direct-database-url"), "{line}");
-    for (mode, ignores, parameters, reason) in [
-        ("transaction", "options", "", "is not there"),
-        ("session", "", "", "refuses"),
-        ("session", "options", "", "is not there"),
-        ("transaction", "", "?pgbouncer=true", "pgbouncer=true"),
-        ("transaction", "options", "?pgbouncer=false&options=-c%20work_mem%3D1MB", "is not there"),
-    ] {
-        let pooler = PgBouncer::builder(server)
-            .pool(1)
-            .setting("pool_mode", mode)
-            .setting("ignore_startup_parameters", ignores)
-            .start()
-            .await
-            .unwrap();
-        let database = server.fresh_database().await.unwrap();
-        store::install(
-            &Source::url(&database.url),
-            Install::default().first(true).max_ttl(Duration::from_secs(TTL.into())),
-        )
-        .await
-        .unwrap();
-        let (said, line) = recognised(format!("{}{parameters}", pooler.url(&database.name))).await;
-        assert!(said == 1 && line.contains(reason), "{mode} {ignores} {parameters}: {line}");
-    }
-    let database = server.fresh_database().await.unwrap();
-    store::install(
-        &Source::url(&database.url),
-        Install::default().first(true).max_ttl(Duration::from_secs(TTL.into())),
-    )
-    .await
-    .unwrap();
-    for parameters in ["", "?options=-c%20work_mem%3D1MB"] {
-        let (said, line) = recognised(format!("{}{parameters}", database.url)).await;
-        assert_eq!(said, 0, "{line}");
-    }
-}
-
-#[tokio::test]
-async fn what_the_url_asks_of_the_server_is_there_behind_a_pooler_too() {
-    let server = postgres::shared().await.unwrap();
-    for ignores in ["", "options"] {
-        let pooler = PgBouncer::builder(server)
-            .pool(1)
-            .setting("ignore_startup_parameters", ignores)
-            .start()
-            .await
-            .unwrap();
-        let database = server.fresh_database().await.unwrap();
-        database.psql("CREATE SCHEMA \"o'ur s\"").await.unwrap();
-        let url = format!("{}?options=-c%20search_path%3D\"o'ur\\%20s\"", pooler.url(&database.name));
-        store::install(
-            &Source::url(&url),
-            Install::default().first(true).max_ttl(Duration::from_secs(TTL.into())),
-        )
-        .await
-        .unwrap();
-        let store = store::open(Source::url(&url), "schema").unwrap();
-        held(&*store, "c", "a").await;
-        let seen = "SELECT string_agg(schemaname, ',') FROM pg_tables WHERE tablename = 'component_lease'";
-        assert_eq!(database.psql(seen).await.unwrap(), "o'ur s", "ignores {ignores:?}");
-        let only_reads = format!(
-            "{}?options=-c%20default_transaction_read_only%3Don%20-c%20search_path%3D\"o'ur\\%20s\"",
-            pooler.url(&database.name)
-        );
-        let store = store::open(Source::url(only_reads), "reading").unwrap();
-        says(&retryable(store.look(&component("c")).await), &["only read"]);
-        let unknown = format!("{}?options=-c%20no_such_setting%3D1", pooler.url(&database.name));
-        let store = store::open(Source::url(unknown), "unknown").unwrap();
-        says(&misconfigured(store.look(&component("c")).await), &["no_such_setting"]);
     }
 }
 

@@ -60,8 +60,10 @@ pub(super) fn former(services: &Store<Service>, desired: &Desired) -> Vec<Former
     former.collect()
 }
 
+/// Owned by this resource alone: what somebody else owns too is not ours to change, to release or to delete.
 fn owned_by(service: &Service, uid: &str) -> bool {
-    service.owner_references().iter().any(|owner| owner.uid == uid)
+    let owners = service.owner_references();
+    !owners.is_empty() && owners.iter().all(|owner| owner.uid == uid)
 }
 
 fn carries_our_mark(service: &Service) -> bool {
@@ -103,4 +105,21 @@ pub(super) fn slim(service: &mut Service) {
         ..ServiceSpec::default()
     });
     service.status = None;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_somebody_else_owns_too_is_not_ours() {
+        let owner = |uid: &str| OwnerReference { uid: uid.to_owned(), ..OwnerReference::default() };
+        let owned = |owners: &[&str]| {
+            let mut service = Service::default();
+            service.metadata.owner_references = Some(owners.iter().map(|uid| owner(uid)).collect());
+            owned_by(&service, "ours")
+        };
+        assert!(owned(&["ours"]));
+        assert!(!owned(&[]) && !owned(&["theirs"]) && !owned(&["ours", "theirs"]));
+    }
 }

@@ -112,7 +112,7 @@ pub enum ServiceSight {
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all combinations occur")]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SeenService {
-    /// Owned by this very resource.
+    /// Owned by this very resource, and by nobody else.
     pub ours: bool,
     /// Made by this program, and nobody owns it: its resource was deleted or restored without it.
     pub abandoned: bool,
@@ -124,7 +124,7 @@ pub struct SeenService {
     /// Only of a Service that this program has made.
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
-    /// Empty is none: then somebody else writes its endpoints.
+    /// Empty: the Service has no selector, and somebody else writes its endpoints.
     pub selector: BTreeMap<String, String>,
     /// Its type: the name of a host stands in the place of pods.
     pub external_name: bool,
@@ -197,7 +197,7 @@ pub struct Observed {
     pub service: ServiceSight,
     /// Services of this resource under names that it does not give any more.
     pub former_services: Vec<FormerService>,
-    /// The resource is being deleted: what becomes of what it owns is said by whoever deletes it.
+    /// The resource is being deleted. The deletion's propagation policy decides about what it owns.
     pub leaving: bool,
     pub now: Moment,
 }

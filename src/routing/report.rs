@@ -418,7 +418,7 @@ fn service_problem(o: &Observed, plan: &Plan, outcome: &Outcome) -> Option<Condi
             Truth::False,
             Reason::ServiceNotOurs,
             format!(
-                "Service {name} exists and was not made by this resource; it is left alone. Delete it, choose another name, or set spec.routing.service.policy: Check"
+                "Service {name} exists and does not belong to this resource alone; it is left as it is. Delete it, choose another name, or set spec.routing.service.policy: Check"
             ),
         ),
         ServiceSight::Exists(seen) => {
@@ -455,8 +455,8 @@ fn reachable(o: &Observed) -> Condition {
     }
 }
 
-/// True when all the others are; with the database down and labels kept it is not known. Of a workload that is scaled
-/// to nothing it says neither that users reach it nor that something is still to come, so there is none.
+/// True when all the others are True; Unknown while the database is down and labels are kept. A workload that is
+/// scaled to nothing has no such condition: True would promise answers, and False would promise a change.
 fn ready(o: &Observed, others: &[Condition]) -> Option<Condition> {
     if others.iter().any(|c| c.reason == Reason::ScaledToZero) {
         return None;

@@ -347,7 +347,12 @@ fn a_service_that_would_reach_the_wrong_pods_is_said_with_what_to_change() {
             Reason::ServiceSelectorMismatch,
             "pod b does not carry that",
         ),
-        (true, selecting(false, &[(KEY, "leader")]), Reason::ServiceNotOurs, "it is left alone. Delete it"),
+        (
+            true,
+            selecting(false, &[(KEY, "leader")]),
+            Reason::ServiceNotOurs,
+            "it is left as it is. Delete it",
+        ),
     ] {
         let status = said(&served(managed, sight));
         let (truth, why, message) = of(&status, ConditionType::Routed);

@@ -154,7 +154,7 @@ async fn a_label_that_somebody_else_put_is_gone_within_two_seconds_and_is_said()
 
     site.label("d-1", KEY, Some("leader")).await?;
     site.wait_for_labelled(KEY, "leader", &["d-0"]).await?;
-    // Born with it, a candidate and one that is none.
+    // Two pods are made with the label: a candidate, and one that is not.
     let born = [FakePod::new("d-3", "discovery"), FakePod::new("stranger", "stranger")];
     let born = born.map(|pod| pod.label(KEY, "leader"));
     site.plane.fake_pods(site.name(), &born).await?;
@@ -316,7 +316,7 @@ async fn a_service_of_somebody_else_is_never_adopted_only_checked() -> Result<()
 
     site.change("discovery", managed(80)).await?;
     let message = site.wait_for_condition("discovery", "Routed", "False", "ServiceNotOurs").await?;
-    assert!(message.contains("left alone"), "{message}");
+    assert!(message.contains("left as it is"), "{message}");
     let now = services(&site).get("discovery").await?;
     assert_eq!(now.resource_version(), service.resource_version(), "nobody has touched it");
 

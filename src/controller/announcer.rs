@@ -84,7 +84,9 @@ impl Announcer {
         let now = self.clock.wall_ms() / 1000 * 1000;
         let now = jiff::Timestamp::from_millisecond(now).unwrap_or_default().to_string();
         let status = api::status(before, component, wanted, &now);
-        self.metrics.found(lease, component, wanted, status.as_ref().or(before), self.clock.boot());
+        let written = status.as_ref().or(before);
+        let ended = self.metrics.resources.found(lease, component, wanted, written, self.clock.boot());
+        self.metrics.measured(ended);
         let Some(status) = status else { return Ok(false) };
         let name = lease.name_any();
         let namespace = lease.namespace().unwrap_or_default();

@@ -16,7 +16,7 @@ use super::cluster::Cluster;
 use super::database::Database;
 use super::handles::Handles;
 use super::handover::Step;
-use super::resources::{Key, Record, Resources};
+use super::resources::{Facts, Key, Resources};
 use super::rows::Pulse;
 use crate::process::metrics::{Family, ReadAtScrape};
 
@@ -24,7 +24,6 @@ use crate::process::metrics::{Family, ReadAtScrape};
 pub(super) fn register(registry: &mut Registry, acting: &Acting, handles: &Handles) {
     let (replica, database) = (acting.clone(), handles.database.clone());
     registry.register_collector(Box::new(ReadAtScrape(move || {
-        let truth = |value: bool| f64::from(u8::from(value));
         let acts = replica.acts();
         let now = database.clock.boot();
         // A standby asks the database nothing, so it knows nothing of it.
@@ -56,12 +55,12 @@ pub(super) fn register(registry: &mut Registry, acting: &Acting, handles: &Handl
 /// What a scrape shows of one resource.
 struct Shown {
     key: Key,
-    record: Record,
+    facts: Facts,
     pulse: Option<Pulse>,
     leaderless: Duration,
 }
 
-/// Writes the records when they are asked for.
+/// Writes what is known of the resources when it is asked for.
 pub(super) struct Exposition {
     pub(super) acting: Acting,
     pub(super) resources: Resources,
@@ -82,13 +81,13 @@ impl Exposition {
         }
         let leases = self.cluster.leases();
         let exist: HashSet<_> = leases.iter().filter_map(|lease| lease.meta().uid.as_deref()).collect();
-        let records = self.resources.of(&exist);
+        let all = self.resources.of(&exist);
         let now = self.database.clock.boot();
         let known = self.database.known();
-        let shown = records.into_iter().map(|(key, record)| {
-            let pulse = record.component.as_deref().and_then(|component| known.pulse(component));
-            let leaderless = record.leaderless.until(now);
-            Shown { key, record, pulse, leaderless }
+        let shown = all.into_iter().map(|(key, facts)| {
+            let pulse = facts.component.as_deref().and_then(|component| known.pulse(component));
+            let leaderless = facts.leaderless.until(now);
+            Shown { key, facts, pulse, leaderless }
         });
         shown.collect()
     }
@@ -122,30 +121,30 @@ const METRICS: &[Metric] = &[
         "resource_ready",
         "1 while the resource is Ready, else 0; absent while its workload is scaled to nothing",
         false,
-        |s| maybe(s.record.ready.map(|(ready, _)| truth(ready))),
+        |s| maybe(s.facts.ready.map(|(ready, _)| truth(ready))),
     ),
     ("resource_ready_reason", "1, with the reason of the condition Ready", false, |s| {
-        s.record.ready.iter().map(|(_, reason)| (Some(("reason", *reason)), 1.0)).collect()
+        s.facts.ready.iter().map(|(_, reason)| (Some(("reason", *reason)), 1.0)).collect()
     }),
     (
         "resource_held",
         "1 while there is a leader, 0 while nobody leads; absent while that is not known",
         false,
-        |s| maybe(s.record.held.map(truth)),
+        |s| maybe(s.facts.held.map(truth)),
     ),
     ("resource_problem", "1, with a condition that is True and means that something is wrong", false, |s| {
-        s.record.problems.iter().map(|kind| (Some(("type", *kind)), 1.0)).collect()
+        s.facts.problems.iter().map(|kind| (Some(("type", *kind)), 1.0)).collect()
     }),
     ("resource_candidates", "Pods that the selector of the resource matches", false, |s| {
-        one(number(s.record.candidates))
+        one(number(s.facts.candidates))
     }),
-    ("resource_version", "Version of the row, the fencing token", false, |s| one(number(s.record.version))),
-    ("resource_ttl_seconds", "TTL of the row", false, |s| maybe(s.record.ttl.map(number))),
+    ("resource_version", "Version of the row, the fencing token", false, |s| one(number(s.facts.version))),
+    ("resource_ttl_seconds", "TTL of the row", false, |s| maybe(s.facts.ttl.map(number))),
     (
         "resource_last_transition_timestamp_seconds",
         "When the current term, or the time without one, began",
         false,
-        |s| maybe(s.record.last_transition),
+        |s| maybe(s.facts.last_transition),
     ),
     ("resource_renewal_age_seconds", "How long before the last poll the holder had renewed", false, |s| {
         maybe(s.pulse.and_then(|pulse| pulse.renewal_age).map(|age| age.as_secs_f64()))
@@ -155,13 +154,13 @@ const METRICS: &[Metric] = &[
         "How long the steps of the last handover took: detect, elect, label, reach",
         false,
         |s| {
-            let steps = Step::ALL.iter().zip(s.record.progress.last);
+            let steps = Step::ALL.iter().zip(s.facts.progress.last);
             steps
                 .filter_map(|(step, took)| Some((Some(("step", step.as_str())), took?.as_secs_f64())))
                 .collect()
         },
     ),
-    ("resource_transitions", "Terms that were seen to begin", true, |s| one(number(s.record.transitions))),
+    ("resource_transitions", "Terms that were seen to begin", true, |s| one(number(s.facts.transitions))),
     ("resource_late_renewals", "How often two thirds of the TTL passed without a renewal", true, |s| {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         one(s.pulse.map_or(0, |pulse| pulse.late_renewals) as f64)

@@ -9,11 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::handover::{Handover, Step};
+use super::handover::Step;
 use super::resources::Resources;
-use crate::api::{ComponentLease, ComponentLeaseStatus};
-use crate::election::{ComponentName, Moment};
-use crate::routing::observed::Status;
 use crate::store::StoreError;
 
 /// Seconds: calls of a database in the next rack take a millisecond, one that is given up takes 5 s.
@@ -115,26 +112,8 @@ impl Metrics {
         self.poll_duration.observe(took.as_secs_f64());
     }
 
-    /// The pod of a new leader carries the label.
-    pub(super) fn labelled(&self, lease: &ComponentLease, handover: Option<Handover>, now: Moment) {
-        if let Some(handover) = handover {
-            self.measured(self.resources.labelled(lease, handover, now));
-        }
-    }
-
-    /// What a reconcile found. `written` is the status as it is now.
-    pub(super) fn found(
-        &self,
-        lease: &ComponentLease,
-        component: Option<&ComponentName>,
-        found: &Status,
-        written: Option<&ComponentLeaseStatus>,
-        now: Moment,
-    ) {
-        self.measured(self.resources.found(lease, component, found, written, now));
-    }
-
-    fn measured(&self, steps: impl IntoIterator<Item = (Step, Duration)>) {
+    /// Steps of a handover that have ended.
+    pub(super) fn measured(&self, steps: impl IntoIterator<Item = (Step, Duration)>) {
         for (step, took) in steps {
             self.handovers.get_or_create(&StepLabel { step: step.as_str() }).observe(took.as_secs_f64());
         }

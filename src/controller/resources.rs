@@ -19,7 +19,7 @@ pub(super) type Key = (Arc<str>, Arc<str>);
 
 /// What is known of one resource.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Record {
+pub(super) struct Facts {
     pub(super) uid: String,
     pub(super) component: Option<Arc<str>>,
     /// Whether it is Ready, and why; `None` while the workload is scaled to nothing on purpose.
@@ -59,23 +59,23 @@ impl Leaderless {
 
 /// All of them, shared by those who learn something and by the scrape.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Resources(Arc<Mutex<BTreeMap<Key, Record>>>);
+pub(super) struct Resources(Arc<Mutex<BTreeMap<Key, Facts>>>);
 
 impl Resources {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Record>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Facts>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The record of this very resource: one of the same name that was there before is forgotten.
-    fn with<T>(&self, lease: &ComponentLease, then: impl FnOnce(&mut Record) -> T) -> T {
+    /// Of this very resource: what was known of an earlier one of the same name is forgotten.
+    fn with<T>(&self, lease: &ComponentLease, then: impl FnOnce(&mut Facts) -> T) -> T {
         let uid = lease.uid().unwrap_or_default();
         let key = (lease.namespace().unwrap_or_default().into(), lease.name_any().into());
-        let mut records = self.lock();
-        let record = records.entry(key).or_default();
-        if record.uid != uid {
-            *record = Record { uid, ..Record::default() };
+        let mut all = self.lock();
+        let facts = all.entry(key).or_default();
+        if facts.uid != uid {
+            *facts = Facts { uid, ..Facts::default() };
         }
-        then(record)
+        then(facts)
     }
 
     /// The leader's pod carries the label. The steps of the handover that are over by this.
@@ -85,7 +85,7 @@ impl Resources {
         handover: Handover,
         now: Moment,
     ) -> Vec<(Step, Duration)> {
-        self.with(lease, |record| record.progress.labelled(handover, now))
+        self.with(lease, |facts| facts.progress.labelled(handover, now))
     }
 
     /// What a reconcile found. `written` is the status as it is now. The step of the handover that is over by this.
@@ -98,27 +98,27 @@ impl Resources {
         now: Moment,
     ) -> Option<(Step, Duration)> {
         let ready = found.condition(ConditionType::Ready);
-        self.with(lease, |record| {
-            record.component = component.map(|component| component.as_str().into());
-            record.ready = ready.map(|ready| (ready.status == Truth::True, ready.reason.as_str()));
-            record.held = match found.condition(ConditionType::LeaderElected).map(|elected| elected.status) {
+        self.with(lease, |facts| {
+            facts.component = component.map(|component| component.as_str().into());
+            facts.ready = ready.map(|ready| (ready.status == Truth::True, ready.reason.as_str()));
+            facts.held = match found.condition(ConditionType::LeaderElected).map(|elected| elected.status) {
                 Some(Truth::True) => Some(true),
                 Some(Truth::False) => Some(false),
                 Some(Truth::Unknown) | None => None,
             };
-            record.leaderless.note(record.held, now);
-            record.candidates = found.candidates;
-            record.version = found.version;
-            record.transitions = found.transitions;
-            record.ttl = found.ttl;
-            record.last_transition = written.and_then(last_transition);
+            facts.leaderless.note(facts.held, now);
+            facts.candidates = found.candidates;
+            facts.version = found.version;
+            facts.transitions = found.transitions;
+            facts.ttl = found.ttl;
+            facts.last_transition = written.and_then(last_transition);
             let wrong = found.conditions.iter().filter(|condition| is_problem(condition.kind));
-            record.problems = wrong
+            facts.problems = wrong
                 .filter(|condition| condition.status == Truth::True)
                 .map(|condition| condition.kind.as_str())
                 .collect();
             if ready.is_some_and(|ready| ready.status == Truth::True) {
-                record.progress.ready(now)
+                facts.progress.ready(now)
             } else {
                 None
             }
@@ -132,10 +132,10 @@ impl Resources {
     }
 
     /// Of the resources that exist, by their UIDs: what was noted just after its resource had gone is forgotten.
-    pub(super) fn of(&self, exist: &HashSet<&str>) -> BTreeMap<Key, Record> {
-        let mut records = self.lock();
-        records.retain(|_, record| exist.contains(record.uid.as_str()));
-        records.clone()
+    pub(super) fn of(&self, exist: &HashSet<&str>) -> BTreeMap<Key, Facts> {
+        let mut all = self.lock();
+        all.retain(|_, facts| exist.contains(facts.uid.as_str()));
+        all.clone()
     }
 
     /// A replica that begins to act knows nothing yet.

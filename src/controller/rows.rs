@@ -79,6 +79,13 @@ struct Failure {
     told: bool,
 }
 
+impl Failure {
+    /// Whether it is more than a look or two that failed.
+    fn lasts(&self, now: Moment) -> bool {
+        now >= self.since + FAILURE_GRACE
+    }
+}
+
 /// What changed for whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Changed {
@@ -158,8 +165,8 @@ impl Rows {
                 }
             }
         };
-        match &self.failure {
-            Some(failure) if !known || now >= failure.since + FAILURE_GRACE => {
+        match self.failure.as_ref().filter(|failure| !known || failure.lasts(now)) {
+            Some(failure) => {
                 let store = match &failure.error {
                     StoreError::Retryable(text) => StoreSight::Unreachable(text.clone()),
                     error @ (StoreError::Misconfigured(_) | StoreError::Bug(_)) => {
@@ -168,7 +175,7 @@ impl Rows {
                 };
                 (store, row, now)
             }
-            _ => (StoreSight::Answers, row, self.answered),
+            None => (StoreSight::Answers, row, self.answered),
         }
     }
 
@@ -219,7 +226,7 @@ impl Rows {
     /// Whether the database answers; `None` before the first look has ended. A look or two may fail.
     pub(super) fn reachable(&self, now: Moment) -> Option<bool> {
         match &self.failure {
-            Some(failure) => Some(self.seen.is_some() && now < failure.since + FAILURE_GRACE),
+            Some(failure) => Some(self.seen.is_some() && !failure.lasts(now)),
             None => self.seen.is_some().then_some(true),
         }
     }
@@ -321,7 +328,7 @@ impl Rows {
         let known = self.failure.take().filter(|failure| failure.error.kind() == kind);
         let mut failure = known.unwrap_or(Failure { error, since, said: false, told: false });
         failure.said |= logged;
-        let tell = !failure.told && (self.seen.is_none() || now >= since + FAILURE_GRACE);
+        let tell = !failure.told && (self.seen.is_none() || failure.lasts(now));
         failure.told |= tell;
         self.failure = Some(failure);
         tell.then_some(Changed::Everything)

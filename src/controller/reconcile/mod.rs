@@ -112,8 +112,10 @@ async fn reconcile_valid(
             continue;
         }
         if plan.leads_to_a_pod() && outcome.failed().is_none() {
-            let handover = database.known().handover(desired.component.as_str());
-            announcer.metrics.labelled(lease, handover, database.clock.boot());
+            let metrics = &announcer.metrics;
+            if let Some(handover) = database.known().handover(desired.component.as_str()) {
+                metrics.measured(metrics.resources.labelled(lease, handover, database.clock.boot()));
+            }
         }
         let again = report::report(lease, before.as_ref(), &observed, &plan, &outcome, handles).await?;
         apply::complete(&outcome)?;

@@ -272,7 +272,7 @@ fn condition_status(truth: Truth) -> ConditionStatus {
     }
 }
 
-/// There is none where nobody has ever led.
+/// A component that never had a leader has no term.
 fn term(wanted: &Status) -> Option<TermStatus> {
     (wanted.version != 0 || wanted.holder.is_some()).then(|| TermStatus {
         holder: wanted.holder.clone(),

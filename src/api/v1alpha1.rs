@@ -71,7 +71,7 @@ pub struct ComponentLeaseSpec {
     pub ttl_seconds: i32,
 
     /// The candidates: the pods of this namespace whose programs compete for the component. A
-    /// holder that is none of them is never routed to.
+    /// holder outside of them is never routed to.
     pub selector: PodSelector,
 
     /// For programs with their own SQL that write something else into the row than their pod's name,

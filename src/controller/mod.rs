@@ -267,7 +267,7 @@ async fn work(
     results
         .for_each(async |result| {
             if let Err(error) = result {
-                // Said by `on_error` where it matters; a resource that is gone is none.
+                // `on_error` says it where it matters. A resource that is gone is not an error.
                 debug!(%error, "a reconcile ended");
             }
         })

@@ -24,9 +24,9 @@ async fn said(site: &Site, lease: &Value) -> Result<Option<String>> {
     }
 }
 
-/// What is said of a key that is none.
+/// The message for a malformed label key.
 const KEYS: &str = "at most 63 letters";
-/// What is said of a target port that is none.
+/// The message for an invalid target port.
 const NAMES: &str = "a port's name";
 
 fn service(service: &Value) -> Value {

@@ -133,7 +133,9 @@ fn supervises_with_its_thread_blocked(folder: &Path) {
     };
     runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         tokio::spawn(async move {
+            let began = now();
             while !pid.exists() {
+                assert!(now() - began < PATIENCE, "waited in vain for the program's pid");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             block();

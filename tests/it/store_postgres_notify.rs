@@ -62,7 +62,7 @@ async fn a_commit_that_notifies_and_never_ends_stops_neither_takes_nor_releases(
     // No database of its own: to drop it would wait for the standby.
     let url = server.superuser_url();
     store::migrate(&Source::url(url)).await.unwrap();
-    // Who waits for a standby that is none has the lock that every commit with a notification needs.
+    // A session that waits for a standby which does not exist has the lock that every commit with a notification needs.
     server.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
     server.psql("SELECT pg_reload_conf()").await.unwrap();
     let local = |url: &str| format!("{url}?options=-c%20synchronous_commit%3Dlocal");

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::schema;
 
-/// Which pods; as in other Kubernetes resources, all requirements must hold. Cannot be empty. Whoever
-/// writes it writes it whole: two managers never merge theirs.
+/// Which pods; as in other Kubernetes resources, all requirements must hold. Cannot be empty. A manager
+/// always sets the whole selector: server-side apply never merges the selectors of two managers.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]

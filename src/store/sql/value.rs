@@ -2,7 +2,7 @@
 
 use crate::store::Names;
 
-/// A value for a place in a statement. Each is NULL where there is none.
+/// A value for a place in a statement. A missing one is NULL.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Value<'a> {
     Int(Option<i64>),

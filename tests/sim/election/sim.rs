@@ -262,7 +262,7 @@ impl Sim {
         self.processes.iter().position(|process| process.alive && process.working.is_some())
     }
 
-    /// Of the process that is there; `None` while there is none.
+    /// Of the process that runs; `None` while no process runs.
     pub(super) fn holder(&self, p: usize) -> Option<HolderId> {
         let process = &self.processes[p];
         process.alive.then(|| process.election.me().clone())

@@ -133,7 +133,7 @@ fn options(url: &MySqlUrl, host: &Host, port: u16) -> Result<MySqlConnectOptions
         Host::Tcp(host) => options.host(host),
         Host::Socket(socket) => options.socket(socket),
     };
-    // An empty password is none: its scramble would not be empty.
+    // An empty password is sent as no password: its scramble would not be empty.
     if let Some(password) = url.password.as_deref().filter(|password| !password.is_empty()) {
         options = options.password(password);
     }

@@ -152,6 +152,7 @@ async fn prometheus_loads_the_alerts_counts_a_resource_once_and_answers_each_que
     // Something to be seen of each kind: a condition that means trouble, a handover, an early release.
     site.change("discovery", json!({"ttlSeconds": 3000})).await?;
     site.wait_for_condition("discovery", "TtlLimited", "True", "AboveMaxTtl").await?;
+    site.let_a_second_pass("discovery").await?;
     site.make_lease(&lease_with(
         "second",
         "discovery",

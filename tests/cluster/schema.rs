@@ -1,7 +1,7 @@
 //! What the API server accepts of a resource and what it refuses, with what to write instead.
 
 use anyhow::{Context as _, Result, ensure};
-use component_lease::api::ComponentLease;
+use component_lease::api::{ComponentLease, OnDatabaseUnreachable, ServicePolicy};
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -224,5 +224,31 @@ async fn of_two_managers_of_one_selector_the_later_one_has_it_whole_and_only_by_
     }
     let now = apply("two", json!({"tier": "two"}), true).await?;
     assert_eq!(now.spec.selector.match_labels, [("tier".to_owned(), "two".to_owned())].into());
+    Ok(())
+}
+
+#[tokio::test(crate = "crate::harness")]
+async fn a_resource_of_the_older_shape_loses_its_old_fields_and_its_service_is_only_checked() -> Result<()> {
+    let site = Site::new("older").await?;
+    let old = json!({"routing": {
+        "onStoreUnreachable": "Remove",
+        "service": {"name": "web", "managed": true, "ports": [{"port": 80, "targetPort": "http"}]},
+    }});
+    // kubectl tells its user before anything is written.
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), lease_with("x", "a", &old).to_string())?;
+    let path = file.path().to_string_lossy().into_owned();
+    let Err(refused) = site.kubectl(&["create", "-f", &path]).await else {
+        anyhow::bail!("kubectl takes the old fields");
+    };
+    let refused = format!("{refused:#}");
+    for field in ["spec.routing.onStoreUnreachable", "spec.routing.service.managed"] {
+        ensure!(refused.contains(field), "{refused}");
+    }
+    // A client that does not ask for validation finds the defaults.
+    raw(&site).create(&PostParams::default(), &serde_json::from_value(lease_with("x", "a", &old))?).await?;
+    let kept = site.leases().get("x").await?.spec.routing;
+    assert_eq!(kept.on_database_unreachable, OnDatabaseUnreachable::Keep);
+    assert_eq!(kept.service.map(|service| service.policy), Some(ServicePolicy::Check));
     Ok(())
 }

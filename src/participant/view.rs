@@ -18,7 +18,7 @@ pub struct View {
 
 impl View {
     /// The term that this participant leads *now*: a view that has been lying about for too long
-    /// says `None`, as [`Participant::is_leader`] would.
+    /// says `None`, as [`Participant::is_leader`](super::Participant::is_leader) would.
     #[must_use]
     pub fn term(&self) -> Option<&TermObserver> {
         self.term.as_ref().filter(|term| term.is_valid())

@@ -20,6 +20,7 @@ pub mod image;
 pub mod mysql;
 pub mod node;
 pub mod postgres;
+mod process;
 pub mod prometheus;
 pub mod scratch;
 pub mod stage;

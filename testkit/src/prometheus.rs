@@ -1,15 +1,15 @@
 //! Prometheus and its promtool, from the tree that `hack/databases.sh` fetches.
 
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::hack;
+use crate::process::{Process, free_port};
 use crate::scratch::Scratch;
 use crate::wait;
 
@@ -75,16 +75,6 @@ pub struct Prometheus {
     port: u16,
 }
 
-#[derive(Debug)]
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 impl Prometheus {
     /// Starts one with this configuration and these rules (`rules.yaml`).
     ///
@@ -92,7 +82,7 @@ impl Prometheus {
     /// When it cannot be fetched, or does not come up; its log is in the message.
     pub async fn start(configuration: &str, rules: &str) -> Result<Self> {
         let scratch = Scratch::new("prometheus")?;
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let port = free_port()?;
         std::fs::write(scratch.join("prometheus.yaml"), configuration)?;
         std::fs::write(scratch.join("rules.yaml"), rules)?;
         let log = std::fs::File::create(scratch.join("log"))?;

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use super::Kind;
 use super::database::{self, Database};
 use super::own::Own;
+use crate::process::free_port;
 use crate::wait;
 
 const START: Duration = Duration::from_secs(60);
@@ -252,8 +253,4 @@ impl Server {
     pub fn set_clock(&self, ahead: i64) -> Result<()> {
         self.own.clock.as_ref().context("this server's clock is the machine's")?.set(ahead)
     }
-}
-
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

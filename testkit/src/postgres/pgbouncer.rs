@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -11,8 +11,8 @@ use tokio::sync::OnceCell;
 
 use super::Server;
 use super::database::{parse, percent_encode};
-use super::server::free_port;
 use crate::account::unprivileged;
+use crate::process::{Process, free_port};
 use crate::scratch::Scratch;
 use crate::wait;
 
@@ -28,16 +28,6 @@ pub struct PgBouncer {
     port: u16,
     user: String,
     password: String,
-}
-
-#[derive(Debug)]
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// What a PgBouncer shall be like.

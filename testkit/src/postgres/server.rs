@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use super::database::{self, Database, percent_encode};
 use super::own::Own;
 use super::programs::Home;
+use crate::process::free_port;
 use crate::wait;
 
 const START: Duration = Duration::from_secs(60);
@@ -370,8 +371,4 @@ impl Server {
             .as_ref()
             .context("this test stops or freezes its server, and the one of TEST_POSTGRES_URL is not ours")
     }
-}
-
-pub(super) fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

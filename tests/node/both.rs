@@ -19,7 +19,8 @@ impl<'a> Both<'a> {
         stage.install(&[]).await?;
         let second = Release { name: "second".into(), namespace: stage.namespace.clone() };
         let mut values = Release::values(&stage.store);
-        values.push("replicas=1".into());
+        // One release has the definition.
+        values.extend(["replicas=1".into(), "crds.install=false".into()]);
         second.install(stage.node, &values).await?;
         let releases = [stage.release.clone(), second];
         Ok(Self { stage, releases, reconciles: [0; 2], audit: 0 })

@@ -69,7 +69,7 @@ async fn killed(stage: &Stage<'_>) -> Result<()> {
         })
         .await?;
         let before = rows.now().context("the row has not been seen")?;
-        ensure!(lease["status"]["version"] == before.version, "{} leads {before:?}", lease["status"]);
+        ensure!(lease["status"]["term"]["version"] == before.version, "{} leads {before:?}", lease["status"]);
         let leader = before.pod().context("nobody leads")?;
         let killed = stage.kill_container(leader).await?;
         let taken = wait::until(PATIENCE, "the next holder", async || {

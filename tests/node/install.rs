@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use component_lease_testkit::stage::store::Store;
 use component_lease_testkit::stage::{CONTAINER, Stage, condition};
 use component_lease_testkit::wait;
@@ -56,6 +56,17 @@ async fn a_removed_release_leaves_nothing_that_hangs_and_another_one_takes_over_
     println!("the namespace was gone after {:.1?}", begun.elapsed());
 
     let second = Stage::prepare(&node, "second", "leases", Store::sqlite(&node)?).await?;
+    // The definition still belongs to the release that is gone; the refusal says how to hand it over.
+    let Err(refused) = second.install(&["watch.namespaces={second}"]).await else {
+        bail!("the definition of another release was taken");
+    };
+    let refused = format!("{refused:#}");
+    ensure!(refused.contains("belongs to the release component-lease in the namespace first"), "{refused}");
+    let commands: Vec<_> = refused.lines().filter_map(|line| line.trim().strip_prefix("kubectl ")).collect();
+    ensure!(commands.len() == 2, "{refused}");
+    for command in commands {
+        node.kubectl(&command.split(' ').collect::<Vec<_>>()).await?;
+    }
     second.install(&["watch.namespaces={second}"]).await?;
     second.deploy().await?;
     let lease = second.get(&["componentlease", "discovery"]).await?;

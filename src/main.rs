@@ -279,8 +279,8 @@ fn source(args: DatabaseArgs) -> Source {
 
 fn failure(error: &StoreError) -> Failure {
     let exit = match error {
-        StoreError::Retryable(_) => process::ExitCode::Unavailable,
-        StoreError::Misconfigured(_) => process::ExitCode::Config,
+        StoreError::Retryable { .. } => process::ExitCode::Unavailable,
+        StoreError::Misconfigured { .. } => process::ExitCode::Config,
         // A bug, or a kind that came later.
         _ => process::ExitCode::Unexpected,
     };

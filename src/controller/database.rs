@@ -278,7 +278,7 @@ impl Database {
         let call = self.store.look_at(&names, with_instances);
         let answer = tokio::time::timeout(LOOK_TIMEOUT, call).await;
         let answer = answer.unwrap_or_else(|_| {
-            Err(StoreError::Retryable(format!(
+            Err(StoreError::retryable(format!(
                 "{} did not answer within {LOOK_TIMEOUT:?}",
                 self.store.describe()
             )))

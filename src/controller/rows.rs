@@ -168,8 +168,8 @@ impl Rows {
         match self.failure.as_ref().filter(|failure| !known || failure.lasts(now)) {
             Some(failure) => {
                 let store = match &failure.error {
-                    StoreError::Retryable(text) => StoreSight::Unreachable(text.clone()),
-                    error @ (StoreError::Misconfigured(_) | StoreError::Bug(_)) => {
+                    StoreError::Retryable { message: text, .. } => StoreSight::Unreachable(text.clone()),
+                    error @ (StoreError::Misconfigured { .. } | StoreError::Bug { .. }) => {
                         StoreSight::Misconfigured(error.to_string())
                     }
                 };

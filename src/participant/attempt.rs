@@ -26,5 +26,5 @@ pub(super) async fn attempt_if_any(
 }
 
 pub(super) fn timed_out(limit: Duration) -> StoreError {
-    StoreError::Retryable(format!("no answer within {limit:?}"))
+    StoreError::retryable(format!("no answer within {limit:?}"))
 }

@@ -136,7 +136,7 @@ impl Directory for Flawed {
     }
     async fn beat(&self, says: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {
         match self.1 {
-            Flaw::SignsAreRefused => Err(StoreError::Misconfigured("permission denied".into())),
+            Flaw::SignsAreRefused => Err(StoreError::misconfigured("permission denied")),
             Flaw::SignsHang => std::future::pending().await,
             Flaw::HintsAreSwallowed | Flaw::LooksTakeTheirTime => self.0.beat(says, id).await,
         }

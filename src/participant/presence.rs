@@ -132,7 +132,7 @@ mod tests {
     fn a_sign_that_failed_is_not_repeated_before_its_time() {
         let (mut presence, timing) = presence();
         presence.due(S(0), S(4), &timing, (true, None)).unwrap();
-        presence.said(S(0), &timing, Some(Err(StoreError::Retryable("no".into()))));
+        presence.said(S(0), &timing, Some(Err(StoreError::retryable("no"))));
         assert!(presence.due(S(4), S(8), &timing, (true, Some(1))).is_none());
         assert!(presence.due(S(18), S(22), &timing, (true, Some(1))).is_some());
     }

@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn a_look_that_succeeds_does_not_end_the_trouble_of_a_write_and_a_change_of_the_row_does() {
         let (mut trouble, c) = (Trouble::default(), ComponentName::new("c").unwrap());
-        let error = StoreError::Misconfigured("permission denied".into());
+        let error = StoreError::misconfigured("permission denied");
         trouble.failed(Call::Write, &c, Moment::ZERO, &error);
         trouble.answered(Call::Ask, &c);
         assert_eq!((trouble.text(), trouble.is_deaf()), (Some("permission denied"), false));
@@ -152,14 +152,14 @@ mod tests {
     #[test]
     fn a_look_that_failed_means_that_nothing_answers_until_one_succeeds() {
         let (mut trouble, c) = (Trouble::default(), ComponentName::new("c").unwrap());
-        trouble.failed(Call::Ask, &c, Moment::ZERO, &StoreError::Retryable("gone".into()));
+        trouble.failed(Call::Ask, &c, Moment::ZERO, &StoreError::retryable("gone"));
         assert!(trouble.is_deaf());
         trouble.answered(Call::Ask, &c);
         assert!(!trouble.is_deaf() && trouble.text().is_none());
         // In between it does not end the trouble of a write either.
-        let error = StoreError::Misconfigured("permission denied".into());
+        let error = StoreError::misconfigured("permission denied");
         trouble.failed(Call::Write, &c, Moment::ZERO, &error);
-        trouble.failed(Call::Ask, &c, Moment::ZERO, &StoreError::Retryable("gone".into()));
+        trouble.failed(Call::Ask, &c, Moment::ZERO, &StoreError::retryable("gone"));
         assert!(trouble.is_deaf());
         trouble.answered(Call::Ask, &c);
         assert!(!trouble.is_deaf() && trouble.text().is_some());

@@ -59,7 +59,7 @@ pub async fn begin_epoch(store: &dyn Directory) -> Result<Begun, StoreError> {
             return Ok(Begun { database: store.describe(), epoch: record.epoch, waits });
         }
     }
-    Err(StoreError::Retryable(format!("{}: the record of epochs keeps changing", store.describe())))
+    Err(StoreError::retryable(format!("{}: the record of epochs keeps changing", store.describe())))
 }
 
 async fn recorded(store: &dyn Directory) -> Result<Life, StoreError> {
@@ -70,7 +70,7 @@ async fn recorded(store: &dyn Directory) -> Result<Life, StoreError> {
 }
 
 fn no_record(store: &dyn Directory) -> StoreError {
-    StoreError::Misconfigured(format!(
+    StoreError::misconfigured(format!(
         "{}: the tables component_lease_history and component_lease_store are missing; run `component-lease migrate`",
         store.describe()
     ))
@@ -81,6 +81,6 @@ async fn within<T>(
     call: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
     tokio::time::timeout(LIMIT, call).await.unwrap_or_else(|_| {
-        Err(StoreError::Retryable(format!("{}: no answer within {LIMIT:?}", store.describe())))
+        Err(StoreError::retryable(format!("{}: no answer within {LIMIT:?}", store.describe())))
     })
 }

@@ -63,7 +63,7 @@ impl KubernetesStore {
     async fn read(&self, component: &ComponentName) -> Result<Option<LeaseRow>, StoreError> {
         named(component)?;
         let lease =
-            self.leases.get_opt(component.as_str()).await.map_err(|error| failed(component, &error))?;
+            self.leases.get_opt(component.as_str()).await.map_err(|error| failed(component, error))?;
         Ok(self.remember(component, lease))
     }
 
@@ -116,10 +116,10 @@ impl KubernetesStore {
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
                     self.read(component).await?;
                 }
-                Err(error) => return Err(failed(component, &error)),
+                Err(error) => return Err(failed(component, error)),
             }
         }
-        Err(StoreError::Retryable(format!("Lease {component} keeps changing")))
+        Err(StoreError::retryable(format!("Lease {component} keeps changing")))
     }
 }
 
@@ -129,12 +129,13 @@ impl fmt::Debug for KubernetesStore {
     }
 }
 
-fn failed(component: &ComponentName, error: &kube::Error) -> StoreError {
-    let message = format!("Lease {component}: {}", text(error));
-    match error {
-        kube::Error::Api(status) if status.code == 403 => StoreError::Misconfigured(message),
-        _ => StoreError::Retryable(message),
-    }
+fn failed(component: &ComponentName, error: kube::Error) -> StoreError {
+    let message = format!("Lease {component}: {}", text(&error));
+    let says = match &error {
+        kube::Error::Api(status) if status.code == 403 => StoreError::misconfigured(message),
+        _ => StoreError::retryable(message),
+    };
+    says.caused_by(error)
 }
 
 /// An error and its causes in one line, each said once.
@@ -186,7 +187,7 @@ fn named(component: &ComponentName) -> Result<(), StoreError> {
     if name.len() <= 253 && name.split('.').all(is_label) {
         return Ok(());
     }
-    Err(StoreError::Misconfigured(format!(
+    Err(StoreError::misconfigured(format!(
         "{name:?} cannot be the name of a Lease object: use lowercase letters, digits, '-' and '.', 253 characters at most"
     )))
 }
@@ -209,8 +210,9 @@ fn row(lease: &Lease) -> LeaseRow {
 fn spec(component: &ComponentName, row: &LeaseRow) -> Result<LeaseSpec, StoreError> {
     let time = |ms| Timestamp::from_millisecond(ms).ok().map(MicroTime);
     let number = |what: &str, value: i64| {
-        i32::try_from(value).map_err(|_| {
-            StoreError::Misconfigured(format!("Lease {component}: {what} {value} does not fit {}", i32::MAX))
+        i32::try_from(value).map_err(|error| {
+            let why = format!("Lease {component}: {what} {value} does not fit {}", i32::MAX);
+            StoreError::misconfigured(why).caused_by(error)
         })
     };
     Ok(LeaseSpec {

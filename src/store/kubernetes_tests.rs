@@ -111,7 +111,7 @@ async fn an_answer_that_is_none_is_no_lost_race() {
     for (code, misconfigured) in [(403, true), (500, false), (429, false)] {
         api.fail(PATH, code);
         let error = a.renew(&term("a", 1)).await.unwrap_err();
-        assert_eq!(matches!(error, StoreError::Misconfigured(_)), misconfigured, "{error}");
+        assert_eq!(matches!(error, StoreError::Misconfigured { .. }), misconfigured, "{error}");
     }
 }
 
@@ -121,12 +121,18 @@ async fn what_an_object_cannot_hold_is_refused_and_nothing_is_written() {
     let a = store(&api);
     let beyond = term("a", i64::from(i32::MAX) + 1);
     let refused = a.take(&take(&beyond, seen(&a).await.as_ref())).await.unwrap_err();
-    assert!(matches!(&refused, StoreError::Misconfigured(why) if why.contains("2147483648")), "{refused}");
+    assert!(
+        matches!(&refused, StoreError::Misconfigured { message: why, .. } if why.contains("2147483648")),
+        "{refused}"
+    );
     assert_eq!(seen(&a).await, None);
     for name in ["Controller", "shop/controller", "a..b", "-a", "a-", "\u{fc}"] {
         let component = ComponentName::new(name).unwrap();
         let refused = a.look(&component).await.unwrap_err();
-        assert!(matches!(&refused, StoreError::Misconfigured(why) if why.contains(name)), "{refused}");
+        assert!(
+            matches!(&refused, StoreError::Misconfigured { message: why, .. } if why.contains(name)),
+            "{refused}"
+        );
     }
     for name in ["a", "shop.controller-2"] {
         assert_eq!(a.look(&ComponentName::new(name).unwrap()).await.unwrap().row, None);

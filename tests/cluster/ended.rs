@@ -153,7 +153,7 @@ async fn a_database_that_refuses_the_release_lets_the_lease_expire_and_all_else_
     site.rows.take("discovery", &holder, 8).await?;
     let recorded = |l: &_| term(l).version == 2 && status(l).leader.is_some();
     site.wait_for_lease("discovery", "the leader's containers are recorded", recorded).await?;
-    site.rows.set_mood(Mood::KeepsRows(StoreError::Misconfigured("permission denied".to_owned())));
+    site.rows.set_mood(Mood::KeepsRows(StoreError::misconfigured("permission denied")));
     report(&site, "d-0", "Running", &[over("main", 1), over("agent", 2)]).await?;
     site.wait_for_condition("discovery", "LeaderElected", "False", "Expired").await?;
     assert_eq!(site.rows.holder_of("discovery").await?, holder, "it expired by itself");

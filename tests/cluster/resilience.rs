@@ -125,7 +125,7 @@ async fn with_the_database_away_at_the_start_labels_stay_and_the_message_says_wh
     let (site, controller) = led_site("start").await?;
     controller.kill();
     let wrong = "password authentication failed for user \"lease\"; check the secret";
-    site.rows.set_mood(Mood::Fails(StoreError::Misconfigured(wrong.to_owned())));
+    site.rows.set_mood(Mood::Fails(StoreError::misconfigured(wrong.to_owned())));
     let controller = Replica::start(&site).await?;
     let message =
         site.wait_for_condition("discovery", "DatabaseReachable", "False", "DatabaseMisconfigured").await?;
@@ -154,7 +154,7 @@ async fn a_replica_that_stands_by_is_ready_only_once_it_could_use_the_database()
     wait_until_elected(&site, "first").await?;
     wait::until_true(SOON, "the first is ready", async || first.probe.ready().is_ok()).await?;
     let wrong = "password authentication failed";
-    site.rows.set_mood(Mood::Fails(StoreError::Misconfigured(wrong.to_owned())));
+    site.rows.set_mood(Mood::Fails(StoreError::misconfigured(wrong.to_owned())));
     let second = replica(&site, "second").await?;
     wait::until_true(SOON, "it says what is wrong", async || {
         second.probe.ready().is_err_and(|why| why.contains(wrong))

@@ -112,7 +112,7 @@ async fn a_table_that_was_dropped_or_renamed_is_made_anew_with_the_wait_that_thi
             let report = store::install(&bench.source, first).await.unwrap();
             assert_eq!(report.mended.join(", "), made, "{which}");
             assert!(report.applied.is_empty() && !report.foreign_lease_table, "{which}: {report}");
-            assert_eq!(report.waits, waits.then_some(30), "{which}");
+            assert_eq!(report.waits, waits.then_some(Duration::from_secs(30)), "{which}");
             let store = store::open(bench.source.clone(), "test").unwrap();
             let looked = store.look(&component("c")).await.unwrap();
             assert_eq!((looked.past, looked.life.is_settled()), (past, !waits), "{which}");

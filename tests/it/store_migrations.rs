@@ -322,7 +322,7 @@ async fn leases_that_are_there_are_known_as_history_and_nothing_is_settled() {
         let before = store::open(source.clone(), "test").unwrap().look(&component("c")).await.unwrap();
         assert_eq!((before.life, before.past), (Life::Unknown, Past::Unknown));
         let first = Install::default().first(true);
-        assert_eq!(store::install(&source, first).await.unwrap().waits, Some(30));
+        assert_eq!(store::install(&source, first).await.unwrap().waits, Some(Duration::from_secs(30)));
         let after = store::open(source, "test").unwrap().look(&component("c")).await.unwrap();
         assert_eq!((after.past, after.life.base(), after.life.is_settled()), (Past::Lived(41), 0, false));
         assert_eq!(after.row.unwrap().version, 41);
@@ -340,7 +340,7 @@ async fn new_tables_are_settled_and_begin_at_0_only_for_whoever_says_that_they_a
                 store::install(&source, Install::default().first(first).max_ttl(Duration::from_secs(45)))
                     .await
                     .unwrap();
-            assert_eq!(report.waits, (!first).then_some(45), "{report}");
+            assert_eq!(report.waits, (!first).then_some(Duration::from_secs(45)), "{report}");
             // Said again, it changes nothing.
             store::install(&source, Install::default().first(!first).max_ttl(Duration::from_secs(7)))
                 .await

@@ -201,14 +201,14 @@ pub(crate) async fn held(store: &dyn Directory, name: &str, holder: &str) -> Ter
 
 pub(crate) fn misconfigured<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> String {
     match answer {
-        Err(StoreError::Misconfigured(why)) => why,
+        Err(StoreError::Misconfigured { message: why, .. }) => why,
         other => panic!("expected a misconfiguration, got {other:?}"),
     }
 }
 
 pub(crate) fn retryable<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> String {
     match answer {
-        Err(StoreError::Retryable(why)) => why,
+        Err(StoreError::Retryable { message: why, .. }) => why,
         other => panic!("expected something that passes, got {other:?}"),
     }
 }

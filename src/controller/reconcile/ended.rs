@@ -108,7 +108,7 @@ async fn released(lease: &ComponentLease, term: &TermKey, pod: &str, handles: &H
             return Release::Over;
         }
         // A table of somebody else, or rights of an earlier release: the ttl does it then.
-        Ok(Err(error @ (StoreError::Misconfigured(_) | StoreError::Bug(_)))) => {
+        Ok(Err(error @ (StoreError::Misconfigured { .. } | StoreError::Bug { .. }))) => {
             announcer.metrics.released("failed");
             warn!(%component, %holder, %error, "the leader has ended, but its lease could not be released; it will expire");
             return Release::NotNow;

@@ -313,6 +313,7 @@ fn read_secret(path: &Path, what: &str) -> Result<String, StoreError> {
     let says = |why: &str| misconfigured(format!("the file {} for the {what} {why}", path.display()));
     let bytes = std::fs::read(path).map_err(|error| {
         misconfigured(format!("cannot read the {what} from the file {}: {error}", path.display()))
+            .caused_by(error)
     })?;
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(says(
@@ -334,10 +335,11 @@ fn read_secret(path: &Path, what: &str) -> Result<String, StoreError> {
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(super) fn readable(file: &Path, url: &impl fmt::Display) -> Result<(), StoreError> {
     std::fs::File::open(file).map(drop).map_err(|error| {
-        StoreError::Misconfigured(format!(
+        StoreError::misconfigured(format!(
             "{url}: cannot read {}, which the URL names: {error}",
             file.display()
         ))
+        .caused_by(error)
     })
 }
 

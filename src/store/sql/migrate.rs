@@ -93,7 +93,7 @@ impl From<sqlx::Error> for Failed {
 /// Refuses a schema of a newer program.
 pub(super) fn known(version: i64, place: &impl Display) -> Result<(), StoreError> {
     if version > VERSION {
-        return Err(StoreError::Misconfigured(format!(
+        return Err(StoreError::misconfigured(format!(
             "{place}: the tables have schema version {version}, this program knows {VERSION} at most; use a newer component-lease"
         )));
     }
@@ -136,7 +136,7 @@ async fn make<D: Migrate>(
     known(before, place).map_err(Failed::Said)?;
     let job = Job { schema: &D::SCHEMA, is_new: before < VERSION, foreign };
     let repairs = repairs(&job, &seen.present)
-        .map_err(|why| Failed::Said(StoreError::Misconfigured(format!("{place}: {why}"))))?;
+        .map_err(|why| Failed::Said(StoreError::misconfigured(format!("{place}: {why}"))))?;
     let latest_date = if seen.is_narrow { 0 } else { DATE_MAX };
     let forgot = repairs.forgot && !job.is_new && seen.present.tables.contains_key("component_lease_store");
     let mut waits = None;
@@ -172,7 +172,7 @@ async fn make<D: Migrate>(
         applied,
         mended,
         foreign_lease_table: foreign,
-        waits,
+        waits: waits.map(|seconds| Duration::from_secs(seconds.into())),
         grants: D::SCHEMA.grants,
     })
 }
@@ -192,7 +192,7 @@ impl Seen {
         for row in D::query(line, D::SCHEMA.present).await? {
             let name = row.text("name")?;
             if !row.yes("is_table")? {
-                return Err(Failed::Said(StoreError::Misconfigured(format!(
+                return Err(Failed::Said(StoreError::misconfigured(format!(
                     "{place}: {name} is a view, a foreign table or the like, where a table is needed: rename it and run `component-lease migrate` again"
                 ))));
             }

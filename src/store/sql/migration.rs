@@ -1,6 +1,7 @@
 //! What a run of `migrate` has done, for people.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::StoreError;
 
@@ -12,7 +13,7 @@ pub(super) fn not_to_be_seen(
     tables: &str,
     user: &str,
 ) -> StoreError {
-    StoreError::Misconfigured(format!(
+    StoreError::misconfigured(format!(
         "{place}: schema version {version} has the table {tables}, which {user} does not see: GRANT what `component-lease migrate` prints; or if it was dropped, run `component-lease migrate` again, which makes it anew (docs/databases.md, Tables)"
     ))
 }
@@ -31,9 +32,8 @@ pub struct MigrationReport {
     pub mended: Vec<String>,
     /// `component_lease` was there before us and stays as it is.
     pub foreign_lease_table: bool,
-    /// Seconds for which nobody takes a lease, where the tables were made or upgraded just now and may
-    /// have forgotten one.
-    pub waits: Option<u32>,
+    /// How long nobody takes a lease, where the tables were made or upgraded just now and may have forgotten one.
+    pub waits: Option<Duration>,
     /// What to grant to whom, as SQL to run; `None` where the database knows no roles.
     pub grants: Option<&'static str>,
 }
@@ -74,10 +74,11 @@ impl fmt::Display for MigrationReport {
                 "-- The table component_lease was made by somebody else and stays as it is: only companion tables were added, and changes of holder are found by polling, not by notification."
             )?;
         }
-        if let Some(seconds) = self.waits {
+        if let Some(wait) = self.waits {
             writeln!(
                 f,
-                "-- Nobody knows what these tables may have forgotten, so nobody takes a lease for the first {seconds} s; for a database that was never used before, say --first-install when they are made."
+                "-- Nobody knows what these tables may have forgotten, so nobody takes a lease for the first {} s; for a database that was never used before, say --first-install when they are made.",
+                wait.as_secs()
             )?;
         }
         if let Some(grants) = self.grants {

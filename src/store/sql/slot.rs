@@ -265,12 +265,14 @@ impl<'a, C: Connect> Turn<'a, C> {
                 _ if is_spare => continue,
                 Some(Answer::Failed(_, at)) if at.elapsed() >= ERROR_LASTS => continue,
                 // It ended unheard. A wrong password is still wrong; a server that did not answer may do so by now.
-                Some(Answer::TimedOut | Answer::Failed(StoreError::Retryable(_), _)) if !waited => continue,
+                Some(Answer::TimedOut | Answer::Failed(StoreError::Retryable { .. }, _)) if !waited => {
+                    continue;
+                }
                 Some(Answer::Failed(error, _)) => error,
                 Some(Answer::TimedOut) => {
-                    StoreError::Retryable(format!("{how}: no connection within {CONNECT_LIMIT:?}"))
+                    StoreError::retryable(format!("{how}: no connection within {CONNECT_LIMIT:?}"))
                 }
-                None => StoreError::Retryable(format!("{how}: the connection was given up")),
+                None => StoreError::retryable(format!("{how}: the connection was given up")),
             };
             return Err(error);
         }

@@ -60,7 +60,7 @@ impl Connect for Server {
         let takes = *self.0.takes.lock().unwrap();
         tokio::time::sleep(takes).await;
         match *self.0.fails.lock().unwrap() {
-            Some(why) => Err(StoreError::Misconfigured(why.to_owned())),
+            Some(why) => Err(StoreError::misconfigured(why.to_owned())),
             None => Ok(session),
         }
     }
@@ -187,7 +187,7 @@ fn stand_beside(server: &Server, slot: &Slot<Server>, takes: Duration) -> tokio:
         let spare = if source == spare.source && !server.0.fails.lock().unwrap().is_some() {
             Ok(spare)
         } else {
-            Err(StoreError::Retryable("not this one".into()))
+            Err(StoreError::retryable("not this one"))
         };
         let _ = taker.send(Answer::now(spare));
     })

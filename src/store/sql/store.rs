@@ -71,7 +71,7 @@ impl<D: Dialect> SqlStore<D> {
                 (session.table, session.looks) = (table, 0);
                 Ok(held)
             }
-            Err(error @ StoreError::Misconfigured(_)) => {
+            Err(error @ StoreError::Misconfigured { .. }) => {
                 held.put_back();
                 Err(error)
             }

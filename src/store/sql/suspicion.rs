@@ -58,7 +58,7 @@ pub(super) fn suppressed(place: &impl fmt::Display, component: &str, triggers: &
         [] => "something in the database (a trigger of that table, a rule)".to_owned(),
         names => format!("a trigger of that table ({})", names.join(", ")),
     };
-    StoreError::Misconfigured(format!(
+    StoreError::misconfigured(format!(
         "{place}: the row of {component:?} in component_lease is as it was, but changing it was answered with 0 rows: {who} suppresses or alters what is written; drop or correct it"
     ))
 }

@@ -43,7 +43,7 @@ impl Table {
         self.fits_component(&term.component, place)?;
         fits("holder_id", term.holder.as_str(), self.holder, place)?;
         if term.version > self.version_max {
-            return Err(StoreError::Misconfigured(format!(
+            return Err(StoreError::misconfigured(format!(
                 "{place}: the next version {} does not fit the column component_lease.version, which ends at {}: {}",
                 term.version,
                 self.version_max,
@@ -59,7 +59,7 @@ impl Table {
         if !self.is_narrow() || fits_epoch(epoch, self.step(), self.version_max) {
             return Ok(());
         }
-        Err(StoreError::Misconfigured(format!(
+        Err(StoreError::misconfigured(format!(
             "{place}: the versions of epoch {epoch} do not fit the column component_lease.version, which ends at {}: {}",
             self.version_max,
             D::WIDEN_VERSION
@@ -88,7 +88,7 @@ impl Table {
         if self.companions {
             return Ok(());
         }
-        Err(StoreError::Misconfigured(format!("{place}: {lacks}; run `component-lease migrate`")))
+        Err(StoreError::misconfigured(format!("{place}: {lacks}; run `component-lease migrate`")))
     }
 
     /// What is weaker where the table is somebody else's, for the log. `what` may go wrong unseen.
@@ -110,7 +110,7 @@ impl Table {
 
 /// Nothing is ever cut or replaced: two names cut to the same length would be one.
 fn fits(column: &str, value: &str, holds: Column, place: &impl Display) -> Result<(), StoreError> {
-    let wrong = |what: String| Err(StoreError::Misconfigured(format!("{place}: {value:?} {what}")));
+    let wrong = |what: String| Err(StoreError::misconfigured(format!("{place}: {value:?} {what}")));
     let length = value.chars().count();
     match holds.max {
         Some(max) if length > max => wrong(format!(

@@ -74,7 +74,7 @@ impl Rows {
     }
 
     pub fn unreachable(&self) {
-        self.set_mood(Mood::Fails(StoreError::Retryable("connection refused".to_owned())));
+        self.set_mood(Mood::Fails(StoreError::retryable("connection refused")));
     }
 
     fn memory(&self) -> &MemoryStore {

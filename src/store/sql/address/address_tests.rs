@@ -29,7 +29,7 @@ fn refused(text: &str) -> String {
 
 fn refused_with(text: &str, variables: &[(&str, &str)]) -> String {
     match parsed(text, variables) {
-        Err(StoreError::Misconfigured(why)) => why,
+        Err(StoreError::Misconfigured { message: why, .. }) => why,
         Err(other) => panic!("{text}: {other}"),
         Ok(url) => panic!("{text} was taken for {url}"),
     }

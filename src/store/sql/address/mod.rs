@@ -21,7 +21,7 @@ pub(super) use self::postgres::{Root, SslMode};
 use super::StoreError;
 
 pub(super) fn misconfigured(text: impl Into<String>) -> StoreError {
-    StoreError::Misconfigured(text.into())
+    StoreError::misconfigured(text)
 }
 
 /// A database URL that makes sense. Displayed without secrets.

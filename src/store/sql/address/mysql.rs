@@ -232,7 +232,7 @@ mod tests {
 
     fn refused(text: &str) -> String {
         match MySqlUrl::parse(text) {
-            Err(StoreError::Misconfigured(why)) => why,
+            Err(StoreError::Misconfigured { message: why, .. }) => why,
             Err(other) => panic!("{text}: {other}"),
             Ok(url) => panic!("{text} was taken for {url}"),
         }

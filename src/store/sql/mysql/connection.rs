@@ -91,13 +91,13 @@ pub(super) async fn dial(url: &MySqlUrl, place: &Place) -> Result<MySqlConnectio
             Ok(Err(error)) if !one && is_of_this_host(&error) => error.to_string(),
             Ok(Err(error)) => return Err(classify(error, place)),
             Err(_) if one => {
-                return Err(StoreError::Retryable(format!("{place}: no connection within {limit:?}")));
+                return Err(StoreError::retryable(format!("{place}: no connection within {limit:?}")));
             }
             Err(_) => format!("no connection within {limit:?}"),
         };
         found.push(format!("{}: {says}", At(host, *port)));
     }
-    Err(StoreError::Retryable(format!("{place}: no server of these can be written to: {}", found.join("; "))))
+    Err(StoreError::retryable(format!("{place}: no server of these can be written to: {}", found.join("; "))))
 }
 
 /// Nobody there, or not yet; not a refusal of us.

@@ -40,33 +40,34 @@ pub(super) fn leaves_connection_in_order(error: &sqlx::Error) -> bool {
 
 /// A view, for example.
 pub(super) fn no_table(place: &Place, table: &str) -> StoreError {
-    StoreError::Misconfigured(format!(
+    StoreError::misconfigured(format!(
         "{place}: {table} is a view, which may show less than there is: rename it, and rename the table to {table} again or run `component-lease migrate`"
     ))
 }
 
 pub(super) fn classify(error: sqlx::Error, place: &Place) -> StoreError {
-    match error {
+    let says = match &error {
         sqlx::Error::Protocol(text) if text.contains("unknown authentication plugin") => {
-            StoreError::Misconfigured(format!(
+            StoreError::misconfigured(format!(
                 "{place}: {text}; component-lease knows caching_sha2_password, mysql_native_password and sha256_password: give the user {} one of these",
                 place.user
             ))
         }
-        sqlx::Error::Configuration(error) if error.to_string().contains("RSA") => {
-            StoreError::Misconfigured(format!(
+        sqlx::Error::Configuration(why) if why.to_string().contains("RSA") => {
+            StoreError::misconfigured(format!(
                 "{place}: the server asks for the password of {} itself, which is only given over TLS: leave out ssl-mode=DISABLED, and let the server have a certificate",
                 place.user
             ))
         }
-        error => errors::classify(error, "ssl-ca", place, |error| by_server(error, place)),
-    }
+        _ => return errors::classify(error, "ssl-ca", place, |error| by_server(error, place)),
+    };
+    says.caused_by(error)
 }
 
 fn by_server(error: &dyn DatabaseError, place: &Place) -> StoreError {
     match error.try_downcast_ref::<MySqlDatabaseError>() {
         Some(error) => by_number(error, place),
-        None => StoreError::Retryable(format!("{place}: {error}")),
+        None => StoreError::retryable(format!("{place}: {error}")),
     }
 }
 
@@ -80,11 +81,11 @@ fn by_number(error: &MySqlDatabaseError, place: &Place) -> StoreError {
 fn by(number: u16, state: &str, message: &str, place: &Place) -> StoreError {
     let user = &place.user;
     let says = format!("{place}: {message} (error {number})");
-    let misconfigured = |advice: &str| StoreError::Misconfigured(format!("{says}{advice}"));
+    let misconfigured = |advice: &str| StoreError::misconfigured(format!("{says}{advice}"));
     match number {
         // The user, the password, the plugin, the host.
         1045 | 1698 | 1130 | 1129 | 1862 | 1820 | 3118 | 4151 | 1251 | 1524 | 3955 => {
-            StoreError::Misconfigured(format!(
+            StoreError::misconfigured(format!(
                 "{place}: the server does not let in the user {user}: {message}; check the user, the password, from which host the user may come, and whether the server wants TLS (ssl-mode in the URL)"
             ))
         }
@@ -104,14 +105,14 @@ fn by(number: u16, state: &str, message: &str, place: &Place) -> StoreError {
             misconfigured(": a proxy in between mixes up prepared statements; connect to the server itself")
         }
         1665 => misconfigured("; set binlog_format = ROW on the server"),
-        LOCK_WAIT_TIMEOUT => StoreError::Retryable(format!(
+        LOCK_WAIT_TIMEOUT => StoreError::retryable(format!(
             "{place}: another transaction holds the row's or the table's lock for longer than this call may wait"
         )),
-        1040 | 1203 | 1226 | 4031 => StoreError::Retryable(format!(
+        1040 | 1203 | 1226 | 4031 => StoreError::retryable(format!(
             "{says}: no connection is free; component-lease keeps one for each participant and controller"
         )),
         // 1290 has other causes too; none of them concerns our statements.
-        1290 | 1792 | 1836 | 1874 => StoreError::Retryable(format!(
+        1290 | 1792 | 1836 | 1874 => StoreError::retryable(format!(
             "{place}: the server has become read-only; waiting for a connection that can write ({message})"
         )),
         // Limits that an operator sets for a server or a user.
@@ -170,13 +171,13 @@ fn by(number: u16, state: &str, message: &str, place: &Place) -> StoreError {
         | 3988
         | 4025 => not_accepted(&says),
         // Syntax, and too many or too few of something in a statement: on these servers that is ours.
-        1064 | 1065 | 1149 | 1136 | 1210 | 1222 | 1582 => StoreError::Bug(says),
+        1064 | 1065 | 1149 | 1136 | 1210 | 1222 | 1582 => StoreError::bug(says),
         _ => by_state(state, says),
     }
 }
 
 fn not_accepted(says: &str) -> StoreError {
-    StoreError::Misconfigured(format!(
+    StoreError::misconfigured(format!(
         "{says}: the table component_lease does not accept what component-lease must write; see docs/databases.md"
     ))
 }
@@ -186,14 +187,14 @@ fn by_state(state: &str, says: String) -> StoreError {
     match state.get(..2).unwrap_or_default() {
         // A constraint, trigger or type of somebody else's table.
         "21" | "22" | "23" | "44" | "45" => not_accepted(&says),
-        "28" => StoreError::Misconfigured(says),
+        "28" => StoreError::misconfigured(says),
         // Whatever the server refuses by a rule of its own: rights, limits, names, features.
-        "0A" | "42" | "3D" | "3F" => StoreError::Misconfigured(format!(
+        "0A" | "42" | "3D" | "3F" => StoreError::misconfigured(format!(
             "{says}; the server refuses what component-lease needs: its rights, limits and versions are in docs/databases.md"
         )),
         // Connection, transaction, resources, interrupts; HY000 is everything else: full disks, shutdowns,
         // replication, kills.
-        _ => StoreError::Retryable(says),
+        _ => StoreError::retryable(says),
     }
 }
 

@@ -150,7 +150,7 @@ pub(super) async fn inspect(
     let found = Found::of(&rows).map_err(failed)?;
     server(&found, place)?;
     if !found.tables.contains_key("component_lease") {
-        return Err(StoreError::Misconfigured(format!(
+        return Err(StoreError::misconfigured(format!(
             "{place}: there is no table component_lease that the user {} may see; run `component-lease migrate`, or if it has run, GRANT what it printed",
             place.user
         )));
@@ -184,7 +184,7 @@ fn hides_nothing(found: &Found, place: &Place) -> Result<(), StoreError> {
     }
     let past = found.fact("system_versioning_asof");
     if !matches!(past, "" | "DEFAULT") {
-        return Err(StoreError::Misconfigured(format!(
+        return Err(StoreError::misconfigured(format!(
             "{place}: the server has system_versioning_asof = {past}, with which a system-versioned table shows rows of the past: SET GLOBAL system_versioning_asof = DEFAULT"
         )));
     }
@@ -196,25 +196,25 @@ fn server(found: &Found, place: &Place) -> Result<(), StoreError> {
     let (product, least) = if version.contains("MariaDB") { ("MariaDB", (10, 6)) } else { ("MySQL", (8, 0)) };
     let mut numbers = version.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
     if numbers.next().zip(numbers.next()).is_some_and(|version| version < least) {
-        return Err(StoreError::Misconfigured(format!(
+        return Err(StoreError::misconfigured(format!(
             "{place}: the server is {product} {version}; {}.{} or newer is needed",
             least.0, least.1
         )));
     }
     for name in ["read_only", "super_read_only", "innodb_read_only"] {
         if !matches!(found.fact(name), "" | "OFF" | "0") {
-            return Err(StoreError::Retryable(format!(
+            return Err(StoreError::retryable(format!(
                 "{place}: the server is read-only ({name}), as a replica is; waiting for it to be promoted, or name the primary in the URL"
             )));
         }
     }
     if found.on("transaction_read_only") || found.on("tx_read_only") {
-        return Err(StoreError::Retryable(format!(
+        return Err(StoreError::retryable(format!(
             "{place}: the server lets sessions only read (transaction_read_only); nobody can lead until they may write"
         )));
     }
     if found.on("log_bin") && found.fact("binlog_format") == "STATEMENT" {
-        return Err(StoreError::Misconfigured(format!(
+        return Err(StoreError::misconfigured(format!(
             "{place}: the server has binlog_format = STATEMENT, with which replicas would hold other times than it does; set binlog_format = ROW"
         )));
     }
@@ -223,7 +223,7 @@ fn server(found: &Found, place: &Place) -> Result<(), StoreError> {
 
 /// Checks that the columns can do what is needed, also in a table that another program made.
 fn table_of(found: &Found, place: &Place) -> Result<Table, StoreError> {
-    let wrong = |what: String| StoreError::Misconfigured(format!("{place}: {what}"));
+    let wrong = |what: String| StoreError::misconfigured(format!("{place}: {what}"));
     let column = |name: &str, fits: &[&str], needs: &str| -> Result<&Column, StoreError> {
         let Some(column) = found.columns.get(name) else {
             return Err(wrong(format!(

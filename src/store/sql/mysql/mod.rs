@@ -100,7 +100,7 @@ impl Dialect for Place {
     /// A table whose collation takes two names for one has room for one of them only.
     fn same_name(&self, component: &ComponentName, row: &Row) -> Result<(), StoreError> {
         match row.text_or_none("name").map_err(|error| self.classify(error))? {
-            Some(found) if found != component.as_str() => Err(StoreError::Misconfigured(format!(
+            Some(found) if found != component.as_str() => Err(StoreError::misconfigured(format!(
                 "{self}: the table component_lease takes {:?} for {found:?}, which has a row there, because of the collation of its column component_name: choose another name, or as its owner convert the column to COLLATE utf8mb4_bin",
                 component.as_str()
             ))),

@@ -89,7 +89,7 @@ pub(in crate::store::sql) async fn migrate(
         Ok(report)
     };
     tokio::time::timeout(LIMIT, run).await.unwrap_or_else(|_| {
-        Err(StoreError::Retryable(format!(
+        Err(StoreError::retryable(format!(
             "{place}: the tables were not made within {LIMIT:?}; running it again goes on where it stopped"
         )))
     })
@@ -103,7 +103,7 @@ impl Migrate for Place {
         Self::script(line, &set_up(LOCK_LIMIT)).await.map_err(failed)?;
         let locked: i64 = line.fetch_one(LOCK).await.and_then(|row| row.try_get(0)).map_err(failed)?;
         if locked != 1 {
-            return Err(StoreError::Retryable(format!(
+            return Err(StoreError::retryable(format!(
                 "{self}: somebody else is making the tables just now"
             )));
         }
@@ -130,10 +130,11 @@ impl Migrate for Place {
             .and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>())
             .map(MySqlDatabaseError::number);
         match number {
-            Some(1044 | 1142) => StoreError::Misconfigured(format!(
+            Some(1044 | 1142) => StoreError::misconfigured(format!(
                 "{self}: the user {} may not create tables; run this as an administrator, or GRANT CREATE, SELECT, INSERT, UPDATE ON `{}`.* TO '{}'@'%'",
                 self.user, self.database, self.user
-            )),
+            ))
+            .caused_by(error),
             _ => classify(error, self),
         }
     }

@@ -108,7 +108,7 @@ const LACKS: &str = concat!(
 /// Refuses a table that this session would not see as it is.
 pub(super) fn refuse_veils(veils: &[String], place: &Place) -> Result<(), StoreError> {
     match veils.iter().find_map(|veil| veiled(veil, &place.user)) {
-        Some(why) => Err(StoreError::Misconfigured(format!("{place}: {why}"))),
+        Some(why) => Err(StoreError::misconfigured(format!("{place}: {why}"))),
         None => Ok(()),
     }
 }

@@ -149,7 +149,7 @@ pub(super) async fn dial(
     let limit = url.connect_timeout.map_or(CONNECT_LIMIT, |limit| limit.min(CONNECT_LIMIT));
     match tokio::time::timeout(limit, dial_host(url, host, *port, application, place)).await {
         Ok(answer) => answer?.map_err(|error| classify(error, place)),
-        Err(_) => Err(StoreError::Retryable(format!("{place}: no connection within {limit:?}"))),
+        Err(_) => Err(StoreError::retryable(format!("{place}: no connection within {limit:?}"))),
     }
 }
 
@@ -213,7 +213,7 @@ async fn dial_one_of(url: &PostgresUrl, application: &str, place: &Place) -> Res
         };
         found.push(format!("{}: {says}", At(&host, port)));
     }
-    Err(StoreError::Retryable(format!("{place}: no server of these can be written to: {}", found.join("; "))))
+    Err(StoreError::retryable(format!("{place}: no server of these can be written to: {}", found.join("; "))))
 }
 
 /// The connection, if the server can be written to.
@@ -293,7 +293,7 @@ fn base(url: &PostgresUrl, asked: &Asked<'_>) -> Result<PgConnectOptions, StoreE
             let _ = write!(text, "%{byte:02X}");
         }
     }
-    text.parse().map_err(|_| StoreError::Bug(format!("{url}: the options cannot be handed on")))
+    text.parse().map_err(|_| StoreError::bug(format!("{url}: the options cannot be handed on")))
 }
 
 impl Connected {

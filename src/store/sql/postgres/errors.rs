@@ -37,12 +37,12 @@ pub(super) fn is_denied(error: &sqlx::Error) -> bool {
 /// As the server said it, with what was found out about the reason.
 pub(super) fn denied(error: &sqlx::Error, why: &str, place: &Place) -> StoreError {
     let message = error.as_database_error().map_or_else(|| error.to_string(), |e| e.message().to_owned());
-    StoreError::Misconfigured(format!("{place}: {message} (SQLSTATE 42501); {why}"))
+    StoreError::misconfigured(format!("{place}: {message} (SQLSTATE 42501); {why}"))
 }
 
 /// What the user may not, with what helps.
 pub(super) fn refused(why: &str, place: &Place) -> StoreError {
-    StoreError::Misconfigured(format!("{place}: permission denied (SQLSTATE 42501); {why}"))
+    StoreError::misconfigured(format!("{place}: permission denied (SQLSTATE 42501); {why}"))
 }
 
 /// What was asked for is not there, is not what we take it for, or not for this user.
@@ -113,16 +113,16 @@ fn by_code(said: &Said, place: &Place) -> StoreError {
     let Said { code, message, routine, raised_in, table } = said;
     let says = format!("{place}: {message} (SQLSTATE {code})");
     let user = &place.user;
-    let misconfigured = |advice: &str| StoreError::Misconfigured(format!("{says}{advice}"));
-    let retryable = |advice: &str| StoreError::Retryable(format!("{says}{advice}"));
+    let misconfigured = |advice: &str| StoreError::misconfigured(format!("{says}{advice}"));
+    let retryable = |advice: &str| StoreError::retryable(format!("{says}{advice}"));
     match code.as_str() {
         "28000" | "28P01" => {
-            return StoreError::Misconfigured(format!(
+            return StoreError::misconfigured(format!(
                 "{place}: the server does not let in the user {user}: {message}; check the user, the password and pg_hba.conf"
             ));
         }
         "3D000" => {
-            return StoreError::Misconfigured(format!(
+            return StoreError::misconfigured(format!(
                 "{place}: {message}; check the database's name in the URL"
             ));
         }
@@ -144,12 +144,12 @@ fn by_code(said: &Said, place: &Place) -> StoreError {
             );
         }
         "55P03" => {
-            return StoreError::Retryable(format!(
+            return StoreError::retryable(format!(
                 "{place}: another transaction holds the row's lock for longer than this call may wait"
             ));
         }
         "25006" => {
-            return StoreError::Retryable(format!(
+            return StoreError::retryable(format!(
                 "{place}: the server has become read-only; waiting for a connection that can write"
             ));
         }
@@ -197,13 +197,13 @@ fn by_code(said: &Said, place: &Place) -> StoreError {
         "F0" => misconfigured("; correct the server's configuration"),
         // Syntax, names that are ambiguous within a statement: on PostgreSQL itself that is ours.
         "42" if matches!(code.as_str(), "42601" | "42P02" | "42P08" | "42702" | "42712" | "42803") => {
-            StoreError::Bug(says)
+            StoreError::bug(says)
         }
         // No such function, operator or type, a key or column of another kind.
         "42" => misconfigured(
             "; the server lacks something of PostgreSQL, the tables are not as `component-lease migrate` makes them, or something of another's in the search_path takes the place of what is meant: docs/databases.md",
         ),
-        "24" | "34" => StoreError::Bug(says),
+        "24" | "34" => StoreError::bug(says),
         _ => retryable("; component-lease does not know this kind of error"),
     }
 }
@@ -216,7 +216,7 @@ fn theirs(context: &str) -> Option<&str> {
 }
 
 fn altered(place: &Place) -> StoreError {
-    StoreError::Misconfigured(format!(
+    StoreError::misconfigured(format!(
         "{place}: a trigger of the table component_lease makes something else of what is written, so nothing was: \\d component_lease shows it; correct or drop it"
     ))
 }
@@ -227,12 +227,12 @@ const CANNOT_HOLD: [&str; 2] = ["22P05", "22021"];
 /// Says which of the values that were sent the database's encoding cannot hold.
 pub(super) fn naming(error: StoreError, sent: &[&str]) -> StoreError {
     match error {
-        StoreError::Misconfigured(text)
-            if CANNOT_HOLD.iter().any(|code| text.contains(&format!("(SQLSTATE {code})"))) =>
+        StoreError::Misconfigured { message, source }
+            if CANNOT_HOLD.iter().any(|code| message.contains(&format!("(SQLSTATE {code})"))) =>
         {
             let sent: Vec<String> =
                 sent.iter().filter(|value| !value.is_ascii()).map(|value| format!("{value:?}")).collect();
-            StoreError::Misconfigured(format!("{text} ({})", sent.join(", ")))
+            StoreError::Misconfigured { message: format!("{message} ({})", sent.join(", ")), source }
         }
         other => other,
     }

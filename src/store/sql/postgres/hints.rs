@@ -153,7 +153,7 @@ async fn settled_and_listen(
         Ok(Err(ended)) => return ended,
         // This is how one waits for a connection that somebody else has, where connections are handed out.
         Err(_) => {
-            return Ended::RunOut(StoreError::Retryable(format!(
+            return Ended::RunOut(StoreError::retryable(format!(
                 "{place}: no connection within {CONNECT_LIMIT:?}"
             )));
         }
@@ -222,7 +222,7 @@ impl Listening {
             return Err(if is_apart { Ended::Failed(is_a_pooler(&place, "")) } else { Ended::Nowhere });
         }
         if is_apart && !place.seen.is_same_database(&identity) {
-            return Err(Ended::Failed(StoreError::Misconfigured(format!(
+            return Err(Ended::Failed(StoreError::misconfigured(format!(
                 "the direct address ({place}) leads to another database than the one for statements ({slots}): name the same server and database in --direct-database-url"
             ))));
         }
@@ -255,7 +255,7 @@ impl Listening {
             self.listener.acquire().await?.fetch_one(sqlx::raw_sql(self.table.sql.has_room.text())).await
         };
         let Ok(answer) = tokio::time::timeout(ANSWER_LIMIT, asking).await else {
-            return Err(Ended::Failed(StoreError::Retryable(format!(
+            return Err(Ended::Failed(StoreError::retryable(format!(
                 "{}: no answer within {ANSWER_LIMIT:?}",
                 self.place
             ))));
@@ -263,7 +263,7 @@ impl Listening {
         match answer.and_then(|row| row.try_get::<bool, _>(0)) {
             // Whoever may not ask that goes without.
             Ok(true) | Err(sqlx::Error::Database(_)) => Ok(()),
-            Ok(false) => Err(Ended::RunOut(StoreError::Retryable(format!(
+            Ok(false) => Err(Ended::RunOut(StoreError::retryable(format!(
                 "{}: connections run out, and one that only waits for notifications is given back (CONNECTION LIMIT of the role or the database, or max_connections)",
                 self.place
             )))),
@@ -314,7 +314,7 @@ impl Listening {
                         let spare = if self.url == url {
                             self.stop().await
                         } else {
-                            Err(StoreError::Retryable("the database URL has changed".to_owned()))
+                            Err(StoreError::retryable("the database URL has changed"))
                         };
                         // Who asked is gone only with the store.
                         let _ = taker.send(Answer::now(spare));
@@ -340,7 +340,7 @@ impl Listening {
                 (Err(error.clone()), Some(Ended::Failed(error)))
             }
             Err(_) => {
-                let error = StoreError::Retryable(format!("{place}: no answer within {ANSWER_LIMIT:?}"));
+                let error = StoreError::retryable(format!("{place}: no answer within {ANSWER_LIMIT:?}"));
                 (Err(error.clone()), Some(Ended::Failed(error)))
             }
         }
@@ -354,12 +354,12 @@ impl Listening {
         let connection = match tokio::time::timeout(SPARE_LIMIT, pool.acquire()).await {
             Ok(connection) => connection.map_err(|error| classify(error, &place))?.detach(),
             Err(_) => {
-                return Err(StoreError::Retryable(format!("{place}: no answer within {SPARE_LIMIT:?}")));
+                return Err(StoreError::retryable(format!("{place}: no answer within {SPARE_LIMIT:?}")));
             }
         };
         // The pool makes another one where that one has ended.
         if made.load(Ordering::Relaxed) > 1 {
-            return Err(StoreError::Retryable(format!("{place}: the server closed the connection")));
+            return Err(StoreError::retryable(format!("{place}: the server closed the connection")));
         }
         Ok(Session::new(Connected { connection, how }, lock_limit, table))
     }
@@ -367,7 +367,7 @@ impl Listening {
 
 fn is_a_pooler(place: &Place, says: &str) -> StoreError {
     let says = if says.is_empty() { String::new() } else { format!(" ({says})") };
-    StoreError::Misconfigured(format!(
+    StoreError::misconfigured(format!(
         "{place}: a connection pooler is in between{says}, whose sessions are not to be listened to: name the server's own address in --direct-database-url, or leave it out"
     ))
 }
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn where_connections_run_out_nothing_listens_for_minutes_and_then_for_a_minute_only() {
-        let error = || StoreError::Retryable(String::new());
+        let error = || StoreError::retryable(String::new());
         let mut pauses = Pauses::default();
         assert_eq!(pauses.lifetime(), Pauses::LIFETIME);
         let run_out = |pauses: &mut Pauses| pauses.after(&Ended::RunOut(error()), SETTLE).as_secs();

@@ -239,7 +239,7 @@ pub(super) async fn probe(line: &mut Line<'_>, place: &Place) -> Result<Form, St
     let form = Form { system, life, start: has(START, &["pg_postmaster_start_time()"]).await? };
     if !form.is_enough() {
         let version = version.as_deref().unwrap_or("a server that does not tell its version");
-        return Err(StoreError::Misconfigured(format!(
+        return Err(StoreError::misconfigured(format!(
             "{place}: this server says nothing by which a failover could be told from it (neither pg_postmaster_start_time nor pg_current_wal_lsn can be called), so two could lead; GRANT EXECUTE ON FUNCTION pg_postmaster_start_time() TO \"{}\", or use a PostgreSQL that has it (this is {version})",
             place.user.replace('"', "\"\"")
         )));
@@ -285,7 +285,7 @@ pub(super) fn refuse_product(version: &str, place: &Place) -> Result<(), StoreEr
     ];
     match PRODUCTS.iter().find(|(mark, _)| version.contains(mark)) {
         None => Ok(()),
-        Some((_, product)) => Err(StoreError::Misconfigured(format!(
+        Some((_, product)) => Err(StoreError::misconfigured(format!(
             "{place}: this is {product}, which cannot hold leases: it does not say which server answers and since when, so a failover could make two leaders; use PostgreSQL, MySQL or MariaDB"
         ))),
     }
@@ -300,7 +300,7 @@ pub(super) fn say_what_is_weaker(form: Form, place: &Place) {
 }
 
 pub(super) fn standby(place: &Place) -> StoreError {
-    StoreError::Retryable(format!(
+    StoreError::retryable(format!(
         "{place}: the server is a standby and cannot write; waiting for it to be promoted, or name the primary in the URL"
     ))
 }

@@ -113,7 +113,7 @@ pub(in crate::store::sql) async fn migrate(
         Ok(report)
     };
     tokio::time::timeout(LIMIT, run).await.unwrap_or_else(|_| {
-        Err(StoreError::Retryable(format!(
+        Err(StoreError::retryable(format!(
             "{place}: the tables were not made within {LIMIT:?}; nothing was changed"
         )))
     })
@@ -153,11 +153,14 @@ impl Migrate for Place {
 
     fn failed(&self, error: sqlx::Error) -> StoreError {
         match error.as_database_error().and_then(DatabaseError::code).as_deref() {
-            Some("42501") => StoreError::Misconfigured(format!(
+            Some("42501") => StoreError::misconfigured(format!(
                 "{self}: the user {} may not create tables; run this as the database's owner, or GRANT CREATE ON SCHEMA public (or the one that comes first in its search_path) TO \"{}\"",
                 self.user, self.user
-            )),
-            Some("25006") => StoreError::Retryable(format!("{self}: the server is read-only")),
+            ))
+            .caused_by(error),
+            Some("25006") => {
+                StoreError::retryable(format!("{self}: the server is read-only")).caused_by(error)
+            }
             _ => classify(error, self),
         }
     }

@@ -148,14 +148,14 @@ pub(super) async fn inspect(
     let (rows, form) = facts(&mut Line { connection, how }, lock_limit, place).await?;
     let facts = rows
         .first()
-        .ok_or_else(|| StoreError::Bug(format!("{place}: the server tells nothing about itself")))?;
+        .ok_or_else(|| StoreError::bug(format!("{place}: the server tells nothing about itself")))?;
     let yes = |name: &str| facts.try_get::<bool, _>(name).map_err(failed);
 
     identity::refuse_product(facts.try_get("version").map_err(failed)?, place)?;
     how.looked(yes("is_ours")?, yes("is_bytes")?);
     let server_version: i64 = facts.try_get("server_version").map_err(failed)?;
     if server_version < 130_000 {
-        return Err(StoreError::Misconfigured(format!(
+        return Err(StoreError::misconfigured(format!(
             "{place}: the server is PostgreSQL {}; 13 or newer is needed",
             server_version / 10_000
         )));
@@ -164,14 +164,14 @@ pub(super) async fn inspect(
         return Err(identity::standby(place));
     }
     if yes("read_only")? {
-        return Err(StoreError::Retryable(format!(
+        return Err(StoreError::retryable(format!(
             "{place}: the server lets this session only read (default_transaction_read_only, set for the server, the database or this user); nobody can lead until it may write"
         )));
     }
     if !yes("has_lease")? {
         let schemas: Option<String> = facts.try_get("schemas").map_err(failed)?;
         let search_path: String = facts.try_get("search_path").map_err(failed)?;
-        return Err(StoreError::Misconfigured(match schemas {
+        return Err(StoreError::misconfigured(match schemas {
             None => format!("{place}: there is no table component_lease; run `component-lease migrate`"),
             Some(schemas) => format!(
                 "{place}: the table component_lease is not found with search_path {search_path}, but there is one in schema {schemas}; say which with ALTER ROLE … SET search_path, and GRANT USAGE ON SCHEMA, or run `component-lease migrate` for one of its own"
@@ -248,18 +248,18 @@ fn table(
                 continue;
             }
             if !fits.contains(&kind.as_str()) {
-                return Err(StoreError::Misconfigured(format!(
+                return Err(StoreError::misconfigured(format!(
                     "{place}: the column component_lease.{name} has the type {kind}; {needs} is needed"
                 )));
             }
             if !deterministic {
-                return Err(StoreError::Misconfigured(format!(
+                return Err(StoreError::misconfigured(format!(
                     "{place}: the column component_lease.{name} has a nondeterministic collation, which takes different names for one; use COLLATE \"C\""
                 )));
             }
             return Ok((kind, modifier));
         }
-        Err(StoreError::Misconfigured(format!(
+        Err(StoreError::misconfigured(format!(
             "{place}: the table component_lease has no column {name}; it is not the table that component-lease works with (docs/databases.md says what that looks like)"
         )))
     };
@@ -277,7 +277,7 @@ fn table(
     };
     column("ttl", &["int2", "int4", "int8", "numeric", "float4", "float8"], "INTEGER")?;
     if !has_key {
-        return Err(StoreError::Misconfigured(format!(
+        return Err(StoreError::misconfigured(format!(
             "{place}: the table component_lease has no primary key on component_name, so two participants could both insert a row: ALTER TABLE component_lease ADD PRIMARY KEY (component_name)"
         )));
     }

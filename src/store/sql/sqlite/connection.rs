@@ -136,7 +136,7 @@ impl Place {
         let line = Line { connection, file, name: file.name() };
         // Replaced while it was opened: then nobody knows which of the two this is.
         if !line.is_of(self) {
-            return Err(StoreError::Retryable(format!("{self}: the file was replaced just now")));
+            return Err(StoreError::retryable(format!("{self}: the file was replaced just now")));
         }
         Ok(line)
     }
@@ -144,7 +144,7 @@ impl Place {
     /// The file must be there and writable. It is never opened here: closing a file that SQLite has
     /// open elsewhere in this process would drop SQLite's locks on it.
     fn check_file(&self) -> Result<FileId, StoreError> {
-        let wrong = |what: String| StoreError::Misconfigured(format!("{self}: {what}"));
+        let wrong = |what: String| StoreError::misconfigured(format!("{self}: {what}"));
         let folder = self.folder();
         if !folder.is_dir() {
             return Err(wrong(format!(
@@ -163,7 +163,7 @@ impl Place {
         self.check_writable(&self.path, "the file")?;
         self.check_writable(folder, "the folder, in which SQLite keeps the -wal and -shm files,")?;
         self.check_file_system(folder)?;
-        self.file().ok_or_else(|| StoreError::Retryable(format!("{self}: the file was removed just now")))
+        self.file().ok_or_else(|| StoreError::retryable(format!("{self}: the file was removed just now")))
     }
 
     /// The locks of network file systems do not keep two machines apart, nor does shared memory reach
@@ -194,7 +194,7 @@ impl Place {
                 }
                 other => format!("cannot be written: {other}"),
             };
-            StoreError::Misconfigured(format!("{self}: {what} {why}"))
+            StoreError::misconfigured(format!("{self}: {what} {why}")).caused_by(error)
         })
     }
 }
@@ -259,7 +259,7 @@ SELECT (SELECT group_concat(name, ', ') FROM sqlite_schema
 
 pub(super) async fn inspect(connection: &mut SqliteConnection, place: &Place) -> Result<Table, StoreError> {
     let failed = |error| classify(error, place);
-    let wrong = |what: String| StoreError::Misconfigured(format!("{place}: {what}"));
+    let wrong = |what: String| StoreError::misconfigured(format!("{place}: {what}"));
     let facts = connection.fetch_one(sqlx::query(INSPECT).persistent(false)).await.map_err(failed)?;
     let yes = |name: &str| facts.try_get::<bool, _>(name).map_err(failed);
     let text = |name: &str| facts.try_get::<Option<String>, _>(name).map_err(failed);

@@ -44,36 +44,36 @@ fn by_code(database: &dyn DatabaseError, place: &Place) -> StoreError {
     let message = database.message();
     let says = format!("{place}: {message} (SQLite code {})", code.unwrap_or(-1));
     match code {
-        Some(BUSY | LOCKED) => StoreError::Retryable(format!(
+        Some(BUSY | LOCKED) => StoreError::retryable(format!(
             "{place}: another process holds the file's lock for longer than this call may wait"
         )),
         // A table or column that somebody dropped, or a name that is a view's: SQLite has one code for all.
         Some(ERROR) if message.contains("no such table") || message.contains("no such column") => {
-            StoreError::Misconfigured(format!("{says}; run `component-lease migrate`"))
+            StoreError::misconfigured(format!("{says}; run `component-lease migrate`"))
         }
-        Some(ERROR) if message.contains("syntax error") => StoreError::Bug(says),
-        Some(ERROR) => StoreError::Misconfigured(format!(
+        Some(ERROR) if message.contains("syntax error") => StoreError::bug(says),
+        Some(ERROR) => StoreError::misconfigured(format!(
             "{says}; a trigger, view or column of somebody else's may be the reason: see docs/databases.md"
         )),
         // INTERNAL; ABORT; NOMEM; INTERRUPT; IOERR; NOTFOUND; FULL; PROTOCOL: a race for the lock; EMPTY;
         // SCHEMA: somebody altered the table under way.
-        Some(2 | 4 | 7 | 9 | 10 | 12 | 13 | 15 | 16 | 17) => StoreError::Retryable(says),
-        Some(22) => StoreError::Misconfigured(format!("{says}; the file system cannot hold a file so large")),
+        Some(2 | 4 | 7 | 9 | 10 | 12 | 13 | 15 | 16 | 17) => StoreError::retryable(says),
+        Some(22) => StoreError::misconfigured(format!("{says}; the file system cannot hold a file so large")),
         // MISUSE; RANGE.
-        Some(21 | 25) => StoreError::Bug(says),
-        Some(3 | 8 | 23) => StoreError::Misconfigured(format!(
+        Some(21 | 25) => StoreError::bug(says),
+        Some(3 | 8 | 23) => StoreError::misconfigured(format!(
             "{says}; this process needs write permission on the file, on the -wal and -shm files beside it, and on the folder"
         )),
-        Some(11 | 24 | 26) => StoreError::Misconfigured(format!(
+        Some(11 | 24 | 26) => StoreError::misconfigured(format!(
             "{says}; this is no SQLite database, or it is damaged: name another file"
         )),
         Some(14) => {
-            StoreError::Misconfigured(format!("{says}; check the path and the permissions of its folder"))
+            StoreError::misconfigured(format!("{says}; check the path and the permissions of its folder"))
         }
         // A constraint, trigger or type of somebody else's table.
-        Some(18..=20) => StoreError::Misconfigured(format!(
+        Some(18..=20) => StoreError::misconfigured(format!(
             "{says}: the table component_lease does not accept what component-lease must write; see docs/databases.md"
         )),
-        _ => StoreError::Retryable(format!("{says}; component-lease does not know this kind of error")),
+        _ => StoreError::retryable(format!("{says}; component-lease does not know this kind of error")),
     }
 }

@@ -57,7 +57,7 @@ const WAL_RETRY: Duration = Duration::from_millis(20);
 pub(in crate::store::sql) async fn migrate(path: &Path, how: Install) -> Result<MigrationReport, StoreError> {
     let place = Place::new(path.to_owned(), true);
     tokio::time::timeout(LIMIT, open_and_run(&place, how)).await.unwrap_or_else(|_| {
-        Err(StoreError::Retryable(format!(
+        Err(StoreError::retryable(format!(
             "{place}: the tables were not made within {LIMIT:?}, because other processes hold the file's lock"
         )))
     })
@@ -65,7 +65,7 @@ pub(in crate::store::sql) async fn migrate(path: &Path, how: Install) -> Result<
 
 async fn open_and_run(place: &Place, how: Install) -> Result<MigrationReport, StoreError> {
     let failed = |error| classify(error, place);
-    let wrong = |what: String| StoreError::Misconfigured(format!("{place}: {what}"));
+    let wrong = |what: String| StoreError::misconfigured(format!("{place}: {what}"));
     let folder = place.folder();
     if !folder.is_dir() {
         return Err(wrong(format!("the folder {} does not exist; create it", folder.display())));
@@ -86,7 +86,7 @@ async fn open_and_run(place: &Place, how: Install) -> Result<MigrationReport, St
     }
     let file = place
         .file()
-        .ok_or_else(|| StoreError::Retryable(format!("{place}: the file was removed just now")))?;
+        .ok_or_else(|| StoreError::retryable(format!("{place}: the file was removed just now")))?;
     let mut line = Line { connection, file, name: file.name() };
     let report = migrate::run(place, &mut line, how).await?;
     // It is done; a goodbye that fails changes nothing.

@@ -40,7 +40,7 @@ rules() {
 edges() {
   local found=0
   mutants --output "$out/apply" --config .cargo/mutants.toml --file src/controller/reconcile/apply.rs "$@" -- --lib || found=$?
-  mutants --output "$out/supervise" --config .cargo/mutants.toml --file src/agent/supervise.rs "$@" -- --test it agent_run || found=$?
+  mutants --output "$out/supervise" --config .cargo/mutants.toml --file src/run/supervise.rs "$@" -- --test it agent_run || found=$?
   return "$found"
 }
 found=0

@@ -91,8 +91,9 @@
 //!   lease back in the background, for which the runtime must go on for a moment.
 //! * **Panics**: the library has none of its own to await; one of the work goes on in the caller, after the release. A
 //!   watchdog thread aborts the process if work outlives its term ([`ParticipantBuilder::on_overrun`] changes that).
-//! * **Errors** have a source, and never say what their source says: print the chain. While a participant competes, a
-//!   database that fails is no error but logged ([`tracing`]), and told by [`Participant::watch`].
+//! * **Errors** have a source, and never say what their source says: print the chain. A [`StoreError`] is complete in
+//!   itself; its source is for programs. While a participant competes, a database that fails is no error but logged
+//!   ([`tracing`]), and told by [`Participant::watch`].
 //! * **Spans**: `term` for the work of a term, and for the store's calls in it; `store` (debug) for each call.
 //!
 //! # What is stable
@@ -132,6 +133,9 @@ pub mod process;
 #[cfg(feature = "cli")]
 #[allow(missing_docs)]
 pub mod routing;
+#[cfg(feature = "cli")]
+#[allow(missing_docs)]
+pub mod run;
 #[cfg(feature = "cli")]
 #[allow(missing_docs)]
 pub mod tryout;

@@ -11,13 +11,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use component_lease::agent::{self, AroundArgs, ParticipantArgs, guardian};
+use component_lease::agent::{self, ParticipantArgs};
 use component_lease::clock::{Clock, SystemClock};
 use component_lease::controller::command::ControllerArgs;
 use component_lease::participant::surroundings;
 use component_lease::process::args::{DatabaseArgs, LogArgs, MigrateArgs, TablesArgs};
 use component_lease::process::{self, Failure, output, telemetry};
 use component_lease::rate::repeats::{Repeats, kind_of};
+use component_lease::run::{self, AroundArgs, guardian};
 use component_lease::store::{Install, Names, Source, StoreError, begin_epoch, install, open};
 use component_lease::{api, controller, tryout};
 use tracing::warn;
@@ -178,7 +179,7 @@ async fn compete(command: AgentCommand, program: Option<(AroundArgs, Vec<OsStrin
     migrate_at_start(at_start, source).await;
     match program {
         None => agent::beside(config, store).await,
-        Some((around, command)) => agent::around(config, around, store, command).await,
+        Some((around, command)) => run::around(config, around, store, command).await,
     }
 }
 

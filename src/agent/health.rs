@@ -126,7 +126,7 @@ async fn get(address: &str, authority: &str, path: &str) -> Result<(), String> {
 
 /// Judges answers. No clock and no I/O of its own.
 #[derive(Debug)]
-pub(super) struct Judge {
+pub(crate) struct Judge {
     threshold: u32,
     cooldown: Duration,
     healthy: bool,
@@ -138,7 +138,7 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    pub(super) fn new(probe: &Probe, cooldown: Duration, healthy: bool) -> Self {
+    pub(crate) fn new(probe: &Probe, cooldown: Duration, healthy: bool) -> Self {
         Self {
             threshold: probe.threshold,
             cooldown,
@@ -150,13 +150,13 @@ impl Judge {
     }
 
     /// A term begins: the program may need a while to answer as a leader does.
-    pub(super) fn forgive_until(&mut self, moment: Moment) {
+    pub(crate) fn forgive_until(&mut self, moment: Moment) {
         self.failures = 0;
         self.forgiving_until = Some(moment);
     }
 
     /// Takes one answer in; returns whether the program is healthy.
-    pub(super) fn heard(&mut self, now: Moment, well: bool, leads: bool) -> bool {
+    pub(crate) fn heard(&mut self, now: Moment, well: bool, leads: bool) -> bool {
         if well {
             self.failures = 0;
             self.forgiving_until = None;
@@ -176,7 +176,7 @@ impl Judge {
         self.healthy
     }
 
-    pub(super) fn failures(&self) -> u32 {
+    pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 }

@@ -17,7 +17,6 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
-use super::LEAST_PROMISE;
 use crate::clock::{Clock, SystemClock};
 use crate::election::Moment;
 use crate::participant::Participant;
@@ -26,9 +25,12 @@ use crate::process::http::Asker;
 const VERSION: HeaderName = HeaderName::from_static("component-lease-version");
 const VALID_FOR: HeaderName = HeaderName::from_static("component-lease-valid-for-ms");
 
+/// Shortest promise that `/leader` gives, however short the stop grace.
+pub(super) const LEAST_PROMISE: Duration = Duration::from_millis(500);
+
 /// What `/leader` answers from.
 #[derive(Debug)]
-pub(super) struct Teller {
+pub(crate) struct Teller {
     participant: Arc<Participant>,
     promised: Promised,
     answers_outside: bool,
@@ -91,7 +93,7 @@ impl Teller {
         Self { participant, promised, answers_outside, told: AtomicI64::new(0) }
     }
 
-    pub(super) fn promised_until(&self) -> Moment {
+    pub(crate) fn promised_until(&self) -> Moment {
         self.promised.until()
     }
 

@@ -11,9 +11,12 @@ use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal
 use tokio::sync::mpsc;
 
 use super::ledger::Write;
-use super::{COMPONENT, TTL_SECONDS};
 use crate::clock::{Clock, SystemClock};
 use crate::election::Moment;
+
+/// What the participants compete for, and for how long at a time.
+pub(super) const COMPONENT: &str = "try";
+pub(super) const TTL_SECONDS: u32 = 5;
 
 /// The program that runs while its participant leads: it writes ten times a second and hands its version along.
 pub(super) const PROGRAM: &str =

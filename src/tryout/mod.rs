@@ -26,12 +26,10 @@ use crate::clock::{Clock, SystemClock};
 use crate::election::{ComponentName, LeaseRow, Moment};
 use crate::process::{ExitCode, Failure};
 use crate::store::{Install, LeaseStore, Source, install, open};
-use competitor::{Arrival, Competitor};
+use competitor::{Arrival, COMPONENT, Competitor};
 use ledger::{Ledger, Verdict, Write};
 use screen::Screen;
 
-const COMPONENT: &str = "try";
-const TTL_SECONDS: u32 = 5;
 const NAMES: [&str; 3] = ["one", "two", "three"];
 /// How long a leader is watched before something happens to it.
 const WATCHED: Duration = Duration::from_millis(1_500);

@@ -4,9 +4,8 @@ use std::fmt::Display;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use super::competitor::{Arrival, Competitor, PROGRAM};
+use super::competitor::{Arrival, COMPONENT, Competitor, PROGRAM, TTL_SECONDS};
 use super::ledger::{Ledger, Write};
-use super::{COMPONENT, TTL_SECONDS};
 use crate::clock::{Clock, SystemClock};
 use crate::election::{LeaseRow, Moment};
 use crate::process::output;

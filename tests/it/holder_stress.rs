@@ -11,11 +11,12 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use component_lease::agent::{self, AroundArgs, Config};
+use component_lease::agent::Config;
 use component_lease::clock::{Clock, SystemClock};
 use component_lease::election::{StopReason, Timing};
 use component_lease::membership::Whereabouts;
 use component_lease::participant::{Participant, ParticipantBuilder};
+use component_lease::run::{self, AroundArgs};
 use component_lease::store::{self, Directory, Source};
 use rustix::process::Signal;
 use tokio::runtime::{self, Runtime};
@@ -146,7 +147,7 @@ fn supervises_with_its_thread_blocked(folder: &Path) {
             pass_env: Vec::new(),
             guardian: Some(PROGRAM.into()),
         };
-        let ended = agent::around(config, around, open(folder), command).await;
+        let ended = run::around(config, around, open(folder), command).await;
         panic!("the supervisor has ended: {ended:?}");
     });
 }

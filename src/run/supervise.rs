@@ -24,11 +24,11 @@ use tracing::{info, warn};
 
 use super::children::Children;
 use super::guardians::{Guardians, Happening, Program};
-use super::health::{Judge, Probe};
-use super::http::Teller;
+use super::program;
 use super::signals::{Heard, Signals};
 use super::tree::{self, ROUND, Remains, Tree};
-use super::{confirm_the_stop, election_failed, program};
+use crate::agent::health::{Judge, Probe};
+use crate::agent::{Teller, confirm_the_stop, election_failed};
 use crate::clock::{Clock, SystemClock};
 use crate::election::{Moment, StopReason};
 use crate::participant::{HeldTerm, Participant, TermObserver};

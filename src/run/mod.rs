@@ -1,0 +1,82 @@
+//! The participant as a program around another one (the command `run`): that one runs while this process leads.
+
+mod args;
+mod birth;
+mod children;
+pub mod guardian;
+mod guardians;
+mod processes;
+mod program;
+mod signals;
+mod supervise;
+mod tree;
+mod withheld;
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use tracing::error;
+
+pub use args::AroundArgs;
+
+use crate::agent::{Config, builder, serve};
+use crate::membership::Mode;
+use crate::process::listen::{Listen, reachable};
+use crate::process::{ExitCode, Failure};
+use crate::store::LeaseStore;
+use children::Children;
+use signals::Signals;
+use supervise::Supervisor;
+use tree::Tree;
+
+/// Where `run` listens unless told otherwise: any free port, which the child is told.
+const LISTENS: Listen = Listen::Loopback(0);
+
+/// How long the thread of last resort goes on killing what the program starts anew.
+const LAST_RESORT: Duration = Duration::from_secs(1);
+
+/// Competes around a program: runs it while this process leads. Answers the exit code to end with.
+pub async fn around(
+    config: Config,
+    around: AroundArgs,
+    store: Arc<dyn LeaseStore>,
+    command: Vec<OsString>,
+) -> Result<u8, Failure> {
+    let Some(program) = command.first() else {
+        return Err(Failure::new(ExitCode::Usage, "there is no command to run; write it after --"));
+    };
+    program::check(program, std::env::var_os("PATH"))?;
+    let cannot = |error| Failure::unexpected(format!("cannot supervise: {error}"));
+    // The program may run as the same user, and is not to read our environment in /proc.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| cannot(error.into()))?;
+    let signals = Signals::new().map_err(cannot)?;
+    let children = Children::new().map_err(cannot)?;
+    let tree = Arc::new(Tree::default());
+    let builder = builder(&config, store, Mode::Around).on_overrun({
+        let tree = Arc::clone(&tree);
+        move |overrun| {
+            // A plain thread: this happens even when every async worker is blocked.
+            tree.kill(LAST_RESORT);
+            error!(version = overrun.version, "the program did not stop before its lease ran out: killed");
+        }
+    });
+    let served = serve(&config, builder, LISTENS).await?;
+    let supervisor = Supervisor {
+        participant: served.participant,
+        teller: served.teller,
+        command,
+        agent_url: format!("http://{}", reachable(served.address)),
+        withheld: withheld::from_the_program(&around.pass_env),
+        guardian: around.guardian,
+        cooldown: config.cooldown,
+        drain_timeout: around.drain_timeout,
+        probe: config.probe,
+        tree,
+        children,
+        signals,
+        ending: false,
+    };
+    supervisor.run().await
+}

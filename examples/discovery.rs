@@ -5,7 +5,7 @@
 //! ```
 //! It never decides by itself whether it leads. It asks the agent (`COMPONENT_LEASE_AGENT_URL`)
 //! every 50 ms and believes each answer for as long as the agent said, counted from *before* the
-//! question. Whoever asks it while it does not lead gets 503 and the advice to connect anew:
+//! question. A client that asks it while it does not lead gets 503 and the advice to connect anew:
 //! a label on a pod moves only new connections.
 
 use std::error::Error;

@@ -475,3 +475,36 @@ fn design_pages_are_named_by_date_linked_and_name_only_what_exists() {
     }
     assert!(pages > 0, "no page was found");
 }
+
+/// Phrases that readers have stumbled over; `tests/docs` refuses them in the pages.
+const STUMBLED_OVER: [&str; 4] = ["whoever", "is told", "are told", "lets nobody"];
+
+#[test]
+fn no_comment_message_or_name_of_a_test_uses_a_phrase_that_readers_have_stumbled_over() {
+    let mut files = Vec::new();
+    for folder in ["src", "tests", "testkit", "xtask", "benches", "examples", "charts", "hack"] {
+        all_files(&root().join(folder), &mut files);
+    }
+    let lists = [root().join("tests/tidy.rs"), root().join("tests/docs/main.rs")];
+    let (mut read, mut wrong) = (0, Vec::new());
+    for file in files.iter().filter(|file| !lists.contains(file)) {
+        let Ok(text) = fs::read_to_string(file) else { continue };
+        read += 1;
+        for (number, line) in text.lines().enumerate() {
+            let line = line.to_lowercase();
+            // In names of tests words are joined by `_`; there two things may well be told apart.
+            let line = line.replace("whoever_", "whoever ").replace("lets_nobody", "lets nobody");
+            let said = STUMBLED_OVER.iter().filter(|phrase| line.contains(**phrase));
+            wrong.extend(said.map(|phrase| format!("{}:{}: {phrase}", file.display(), number + 1)));
+        }
+    }
+    assert!(read > 300, "only {read} files were read");
+    assert!(wrong.is_empty(), "say these another way:\n{}", wrong.join("\n"));
+}
+
+fn all_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { all_files(&path, found) } else { found.push(path) }
+    }
+}

@@ -2,9 +2,9 @@
 //! boot clock against the term's deadline: no answer is kept, because an answer kept through a
 //! pause would be a lie.
 //!
-//! Who is told that this process leads may believe it for as long as the answer says. So the answer depends on who asks:
+//! A client that reads "this process leads" may believe it for as long as the answer says. So the answer depends on who asks:
 //! over the loopback interface it is the programs of the same pod (or machine), which the controller knows to be gone
-//! when the pod's containers are; all others are told nothing unless that was asked for.
+//! when the pod's containers are; all others get no answer unless --answer-outside is set.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering, fence};
@@ -55,8 +55,8 @@ impl Promised {
         Self { at_most, until: AtomicU64::new(0) }
     }
 
-    /// Notes the promise *before* leadership is asked for once more, so that whoever ends the
-    /// leadership and then looks here sees every promise that was given out.
+    /// Notes the promise *before* the term is checked once more, so that code which ends the term and then
+    /// looks here sees every promise that was given.
     fn give(&self, now: Moment, left: Duration, stop_grace: Duration, local: bool) -> Duration {
         // The term may be shorter than this participant was told, and its stop grace with it.
         let given = left.min(self.at_most).min(stop_grace.max(LEAST_PROMISE));
@@ -68,7 +68,7 @@ impl Promised {
         given
     }
 
-    /// Call it when nobody is told any more that this process leads.
+    /// Call it when no answer says any more that this process leads.
     pub(super) fn until(&self) -> Moment {
         fence(Ordering::SeqCst);
         Duration::from_nanos(self.until.load(Ordering::SeqCst))

@@ -73,7 +73,7 @@ async fn nothing_is_recorded_in_a_database_that_may_not_be_written_to() {
 }
 
 #[tokio::test]
-async fn whoever_has_not_been_looking_waits_the_whole_quarantine_again() {
+async fn a_controller_that_has_not_been_looking_waits_the_whole_quarantine_again() {
     let (database, store, clock) = over_memory(30);
     let metrics = Metrics::default();
     database.look(&metrics).await;

@@ -117,7 +117,7 @@ impl Queue {
         }
     }
 
-    /// A resource is gone: whoever lost to it may act now.
+    /// A resource is gone: one that lost to it may act now.
     pub(super) fn contested(&self, gone: &Lease) {
         let Ok(gone) = &gone.0 else { return };
         self.queue_where(|_, other| match &other.0 {

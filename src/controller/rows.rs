@@ -1,5 +1,5 @@
-//! What looks at the database have shown of the rows that resources claim. Compared in memory: only what means
-//! something is told. Renewals are not.
+//! What looks at the database have shown of the rows that resources claim. Compared in memory: only changes that
+//! matter are reported. Renewals are not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -180,7 +180,7 @@ impl Rows {
     }
 
     /// Whether the holder of the component has been asked where it runs. Nothing is decided before: it may be in
-    /// another namespace, and have the name of a pod of this one. Changes are told when it has been.
+    /// another namespace, and have the name of a pod of this one. Changes are reported after that.
     pub(super) fn knows_holder(&self, component: &str) -> bool {
         !self.untold.contains(component)
     }
@@ -320,7 +320,7 @@ impl Rows {
         self.by_name = true;
     }
 
-    /// A look failed, which is logged or not. Everybody is told once: at once when nothing is known, else when the
+    /// A look failed, which is logged or not. It is reported once: at once when nothing is known, else when the
     /// grace has passed, which is when decisions begin to differ.
     pub(super) fn failed(&mut self, error: StoreError, logged: bool, now: Moment) -> Option<Changed> {
         let since = self.failure.as_ref().map_or(now, |failure| failure.since);

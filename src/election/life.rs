@@ -6,9 +6,9 @@
 //!
 //! * the *identity* of the server tells one life from another; each answer carries it, evaluated by
 //!   the server itself, and the one *recorded* in the database beside it;
-//! * whoever sees a difference begins a new *epoch*, from which versions start far above all that
+//! * a participant that sees a difference begins a new *epoch*, from which versions start far above all that
 //!   may have been lost;
-//! * whoever sees either change takes nothing for a *quarantine*, in which every lost term ends.
+//! * one that sees either change takes nothing for a *quarantine*, in which every lost term ends.
 
 use std::time::Duration;
 
@@ -301,8 +301,8 @@ impl Quarantine {
         self.longest
     }
 
-    /// No lease may have a longer ttl; seconds. The smaller one, so that whoever waits a quarantine
-    /// by either number waits long enough.
+    /// No lease may have a longer ttl; seconds. The smaller one, so that a quarantine by either
+    /// number is long enough.
     #[must_use]
     pub fn longest_ttl(&self) -> u32 {
         let own = u32::try_from(self.own.as_secs()).unwrap_or(u32::MAX);

@@ -244,7 +244,7 @@ fn ones_own_term_counts_as_seen() {
 }
 
 #[test]
-fn whoever_shortens_the_history_again_and_again_begins_an_epoch_once_in_ten_quarantines() {
+fn a_history_that_is_shortened_again_and_again_begins_an_epoch_once_in_ten_quarantines() {
     let mut quarantine = Quarantine::new(30);
     let mut epochs = 0;
     let mut epoch = 0;

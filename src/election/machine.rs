@@ -1,6 +1,6 @@
 //! One participant's life as a state machine: **the rule that decides who leads**.
 //!
-//! [`Election::next`] says what to do now; the outcome is told with the method of the same name
+//! [`Election::next`] says what to do now; the caller reports the outcome by the method of the same name
 //! ([`Election::looked`], [`Election::took`], [`Election::renewed`], [`Election::released`]).
 //! Everything is a function of what was told: no clock, no I/O, no randomness of its own.
 //!
@@ -193,7 +193,7 @@ impl Election {
             },
             Phase::Following { next_look, fresh } => {
                 let (next_look, fresh) = (*next_look, *fresh);
-                // A look decides once, and only at once: whoever waited looks again.
+                // A look decides once, and only at once: after a wait another look is needed.
                 self.phase = Phase::Following { next_look, fresh: false };
                 // Asked only if it is done: deciding to settle remembers when.
                 match fresh.then(|| self.decide(now)).flatten() {
@@ -249,7 +249,7 @@ impl Election {
 
     /// Whether a component that the database says never lived is known to have.
     fn is_forgotten(&self) -> bool {
-        // Where nothing is ever recorded, whoever keeps the rows knows that nothing need be waited for.
+        // Where nothing is ever recorded, the store knows that there is nothing to wait for.
         self.has_lived && self.quarantine.life() != Some(&Life::Unknown)
     }
 
@@ -307,8 +307,8 @@ impl Election {
 
     /// Whether a change of the row will be hinted at ([`Election::hinted`]). Where it will not, a row that is
     /// given back would be found a third of a ttl later.
-    pub fn set_told(&mut self, is_told: bool) {
-        self.longest_wait = if is_told { TOLD_LOOK } else { UNTOLD_LOOK };
+    pub fn set_told(&mut self, told: bool) {
+        self.longest_wait = if told { TOLD_LOOK } else { UNTOLD_LOOK };
     }
 
     /// When the holder's next renewal can be seen, and when the row can be taken, whichever is first.

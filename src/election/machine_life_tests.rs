@@ -48,7 +48,7 @@ fn a_held_row_that_was_watched_before_the_change_is_not_seized_right_after_it() 
 }
 
 #[test]
-fn whoever_wakes_between_two_looks_still_says_that_the_quarantine_is_over() {
+fn a_participant_that_wakes_between_two_looks_still_says_that_the_quarantine_is_over() {
     let mut e = election();
     let unsettled = || life("a", "a", 28, false);
     look(&mut e, S(100), row("other", 41, 1), Past::Lived(41), unsettled());
@@ -106,7 +106,7 @@ fn a_later_starter_skips_a_quarantine_that_was_settled() {
 }
 
 #[test]
-fn settled_in_the_life_of_another_server_lets_nobody_skip_anything() {
+fn settled_in_the_life_of_another_server_shortens_no_wait() {
     let mut e = election();
     look(&mut e, S(100), row("", 41, 0), Past::Lived(41), life("b", "a", 28, true));
     let Action::BeginEpoch(new) = e.next(S(100)) else { panic!("an epoch must begin first") };
@@ -166,7 +166,7 @@ fn a_row_whose_history_is_gone_too_waits_where_a_participant_says_that_it_leads(
 }
 
 #[test]
-fn whoever_has_seen_a_term_waits_although_the_database_has_forgotten_all_of_it() {
+fn a_participant_that_has_seen_a_term_waits_although_the_database_has_forgotten_all_of_it() {
     let calm = || life("a", "a", 0, true);
     let mut e = election();
     look(&mut e, S(100), row("other", 41, 1), Past::Lived(41), calm());

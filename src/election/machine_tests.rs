@@ -90,7 +90,7 @@ fn a_release_is_sent_only_after_the_work_has_stopped() {
 }
 
 #[test]
-fn whoever_stepped_down_stays_away_for_the_cooldown() {
+fn a_participant_that_stepped_down_stays_away_for_the_cooldown() {
     let mut e = leader();
     e.step_down();
     assert!(e.work_stopped(S(101)).is_some());
@@ -126,7 +126,7 @@ fn stepping_down_during_a_take_that_is_lost_says_nothing_of_the_next_one() {
 }
 
 #[test]
-fn whoever_stepped_down_may_return_early_once_somebody_else_has_led() {
+fn a_participant_that_stepped_down_may_return_early_once_another_has_led() {
     let mut e = leader();
     e.step_down();
     assert!(e.work_stopped(S(101)).is_some());

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! t0          boot clock, read before the attempt to take or renew
-//! deadline    t0 + 0.9 ttl - stop_grace      the leader no longer leads, its work is told to stop
+//! deadline    t0 + 0.9 ttl - stop_grace      the leader no longer leads, its work must stop
 //! abort       t0 + 0.9 ttl                   the work is ended by force
 //! seizable    first unchanged sight + ttl    on a follower's clock, which began after t0
 //! ```

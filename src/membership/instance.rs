@@ -92,14 +92,14 @@ impl Mode {
 /// them so. It does not end with the participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Promise {
-    /// From when it is told.
+    /// From the answer that gave it.
     pub longest: Duration,
-    /// Whether processes outside of the participant's pod are told, too.
+    /// Whether processes outside of the participant's pod get answers, too.
     pub outside: bool,
 }
 
 impl Promise {
-    /// Other processes are told nothing.
+    /// Other processes get no answers.
     pub const NONE: Self = Self { longest: Duration::ZERO, outside: false };
 
     /// As the table has it: a part that is missing or makes no sense leaves the whole unknown.

@@ -99,7 +99,7 @@ impl Participant {
     /// A program that is not healthy stops leading, and does not take, until it is healthy again. May be said
     /// again and again: only a change does anything.
     pub fn set_healthy(&self, healthy: bool) {
-        // Held until it is told: of two threads that disagree, the one that was remembered is obeyed.
+        // Held until the command is sent: of two threads that disagree, the one that was remembered is obeyed.
         let mut said = self.healthy.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::replace(&mut *said, healthy) != healthy {
             self.tell(Command::Healthy(healthy));
@@ -112,7 +112,7 @@ impl Participant {
         self.tell(Command::StepDown);
     }
 
-    /// Stop for good, at once: work is told that the term is lost. Returns at once; [`Participant::ended`] resolves when
+    /// Stop for good, at once: the work sees that the term is lost. Returns at once; [`Participant::ended`] resolves when
     /// the row is released.
     pub fn drain(&self) {
         self.tell(Command::Drain);

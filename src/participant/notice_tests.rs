@@ -44,7 +44,7 @@ async fn a_follower_that_is_notified_looks_no_more_often_for_having_seen_a_chang
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_says_again_and_again_that_it_is_well_disturbs_no_look() {
+async fn a_program_that_keeps_reporting_that_it_is_healthy_disturbs_no_poll() {
     let rig = Rig::new();
     let first = rig.flawed(Flaw::LooksTakeTheirTime);
     let well = async {

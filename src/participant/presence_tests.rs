@@ -50,7 +50,7 @@ async fn every_start_is_written_down_with_where_it_is_whether_it_is_well_and_wha
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_slept_through_its_heartbeats_begins_another_life() {
+async fn a_participant_that_slept_through_its_heartbeats_begins_a_new_instance_row() {
     let rig = Rig::new();
     let first = rig.start("first");
     rig.sees(|seen| seen.id == 1).await;
@@ -60,7 +60,7 @@ async fn whoever_slept_through_its_heartbeats_begins_another_life() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_dies_is_not_alive_for_long() {
+async fn a_participant_that_died_soon_counts_as_dead() {
     let rig = Rig::new();
     let first = rig.start("first");
     rig.sees(|seen| seen.id == 1).await;

@@ -63,7 +63,7 @@ impl Participant {
             }
         };
         drop(drained);
-        // The work has ended however the release does: that is told by `ended`.
+        // The work has ended however the release does: `ended` reports that.
         let _ = self.ended().await;
         match outcome {
             Ok(returned) => returned.map(Some),

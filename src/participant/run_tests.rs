@@ -86,11 +86,11 @@ async fn work_that_ends_fails_or_panics_leaves_the_row_free_and_its_outcome_to_t
     let third = rig.start("third");
     let panicked = caught(third.run(async |term| {
         tokio::time::sleep(some_work).await;
-        assert_eq!(term.version(), 0, "what the caller is told");
+        assert_eq!(term.version(), 0, "what the caller reads");
         Ok::<_, Problem>(())
     }));
     let panic = panicked.await.unwrap_err();
-    assert!(panic.downcast_ref::<String>().unwrap().contains("what the caller is told"));
+    assert!(panic.downcast_ref::<String>().unwrap().contains("what the caller reads"));
     rig.is_free_for_good(&third).await;
     assert_eq!(rig.row().await.version, 3, "each of them led");
 }

@@ -82,7 +82,7 @@ impl Runner {
                 self.drain_when_the_work_has_stopped();
             }
         }
-        // Before anything is awaited: whoever was told to stop must not be believed a leader meanwhile.
+        // Before anything is awaited: work that was told to stop must not count as leading meanwhile.
         self.publish();
     }
 

@@ -92,8 +92,7 @@ impl TermCell {
         self.deadline.store(nanos(deadline), Ordering::Release);
     }
 
-    /// From here on nobody is told that this term is led.
-    /// False when it was over already.
+    /// From here on no answer says that this term is led. False when it was over already.
     pub(super) fn end(&self, reason: StopReason) -> bool {
         self.deadline.store(0, Ordering::Release);
         let first = self.lock().over.replace(reason).is_none();

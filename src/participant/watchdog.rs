@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// How often an idle watchdog looks whether it is still needed.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// The default: end the process. Whoever cannot stop its work in time must not go on.
+/// The default: end the process. Work that cannot stop in time must not go on.
 pub(super) fn abort_process(overrun: &Overrun) {
     // Whether anybody reads it or not: a panic here would leave the work running.
     let _ = writeln!(

@@ -13,7 +13,7 @@ use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 pub struct SecretUrl(String);
 
 impl SecretUrl {
-    /// The URL itself, for whoever connects.
+    /// The URL itself, for the code that connects.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

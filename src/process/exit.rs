@@ -12,7 +12,7 @@ pub enum ExitCode {
     Usage,
     /// The database cannot be reached now.
     Unavailable,
-    /// The election loop ended: whoever restarts the program does the right thing.
+    /// The election loop ended: restarting the program is right.
     Ended,
     /// The configuration cannot work until somebody changes it.
     Config,

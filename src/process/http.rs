@@ -115,7 +115,7 @@ async fn serve_within(limits: Limits, listener: TcpListener, router: Router, end
         }
     }
     drop(listener);
-    // Whoever takes longer is cut off when the set is dropped.
+    // An answer that takes longer is cut off when the set is dropped.
     let _ = timeout(LAST_ANSWERS, connections.tasks.join_all()).await;
 }
 
@@ -201,7 +201,7 @@ impl Connections {
         }
     }
 
-    /// The oldest one of whoever has the most.
+    /// Closes the oldest connection of the client that has the most.
     fn close_one(&mut self, why: &str) {
         let Some(victim) = victim(self.open.values().map(|open| (open.group, open.number))) else { return };
         let Some(open) = self.open.values().find(|open| open.number == victim) else { return };
@@ -218,7 +218,7 @@ impl Connections {
         let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
         if wants.iter().any(|want| error.raw_os_error() == Some(want.raw_os_error())) {
             self.close_one(&format!("there is no room for another connection ({error})"));
-            // Whoever has taken the room may give it back; meanwhile this must not turn without end.
+            // Another program may give back what it uses; until then this must not spin.
             sleep(Duration::from_millis(20)).await;
         } else {
             // A connection that was gone before it was accepted.
@@ -227,7 +227,7 @@ impl Connections {
     }
 }
 
-/// Addresses that count as one: whoever has one address of an IPv6 network has all of them.
+/// Addresses that count as one: a client with one address of an IPv6 network has all of them.
 fn group(from: IpAddr) -> IpAddr {
     match from {
         IpAddr::V6(ip) if !ip.is_loopback() => {

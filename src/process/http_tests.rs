@@ -55,7 +55,7 @@ async fn answer(stream: &mut TcpStream) -> String {
 const HALF: &str = "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ";
 
 #[test]
-fn the_oldest_of_whoever_has_the_most_makes_room() {
+fn the_oldest_connection_of_the_client_with_the_most_makes_room() {
     let ip = |text: &str| text.parse::<IpAddr>().unwrap();
     let (a, b, c) = (ip("10.0.0.1"), ip("10.0.0.2"), ip("::1"));
     assert_eq!(victim([(c, 1), (a, 2), (b, 3), (a, 4)].into_iter()), Some(2));

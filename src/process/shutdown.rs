@@ -1,4 +1,4 @@
-//! One signal, one token: everything that runs is told through it that the process ends.
+//! One signal, one token: by it everything that runs learns that the process ends.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

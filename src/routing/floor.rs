@@ -82,7 +82,7 @@ impl EpochRate {
         self.of_late(now) >= MOST
     }
 
-    /// Whether one may begin now. It counts from here on; the outcome is told by the others.
+    /// Whether one may begin now. It counts from here on; the other methods report the outcome.
     pub fn begin(&mut self, now: Moment) -> bool {
         if now < self.not_before || self.is_exhausted(now) {
             return false;

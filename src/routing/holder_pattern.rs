@@ -4,7 +4,7 @@ use std::fmt;
 
 use regex_lite::{Regex, RegexBuilder};
 
-/// A compiled pattern may take this much memory, in bytes: whoever may write resources must not be
+/// A compiled pattern may take this much memory, in bytes: a user who may write resources must not be
 /// able to exhaust the controller's.
 const SIZE_MAX: usize = 64 * 1024;
 

@@ -1,5 +1,5 @@
-//! Who goes on saying that it leads although the row says otherwise. Nothing is decided by it: it is told
-//! to people, because a program that does so has broken the rules (or its clock has), and may still act.
+//! Which participant goes on claiming the term although the row says otherwise. Nothing is decided by it. People
+//! learn of it, because such a program has broken the rules (or its clock has), and may still act.
 //!
 //! What participants say arrives late: a heartbeat may have been on its way when the row changed, and be
 //! written after that. So one says nothing. But a participant sends one heartbeat at a time: of two that
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_stops_saying_so_is_believed_and_has_to_be_proven_anew() {
+    fn a_participant_that_stops_claiming_the_term_is_believed_and_must_be_proven_wrong_anew() {
         let no = |beat| (seen(1, "a", Some(41), beat), Some(row("b", 42)));
         let gives_in = (seen(1, "a", None, 40), Some(row("b", 42)));
         assert!(after(&[no(10), no(20), no(30), gives_in.clone()]).is_empty());

@@ -8,7 +8,7 @@ use clap::Args;
 use super::withheld;
 use crate::process::args::seconds;
 
-/// What `run` is told besides what `agent` is told.
+/// The flags of `run` beside those of `agent`.
 #[derive(Debug, Clone, Args)]
 pub struct AroundArgs {
     /// Seconds for which the lease is renewed while the program stops after SIGTERM. Keep it 5 s below the pod's

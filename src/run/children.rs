@@ -108,7 +108,7 @@ fn keep(inbox: &mpsc::Receiver<Order>) {
                 });
                 // Its ends of pipes and sockets are the child's alone from now on.
                 drop(command);
-                // Whoever asked may have given up; the process is reaped all the same.
+                // The caller may have given up; the process is reaped all the same.
                 let _ = reply.send(started);
             }
             Order::Await(pid, tell) => {

@@ -52,7 +52,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// How often a process that cannot be ended is complained of.
 const REPEAT: Duration = Duration::from_secs(60);
 
-/// A guardian to be started: this very program, unless it is told another one.
+/// A guardian to be started: this very program, unless another one is named.
 pub(super) fn command(program: Option<&Path>) -> Command {
     let itself = Path::new("/proc/self/exe");
     let mut command = match program {
@@ -66,7 +66,7 @@ pub(super) fn command(program: Option<&Path>) -> Command {
     command
 }
 
-/// What a guardian is told first.
+/// What a guardian reads first.
 #[derive(Debug)]
 struct Orders {
     handed: OwnedFd,

@@ -31,7 +31,7 @@ use signals::Signals;
 use supervise::Supervisor;
 use tree::Tree;
 
-/// Where `run` listens unless told otherwise: any free port, which the child is told.
+/// Where `run` listens unless told otherwise: any free port, which the child finds in its environment.
 const LISTENS: Listen = Listen::Loopback(0);
 
 /// How long the thread of last resort goes on killing what the program starts anew.

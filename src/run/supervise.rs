@@ -36,11 +36,11 @@ use crate::process::Failure;
 
 /// How often the abort moment is passed on.
 const TICK: Duration = Duration::from_millis(100);
-/// How often guardians that somebody stopped are told to go on.
+/// How often guardians that somebody stopped get SIGCONT.
 const WAKE: Duration = Duration::from_secs(1);
 /// How long a program that has ended is waited for before what is left of it is looked for.
 const SETTLE: Duration = Duration::from_millis(10);
-/// A program that did not stop within the drain timeout has this long after it is told a last time: it was told
+/// A program that did not stop within the drain timeout has this long after a last SIGTERM: the first one was
 /// long ago, and a pod's usual grace period is 5 s longer than the default of that timeout.
 const LAST_GRACE: Duration = Duration::from_secs(3);
 /// How long killed processes may take to end before they are complained of, and how often that is repeated.
@@ -81,7 +81,7 @@ struct Running {
 
 /// How far the stopping of a program has come.
 struct Stopping {
-    /// When it is told to stop; `None` once it was.
+    /// When it gets SIGTERM; `None` once it did.
     ask_at: Option<Moment>,
     kill_at: Moment,
     killing: bool,

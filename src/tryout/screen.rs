@@ -10,7 +10,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::election::{LeaseRow, Moment};
 use crate::process::output;
 
-/// A line. Whoever reads may have gone.
+/// A line. The reader may have gone.
 macro_rules! say {
     () => { say!("") };
     ($($text:tt)+) => {{ let _ = output::print(&format!("{}\n", format_args!($($text)+))); }};

@@ -64,7 +64,7 @@ fn built() -> Result<PathBuf> {
     if !done.status.success() {
         bail!("cc: {}", String::from_utf8_lossy(&done.stderr));
     }
-    // Whoever else builds it at this moment has the same.
+    // Another process that builds it at this moment makes the same.
     std::fs::rename(&new, &library)?;
     Ok(library)
 }

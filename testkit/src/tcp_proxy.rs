@@ -89,7 +89,7 @@ impl TcpProxy {
         });
     }
 
-    /// Nothing gets through in either direction, and nobody is told.
+    /// Nothing gets through in either direction, and neither side gets an error.
     pub fn black_hole(&self) {
         self.set_paths(Path::Stalled, Path::Stalled);
     }

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Says its first argument to whoever connects; runs itself once more as a child, so that
+/// Says its first argument to each client; runs itself once more as a child, so that
 /// there are two processes.
 const PROGRAM: &str = r#"
     use std::{env, io::Write, net::TcpListener, process::Command, thread};

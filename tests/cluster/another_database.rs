@@ -46,7 +46,7 @@ async fn a_controller_on_another_database_strips_nothing_and_begins_no_epoch_unt
         let (now, epoch) = (uuid(other).await?, other.epoch().await?);
         let controller = start_on(&site, other, None).await?;
         let lease = site
-            .wait_for_lease("discovery", "it is told of this very database", |lease| {
+            .wait_for_lease("discovery", "the condition names this very database", |lease| {
                 condition(lease, "DatabaseChanged")
                     .is_some_and(|c| c.status == "True" && c.message.contains(&now))
             })

@@ -1,4 +1,4 @@
-//! What cannot work, beside what can: it is told what to do, and nobody else is disturbed.
+//! What cannot work, beside what can: its condition says what to do, and no other resource is disturbed.
 //! CONTRIBUTING.md lists all bad input and its tests.
 
 use std::fs;

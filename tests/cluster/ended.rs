@@ -238,7 +238,7 @@ async fn nothing_short_of_a_proof_releases_a_lease() -> Result<()> {
         ("one of two containers was not restarted", vec![restarted("main", 3, 1), runs("agent", 2)]),
         ("the kubelet has guessed", vec![guess, over("agent", 2)]),
         ("one container had ended before the take", vec![stale, over("agent", 2)]),
-        ("nothing is told of one container", vec![over("main", 1)]),
+        ("one container is not mentioned", vec![over("main", 1)]),
         ("a container runs that was not recorded", vec![over("main", 1), over("agent", 2), stranger]),
     ] {
         report(&site, "d-0", "Running", &containers).await?;

@@ -52,7 +52,7 @@ fn regressed(lease: &ComponentLease) -> bool {
 }
 
 #[tokio::test(crate = "crate::harness")]
-async fn whoever_annotates_a_resource_begins_no_epoch_and_is_told_the_remedy() -> Result<()> {
+async fn a_user_who_annotates_a_resource_begins_no_epoch_and_reads_the_remedy() -> Result<()> {
     let (site, _controller) = led_site("annotated").await?;
     copied(&site).await?;
     let epoch = site.rows.epoch().await?;

@@ -24,7 +24,7 @@ async fn marks(site: &Site, pod: &str) -> Result<Vec<String>> {
     Ok(keys.filter(|key| key.starts_with("componentlease.io/")).cloned().collect())
 }
 
-/// What the participants are told.
+/// What the participants read.
 async fn wait_for_ttl(site: &Site, component: &str, wanted: Option<u32>) -> Result<()> {
     wait::until(SOON, format!("the participants of {component} find the ttl {wanted:?}"), async || {
         let found = site.rows.intended_ttl(component).await?;
@@ -199,7 +199,7 @@ async fn a_leader_pod_that_is_deleted_by_force_and_made_again_is_not_the_holder(
     site.pods().delete("d-0", &DeleteParams::default().grace_period(0)).await?;
     site.wait_for_condition("discovery", "HolderAccepted", "False", "HolderRejected").await?;
     site.make_pods("discovery", &["d-0"]).await?;
-    let said = site.wait_for_lease("discovery", "the namesake is told apart", |lease| {
+    let said = site.wait_for_lease("discovery", "the condition tells the namesake apart", |lease| {
         condition(lease, "HolderAccepted").is_some_and(|c| c.message.contains("another pod of the name d-0"))
     });
     said.await?;

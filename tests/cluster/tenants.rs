@@ -170,7 +170,7 @@ async fn two_namespaces_with_the_same_manifests_do_not_disturb_each_other_and_a_
         tenant.says("payments", "Ready", "True", "LeaderRouted").await?;
         tenant.wait_for_labelled(&[leader]).await?;
         let told = site.rows.intended_ttl(&tenant.key("payments")).await?;
-        ensure!(told == Some(30), "{}: the participants are told {told:?}", tenant.namespace);
+        ensure!(told == Some(30), "{}: the participants read {told:?}", tenant.namespace);
         let now = tenant.leases().get("payments").await?;
         ensure!(status(&now).component.as_deref() == Some(tenant.key("payments").as_str()));
     }

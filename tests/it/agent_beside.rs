@@ -1,4 +1,4 @@
-//! `agent`: what is told over HTTP, and that it is told in time.
+//! `agent`: what it answers over HTTP, and that it answers in time.
 
 use rustix::process::Signal;
 

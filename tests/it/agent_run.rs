@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::agent_support::*;
 
-/// Says that it runs, under which version, and goes on until it is told to stop.
+/// Says that it runs, under which version, and goes on until it gets SIGTERM.
 const WORK: &str = r"trap 'exit 0' TERM; echo $$ >> $DIR/$NAME.pid; echo $COMPONENT_LEASE_VERSION >> $DIR/versions
     while :; do sleep 0.05; done";
 

@@ -27,7 +27,7 @@ END
     while [ ! -s $DIR/$NAME.worker ]; do sleep 0.02; done
 ";
 
-/// A program that stops when it is told to, and leaves such a worker behind.
+/// A program that stops at SIGTERM, and leaves such a worker behind.
 fn with_daemon(then: &str) -> String {
     format!("{DAEMON}\n trap 'exit 0' TERM; echo $$ >> $DIR/$NAME.pid\n {then}")
 }
@@ -383,7 +383,7 @@ fn what_ran_beside_the_program_is_left_alone() {
 }
 
 /// A PostgreSQL server as the program, with a session that commits row after row. Its processes lead groups of
-/// their own, and its main process waits for the session when it is told to stop.
+/// their own, and its main process waits for the session when it gets SIGTERM.
 struct Server {
     _folder: tempfile::TempDir,
     session: std::process::Child,

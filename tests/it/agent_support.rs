@@ -43,7 +43,7 @@ pub(crate) fn program() -> Command {
 
 /// Runs it to its end; answers exit code, standard output and standard error.
 pub(crate) fn output(command: &Command) -> (i32, String, String) {
-    // Whoever hangs is ended, and then fails for its exit code.
+    // A program that hangs is ended, and then fails for its exit code.
     let mut limited = Command::new("timeout");
     limited.args(["-k", "1", "60"]).arg(command.get_program()).args(command.get_args()).env_clear();
     limited.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));

@@ -1,5 +1,5 @@
-//! Bad input to the real program: what it says, what it leaves as it was, and that whoever is set up
-//! well goes on beside it. CONTRIBUTING.md lists all such input and its tests.
+//! Bad input to the real program: what it says, what it leaves as it was, and that a participant that is
+//! set up well goes on beside it. CONTRIBUTING.md lists all such input and its tests.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -127,7 +127,7 @@ async fn a_wrong_password_is_said_and_printed_by_no_command_at_any_log_level() {
         }
     }
     assert!(!path("ran").exists(), "a program was started without a lease");
-    assert_eq!(good.leads().version(), 1, "whoever has the password leads on");
+    assert_eq!(good.leads().version(), 1, "a participant that has the password leads on");
 }
 
 #[tokio::test(flavor = "multi_thread")]

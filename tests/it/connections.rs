@@ -181,7 +181,7 @@ async fn with_one_connection_for_the_role_it_is_for_statements_and_nothing_liste
 }
 
 #[tokio::test]
-async fn three_connections_are_enough_for_three_participants_whoever_of_them_comes_when() {
+async fn three_connections_are_enough_for_three_participants_in_any_order() {
     let server = postgres::shared().await.unwrap();
     let database = installed().await;
     let url = role(server, &database, 3).await;

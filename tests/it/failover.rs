@@ -147,7 +147,7 @@ async fn a_first_installation_begins_at_1_and_dropped_tables_that_are_made_anew_
     assert_eq!(rig.next_term(&[&one]).await, 1);
     drain(one).await;
     server.drop_tables().await;
-    // Whoever makes them cannot know that there were others.
+    // The program that makes them cannot know that there were others.
     rig.install(false).await;
     assert!(!rig.life().await.is_settled());
     let two = rig.participant("two");

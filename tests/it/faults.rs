@@ -114,7 +114,7 @@ async fn a_server_that_vanishes_without_closing_ends_the_term_and_what_was_under
     let server = installed(make).await;
     let proxy = TcpProxy::start(([127, 0, 0, 1], server.port()).into()).unwrap();
     let (one, two) = (participant(server.url_through(proxy.port()), "one"), participant(server.url(), "two"));
-    // Whoever was first: the one behind the proxy shall lead.
+    // Whichever was first: the one behind the proxy shall lead.
     wait::until_true(SOON, "a leader", async || one.is_leader() || two.is_leader()).await.unwrap();
     if two.is_leader() {
         two.step_down();

@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::agent_support::{PROGRAM, Rig, Running, free_address, now, until};
 
 const HALF: &[u8] = b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ";
-/// A kubelet's time-out unless it is told another.
+/// A kubelet's default time-out.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Each program that listens, with as many open files as most systems allow.

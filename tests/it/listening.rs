@@ -1,4 +1,4 @@
-//! Where the endpoints are served and who is told what, in network namespaces of their own.
+//! Where the endpoints are served and who gets which answer, in network namespaces of their own.
 
 use std::process::Command;
 
@@ -61,7 +61,7 @@ fn where_there_is_only_ipv6_every_listener_is_reached() {
         "#,
     );
     assert_eq!(count(&said, "200"), 4, "{said}");
-    assert!(said.contains("http://[::1]:8357"), "the program is told an address that it can reach: {said}");
+    assert!(said.contains("http://[::1]:8357"), "the program gets an address that it can reach: {said}");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn where_ipv6_is_switched_off_and_where_both_are_there_every_listener_is_reached
 }
 
 #[test]
-fn whoever_asks_from_outside_is_told_who_leads_only_if_that_was_asked_for() {
+fn a_client_outside_learns_who_leads_only_with_answer_outside() {
     let rig = Rig::new();
     let said = in_a_network(
         &rig,
@@ -93,11 +93,11 @@ fn whoever_asks_from_outside_is_told_who_leads_only_if_that_was_asked_for() {
         end
         begin agent --ttl 5 --listen :8355 --answer-outside
         until ask 127.0.0.1:8355 /leader | grep -q '"leader":true'; do sleep 0.1; done
-        echo; echo now it is told; ask 10.11.12.13:8355 /leader
+        echo; echo now it answers; ask 10.11.12.13:8355 /leader
         end
         "#,
     );
-    let (before, after) = said.split_once("now it is told").unwrap();
+    let (before, after) = said.split_once("now it answers").unwrap();
     assert_eq!((count(before, "200"), count(before, "403")), (1, 1), "{said}");
     assert!(before.contains("--answer-outside") && !before.contains("valid_for_ms"), "{before}");
     assert!(count(after, "200") == 1 && after.contains("\"leader\":true"), "{after}");

@@ -17,7 +17,7 @@ use crate::stores::{component, row};
 /// Seconds.
 const TTL: u32 = 5;
 const FROZEN: Duration = Duration::from_secs(10);
-/// Whoever waits for the row to be unchanged needs a whole ttl. Alone on a machine it takes some tenths of a second
+/// A standby that waits for the row to stay unchanged needs a whole ttl. Alone on a machine it takes some tenths of a second
 /// (`make bench WHAT=outage`).
 const SOON: Duration = Duration::from_secs(3);
 const LIMIT: Duration = Duration::from_secs(60);

@@ -107,7 +107,7 @@ async fn a_table_that_was_dropped_or_renamed_is_made_anew_with_the_wait_that_thi
             };
             let before = life().await;
             bench.sql(broken).await;
-            // Also whoever says that there was nothing before does not spare anybody the wait.
+            // Not even --first-install saves anybody the wait.
             let first = Install::default().first(true).max_ttl(Duration::from_secs(30));
             let report = store::install(&bench.source, first).await.unwrap();
             assert_eq!(report.mended.join(", "), made, "{which}");

@@ -166,7 +166,7 @@ async fn a_schema_from_a_newer_program_is_refused_by_stores_and_by_migrate() {
 }
 
 #[tokio::test]
-async fn whoever_may_not_create_tables_is_told_so() {
+async fn a_user_who_may_not_create_tables_reads_so() {
     let server = postgres::shared().await.unwrap();
     let database = server.fresh_database().await.unwrap();
     let role = format!("poor_{}", database.name);
@@ -305,7 +305,7 @@ async fn somebody_elses_component_instance_is_left_alone_and_missed_by_nobody() 
     assert_eq!(postgres.psql("SELECT count(*) FROM component_instance").await.unwrap(), "0");
 }
 
-/// Leases of somebody else's table go on with their numbers, whoever says that nobody has led before.
+/// Leases of somebody else's table go on with their numbers, even with --first-install.
 #[tokio::test]
 async fn leases_that_are_there_are_known_as_history_and_nothing_is_settled() {
     let leased = format!("{FOREIGN}; INSERT INTO component_lease VALUES ('c', 'somebody', 1, 1, 41, 5)");
@@ -330,7 +330,7 @@ async fn leases_that_are_there_are_known_as_history_and_nothing_is_settled() {
 }
 
 #[tokio::test]
-async fn new_tables_are_settled_and_begin_at_0_only_for_whoever_says_that_they_are_the_first() {
+async fn new_tables_are_settled_and_begin_at_0_only_with_first_install() {
     let server = postgres::shared().await.unwrap();
     for first in [true, false] {
         let database = server.fresh_database().await.unwrap();

@@ -170,7 +170,7 @@ async fn a_renewal_that_waited_for_a_lock_writes_the_time_after_the_wait(kind: K
     }
 }
 
-/// What to send before a look at `INNODB_TRX`: whoever looks again within 0.1 s is shown the same again,
+/// What to send before a look at `INNODB_TRX`: a second look within 0.1 s shows the same again,
 /// for as long as he goes on.
 pub(crate) const SEE_NEW_TRANSACTIONS: &str = "DO SLEEP(0.15);";
 

@@ -142,7 +142,7 @@ async fn a_leader_goes_on_while_tables_are_made_that_it_has_no_grants_for_yet(ki
     user.drop().await;
 }
 
-async fn whoever_may_not_create_tables_is_told_so_and_what_is_enough(kind: Kind) {
+async fn a_user_who_may_not_create_tables_reads_which_grants_are_enough(kind: Kind) {
     let server = server(kind).await;
     let database = server.fresh_database().await.unwrap();
     let user = User::create(server, &database, "poor").await;
@@ -153,7 +153,7 @@ async fn whoever_may_not_create_tables_is_told_so_and_what_is_enough(kind: Kind)
         &misconfigured(user.store().look(&component("c")).await),
         &["no table component_lease", &user.name, "component-lease migrate"],
     );
-    // What it is told to grant is enough, also for the second run.
+    // The grants that it names are enough, also for the second run.
     database.sql(&format!("GRANT CREATE, SELECT, INSERT, UPDATE ON * TO '{}'@'%'", user.name)).await.unwrap();
     for _ in 0..2 {
         store::migrate(&Source::url(user.url())).await.unwrap();
@@ -207,7 +207,7 @@ async fn passwords_go_over_tls_or_a_socket(kind: Kind) {
         why.contains("use ssl-mode=VERIFY_IDENTITY") || why.contains("whether the server wants TLS"),
         "{why}"
     );
-    // Whoever is new to the server has to show the password itself to MySQL's caching_sha2_password.
+    // A user who is new to the server must send the password itself to MySQL's caching_sha2_password.
     let socket = format!("socket={}", server.socket().display());
     for (number, parameters) in [&trusted, &socket, &trusted].into_iter().enumerate() {
         let user = User::create(&server, &database, &format!("new{number}")).await;
@@ -264,7 +264,7 @@ on_each_kind!(
     the_controller_needs_exactly_the_grants_that_migrate_prints,
     a_missing_grant_is_refused_with_the_tables_name,
     a_leader_goes_on_while_tables_are_made_that_it_has_no_grants_for_yet,
-    whoever_may_not_create_tables_is_told_so_and_what_is_enough,
+    a_user_who_may_not_create_tables_reads_which_grants_are_enough,
     a_wrong_password_is_refused_with_user_and_host_and_never_printed,
     a_missing_database_and_a_server_that_is_not_there_are_told_apart,
     passwords_go_over_tls_or_a_socket,

@@ -34,7 +34,7 @@ async fn a_frozen_server_leaves_nothing_stuck() {
             assert!(timeout(Duration::from_millis(100), store.renew(&a)).await.is_err());
         }
     }
-    // A caller that would wait for ever is told. The connection began with the first of the calls.
+    // A caller that would wait for ever gets an error. The connection began with the first of the calls.
     let began = Instant::now();
     let answer = timeout(SOON * 2, fresh.renew(&a)).await.expect("a bounded connect");
     assert!(retryable(answer).contains("no connection within 10s"));

@@ -16,7 +16,7 @@ fn lacks(function: &str) -> String {
     format!("ALTER FUNCTION pg_catalog.{function} RENAME TO lacking_{name};")
 }
 
-/// As `lacks`, and whoever calls it is told so.
+/// As `lacks`, and calling it says so.
 fn refuses(function: &str, gives: &str, code: &str) -> String {
     format!(
         "{} CREATE FUNCTION pg_catalog.{function} RETURNS {gives} LANGUAGE plpgsql AS

@@ -24,7 +24,7 @@ async fn look(file: &SqliteFile) -> Result<(), StoreError> {
 }
 
 #[tokio::test]
-async fn a_missing_file_is_not_created_by_whoever_only_looks() {
+async fn a_missing_file_is_not_created_by_a_look() {
     let file = SqliteFile::none_yet();
     says(&misconfigured(look(&file).await), &["lease.db", "does not exist", "component-lease migrate"]);
     assert!(!file.path().exists());

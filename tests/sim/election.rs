@@ -1,6 +1,6 @@
 //! Participants that compete in virtual time, while everything goes wrong that may.
 //!
-//! **S1**: at most one works, judged in real time: from the moment it is told that it leads until its
+//! **S1**: at most one works, judged in real time: from the moment it learns that it leads until its
 //! work has stopped, or its abort moment by its own clock. **S2**: versions are granted in strictly
 //! increasing order. **Never** is a row taken that was renewed within its ttl (less what clocks may
 //! differ by). **L**: a leader that died is replaced in time.
@@ -64,7 +64,7 @@ fn setup(seed: u64, broken: Option<Broken>) -> Setup {
         lost: [0, 20, 200][rng.usize(..3)],
         late: [0, 50, 300][rng.usize(..3)],
         mishaps: [0.3, 1.0, 3.0][rng.usize(..3)],
-        // Whoever trusts the database's clock, as foreign programs do, needs a sane one.
+        // A program that trusts the database's clock, as foreign ones do, needs a sane one.
         database_clock: foreign == 0 && !database_changes,
         database_changes,
         broken,
@@ -188,7 +188,7 @@ fn worst_replacement(ttl: u32, drift: f64, clock_step: i64) -> f64 {
 }
 
 #[test]
-fn a_dead_leader_is_replaced_within_its_ttl_and_a_second_by_whoever_watched_it() {
+fn a_dead_leader_is_replaced_within_its_ttl_and_a_second_by_a_standby_that_watched_it() {
     for ttl in [5, 30, 300, 3600] {
         let worst = worst_replacement(ttl, 0.0, 0);
         assert!(worst <= f64::from(ttl) + 1.0, "{worst} s at a ttl of {ttl} s");

@@ -11,7 +11,7 @@ use component_lease_xtask::repository;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// What there is to know of an image, whoever describes it.
+/// What there is to know of an image, whichever tool describes it.
 #[derive(Debug, PartialEq, Eq)]
 struct Image {
     user: String,

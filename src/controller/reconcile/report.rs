@@ -67,7 +67,7 @@ pub(super) async fn report(
         copy_floor(&cluster.client, lease, status.floor)
     );
     copied.map_err(Error::Floor)?;
-    // While the database answers, the row's expiry is told by the look that shows it.
+    // While the database answers, the look that shows the row's expiry reports it.
     let next = plan.next.filter(|_| observed.store != StoreSight::Answers);
     let next = next.map(|at| at.saturating_sub(database.clock.boot()));
     let retry = (!(intended & raised)).then_some(INTENT_RETRY);

@@ -1,4 +1,4 @@
-//! What the state machine is told by a look, and what it says: what to do, where it stands, why leadership
+//! What a look tells the state machine, and what it says: what to do, where it stands, why leadership
 //! ended, why nothing is taken.
 
 use super::term::Term;
@@ -12,7 +12,7 @@ use crate::election::timing::{Moment, TimingError};
 pub enum Standing<'a> {
     /// Leads nothing, and has nothing to stop.
     Following,
-    /// Leads until the term's deadline; whoever asks later than that must not be told so.
+    /// Leads until the term's deadline; an answer after that must not say so.
     Leading(&'a Term),
     /// The term is over for this participant, and its work has not been confirmed to have stopped.
     Stopping(&'a Term, StopReason),
@@ -48,7 +48,7 @@ pub enum Action {
     BeginEpoch(NewEpoch),
     /// Record that the quarantine of this generation is over.
     Settle(Generation),
-    /// Nothing before this moment, unless something is told.
+    /// Nothing before this moment, unless there is news.
     Wait(Moment),
     /// The work of a term that is over has not been confirmed to have stopped; nothing else can be done.
     AwaitWork,

@@ -94,7 +94,7 @@ fn once_confirmed_the_database_is_believed_and_higher_stamps_are_overwritten() {
 }
 
 #[test]
-fn whoever_is_behind_and_cannot_ask_touches_nothing_that_somebody_who_knows_more_did() {
+fn a_controller_that_is_behind_and_cannot_ask_undoes_nothing_of_one_that_knows_more() {
     let pods = vec![pod("a").marked("standby", 8), pod("b").marked("leader", 8)];
     for now in [S(100), S(999)] {
         let o = Observed { store: down(), now, ..observed(held_by("a", 7), pods.clone()) };

@@ -63,7 +63,7 @@ fn an_old_key_that_the_selector_reads_is_not_removed() {
 }
 
 #[test]
-fn a_changed_leader_value_strips_whoever_carries_the_old_one() {
+fn a_changed_leader_value_strips_the_pod_that_carries_the_old_one() {
     let pods = vec![pod("a").marked("leader", 6), pod("b").marked("standby", 6)];
     let mut o = Observed { memory: remembers("a", 6), ..observed(held_by("b", 7), pods) };
     o.desired.labels.leader = "active".into();

@@ -76,7 +76,7 @@ fn holder_of(lead: &Lead) -> Option<&str> {
     lead.row().map(|row| row.holder.as_str()).filter(|holder| !holder.is_empty())
 }
 
-/// The term as it is told outward.
+/// The term as the status shows it.
 struct Term {
     version: i64,
     /// It began since the status was written.

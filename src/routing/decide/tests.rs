@@ -139,7 +139,7 @@ fn a_foreign_holder_that_raises_its_version_at_each_renewal_causes_no_change() {
 
 #[test]
 fn a_foreign_holders_new_term_is_one_when_a_stamp_tells_of_another_in_between() {
-    // b led with version 8, and whoever saw that could not write the status.
+    // b led with version 8, and the controller that saw that could not write the status.
     let pods = vec![pod("a").marked("standby", 7), pod("b").marked("leader", 8)];
     let mut o = observed(row("a", 9), pods);
     o.memory = Memory { holder: some("a"), ..remembers("a", 7) };

@@ -221,7 +221,7 @@ fn make<C: Connect>(how: &C, source: C::Source, first: First) -> Coming<C> {
     let (how, to) = (how.clone(), source.clone());
     let maker = tokio::spawn(async move {
         let made = timeout(CONNECT_LIMIT, how.connect(to, first)).await;
-        // Whoever does not wait any more has dropped the store, or wants another source.
+        // Nobody waits any more: the store was dropped, or wants another source.
         let _ = sender.send(made.map_or(Answer::TimedOut, Answer::now));
     });
     Coming { source, is_spare: false, answer, _maker: Some(AbortOnDropHandle::new(maker)) }

@@ -1,4 +1,4 @@
-//! What `component_lease` can hold, whoever made it, and which tables are beside it.
+//! What `component_lease` can hold, whichever program made it, and which tables are beside it.
 
 use std::fmt::Display;
 

@@ -45,8 +45,8 @@ impl ControlPlane {
         file.seek(SeekFrom::Start(mark.saturating_sub(1)))?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        // The last line may be half written, and so may the one have been that the mark is in. The one
-        // belongs to whoever asks later, the other to whoever asked before.
+        // The last line may be half written, and so may the line have been in which the mark stands. The first
+        // belongs to the next call, the second to the one before.
         let begin = if mark == 0 { Some(0) } else { text.find('\n').map(|end| end + 1) };
         let complete = begin.zip(text.rfind('\n')).and_then(|(begin, end)| text.get(begin..end));
         complete.unwrap_or_default().lines().map(parse).collect()

@@ -1,7 +1,7 @@
 //! Watches every write to the pods of a namespace and judges one label: at no time may two pods
 //! carry it because of the same writer, and what somebody else does must not last.
 //!
-//! Who wrote is told by the managed fields: a label belongs to whoever changed it last.
+//! The managed fields say who wrote: a label belongs to the writer that changed it last.
 
 use std::collections::BTreeMap;
 use std::io::BufReader;
@@ -143,7 +143,7 @@ impl State {
                 let pods = self.labelled.values().cloned().collect();
                 self.duplicates.push(Duplicate { began: at, lasted: None, pods, made_by: by });
             }
-            // A third one: another duplicate, whoever began the first.
+            // A third one: another duplicate, whichever pod began the first.
             Some(last) if self.labelled.len() > before => {
                 last.lasted = Some(at - last.began);
                 let pods = self.labelled.values().cloned().collect();

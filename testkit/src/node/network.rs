@@ -1,6 +1,6 @@
 //! Both ends of a node's network in one process.
 //!
-//! A socket belongs for ever to the network in which it was made, whoever uses it. So a
+//! A socket belongs for ever to the network in which it was made, whichever process uses it. So a
 //! thread that has moved into the node's network namespace makes the sockets that are to be
 //! in there, and no interface, route or rule of this machine is touched.
 

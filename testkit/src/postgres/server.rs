@@ -134,7 +134,7 @@ impl Server {
     /// A server that runs already.
     ///
     /// # Errors
-    /// When the URL is none, or nobody answers there.
+    /// When the URL cannot be read, or nobody answers there.
     pub async fn existing(url: &str) -> Result<Self> {
         let parts = database::parse(url).context("TEST_POSTGRES_URL")?;
         let server = Self {

@@ -32,7 +32,7 @@ pub struct Release {
 }
 
 impl Release {
-    /// What `helm install` is told for a store that [`Store::manifests`] has prepared.
+    /// The values of `helm install` for a store that [`Store::manifests`] has prepared.
     #[must_use]
     pub fn values(store: &Store) -> Vec<String> {
         match store {

@@ -165,7 +165,7 @@ async fn ask(idle: Option<Connection>, address: SocketAddr) -> (Said, Option<Con
     let said = match status {
         StatusCode::OK => match serde_json::from_slice::<Body>(&body.to_bytes()) {
             Ok(Body { pod, version }) => Said::Leads { pod, version },
-            Err(error) => Said::Other(format!("an answer that is none: {error}")),
+            Err(error) => Said::Other(format!("no valid answer: {error}")),
         },
         StatusCode::SERVICE_UNAVAILABLE => Said::NotLeading,
         other => Said::Other(other.to_string()),

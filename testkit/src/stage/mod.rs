@@ -131,7 +131,7 @@ impl<'n> Stage<'n> {
             let (spec, status) = (&deployment["spec"], &deployment["status"]);
             let pods = self.get(&["pods", "-l", SELECTOR]).await?;
             let count = pods["items"].as_array().map_or(0, Vec::len);
-            // Readiness is told late: a pod may be called ready for a while after its end.
+            // Readiness arrives late: a pod may be called ready for a while after its end.
             let restarted = self.all_restarted(&pods);
             let lease = self.get(&["componentlease", COMPONENT]).await?;
             let settled = restarted

@@ -111,7 +111,7 @@ impl Rows {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// The holder takes the component from whoever has it; the version.
+    /// The holder takes the component, whether or not another one has it; the version.
     pub async fn take(&self, component: &str, holder: &str, ttl: u32) -> Result<i64> {
         self.take_next(self.key(component)?, holder, ttl).await
     }

@@ -1,7 +1,7 @@
 -- Everything that somebody with CREATE on the schema "public" can offer to a session that finds it by its
 -- search path: each operator for each pair of types that our statements may come to, each function with the
--- arguments of PostgreSQL's own and with closer ones, types, a collation and the catalogues. Whoever runs
--- one of them gets an error that begins with "trojan".
+-- arguments of PostgreSQL's own and with closer ones, types, a collation and the catalogues. A session
+-- that runs one of them gets an error that begins with "trojan".
 SET search_path = pg_catalog;
 DO $$
 DECLARE
@@ -57,7 +57,7 @@ BEGIN
                                CASE WHEN f.many THEN 'SETOF ' ELSE '' END, f.gives) || body;
                 made := made + 1;
             EXCEPTION WHEN others THEN
-                -- There is one, or PostgreSQL lets nobody make such a one.
+                -- There is one, or PostgreSQL forbids it.
                 NULL;
             END;
         END LOOP;

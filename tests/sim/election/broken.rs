@@ -10,7 +10,7 @@ pub(super) enum Broken {
     DeadlineFromAnswer,
     /// A renewal writes the database's time, whatever the row says.
     RenewalMayWriteTheSame,
-    /// Whoever reads his own name in the row leads.
+    /// A participant that reads its own name in the row leads.
     LeadingByReading,
     /// The row is given back while the work still runs.
     ReleaseBeforeStop,
@@ -32,7 +32,7 @@ pub(super) enum Broken {
     TakeBoundToTheRecord,
     /// The line in the history is written when the take is done, if it is.
     HistoryAfterTheTake,
-    /// Whoever waited out any quarantine ends the one that is under way.
+    /// A participant that waited out any quarantine ends the one that is under way.
     SettledNotBoundToItsEpoch,
     /// A term may last longer than anybody waits for a lost one.
     TtlAboveTheLongest,

@@ -334,7 +334,7 @@ impl Sim {
         Ok(())
     }
 
-    /// The database answers nothing for so long, and then does what it was asked, whoever still waits.
+    /// The database answers nothing for so long, and then does what it was asked, whether or not anybody still waits.
     pub(super) fn freeze_database(&mut self, lasts: Real) {
         self.frozen_until = self.now + lasts;
     }

@@ -145,7 +145,7 @@ impl MySqlUrl {
             && let Some(mode @ (SslMode::Disabled | SslMode::Preferred)) = self.ssl_mode
         {
             return Err(misconfigured(format!(
-                "ssl-mode={} would let whoever is between here and the database learn the password and grant leases; use VERIFY_IDENTITY with ssl-ca=/path/to/ca.crt (REQUIRED at least), or a Unix socket",
+                "ssl-mode={} would let an attacker between here and the database learn the password and grant leases; use VERIFY_IDENTITY with ssl-ca=/path/to/ca.crt (REQUIRED at least), or a Unix socket",
                 mode.as_str()
             )));
         }
@@ -178,9 +178,7 @@ impl MySqlUrl {
         let lacks = match mode {
             SslMode::VerifyIdentity => return None,
             SslMode::VerifyCa => "does not check that the certificate is this server's",
-            _ => {
-                "does not check who the server is: whoever is in between can read the password and grant leases"
-            }
+            _ => "does not verify the server: an attacker in between can read the password and grant leases",
         };
         Some(format!(
             "ssl-mode={} {lacks}; use ssl-mode=VERIFY_IDENTITY with ssl-ca=/path/to/ca.crt",

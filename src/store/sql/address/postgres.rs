@@ -360,13 +360,13 @@ impl PostgresUrl {
             SslMode::VerifyFull => return None,
             SslMode::VerifyCa => "does not check that the certificate is this server's",
             SslMode::Require => {
-                "does not check who the server is: whoever is in between can read the password and grant leases"
+                "does not verify the server: an attacker in between can read the password and grant leases"
             }
             SslMode::Prefer => {
-                "lets whoever is in between turn encryption off, read the password and grant leases"
+                "lets an attacker in between turn encryption off, read the password and grant leases"
             }
             SslMode::Allow | SslMode::Disable => {
-                "sends password and leases in the clear: whoever is in between can read the one and change the other"
+                "sends password and leases unencrypted: an attacker in between can read the one and change the other"
             }
         };
         Some(format!(

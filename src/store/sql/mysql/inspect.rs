@@ -1,5 +1,5 @@
-//! One look at the server and at `component_lease`, whoever made it: what cannot work is refused,
-//! what is weaker is said.
+//! One look at the server and at `component_lease`, which another program may have made. What cannot work is
+//! refused, what is weaker is logged.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -20,7 +20,7 @@ use crate::store::sql::table::{self, Table};
 ///
 /// Servers know different variables, and asking for one that is not there is an error: but SHOW.
 /// Nor may a table be read that is not there: but by a statement that is made up after a look.
-/// A server started with `--sysdate-is-now` is told by its behaviour (MySQL has no variable for it).
+/// A server started with `--sysdate-is-now` is recognised by its behaviour (MySQL has no variable for it).
 const INSPECT: &str = "
 SELECT 'fact', 'version', VERSION();
 SELECT 'fact', 'sysdate_is_now', SLEEP(0.001) + (SYSDATE(6) = NOW(6));
@@ -159,7 +159,7 @@ pub(super) async fn inspect(
         known(version, place)?;
         found.sees_all_of(version, place)?;
     } else if found.tables.len() > 1 {
-        // The step is not to be seen either; whoever sees one companion has been granted some of them.
+        // The step is not visible either; a user who sees one companion has been granted some of them.
         found.sees_all_of(VERSION, place)?;
     }
     hides_nothing(&found, place)?;

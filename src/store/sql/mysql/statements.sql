@@ -106,7 +106,7 @@ UNION ALL
 SELECT NULL, {row}, CAST(NULL AS SIGNED), {no_record}, {name}
 FROM {names} STRAIGHT_JOIN component_lease AS l ON l.component_name = n.of_lease
 
--- Whoever may write that table could fill it: so many of a component (its holder first, then who says that it
+-- Any user who may write that table could fill it: so many of a component (its holder first, then who says that it
 -- leads, then the newest), so many in all, and of these the first of each.
 --- statement instances
 SELECT c.id, c.component_name AS component, c.instance AS holder, c.start_time, c.heartbeat, c.heartbeat_ttl AS lasts,

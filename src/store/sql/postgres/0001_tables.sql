@@ -33,7 +33,7 @@ COMMENT ON COLUMN component_lease.version IS
 COMMENT ON COLUMN component_lease.ttl IS
     'Seconds that a term lasts without renewal; fixed for the term.';
 
--- Wakes whoever listens when the holder changes, whichever program changed it. A renewal does not
+-- Wakes all listeners when the holder changes, whichever program changed it. A renewal does not
 -- set holder_id, so it fires nothing and notifies nobody.
 CREATE OR REPLACE FUNCTION component_lease_notify() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

@@ -221,7 +221,7 @@ fn altered(place: &Place) -> StoreError {
     ))
 }
 
-/// A character that the database's encoding lacks, or that it lets nobody write.
+/// A character that the database's encoding lacks or forbids.
 const CANNOT_HOLD: [&str; 2] = ["22P05", "22021"];
 
 /// Says which of the values that were sent the database's encoding cannot hold.

@@ -1,5 +1,5 @@
 //! `LISTEN` on a connection of its own, beside the one of the slot. The statements come first: nothing
-//! listens unless their connection stands, whoever listens gives its connection to them when theirs broke,
+//! listens unless their connection stands; the listener gives its connection to them when theirs broke,
 //! and nothing listens where connections run out. What goes wrong here costs speed only, so it is said
 //! once and tried again in the background.
 //!
@@ -261,7 +261,7 @@ impl Listening {
             ))));
         };
         match answer.and_then(|row| row.try_get::<bool, _>(0)) {
-            // Whoever may not ask that goes without.
+            // A user who may not ask that does without.
             Ok(true) | Err(sqlx::Error::Database(_)) => Ok(()),
             Ok(false) => Err(Ended::RunOut(StoreError::retryable(format!(
                 "{}: connections run out, and one that only waits for notifications is given back (CONNECTION LIMIT of the role or the database, or max_connections)",

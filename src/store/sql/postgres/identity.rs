@@ -1,4 +1,4 @@
-//! What a server says of itself by which one life of a database is told from another. Not each server
+//! What a server says of itself that tells one life of a database from another. Not each server
 //! says everything: a managed service forbids, refuses or lacks some of these functions.
 //!
 //! An identity has three parts before the UUID of the record: the system identifier, the timeline (the
@@ -31,7 +31,7 @@ pub(super) struct Form {
     start: bool,
 }
 
-/// By what a server is told from the one that it replaces.
+/// What tells a server from the one that it replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lives {
     /// `pg_walfile_name` and `pg_current_wal_lsn`.
@@ -102,7 +102,7 @@ impl Form {
         )
     }
 
-    /// Whether a failover is told by what there is.
+    /// Whether what there is shows a failover.
     fn is_enough(self) -> bool {
         self.start || self.life == Lives::Timeline
     }
@@ -116,9 +116,9 @@ impl Form {
         ];
         let lacks: Vec<&str> = lacks.iter().filter(|(lacks, _)| *lacks).map(|(_, what)| *what).collect();
         let means = if self.start {
-            "another server is told by the time of its start"
+            "another server is recognised by the time of its start"
         } else {
-            "a failover is told, but neither a restart nor a volume that was put back: after such a restore run `component-lease epoch bump`"
+            "a failover is recognised, but neither a restart nor a volume that was put back: after such a restore run `component-lease epoch bump`"
         };
         let helps = if denied.is_empty() {
             String::new()

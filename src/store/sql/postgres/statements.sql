@@ -5,7 +5,7 @@
 -- from before it. Values that a foreign program left NULL count as 0 or empty; of a holder no
 -- more is read than a status can show.
 --
--- Whoever may create functions in a schema of the search path could offer an operator or a function
+-- A user who may create functions in a schema of the search path could offer an operator or a function
 -- that matches our types better than PostgreSQL's own, and it would run with our rights. So everything
 -- but our tables is named with its schema. `{=}` stands for `OPERATOR(pg_catalog.=)` here, likewise
 -- `{||}` and the others; all of these bind equally tight, from left to right. `{now}` is the server's
@@ -159,7 +159,7 @@ LEFT JOIN component_lease AS l ON l.component_name {=} n.name
 LEFT JOIN component_lease_intent AS i ON i.component_name {=} n.name
 WHERE l.component_name IS NOT NULL OR i.component_name IS NOT NULL
 
--- Whoever may write that table could fill it: so many of a component (its holder first, then who says that it
+-- Any user who may write that table could fill it: so many of a component (its holder first, then who says that it
 -- leads, then the newest), so many in all, and of these the first of each.
 --- statement instances
 SELECT c.id, c.component_name AS component, c.instance AS holder, c.start_time, c.heartbeat, c.heartbeat_ttl AS lasts,
@@ -248,7 +248,7 @@ UPDATE component_lease_store AS s SET settled = true
 WHERE s.id {=} 1 AND s.identity {=} :identity AND s.epoch {=} :epoch::bigint AND s.identity {=} {identity}
 
 -- Whether another connection would find room. Only the server knows of all the others: where it has none
--- left for a program that needs its first, whoever has two gives one back.
+-- left for a program that needs its first, a participant that has two gives one back.
 --- statement has_room
 SELECT NOT (r.rolconnlimit {>=} 0 AND NOT r.rolsuper
             AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity AS a WHERE a.usesysid {=} r.oid) {>=} r.rolconnlimit)

@@ -77,7 +77,7 @@ FROM json_each(:names) AS n
 LEFT JOIN component_lease AS l ON l.component_name = n.value
 WHERE l.component_name IS NOT NULL
 
--- Whoever may write that table could fill it: so many of a component (its holder first, then who says that it
+-- Any user who may write that table could fill it: so many of a component (its holder first, then who says that it
 -- leads, then the newest), so many in all, and of these the first of each.
 --- statement instances
 SELECT c.id, c.component_name AS component, c.instance AS holder, c.start_time, c.heartbeat, c.heartbeat_ttl AS lasts,

@@ -190,7 +190,7 @@ impl Sim {
         Ok(())
     }
 
-    /// The watchdog: whoever still works at the abort moment is ended.
+    /// The watchdog: work that still runs at the abort moment is ended.
     pub(super) fn abort(&mut self, p: usize, version: i64) {
         let process = &mut self.processes[p];
         let Some(working) = process.working.filter(|w| process.alive && w.version == version) else { return };

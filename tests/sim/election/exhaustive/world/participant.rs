@@ -11,7 +11,7 @@ use super::super::super::database::{Answer, Call};
 use super::rights::Rights;
 use super::{TTL, UnderWay, Way, World};
 
-/// Kept short, so that a term is told to stop five sixths of a ttl after its last renewal began.
+/// Kept short, so that a term has to stop five sixths of a ttl after its last renewal began.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

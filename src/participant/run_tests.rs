@@ -250,6 +250,9 @@ impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
 #[tokio::test(start_paused = true)]
 async fn the_work_of_a_term_and_each_call_of_the_store_have_a_span() {
     let spans = Spans::default();
+    // While there is one subscriber only, `tracing` asks each thread's own about a span that it meets first, and
+    // remembers the answer for all: another test's thread, which has none, would switch `store` off for this one.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let _here = tracing_subscriber::registry().with(spans.clone()).set_default();
     let rig = Rig::new();
     let first = rig.start("first");

@@ -1,4 +1,4 @@
-//! Whether the program is well enough to lead: one HTTP or TCP probe and the rule that judges its answers.
+//! Whether the program is healthy enough to lead: one HTTP or TCP probe and the rule that judges its answers.
 //!
 //! Beside a program (`agent`) the probe always runs: a program that does not answer yet, or no
 //! more, must not lead. Around one (`run`) there is a program only while it leads, so the probe
@@ -133,7 +133,7 @@ pub(crate) struct Judge {
     failures: u32,
     /// Failures before this moment do not count, until the first success.
     forgiving_until: Option<Moment>,
-    /// A leader that became sick stays so until then, however well it answers.
+    /// A leader that became unhealthy stays so until then, whatever it answers.
     sick_until: Option<Moment>,
 }
 

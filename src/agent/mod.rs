@@ -43,7 +43,7 @@ pub async fn beside(config: Config, store: Arc<dyn LeaseStore>) -> Result<u8, Fa
     let served = serve(&config, builder, LISTENS).await?;
     let participant = Arc::clone(&served.participant);
     if let Some(probe) = config.probe.clone() {
-        // Nobody knows yet whether the program is well.
+        // Whether the program is healthy is not known yet.
         participant.set_healthy(false);
         tokio::spawn(watch_health(probe, config.cooldown, Arc::clone(&participant)));
     }
@@ -75,12 +75,12 @@ async fn watch_health(probe: Probe, cooldown: Duration, participant: Arc<Partici
         if said != Some(healthy) {
             participant.set_healthy(healthy);
             match &answer {
-                _ if healthy => info!("the program is well"),
+                _ if healthy => info!("the program is healthy"),
                 Err(problem) => {
                     warn!(
                         problem,
                         failures = judge.failures(),
-                        "the program is not well: it does not lead until it is"
+                        "the program is unhealthy and does not lead until it is healthy again"
                     );
                 }
                 Ok(()) => {}

@@ -60,7 +60,7 @@ impl Acting {
             // Another task watches how the election ends.
             Ok(None) | Err(_) => std::future::pending().await,
         };
-        info!("this replica acts");
+        info!("this replica is the acting one");
         Some(term)
     }
 

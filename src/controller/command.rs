@@ -181,7 +181,7 @@ pub async fn serve(args: ControllerArgs, max_ttl: u32, store: Arc<dyn Directory>
         ready: Arc::new(move || ready.ready()),
         registry: Arc::new(registry),
     };
-    info!(version = env!("CARGO_PKG_VERSION"), store = store.describe(), %listen, "the controller begins");
+    info!(version = env!("CARGO_PKG_VERSION"), store = store.describe(), %listen, "starting");
     let served = tokio::spawn(http::serve(listener, admin::router(admin), end.clone()));
     let broken = async {
         match served.await {

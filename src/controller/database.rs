@@ -159,7 +159,7 @@ impl Database {
             Err(_) => format!("{asked} did not answer within {LOOK_TIMEOUT:?}"),
         };
         if self.may_warn(&error) {
-            warn!(store = asked, error, "this replica stands by, and could not use the database");
+            warn!(store = asked, error, "this replica stands by and could not use the database");
         }
         self.used(Err(&error));
     }
@@ -307,7 +307,7 @@ impl Database {
                     warn!(
                         store = self.store.describe(),
                         error = text,
-                        "the database did not answer as hoped; labels stay as they are"
+                        "the poll failed; labels stay as they are"
                     );
                 }
                 let mut rows = self.rows_mut();

@@ -268,7 +268,7 @@ async fn work(
         .for_each(async |result| {
             if let Err(error) = result {
                 // `on_error` says it where it matters. A resource that is gone is not an error.
-                debug!(%error, "a reconcile ended");
+                debug!(%error, "a reconcile task ended");
             }
         })
         .await;
@@ -301,7 +301,7 @@ impl Worker {
         let name = name_of(lease);
         let wait = self.retry.after_failure(&name, fastrand::f64());
         let chain = error::chain(error);
-        warn!(object = name, error = chain, retry_in = ?wait, "not reconciled");
+        warn!(object = name, error = chain, retry_in = ?wait, "reconcile failed");
         Action::requeue(wait)
     }
 }
@@ -381,7 +381,7 @@ async fn lead(tasks: Tasks, queue: Arc<Queue>, poll_interval: Duration) -> &'sta
         tokio::select! {
             () = led => return "database loop",
             () = heartbeat => {}
-            () = acting::lost(term.as_ref()) => warn!("another replica acts"),
+            () = acting::lost(term.as_ref()) => warn!("another replica has become the acting one"),
         }
     }
 }

@@ -71,7 +71,11 @@ pub(super) async fn sweep(scope: &Scope, cluster: &Cluster) -> BTreeSet<Componen
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         match api.patch(&seen.name, &params, &Patch::Merge(patch)).await {
             Ok(answer) => {
-                info!(namespace, pod = seen.name, "took the marks of a deleted lease off the pod");
+                info!(
+                    namespace,
+                    pod = seen.name,
+                    "removed the labels and annotations of a deleted resource from the pod"
+                );
                 scope.remember(answer);
             }
             // Gone, or changed: then its watch event brings another sweep.
@@ -82,7 +86,7 @@ pub(super) async fn sweep(scope: &Scope, cluster: &Cluster) -> BTreeSet<Componen
                     namespace,
                     pod = seen.name,
                     error,
-                    "the marks of a deleted lease could not be taken off the pod; trying again later"
+                    "could not remove the labels and annotations of a deleted resource from the pod; retrying later"
                 );
             }
         }
@@ -99,10 +103,7 @@ async fn is_gone(client: &Client, namespace: &str, lease: &str) -> bool {
         Ok(found) => found.is_none(),
         Err(error) => {
             let error = text(&error);
-            warn!(
-                namespace,
-                lease, error, "whether the resource is gone could not be asked; trying again later"
-            );
+            warn!(namespace, lease, error, "could not check whether the resource is gone; retrying later");
             false
         }
     }
@@ -132,7 +133,7 @@ pub(super) async fn intents(
         warn!(
             %component,
             error = failure,
-            "the ttl of a deleted resource could not be withdrawn from the participants; trying again later"
+            "could not delete the ttl of a deleted resource from the database; retrying later"
         );
         again.insert(component);
     }
@@ -149,10 +150,10 @@ pub(super) async fn prune(database: &Database, last: Option<Moment>) -> Option<M
         Ok(Ok(0)) => {}
         Ok(Ok(rows)) => info!(rows, "deleted old rows of component_instance"),
         Ok(Err(error)) => {
-            warn!(%error, "old rows of component_instance could not be deleted; trying again in an hour");
+            warn!(%error, "could not delete old rows of component_instance; retrying in an hour");
         }
         Err(_) => {
-            warn!("old rows of component_instance could not be deleted in time; trying again in an hour");
+            warn!("deleting old rows of component_instance took too long; retrying in an hour");
         }
     }
     Some(now)

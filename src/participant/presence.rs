@@ -66,7 +66,7 @@ impl Presence {
         match answer {
             Some(Ok(row)) => {
                 if self.row.is_some() && row.is_some() && self.row != row {
-                    info!(component = %self.says.component, "the last sign of life is too long ago, or its row in component_instance is gone: this counts as another life");
+                    info!(component = %self.says.component, "the last heartbeat is too old, or its row in component_instance is gone: beginning a new row");
                 }
                 (self.row, self.trouble) = (row, None);
                 self.said = Some((self.says.healthy, self.says.leads));
@@ -74,11 +74,11 @@ impl Presence {
             Some(Err(error)) => {
                 let text = error.to_string();
                 if self.repeats.is_due(&kind_of(&text), now) {
-                    info!(component = %self.says.component, error = text, "no sign of life could be given in component_instance; nothing else is disturbed");
+                    info!(component = %self.says.component, error = text, "the heartbeat could not be written to component_instance; nothing else is affected");
                 }
                 self.trouble = Some(text);
             }
-            None => debug!(component = %self.says.component, "a sign of life was given up"),
+            None => debug!(component = %self.says.component, "a heartbeat was given up"),
         }
     }
 }

@@ -52,7 +52,7 @@ impl Trouble {
         }
         let text = error.to_string();
         if self.repeats.is_due(&kind_of(&text), now) {
-            warn!(%component, error = text, "the database could not do what was asked of it; trying again");
+            warn!(%component, error = text, "a database call failed; retrying");
             self.said = Some(Said);
         }
         self.text = Some(text);
@@ -65,7 +65,7 @@ impl Trouble {
         }
         self.refused = false;
         if self.text.take().is_some() && self.said.take().is_some() {
-            info!(%component, "the database does again what is asked of it");
+            info!(%component, "database calls succeed again");
         }
     }
 
@@ -81,7 +81,7 @@ impl Trouble {
     pub(super) fn max_ttl(&mut self, component: &ComponentName, disagreement: Option<(u32, u32)>) {
         let Some((own, recorded)) = disagreement.filter(|_| !self.max_ttl_said) else { return };
         self.max_ttl_said = true;
-        warn!(%component, own, recorded, "the longest ttl (--max-ttl) of this participant is not the database's: terms last for the shorter one at most, a change of the database is waited out for the longer one; give every participant the database's");
+        warn!(%component, own, recorded, "--max-ttl of this participant differs from the database's: terms last for at most the shorter one, a quarantine for the longer one; give each participant the database's value");
     }
 
     /// That the database is too slow for the ttl in force is said once for each ttl. Whether it was said now.
@@ -95,7 +95,7 @@ impl Trouble {
             Some(ttl) => format!("use a ttl of {ttl} s or more"),
             None => "no ttl is long enough".to_owned(),
         };
-        warn!(%component, round_trip_ms, connect_ms, ttl_seconds = timing.ttl_seconds(), "the database is too far away or too slow for this ttl: this participant may never lead, or lose the lease when a connection breaks; {remedy}, or bring the database closer (docs/databases.md, Round trips)");
+        warn!(%component, round_trip_ms, connect_ms, ttl_seconds = timing.ttl_seconds(), "the database is too far away or too slow for this ttl: this participant may never lead, or may lose the lease when a connection breaks; {remedy}, or bring the database closer (docs/databases.md, Round trips)");
         true
     }
 
@@ -107,9 +107,9 @@ impl Trouble {
 
 pub(super) fn say_new_epoch(component: &ComponentName, store: &str, new: &NewEpoch) {
     if new.deliberate {
-        warn!(%component, store, "the database has forgotten terms that this participant saw in its history (an older state was loaded into it, or somebody deleted lines of component_lease_history): recording a new epoch, in which versions start far above all others");
+        warn!(%component, store, "the database has forgotten terms that this participant saw in its history (an older state was loaded into it, or lines of component_lease_history were deleted): beginning a new epoch, in which versions start far above all earlier ones");
     } else {
-        warn!(%component, store, "the database is another one than the one recorded in it (restarted, promoted or restored): recording a new epoch, in which versions start far above all others");
+        warn!(%component, store, "this is not the server that the database recorded (it was restarted, promoted or restored): beginning a new epoch, in which versions start far above all earlier ones");
     }
 }
 

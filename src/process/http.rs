@@ -209,7 +209,7 @@ impl Connections {
         let (from, now) = (open.group, Instant::now());
         if self.said.is_none_or(|said| now >= said + SAID_EVERY) {
             self.said = Some(now);
-            warn!(%from, "{why} to the HTTP endpoints: closing the oldest of the address that has the most");
+            warn!(%from, "{why} to the HTTP endpoints: closing the oldest connection of the address with the most");
         }
     }
 

@@ -24,10 +24,10 @@ pub fn on_signal() -> Result<CancellationToken, Failure> {
             }
         };
         let (name, _) = next().await;
-        info!(signal = name, "ending");
+        info!(signal = name, "shutting down");
         cancelled.cancel();
         let (name, code) = next().await;
-        info!(signal = name, "told twice: ending at once");
+        info!(signal = name, "second signal: exiting at once");
         std::process::exit(code);
     });
     Ok(token)

@@ -341,7 +341,7 @@ impl Guardians {
                 }
                 Some(Happening::OneLost) => {
                     warn!(
-                        "a guardian process was killed; the other one goes on guarding everything that the program has started"
+                        "a guardian process was killed; the other one still guards all processes of the program"
                     );
                     return Happening::OneLost;
                 }

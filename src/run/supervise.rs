@@ -106,7 +106,7 @@ impl Supervisor {
                 heard = self.signals.next() => match heard {
                     Heard::End(_) => self.end(),
                     Heard::PassOn(signal) => {
-                        info!(signal = signal.as_raw(), "standing by: there is no program to pass this signal on to");
+                        info!(signal = signal.as_raw(), "standing by: no program runs that could get this signal");
                     }
                 },
             }
@@ -204,7 +204,7 @@ impl Supervisor {
                 happening = running.guardians.next() => match happening {
                     Happening::ProgramEnded(_) | Happening::NothingLeft => return None,
                     Happening::BothLost => {
-                        warn!("both guardian processes were killed: should this process die now, the program would go on without a lease; ending the term");
+                        warn!("both guardian processes were killed, so nothing would end the program if this process died: ending the term");
                         participant.step_down();
                     }
                     Happening::OneLost | Happening::ProgramStarted(_) | Happening::NotStarted(_) => {}
@@ -214,7 +214,7 @@ impl Supervisor {
                         self.tree.signal(signal);
                         self.tree.signal(Signal::CONT);
                         if !self.ending {
-                            info!(signal = signal.as_raw(), seconds = self.drain_timeout.as_secs_f64(), "told to end: renewing the lease while the program stops, for the drain timeout at most");
+                            info!(signal = signal.as_raw(), seconds = self.drain_timeout.as_secs_f64(), "shutting down: the lease is renewed while the program stops, for at most the drain timeout");
                         }
                         running.told = true;
                         self.end();
@@ -294,7 +294,7 @@ impl Supervisor {
                 } else {
                     stopping.complain_at = now + REPEAT;
                     let names = tree::name(&round.map(|round| round.living));
-                    warn!(version = term.version(), %names, "something that the program has started cannot be ended: the lease is not released while it runs, so it lapses and another may lead beside it; end it by hand");
+                    warn!(version = term.version(), %names, "a process that the program started cannot be ended: the lease is not released while it runs, so it expires and another participant may lead beside it; end it by hand");
                 }
             }
         } else if now >= stopping.look_at && running.guardians.status().is_some() {
@@ -310,7 +310,7 @@ impl Supervisor {
     fn recover_after_the_cooldown(&self) {
         let participant = Arc::clone(&self.participant);
         let until = SystemClock.boot() + self.cooldown;
-        info!(cooldown = ?self.cooldown, "staying away: the program was not healthy");
+        info!(cooldown = ?self.cooldown, "not competing during the cooldown: the program was unhealthy");
         tokio::spawn(async move {
             while SystemClock.boot() < until {
                 sleep((until - SystemClock.boot()).min(Duration::from_secs(1))).await;
@@ -375,7 +375,7 @@ async fn until_sick(probe: Option<Probe>, cooldown: Duration) {
                 problem,
                 failures = judge.failures(),
                 threshold = probe.threshold,
-                "the program is not well"
+                "the program is unhealthy"
             );
         }
         if !healthy {

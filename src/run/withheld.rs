@@ -21,10 +21,7 @@ pub(super) fn known(name: &str) -> Result<String, String> {
     if WITHHELD.contains(&name) {
         return Ok(name.to_owned());
     }
-    Err(format!(
-        "the program has {name:?} without being asked for: only {} are kept from it",
-        WITHHELD.join(", ")
-    ))
+    Err(format!("the program gets {name:?} anyway: only {} are withheld", WITHHELD.join(", ")))
 }
 
 /// The variables to take out of the program's environment, but for those that it is to have.
@@ -35,7 +32,7 @@ pub(super) fn from_the_program(passed: &[String]) -> Vec<&'static str> {
     if !found.is_empty() {
         info!(
             variables = found.join(","),
-            "kept from the program, as they give access to the database of the leases; --pass-env passes on one that the program needs itself"
+            "not passed to the program, because they give access to the lease database; use --pass-env for one that the program needs"
         );
     }
     names

@@ -319,7 +319,7 @@ async fn the_programs_log_says_what_is_missing_and_what_cannot_be_read_and_never
         site.wait_for_condition("discovery", "DatabaseReachable", "False", "DatabaseUnreachable").await?;
     ensure!(message.contains("127.0.0.1:1") && !message.contains("hunter2"), "{message}");
     program.logs(&["127.0.0.1:1", "WARN"]).await?;
-    program.logs(&["bad", "cannot be read; correct it: nothing else is disturbed"]).await?;
+    program.logs(&["bad", "is invalid; correct it (no other resource is affected)"]).await?;
     for hidden in ["hunter2", &secret] {
         ensure!(!program.log().contains(hidden), "a secret is in the log");
     }

@@ -1,4 +1,4 @@
-//! No agent renews for a program that is not well.
+//! No agent renews for an unhealthy program.
 
 use std::net::TcpListener;
 
@@ -92,7 +92,7 @@ fn around_a_program_failures_before_the_first_success_are_forgiven_for_the_start
     let first = rig.run("first", &flags, "echo $$ > $DIR/pid; exec sleep 100");
     first.leads();
     let program = rig.pid("pid");
-    let failures = || first.log().matches("is not well").count();
+    let failures = || first.log().matches("is unhealthy").count();
     until("some failures", || (failures() >= 5).then_some(()));
     assert!(!is_gone(program), "they are forgiven");
     let well = TcpListener::bind(address).unwrap();

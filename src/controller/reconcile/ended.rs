@@ -57,7 +57,7 @@ pub(super) async fn release(
     let since = cluster.endings.first_seen(&uid, term, database.clock.boot());
     let still = |wait: Duration| (since + wait).saturating_sub(database.clock.boot());
     if !still(*wait).is_zero() {
-        debug!(pod, wait = ?still(*wait), "the leader has ended, but somebody may still believe that it leads");
+        debug!(pod, wait = ?still(*wait), "the leader has ended, but another process may still believe that it leads");
         return Release::After(still(*wait));
     }
     let object = name_of(lease);
@@ -68,7 +68,7 @@ pub(super) async fn release(
         Ok(Some(fresh)) => pods::pod(&fresh),
         Err(error) => {
             let error = text(&error);
-            warn!(object, pod, error, "whether the leader has ended could not be asked");
+            warn!(object, pod, error, "could not check whether the leader has ended");
             return Release::After(RETRY);
         }
     };
@@ -78,7 +78,7 @@ pub(super) async fn release(
         Ok(wait) if still(wait).is_zero() => {}
         Ok(wait) => return Release::After(still(wait)),
         Err(doubt) => {
-            debug!(object, pod, %doubt, "the leader may live, or somebody may believe that it does");
+            debug!(object, pod, %doubt, "the leader may be alive, or another process may believe so");
             return Release::NotNow;
         }
     }
@@ -94,7 +94,7 @@ async fn released(lease: &ComponentLease, term: &TermKey, pod: &str, handles: &H
             announcer.metrics.released("released");
             let notify = database.store().notify(component);
             if !matches!(tokio::time::timeout(NOTIFY_LIMIT, notify).await, Ok(Ok(()))) {
-                debug!(%component, "no notification could be sent; followers find the release by polling");
+                debug!(%component, "could not notify; standbys find the release by polling");
             }
             let note = format!(
                 "every container of pod {pod} has ended that ran when it led: version {version} of {component} was released for {holder}"

@@ -59,11 +59,11 @@ pub(super) async fn raise_epoch(desired: &Desired, floor: i64, database: &Databa
     };
     if let Some(error) = why {
         database.epoch_rate(|rate| rate.failed(now));
-        warn!(%component, error, "the history could not be asked for the highest version; trying again");
+        warn!(%component, error, "could not read the highest version from the history; retrying");
         return false;
     }
     let Some(epochs) = database.store().epochs() else { return true };
-    warn!(%component, floor, at_least, "the database knows of no version as high as one that was seen: recording a new epoch");
+    warn!(%component, floor, at_least, "the database has no version as high as one that was seen: beginning a new epoch");
     let new = NewEpoch { seen: Some(record.clone()), at_least, max_ttl: record.max_ttl, deliberate: true };
     let begun = tokio::time::timeout(TIMEOUT, epochs.begin_epoch(&new)).await;
     let why = match begun {

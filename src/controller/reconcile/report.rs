@@ -95,7 +95,7 @@ pub(super) async fn conflict(
 /// Of a resource that cannot be read there is only the log.
 pub(super) fn unreadable(lease: &impl kube::ResourceExt, error: &str) {
     let object = name_of(lease);
-    warn!(object, error, "the resource cannot be read; correct it: nothing else is disturbed");
+    warn!(object, error, "the resource is invalid; correct it (no other resource is affected)");
 }
 
 /// An invalid resource waits for an edit; its participants and its pods are left as they are.

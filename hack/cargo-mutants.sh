@@ -19,11 +19,14 @@ fi
 mkdir -p "$out"
 # One job and a low priority.
 mutants() { nice "$root/bin/cargo-mutants" mutants --jobs 1 "$@"; }
+# cargo-mutants takes a file that does not exist for one without any rule, and is content.
+existing() { for path; do [[ -e $path ]] || { echo "cargo-mutants.sh: there is no $path any more: name where it went" >&2; exit 2; }; done; }
 
 # The rules use no database, no client and no runtime. In a crate of their own a change costs a second instead of half
 # a minute, so they can all be tried. Members and their dependencies are read from the project, as it stands.
 rules() {
   local crate=$out/crate rooms=(election membership rate routing)
+  existing "${rooms[@]/#/src/}" src/clock.rs
   rm -rf "$crate"; mkdir -p "$crate/src" "$crate/docs"
   cp -r "${rooms[@]/#/src/}" src/clock.rs "$crate/src/"
   # A test compares the words of conditions with the reference.
@@ -38,9 +41,10 @@ rules() {
 }
 # Each change is a build of the library and of its tests. What supervises a process is seen by the tests that run one.
 edges() {
-  local found=0
-  mutants --output "$out/apply" --config .cargo/mutants.toml --file src/controller/reconcile/apply.rs "$@" -- --lib || found=$?
-  mutants --output "$out/supervise" --config .cargo/mutants.toml --file src/run/supervise.rs "$@" -- --test it agent_run || found=$?
+  local found=0 apply=src/controller/reconcile/apply.rs supervise=src/run/supervise.rs
+  existing "$apply" "$supervise"
+  mutants --output "$out/apply" --config .cargo/mutants.toml --file "$apply" "$@" -- --lib || found=$?
+  mutants --output "$out/supervise" --config .cargo/mutants.toml --file "$supervise" "$@" -- --test it agent_run || found=$?
   return "$found"
 }
 found=0

@@ -30,6 +30,7 @@ mod namespaces;
 mod outage;
 mod pgbouncer;
 mod pgbouncer_addresses;
+mod pgbouncer_leftovers;
 mod put_back;
 mod refusals;
 mod repeated_trouble;

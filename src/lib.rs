@@ -148,5 +148,5 @@ pub use participant::{
     component,
 };
 pub use store::{Directory, Epochs, LeaseStore, MemoryStore, StoreError};
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+#[cfg(feature = "_sql")]
 pub use store::{Install, MigrationReport, Source, install, migrate, open};

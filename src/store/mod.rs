@@ -23,7 +23,15 @@ mod hints;
 pub mod kubernetes;
 mod memory;
 mod names;
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+#[cfg(feature = "_sql")]
+#[cfg_attr(
+    not(feature = "cli"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "what one kind of database needs is unused where that is not built"
+    )
+)]
 mod sql;
 mod uuid;
 
@@ -38,7 +46,7 @@ pub use error::StoreError;
 pub use hints::{Hint, HintSender, Hints};
 pub use memory::{MemoryStore, MemoryTables};
 pub use names::Names;
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+#[cfg(feature = "_sql")]
 pub use sql::{Install, MigrationReport, Source, install, migrate, open};
 
 use crate::election::machine::Looked;
@@ -62,7 +70,7 @@ pub struct StandingIntent {
 }
 
 /// Characters of a holder that are read: as many as a status can show.
-#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+#[cfg(feature = "_sql")]
 const HOLDER_READ: i64 = 1024;
 /// So many instances of a component are read, and so many in all.
 const INSTANCES_EACH: i64 = 256;

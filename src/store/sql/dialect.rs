@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::connect::unsafe_backend;
+use super::address::{Url, misconfigured};
+use super::migration::{Install, MigrationReport};
 use super::pace::PaceCell;
 use super::slot::{Connect, Slot};
+use super::source::Source;
 use super::statement::Statement;
 use super::table::Table;
 use super::value::{Done, Given, Row, Value};
@@ -149,6 +151,34 @@ pub(super) trait Dialect: Connect<Session = Session<Self>> {
     }
 }
 
+/// How a kind of database is opened, by the URL that leads to one.
+pub(super) trait Opened: Dialect {
+    type Url: Url;
+
+    /// `url` is what the source said just now; every connect asks the source again. `application` is what the
+    /// database shows for our connections, where it does. Says what is wrong before anything is connected.
+    fn at(source: Source, url: &Self::Url, application: &str) -> Result<Self, StoreError>;
+
+    /// Makes what is missing of the tables.
+    fn migrate(
+        url: &Self::Url,
+        how: Install,
+    ) -> impl Future<Output = Result<MigrationReport, StoreError>> + Send;
+
+    /// The servers of this kind.
+    #[cfg(test)]
+    fn products() -> Vec<Product>;
+}
+
+/// A server, with the statements that it is sent.
+#[cfg(test)]
+pub(super) struct Product {
+    pub(super) name: &'static str,
+    pub(super) statements: &'static super::statement::Statements,
+    /// The statements that it has no need of.
+    pub(super) absent: &'static [&'static str],
+}
+
 /// Classes of errors, by what follows from them here.
 pub(super) struct Errors {
     /// The server refused one statement and the connection is as before. Everything else that goes
@@ -166,7 +196,6 @@ pub(super) struct Errors {
 }
 
 /// For a class that a database does not have.
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub(super) fn never(_: &sqlx::Error) -> bool {
     false
 }
@@ -211,6 +240,13 @@ pub(super) enum Call {
     Prune,
     Intent,
     Record,
+}
+
+/// Refuses a database that may forget what it acknowledged.
+fn unsafe_backend(place: &impl Display, says: &str) -> StoreError {
+    misconfigured(format!(
+        "UnsafeBackend: {place}: {says}; or, where two leaders and repeated versions do no harm, say --allow-unsafe-backend"
+    ))
 }
 
 /// What is shared by all connections of a store.

@@ -1,24 +1,15 @@
 //! Between our values and rows and those of the client library.
 
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
 use sqlx::query::Query;
-use sqlx::{Column as _, ColumnIndex, TypeInfo as _, ValueRef as _};
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
-use sqlx::{Database, Encode, Type};
+use sqlx::{Column as _, ColumnIndex, Database, Encode, Type, TypeInfo as _, ValueRef as _};
 
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
 use super::statement::Statement;
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
-use super::value::Value;
-use super::value::{Cell, Row};
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
+use super::value::{Cell, Row, Value};
 use crate::store::Names;
 
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
 type Bound<DB> = Query<'static, DB, <DB as Database>::Arguments>;
 
 /// `names` binds a set of names as the database takes one.
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub(super) fn bound<DB: Database>(
     statement: &'static Statement,
     values: &[Value<'_>],

@@ -3,7 +3,6 @@
 use std::fmt::Display;
 use std::io;
 
-#[cfg(any(feature = "postgres", feature = "mysql"))]
 use super::tls::advice;
 use crate::store::StoreError;
 
@@ -43,10 +42,8 @@ pub(super) fn classify(
 }
 
 fn tls(text: &str, parameter: &str, place: &impl Display) -> StoreError {
-    #[cfg(any(feature = "postgres", feature = "mysql"))]
-    let text = format!("{text}; {}", advice(text, parameter));
-    let _ = parameter;
-    StoreError::misconfigured(format!("{place}: no trusted TLS connection: {text}"))
+    let advice = advice(text, parameter);
+    StoreError::misconfigured(format!("{place}: no trusted TLS connection: {text}; {advice}"))
 }
 
 #[cfg(test)]

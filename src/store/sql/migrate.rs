@@ -8,9 +8,8 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use super::connect::Install;
 use super::dialect::Dialect;
-use super::migration::MigrationReport;
+use super::migration::{Install, MigrationReport};
 use super::schema::{Found, Job, Present, repairs};
 use super::statement::Statements;
 use super::value::{Given, Row};

@@ -1,9 +1,10 @@
-//! What a run of `migrate` has done, for people.
+//! What a run of `migrate` is asked to do, and what it has done, for people.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::StoreError;
+use crate::election::life::MAX_TTL_DEFAULT_SECONDS;
 
 /// Says which tables of schema `version` are not to be seen: such a table must not pass for one that
 /// never had companions, which means no history and no quarantine.
@@ -16,6 +17,39 @@ pub(super) fn not_to_be_seen(
     StoreError::misconfigured(format!(
         "{place}: schema version {version} has the table {tables}, which {user} does not see: GRANT what `component-lease migrate` prints; or if it was dropped, run `component-lease migrate` again, which makes it anew (docs/databases.md, Tables)"
     ))
+}
+
+/// How tables are made that are not there yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Install {
+    pub(super) first: bool,
+    /// Seconds, as the table has it.
+    pub(super) max_ttl: u32,
+}
+
+impl Install {
+    /// Whether nobody can have led by this database before, under tables that are gone: then the first
+    /// election need not wait, and versions begin at 1. Default: no.
+    #[must_use]
+    pub fn first(mut self, first: bool) -> Self {
+        self.first = first;
+        self
+    }
+
+    /// The longest ttl of any lease, the same as every participant's: 1 s to 3600 s, rounded up to whole seconds;
+    /// default 30 s.
+    #[must_use]
+    pub fn max_ttl(mut self, max_ttl: Duration) -> Self {
+        self.max_ttl = u32::try_from(max_ttl.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX);
+        self
+    }
+}
+
+impl Default for Install {
+    /// As for tables that may have been there before.
+    fn default() -> Self {
+        Self { first: false, max_ttl: MAX_TTL_DEFAULT_SECONDS }
+    }
 }
 
 /// What a run of the migrations did.
@@ -97,8 +131,8 @@ mod tests {
     fn everything_that_is_sent_to_a_server_is_ascii() {
         let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sql");
         let mut seen = 0;
-        for kind in ["postgres", "mysql", "sqlite"] {
-            let sources = std::fs::read_dir(store.join(kind)).unwrap();
+        for (folder, _) in crate::store::sql::kinds::products() {
+            let sources = std::fs::read_dir(store.join(folder)).unwrap();
             for file in sources.map(|entry| entry.unwrap().path()) {
                 let text = std::fs::read_to_string(&file).unwrap();
                 let sent = text.split("#[cfg(test)]").next().unwrap_or_default();

@@ -3,12 +3,12 @@
 //! classes and inspection queries, a folder of its own. `docs/design/20261128-one-sql-store.md` says what belongs where.
 
 mod address;
-mod connect;
 mod decode;
 mod dialect;
 mod doubt;
 mod driver;
 mod errors;
+mod kinds;
 mod migrate;
 mod migration;
 #[cfg(feature = "mysql")]
@@ -19,54 +19,37 @@ mod postgres;
 mod schema;
 mod session;
 mod slot;
+mod source;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod statement;
 mod store;
 mod suspicion;
 mod table;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod tls;
 mod value;
 
-pub use self::connect::{Install, Source, install, migrate, open};
-pub use self::migration::MigrationReport;
+pub use self::kinds::{install, migrate, open};
+pub use self::migration::{Install, MigrationReport};
 use self::session::{Session, of_term};
+pub use self::source::Source;
 use self::store::SqlStore;
 use super::StoreError;
 
 #[cfg(test)]
 mod tests {
-    use super::statement::Statements;
+    use std::path::Path;
 
-    /// What each has no need of, and why.
-    const ABSENT: [(&str, &[&str]); 4] = [
-        // A beat is one statement; a take, too.
-        ("PostgreSQL", &["move_heartbeat", "write_history"]),
-        // They notify nobody; a take is one text.
-        ("MySQL", &["write_history", "notify", "has_room"]),
-        ("MariaDB", &["write_history", "notify", "has_room"]),
-        // A file has room, and tells of every commit.
-        ("SQLite", &["notify", "has_room"]),
-    ];
+    use super::dialect::Product;
+    use super::kinds::products;
 
-    fn dialects() -> Vec<(&'static str, &'static Statements)> {
-        vec![
-            #[cfg(feature = "postgres")]
-            ("PostgreSQL", super::postgres::statements()),
-            #[cfg(feature = "mysql")]
-            ("MySQL", super::mysql::statements(false, None)),
-            #[cfg(feature = "mysql")]
-            ("MariaDB", super::mysql::statements(true, None)),
-            #[cfg(feature = "sqlite")]
-            ("SQLite", super::sqlite::statements()),
-        ]
+    fn each() -> impl Iterator<Item = Product> {
+        products().into_iter().flat_map(|(_, products)| products)
     }
 
     #[test]
     fn no_statement_is_missing_and_none_asks_for_a_value_that_its_call_does_not_give() {
-        for (dialect, statements) in dialects() {
-            let absent = ABSENT.iter().find(|(name, _)| *name == dialect).unwrap().1;
+        for Product { name: dialect, statements, absent } in each() {
             for (name, statement, given) in statements.all() {
                 assert_eq!(statement.is_empty(), absent.contains(&name), "{dialect}: {name}");
                 for place in statement.places() {
@@ -80,7 +63,7 @@ mod tests {
     fn every_word_is_written_out_and_constants_are_those_of_the_rules() {
         use crate::election::life::{EPOCH_MAX, EPOCH_ZERO};
 
-        for (dialect, statements) in dialects() {
+        for Product { name: dialect, statements, .. } in each() {
             for (name, statement, _) in statements.all() {
                 assert!(!statement.text().contains('{'), "{dialect}: {name}: {}", statement.text());
             }
@@ -95,15 +78,15 @@ mod tests {
 
     #[test]
     fn no_file_of_statements_has_one_that_nobody_knows() {
-        for (dialect, file) in [
-            ("postgres", include_str!("postgres/statements.sql")),
-            ("mysql", include_str!("mysql/statements.sql")),
-            ("sqlite", include_str!("sqlite/statements.sql")),
-        ] {
-            let known: Vec<_> = dialects()[0].1.all().into_iter().map(|(name, ..)| name).collect();
-            for line in file.lines() {
+        for (folder, products) in products() {
+            let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("src/store/sql")
+                .join(folder)
+                .join("statements.sql");
+            let known: Vec<_> = products[0].statements.all().into_iter().map(|(name, ..)| name).collect();
+            for line in std::fs::read_to_string(file).unwrap().lines() {
                 if let Some(name) = line.strip_prefix("--- statement ") {
-                    assert!(known.contains(&name), "{dialect}: {name}");
+                    assert!(known.contains(&name), "{folder}: {name}");
                 }
             }
         }

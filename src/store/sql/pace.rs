@@ -29,7 +29,6 @@ impl PaceCell {
 
 impl Measuring<'_> {
     /// It was the making of a connection, which a file needs none of.
-    #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub(super) fn connected(self) {
         self.cell.0.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(self.began.elapsed());
     }

@@ -11,7 +11,6 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
-#[cfg(feature = "postgres")]
 use tokio::sync::mpsc;
 use tokio::sync::{Mutex, MutexGuard, oneshot, watch};
 use tokio::time::{Instant, timeout};
@@ -20,11 +19,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::StoreError;
 
 /// A connection that stands beside the one of the slot and takes its place when that broke.
-#[cfg(feature = "postgres")]
 #[path = "slot_beside.rs"]
 mod beside;
 
-#[cfg(feature = "postgres")]
 pub(super) use self::beside::Request;
 
 /// After how many looks a connection that found no or not all companion tables asks for them again:
@@ -91,7 +88,6 @@ pub(super) struct Slot<C: Connect>(Arc<Shared<C>>);
 struct Shared<C: Connect> {
     room: Mutex<Room<C>>,
     /// Leads to a connection that stands beside the slot's, and whether that may take its place.
-    #[cfg(feature = "postgres")]
     beside: std::sync::Mutex<Option<(mpsc::Sender<Request<C>>, bool)>>,
     /// Whether a connection is in the slot: one that is in order and that no call works with.
     stands: watch::Sender<bool>,
@@ -133,7 +129,6 @@ impl<C: Connect> Default for Slot<C> {
     fn default() -> Self {
         Self(Arc::new(Shared {
             room: Mutex::new(Room { ready: None, since: Instant::now(), coming: None }),
-            #[cfg(feature = "postgres")]
             beside: std::sync::Mutex::default(),
             stands: watch::Sender::new(false),
             idleness: std::sync::Mutex::default(),
@@ -246,10 +241,7 @@ impl<'a, C: Connect> Turn<'a, C> {
             let coming = match &mut self.room.coming {
                 Some(coming) => coming,
                 None => {
-                    #[cfg(feature = "postgres")]
                     let new = self.slot.spare(&source).unwrap_or_else(|| make(how, source.clone(), first));
-                    #[cfg(not(feature = "postgres"))]
-                    let new = make(how, source.clone(), first);
                     self.room.coming.insert(new)
                 }
             };
@@ -307,6 +299,5 @@ impl<C: Connect> Held<'_, C> {
 }
 
 #[cfg(test)]
-#[cfg(feature = "postgres")]
 #[path = "slot_tests.rs"]
 mod tests;

@@ -21,7 +21,6 @@ pub(super) struct Places {
 /// A statement, and which value belongs to which place.
 #[derive(Debug)]
 pub(super) struct Statement {
-    #[cfg(any(feature = "mysql", test))]
     template: Cow<'static, str>,
     text: String,
     places: Vec<String>,
@@ -49,12 +48,7 @@ impl Statement {
                 text.push_str(&(number + 1).to_string());
             }
         }
-        Self {
-            #[cfg(any(feature = "mysql", test))]
-            template,
-            text,
-            places,
-        }
+        Self { template, text, places }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -66,7 +60,6 @@ impl Statement {
         &self.text
     }
 
-    #[cfg(any(feature = "postgres", test))]
     pub(super) fn places(&self) -> &[String] {
         &self.places
     }
@@ -77,7 +70,6 @@ impl Statement {
     }
 
     /// With the values in it, for what cannot be prepared. `write` makes a literal of each.
-    #[cfg(any(feature = "mysql", test))]
     pub(super) fn written(
         &self,
         given: &Given<'_>,
@@ -249,12 +241,10 @@ statements! {
     /// Of `migrate`.
     record_step(version, is_foreign);
     /// The second half of a take, where the first cannot do both.
-    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "SQLite alone takes in two statements"))]
     write_history(component, holder, version);
     /// Tells all who listen.
     notify(component);
     /// Whether another connection would find room.
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "only PostgreSQL has a second connection"))]
     has_room();
     /// Whether a row that a change did not find is there as it was (`same`), and which triggers may do that.
     still_led(component, holder, version);

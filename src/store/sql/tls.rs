@@ -1,7 +1,6 @@
 //! What is wrong with a server's certificate, and how to make one that works.
 
 /// The authorities of the operating system, where it has them in one file; the public ones are built in.
-#[cfg(feature = "postgres")]
 pub(super) fn system_authorities() -> Option<std::path::PathBuf> {
     use std::path::PathBuf;
 

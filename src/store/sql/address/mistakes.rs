@@ -1,16 +1,11 @@
 //! What is given in place of a URL again and again: recognised, and said.
 
-use super::misconfigured;
+use super::{begins, misconfigured};
 use crate::store::StoreError;
 
-const SCHEMES: [&str; 5] = ["postgres://", "postgresql://", "mysql://", "mariadb://", "sqlite:"];
-
-/// How base64 of each of them begins.
-const BASE64: [&str; 5] = ["cG9zdGdyZXM6Ly", "cG9zdGdyZXNxbDovL", "bXlzcWw6Ly", "bWFyaWFkYjovL", "c3FsaXRlO"];
-
-/// `text` has no white space at its ends. Nothing of it is quoted.
-pub(super) fn found(text: &str) -> Option<StoreError> {
-    let begins = |text: &str| SCHEMES.iter().any(|scheme| text.starts_with(scheme));
+/// In place of a URL of one of these schemes. `text` has no white space at its ends. Nothing of it is quoted.
+pub(in crate::store::sql) fn found(text: &str, schemes: &[&str]) -> Option<StoreError> {
+    let begins = |text: &str| begins(text, schemes);
     let says = |what: &str| Some(misconfigured(format!("the database URL {what}")));
     if text.starts_with('\u{feff}') {
         return says(
@@ -21,13 +16,13 @@ pub(super) fn found(text: &str) -> Option<StoreError> {
     if text.starts_with(quoted) && begins(text.trim_start_matches(quoted)) {
         return says("stands in quotes; leave them out: a file or a Secret holds the URL alone");
     }
-    if BASE64.iter().any(|start| text.starts_with(start)) {
+    if schemes.iter().any(|scheme| text.starts_with(&base64(scheme))) {
         return says(
             "is encoded in base64; what a Secret has under `data` is base64 of the value: decode it, or write the URL under `stringData`",
         );
     }
     if !begins(text)
-        && let Some(scheme) = SCHEMES.iter().filter_map(|scheme| text.find(scheme)).min()
+        && let Some(scheme) = schemes.iter().filter_map(|scheme| text.find(scheme)).min()
     {
         let before = &text[..scheme];
         let name = before.trim_end_matches(['"', '\'', ' ', '\t']);
@@ -42,14 +37,14 @@ pub(super) fn found(text: &str) -> Option<StoreError> {
     }
     if let Some((scheme, _)) = text.split_once("://")
         && let Some((kind, _)) = scheme.split_once('+')
-        && SCHEMES.contains(&format!("{kind}://").as_str())
+        && schemes.contains(&format!("{kind}://").as_str())
     {
         return says(
             "names a driver behind a +, which is for another program; write the scheme alone, as in postgres://",
         );
     }
-    if begins(text)
-        && !text.starts_with("sqlite:")
+    // The path of a file may have some.
+    if schemes.iter().any(|scheme| scheme.ends_with("://") && text.starts_with(scheme))
         && text.chars().any(|c| c.is_whitespace() || c.is_control())
     {
         return says(
@@ -65,4 +60,12 @@ pub(super) fn found(text: &str) -> Option<StoreError> {
         );
     }
     None
+}
+
+/// How base64 of a text that begins like this begins: as far as the digits do not depend on what follows.
+fn base64(begin: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits: Vec<u8> = begin.bytes().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect();
+    let digit = |six: &[u8]| six.iter().fold(0_usize, |digit, bit| digit * 2 + usize::from(*bit));
+    bits.chunks_exact(6).map(|six| char::from(DIGITS[digit(six)])).collect()
 }

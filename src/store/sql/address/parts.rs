@@ -4,17 +4,20 @@ use super::misconfigured;
 use crate::store::StoreError;
 
 /// What stands where, decoded. Of each host the port that stands behind it.
-pub(super) struct Parts {
-    pub(super) user: String,
-    pub(super) password: Option<String>,
-    pub(super) hosts: Vec<(String, Option<u16>)>,
-    pub(super) database: String,
-    pub(super) parameters: Vec<(String, String)>,
+pub(in crate::store::sql) struct Parts {
+    pub(in crate::store::sql) user: String,
+    pub(in crate::store::sql) password: Option<String>,
+    pub(in crate::store::sql) hosts: Vec<(String, Option<u16>)>,
+    pub(in crate::store::sql) database: String,
+    pub(in crate::store::sql) parameters: Vec<(String, String)>,
 }
 
 impl Parts {
     /// `unencoded` is the error for what cannot be understood; it says what to write, and quotes nothing.
-    pub(super) fn of(text: &str, unencoded: impl Fn() -> StoreError) -> Result<Self, StoreError> {
+    pub(in crate::store::sql) fn of(
+        text: &str,
+        unencoded: impl Fn() -> StoreError,
+    ) -> Result<Self, StoreError> {
         let (_, rest) = text.split_once("://").ok_or_else(&unencoded)?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -73,7 +76,7 @@ fn host_and_port(text: &str) -> Option<(&str, Option<u16>)> {
 }
 
 /// A parameter's name as it may be shown: what does not look like one may be a piece of a password.
-pub(super) fn named(name: &str) -> String {
+pub(in crate::store::sql) fn named(name: &str) -> String {
     let looks = name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.len() <= 40
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
@@ -81,7 +84,7 @@ pub(super) fn named(name: &str) -> String {
 }
 
 /// Decodes `%40` and the like.
-pub(super) fn decode(text: &str) -> Result<String, StoreError> {
+pub(in crate::store::sql) fn decode(text: &str) -> Result<String, StoreError> {
     let wrong = || {
         misconfigured(
             "the database URL has a % that is not followed by two hexadecimal digits of UTF-8; write % itself as %25",
@@ -102,7 +105,7 @@ pub(super) fn decode(text: &str) -> Result<String, StoreError> {
 }
 
 /// How far two words are apart, for the nearest known one.
-pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(in crate::store::sql) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let distance = |a: &str, b: &str| {
         let b: Vec<char> = b.chars().collect();
         let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -9,12 +9,13 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 
 use super::errors::classify;
+use super::url::{MySqlUrl, SslMode};
 use crate::store::StoreError;
 use crate::store::sql::Session;
-use crate::store::sql::address::{At, Host, MySqlSslMode as SslMode, MySqlUrl};
-use crate::store::sql::connect::{Source, readable};
+use crate::store::sql::address::{At, Host};
 use crate::store::sql::dialect::Settings;
 use crate::store::sql::slot::{CONNECT_LIMIT, Connect, First};
+use crate::store::sql::source::{Source, readable};
 
 /// Which database, and how to get there.
 #[derive(Clone)]
@@ -35,7 +36,7 @@ impl fmt::Display for Place {
 
 impl Place {
     /// `url` is what the source said just now; every connect asks the source again.
-    pub(in crate::store::sql) fn new(source: Source, url: &MySqlUrl) -> Self {
+    pub(super) fn new(source: Source, url: &MySqlUrl) -> Self {
         Self {
             source,
             name: url.to_string(),
@@ -51,7 +52,7 @@ impl Connect for Place {
     type Source = Box<MySqlUrl>;
 
     fn source(&self) -> Result<Box<MySqlUrl>, StoreError> {
-        self.source.read_mysql().map(Box::new)
+        self.source.read().map(Box::new)
     }
 
     async fn ping(&self, session: &mut Session<Self>) -> bool {

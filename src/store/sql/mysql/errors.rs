@@ -219,14 +219,12 @@ fn grants(database: &str, user: &str) -> String {
 mod tests {
     use super::*;
     use crate::store::Source;
-    use crate::store::sql::address::DatabaseUrl;
+    use crate::store::sql::dialect::Opened;
 
     fn kind(number: u16, state: &str) -> &'static str {
-        let text = "mysql://u@localhost/d";
-        match DatabaseUrl::parse(text).unwrap() {
-            DatabaseUrl::MySql(url) => by(number, state, "text", &Place::new(Source::url(text), &url)).kind(),
-            other => panic!("{other}"),
-        }
+        let source = Source::url("mysql://u@localhost/d");
+        let url = source.read().unwrap();
+        by(number, state, "text", &Place::at(source, &url, "test").unwrap()).kind()
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod connection;
 mod errors;
 mod inspect;
 mod schema;
+mod url;
 
 use std::fmt::Write as _;
 
@@ -15,10 +16,14 @@ use sqlx::{AssertSqlSafe, Executor, MySql, Row as _, SqlSafeStr as _};
 pub(super) use self::connection::Place;
 use self::connection::set_up;
 #[cfg(test)]
-pub(super) use self::inspect::statements;
-pub(super) use self::schema::migrate;
-use super::dialect::{Dialect, Errors, Settings, Taken, never};
+use self::inspect::statements;
+use self::url::MySqlUrl;
+#[cfg(test)]
+use super::dialect::Product;
+use super::dialect::{Dialect, Errors, Opened, Settings, Taken, never};
+use super::migration::{Install, MigrationReport};
 use super::slot::Slot;
+use super::source::Source;
 use super::statement::Statement;
 use super::table::Table;
 use super::value::{Cell, Done, Given, Row, Value};
@@ -118,6 +123,27 @@ impl Dialect for Place {
     /// Neither server notifies anybody of anything.
     fn hints(&self, _: &Slot<Self>) -> Hints {
         Hints::none()
+    }
+}
+
+impl Opened for Place {
+    type Url = MySqlUrl;
+
+    fn at(source: Source, url: &MySqlUrl, _: &str) -> Result<Self, StoreError> {
+        Ok(Self::new(source, url))
+    }
+
+    async fn migrate(url: &MySqlUrl, how: Install) -> Result<MigrationReport, StoreError> {
+        schema::migrate(url, how).await
+    }
+
+    #[cfg(test)]
+    fn products() -> Vec<Product> {
+        // They notify nobody; a take is one text.
+        let absent = &["write_history", "notify", "has_room"];
+        [("MySQL", false), ("MariaDB", true)]
+            .map(|(name, mariadb)| Product { name, statements: statements(mariadb, None), absent })
+            .into()
     }
 }
 

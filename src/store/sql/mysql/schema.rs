@@ -7,12 +7,12 @@ use super::cell;
 use super::connection::{Place, dial, set_up};
 use super::errors::classify;
 use super::inspect::statements;
+use super::url::MySqlUrl;
 use crate::store::StoreError;
-use crate::store::sql::address::MySqlUrl;
-use crate::store::sql::connect::{Install, Source};
 use crate::store::sql::driver;
 use crate::store::sql::migrate::{self, LIMIT, Migrate, Schema};
-use crate::store::sql::migration::MigrationReport;
+use crate::store::sql::migration::{Install, MigrationReport};
+use crate::store::sql::source::Source;
 use crate::store::sql::statement::Statements;
 use crate::store::sql::value::Row;
 
@@ -76,10 +76,7 @@ const LOCK: &str = "SELECT COALESCE(GET_LOCK(CONCAT('component_lease_', CRC32(DA
 /// For locks of tables, in ms.
 const LOCK_LIMIT: u64 = 30_000;
 
-pub(in crate::store::sql) async fn migrate(
-    url: &MySqlUrl,
-    how: Install,
-) -> Result<MigrationReport, StoreError> {
+pub(super) async fn migrate(url: &MySqlUrl, how: Install) -> Result<MigrationReport, StoreError> {
     let place = Place::new(Source::url(""), url);
     let run = async {
         let mut connection = dial(url, &place).await?;

@@ -11,12 +11,13 @@ use super::errors::{self, classify};
 use super::identity::{Found, Seen};
 use super::pooler::{self, How, Met, Options, Pooler, Probe};
 use super::statement::{Line, Statement as Sent};
+use super::url::{PostgresUrl, Root, SslMode};
 use crate::store::StoreError;
 use crate::store::sql::Session;
-use crate::store::sql::address::{At, Host, PostgresUrl, Root, SslMode};
-use crate::store::sql::connect::{Source, readable};
+use crate::store::sql::address::{At, Host};
 use crate::store::sql::dialect::Settings;
 use crate::store::sql::slot::{CONNECT_LIMIT, Connect, First};
+use crate::store::sql::source::{Source, readable};
 use crate::store::sql::statement::Statement;
 use crate::store::sql::tls::system_authorities;
 
@@ -50,7 +51,7 @@ impl fmt::Display for Place {
 
 impl Place {
     /// `url` is what the source said just now; every connect asks the source again.
-    pub(in crate::store::sql) fn new(source: Source, url: &PostgresUrl, application: &str) -> Self {
+    pub(super) fn new(source: Source, url: &PostgresUrl, application: &str) -> Self {
         Self {
             source,
             application: application.to_owned(),
@@ -86,7 +87,7 @@ impl Place {
         &self,
         url: &PostgresUrl,
     ) -> Result<Option<(Box<PostgresUrl>, bool)>, StoreError> {
-        if let Some(direct) = self.source.read_direct()? {
+        if let Some(direct) = self.source.read_direct::<PostgresUrl>()? {
             return Ok(Some((Box::new(direct), true)));
         }
         Ok(self.pooler.known(url).is_none().then(|| (Box::new(url.clone()), false)))
@@ -107,7 +108,7 @@ impl Connect for Place {
     type Source = Box<PostgresUrl>;
 
     fn source(&self) -> Result<Box<PostgresUrl>, StoreError> {
-        self.source.read_postgres().map(Box::new)
+        self.source.read().map(Box::new)
     }
 
     async fn ping(&self, session: &mut Session<Self>) -> bool {

@@ -249,14 +249,12 @@ pub(super) fn grants(user: &str) -> String {
 mod tests {
     use super::*;
     use crate::store::Source;
-    use crate::store::sql::address::DatabaseUrl;
+    use crate::store::sql::dialect::Opened;
 
     fn place() -> Place {
-        let text = "postgres://u@localhost/d";
-        match DatabaseUrl::parse(text).unwrap() {
-            DatabaseUrl::Postgres(url) => Place::new(Source::url(text), &url, "test"),
-            other => panic!("{other}"),
-        }
+        let source = Source::url("postgres://u@localhost/d");
+        let url = source.read().unwrap();
+        Place::at(source, &url, "test").unwrap()
     }
 
     fn said(code: &str) -> Said {

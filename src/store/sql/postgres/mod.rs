@@ -11,6 +11,7 @@ mod schema;
 mod statement;
 mod statements;
 mod table;
+mod url;
 
 use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, Row as _};
@@ -19,10 +20,14 @@ use self::connection::Connected;
 pub(super) use self::connection::Place;
 #[cfg(test)]
 pub(super) use self::schema::SCHEMA;
-pub(super) use self::schema::migrate;
 use self::statement::Statement as Sent;
-use super::dialect::{Call, Dialect, Errors, Settings};
+use self::url::PostgresUrl;
+#[cfg(test)]
+use super::dialect::Product;
+use super::dialect::{Call, Dialect, Errors, Opened, Settings};
+use super::migration::{Install, MigrationReport};
 use super::slot::Slot;
+use super::source::Source;
 use super::statement::Statement;
 use super::table::Table;
 use super::value::{Cell, Done, Given, Row, Value};
@@ -127,9 +132,24 @@ impl Dialect for Place {
     }
 }
 
-#[cfg(test)]
-pub(super) fn statements() -> &'static super::statement::Statements {
-    statements::of(identity::Form::from_number(0))
+impl Opened for Place {
+    type Url = PostgresUrl;
+
+    fn at(source: Source, url: &PostgresUrl, application: &str) -> Result<Self, StoreError> {
+        source.read_direct::<PostgresUrl>()?;
+        Ok(Self::new(source, url, application))
+    }
+
+    async fn migrate(url: &PostgresUrl, how: Install) -> Result<MigrationReport, StoreError> {
+        schema::migrate(url, how).await
+    }
+
+    #[cfg(test)]
+    fn products() -> Vec<Product> {
+        let statements = statements::of(identity::Form::from_number(0));
+        // A beat is one statement; a take, too.
+        vec![Product { name: "PostgreSQL", statements, absent: &["move_heartbeat", "write_history"] }]
+    }
 }
 
 /// Prepared, or as a text where a pooler is in between.

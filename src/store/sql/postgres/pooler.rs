@@ -15,8 +15,9 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 use super::connection::{Place, lock_timeout};
 use super::errors::classify;
 use super::statement::{Literals, Statement};
+use super::url::PostgresUrl;
 use crate::store::StoreError;
-use crate::store::sql::address::{Host, PostgresUrl};
+use crate::store::sql::address::Host;
 
 /// What a connection asks for when it begins, to see whether it comes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -320,6 +321,8 @@ fn words(text: &str) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Source;
+    use crate::store::sql::dialect::Opened as _;
 
     #[test]
     fn options_are_taken_apart_as_the_server_does() {
@@ -333,6 +336,18 @@ mod tests {
         );
         assert_eq!(parsed.others, [r"endpoint=ep\ 1", "-B"]);
         assert_eq!(Options::parse(" "), Options::default());
+    }
+
+    #[test]
+    fn a_pooler_that_was_found_is_known_by_its_address_and_no_other() {
+        let url = |text: &str| Source::url(text).read::<PostgresUrl>().unwrap();
+        let (here, elsewhere) = (url("postgres://u@localhost:6432/d"), url("postgres://u@localhost:5432/d"));
+        let place = Place::at(Source::url(""), &here, "test").unwrap();
+        assert_eq!(place.pooler.known(&here), None);
+        place.pooler.found(&here, "it refuses a setting", &place);
+        assert!(place.pooler.known(&here).is_some());
+        assert_eq!(place.pooler.known(&elsewhere), None);
+        assert!(place.pooler.known(&url("postgres://u@localhost:5432/d?pgbouncer=true")).is_some());
     }
 
     #[test]

@@ -7,13 +7,13 @@ use super::connection::{Connected, Place, dial};
 use super::errors::classify;
 use super::statement::Statement;
 use super::statements::{self, qualified};
+use super::url::PostgresUrl;
 use super::{cell, identity};
 use crate::store::StoreError;
-use crate::store::sql::address::PostgresUrl;
-use crate::store::sql::connect::{Install, Source};
 use crate::store::sql::driver;
 use crate::store::sql::migrate::{self, LIMIT, Migrate, Schema};
-use crate::store::sql::migration::MigrationReport;
+use crate::store::sql::migration::{Install, MigrationReport};
+use crate::store::sql::source::Source;
 use crate::store::sql::statement::Statements;
 use crate::store::sql::value::Row;
 
@@ -98,10 +98,7 @@ SELECT pg_catalog.set_config('statement_timeout', '0', true), pg_catalog.set_con
 /// Advisory locks are numbers; this one spells "complock".
 const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(7165065861792752491)";
 
-pub(in crate::store::sql) async fn migrate(
-    url: &PostgresUrl,
-    how: Install,
-) -> Result<MigrationReport, StoreError> {
+pub(super) async fn migrate(url: &PostgresUrl, how: Install) -> Result<MigrationReport, StoreError> {
     let place = Place::new(Source::url(""), url, "component-lease migrate");
     let run = async {
         let (mut connection, met) = dial(url, "component-lease migrate", &place).await?;

@@ -107,7 +107,7 @@ impl fmt::Display for Place {
 }
 
 impl Place {
-    pub(in crate::store::sql) fn new(path: PathBuf, unsafe_backend: bool) -> Self {
+    pub(super) fn new(path: PathBuf, unsafe_backend: bool) -> Self {
         // Who reads of it has another working directory.
         let path = std::path::absolute(&path).unwrap_or(path);
         Self { path, unsafe_backend, settings: Settings::default() }

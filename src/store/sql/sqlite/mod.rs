@@ -4,6 +4,7 @@ mod connection;
 mod errors;
 mod hints;
 mod schema;
+mod url;
 
 use std::sync::OnceLock;
 
@@ -13,9 +14,13 @@ use sqlx::{AssertSqlSafe, Connection, Executor, Row as _, Sqlite};
 
 use self::connection::Line;
 pub(super) use self::connection::Place;
-pub(super) use self::schema::migrate;
-use super::dialect::{Dialect, Errors, Settings, Taken, never};
+use self::url::SqliteUrl;
+#[cfg(test)]
+use super::dialect::Product;
+use super::dialect::{Dialect, Errors, Opened, Settings, Taken, never};
+use super::migration::{Install, MigrationReport};
 use super::slot::Slot;
+use super::source::Source;
 use super::statement::{Places, Statement, Statements};
 use super::table::Table;
 use super::value::{Cell, Done, Given, Row, Value};
@@ -120,6 +125,24 @@ impl Dialect for Place {
     fn hints(&self, _: &Slot<Self>) -> Hints {
         let place = self.clone();
         Hints::fed_by(move |sender| hints::watch(place, sender)).of_every_commit()
+    }
+}
+
+impl Opened for Place {
+    type Url = SqliteUrl;
+
+    fn at(source: Source, url: &SqliteUrl, _: &str) -> Result<Self, StoreError> {
+        Ok(Self::new(url.path.clone(), source.allows_unsafe_backend()))
+    }
+
+    async fn migrate(url: &SqliteUrl, how: Install) -> Result<MigrationReport, StoreError> {
+        schema::migrate(url, how).await
+    }
+
+    #[cfg(test)]
+    fn products() -> Vec<Product> {
+        // A file has room, and tells of every commit.
+        vec![Product { name: "SQLite", statements: statements(), absent: &["notify", "has_room"] }]
     }
 }
 

@@ -1,19 +1,18 @@
 //! The tables: one transaction that begins with the write lock keeps runs at once apart.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Duration;
 
 use sqlx::{ConnectOptions, Connection, Executor};
 
 use super::connection::{Line, Place};
 use super::errors::{classify, leaves_connection_in_order};
+use super::url::SqliteUrl;
 use super::{cell, script, statements};
 use crate::store::StoreError;
-use crate::store::sql::connect::Install;
 use crate::store::sql::driver;
 use crate::store::sql::migrate::{self, LIMIT, Migrate, Schema};
-use crate::store::sql::migration::MigrationReport;
+use crate::store::sql::migration::{Install, MigrationReport};
 use crate::store::sql::statement::Statements;
 use crate::store::sql::value::Row;
 
@@ -54,8 +53,8 @@ WHERE s.type IN ('table', 'view')
 const MODE: u32 = 0o660;
 const WAL_RETRY: Duration = Duration::from_millis(20);
 
-pub(in crate::store::sql) async fn migrate(path: &Path, how: Install) -> Result<MigrationReport, StoreError> {
-    let place = Place::new(path.to_owned(), true);
+pub(super) async fn migrate(url: &SqliteUrl, how: Install) -> Result<MigrationReport, StoreError> {
+    let place = Place::new(url.path.clone(), true);
     tokio::time::timeout(LIMIT, open_and_run(&place, how)).await.unwrap_or_else(|_| {
         Err(StoreError::retryable(format!(
             "{place}: the tables were not made within {LIMIT:?}, because other processes hold the file's lock"

@@ -6,8 +6,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::parts::{Parts, named, nearest};
-use super::{Host, StoreError, Variables, misconfigured, write_hosts};
+use crate::store::StoreError;
+use crate::store::sql::address::{Host, Parts, Url, Variables, misconfigured, named, nearest, write_hosts};
 
 /// What a `postgres://` URL says.
 #[derive(Clone, PartialEq, Eq)]
@@ -184,9 +184,12 @@ fn unencoded() -> StoreError {
     )
 }
 
-#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "parsed to be refused by name"))]
-impl PostgresUrl {
-    pub(super) fn parse(text: &str, variables: Variables<'_>) -> Result<Self, StoreError> {
+impl Url for PostgresUrl {
+    const SCHEMES: &'static [&'static str] = &["postgres://", "postgresql://"];
+
+    const HAS_DIRECT: bool = true;
+
+    fn parse(text: &str, variables: Variables<'_>) -> Result<Self, StoreError> {
         let mut given = Given::new();
         for (variable, name) in VARIABLES {
             if let Some(value) = variables(variable).filter(|value| !value.is_empty()) {
@@ -224,6 +227,45 @@ impl PostgresUrl {
         Self::of(&given)
     }
 
+    fn trust(&mut self, file: PathBuf) -> Result<(), StoreError> {
+        self.ssl_root = Root::File(file);
+        match self.ssl_mode {
+            None => self.ssl_mode = Some(SslMode::VerifyFull),
+            Some(SslMode::Require) => self.ssl_mode = Some(SslMode::VerifyCa),
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    fn set_password(&mut self, password: String) -> Result<(), StoreError> {
+        self.password = Some(password);
+        Ok(())
+    }
+
+    fn weaker_tls(&self) -> Option<String> {
+        let remote = self.hosts.iter().any(|(host, _)| host.is_remote());
+        let mode = self.ssl_mode.filter(|_| remote)?;
+        let lacks = match mode {
+            SslMode::VerifyFull => return None,
+            SslMode::VerifyCa => "does not check that the certificate is this server's",
+            SslMode::Require => {
+                "does not verify the server: an attacker in between can read the password and grant leases"
+            }
+            SslMode::Prefer => {
+                "lets an attacker in between turn encryption off, read the password and grant leases"
+            }
+            SslMode::Allow | SslMode::Disable => {
+                "sends password and leases unencrypted: an attacker in between can read the one and change the other"
+            }
+        };
+        Some(format!(
+            "sslmode={} {lacks}; use sslmode=verify-full with sslrootcert=/path/to/ca.crt",
+            mode.as_str()
+        ))
+    }
+}
+
+impl PostgresUrl {
     fn of(given: &Given) -> Result<Self, StoreError> {
         for (name, (value, from)) in given {
             refuse(name, value, *from)?;
@@ -333,15 +375,6 @@ impl PostgresUrl {
         Ok(())
     }
 
-    pub(super) fn trust(&mut self, file: PathBuf) {
-        self.ssl_root = Root::File(file);
-        match self.ssl_mode {
-            None => self.ssl_mode = Some(SslMode::VerifyFull),
-            Some(SslMode::Require) => self.ssl_mode = Some(SslMode::VerifyCa),
-            Some(_) => {}
-        }
-    }
-
     /// The mode in force for a host: verified when remote, unless the URL says otherwise.
     pub(in crate::store) fn ssl_mode_in_force(&self, host: &Host) -> SslMode {
         match (self.ssl_mode, host) {
@@ -350,29 +383,6 @@ impl PostgresUrl {
             (None, _) if host.is_remote() => SslMode::VerifyFull,
             (None, _) => SslMode::Prefer,
         }
-    }
-
-    /// What an explicit `sslmode` gives up, for the log.
-    pub(in crate::store) fn weaker_tls(&self) -> Option<String> {
-        let remote = self.hosts.iter().any(|(host, _)| host.is_remote());
-        let mode = self.ssl_mode.filter(|_| remote)?;
-        let lacks = match mode {
-            SslMode::VerifyFull => return None,
-            SslMode::VerifyCa => "does not check that the certificate is this server's",
-            SslMode::Require => {
-                "does not verify the server: an attacker in between can read the password and grant leases"
-            }
-            SslMode::Prefer => {
-                "lets an attacker in between turn encryption off, read the password and grant leases"
-            }
-            SslMode::Allow | SslMode::Disable => {
-                "sends password and leases unencrypted: an attacker in between can read the one and change the other"
-            }
-        };
-        Some(format!(
-            "sslmode={} {lacks}; use sslmode=verify-full with sslrootcert=/path/to/ca.crt",
-            mode.as_str()
-        ))
     }
 
     pub(in crate::store) fn user(&self) -> String {
@@ -487,3 +497,7 @@ impl fmt::Display for PostgresUrl {
         write_hosts(f, &self.hosts)
     }
 }
+
+#[cfg(test)]
+#[path = "url_tests.rs"]
+mod tests;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::parts::{Parts, named, nearest};
-use super::{Host, StoreError, misconfigured, write_hosts};
+use crate::store::StoreError;
+use crate::store::sql::address::{Host, Parts, Url, Variables, misconfigured, named, nearest, write_hosts};
 
 #[derive(Clone, PartialEq, Eq)]
 pub(in crate::store) struct MySqlUrl {
@@ -49,9 +49,10 @@ const ALWAYS_SO: [(&str, &[&str], &str); 6] = [
 
 const EXAMPLE: &str = "mysql://user:password@host:3306/database";
 
-#[cfg_attr(not(feature = "mysql"), expect(dead_code, reason = "parsed to be refused by name"))]
-impl MySqlUrl {
-    pub(super) fn parse(text: &str) -> Result<Self, StoreError> {
+impl Url for MySqlUrl {
+    const SCHEMES: &'static [&'static str] = &["mysql://", "mariadb://"];
+
+    fn parse(text: &str, _: Variables<'_>) -> Result<Self, StoreError> {
         let product = if text.starts_with("mariadb") { "MariaDB" } else { "MySQL" };
         // As for PostgreSQL: no part that was found is quoted, it may be a piece of the password.
         let unencoded = || {
@@ -80,6 +81,37 @@ impl MySqlUrl {
         Ok(out)
     }
 
+    fn trust(&mut self, file: PathBuf) -> Result<(), StoreError> {
+        self.ssl_ca = Some(file);
+        match self.ssl_mode {
+            None => self.ssl_mode = Some(SslMode::VerifyIdentity),
+            Some(SslMode::Required) => self.ssl_mode = Some(SslMode::VerifyCa),
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    fn set_password(&mut self, password: String) -> Result<(), StoreError> {
+        self.password = Some(password);
+        Ok(())
+    }
+
+    fn weaker_tls(&self) -> Option<String> {
+        let remote = self.hosts.iter().any(|(host, _)| host.is_remote());
+        let mode = self.ssl_mode.filter(|_| remote)?;
+        let lacks = match mode {
+            SslMode::VerifyIdentity => return None,
+            SslMode::VerifyCa => "does not check that the certificate is this server's",
+            _ => "does not verify the server: an attacker in between can read the password and grant leases",
+        };
+        Some(format!(
+            "ssl-mode={} {lacks}; use ssl-mode=VERIFY_IDENTITY with ssl-ca=/path/to/ca.crt",
+            mode.as_str()
+        ))
+    }
+}
+
+impl MySqlUrl {
     fn set(&mut self, name: &str, value: String) -> Result<(), StoreError> {
         let (word, same) = (words(name), |known: &&str| words(known) == words(name));
         match OBEYED.iter().copied().find(same) {
@@ -152,15 +184,6 @@ impl MySqlUrl {
         Ok(())
     }
 
-    pub(super) fn trust(&mut self, file: PathBuf) {
-        self.ssl_ca = Some(file);
-        match self.ssl_mode {
-            None => self.ssl_mode = Some(SslMode::VerifyIdentity),
-            Some(SslMode::Required) => self.ssl_mode = Some(SslMode::VerifyCa),
-            Some(_) => {}
-        }
-    }
-
     /// The mode in force: verified when remote, unless the URL says otherwise. On a socket TLS is not
     /// for secrecy: MySQL's `caching_sha2_password` wants it at a user's first connection.
     pub(in crate::store) fn ssl_mode_in_force(&self, host: &Host) -> SslMode {
@@ -169,21 +192,6 @@ impl MySqlUrl {
             None if host.is_remote() => SslMode::VerifyIdentity,
             None => SslMode::Preferred,
         }
-    }
-
-    /// What an explicit `ssl-mode` gives up, for the log.
-    pub(in crate::store) fn weaker_tls(&self) -> Option<String> {
-        let remote = self.hosts.iter().any(|(host, _)| host.is_remote());
-        let mode = self.ssl_mode.filter(|_| remote)?;
-        let lacks = match mode {
-            SslMode::VerifyIdentity => return None,
-            SslMode::VerifyCa => "does not check that the certificate is this server's",
-            _ => "does not verify the server: an attacker in between can read the password and grant leases",
-        };
-        Some(format!(
-            "ssl-mode={} {lacks}; use ssl-mode=VERIFY_IDENTITY with ssl-ca=/path/to/ca.crt",
-            mode.as_str()
-        ))
     }
 }
 
@@ -223,13 +231,18 @@ impl fmt::Display for MySqlUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sql::address;
+
+    fn parsed(text: &str) -> Result<MySqlUrl, StoreError> {
+        address::read(text, &|_| None)
+    }
 
     fn parse(text: &str) -> MySqlUrl {
-        MySqlUrl::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+        parsed(text).unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
     fn refused(text: &str) -> String {
-        match MySqlUrl::parse(text) {
+        match parsed(text) {
             Err(StoreError::Misconfigured { message: why, .. }) => why,
             Err(other) => panic!("{text}: {other}"),
             Ok(url) => panic!("{text} was taken for {url}"),
@@ -359,7 +372,7 @@ mod tests {
             ("mysql://u@h/d?ssl-mode=VERIFY_CA&ssl-ca=/old", SslMode::VerifyCa),
         ] {
             let mut url = parse(url);
-            url.trust("/ca".into());
+            url.trust("/ca".into()).unwrap();
             assert_eq!((url.ssl_mode, url.ssl_ca), (Some(mode), Some("/ca".into())));
         }
     }

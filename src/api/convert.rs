@@ -94,8 +94,14 @@ pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<De
     if name.len() > 55 {
         return Err(InvalidSpec::NameTooLong(name));
     }
-    let ComponentLeaseSpec { component_name: _, ttl_seconds, selector, holder_pattern, routing } =
-        &lease.spec;
+    let ComponentLeaseSpec {
+        class_name: _,
+        component_name: _,
+        ttl_seconds,
+        selector,
+        holder_pattern,
+        routing,
+    } = &lease.spec;
     let Routing { label_key, leader_value, standby_value, on_database_unreachable, service } = routing;
     let component = component(lease).map_err(InvalidSpec::Component)?;
     let ttl = u32::try_from(*ttl_seconds)

@@ -22,7 +22,7 @@ pub(super) fn pending() -> Value {
         "type": ConditionType::Ready.as_str(),
         "status": Truth::Unknown.as_str(),
         "reason": Reason::Pending.as_str(),
-        "message": "no controller has looked at this resource yet",
+        "message": "no controller of the class in spec.className has looked at this resource yet",
         "lastTransitionTime": "1970-01-01T00:00:00Z",
     }] })
 }

@@ -38,6 +38,7 @@ use super::schema;
     doc = "A component of which exactly one instance may be active. A row in a database decides who leads; the controller shows it here and labels the leader's pod, so that a Service reaches it and only it.",
     validation = Rule::new("size(self.metadata.name) <= 55").message("metadata.name may have 55 characters at most, because it becomes part of label and annotation keys"),
     validation = Rule::new("has(self.spec.componentName) == has(oldSelf.spec.componentName) && (!has(self.spec.componentName) || self.spec.componentName == oldSelf.spec.componentName)").message("spec.componentName cannot be changed, added or removed: it names the row; make another resource instead"),
+    validation = Rule::new("self.spec.className == oldSelf.spec.className").message("spec.className cannot be changed: another class is another database, and so another row; make another resource instead"),
     validation = Rule::new("(has(self.spec.routing) && has(self.spec.routing.labelKey)) || ((!has(self.spec.selector.matchLabels) || !(('componentlease.io/' + self.metadata.name) in self.spec.selector.matchLabels)) && (!has(self.spec.selector.matchExpressions) || self.spec.selector.matchExpressions.all(e, e.key != 'componentlease.io/' + self.metadata.name)))").message("spec.selector must not use the label componentlease.io/<metadata.name>: the controller moves it, and candidates must stay candidates"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.versionFloor) || (has(self.status) && has(self.status.versionFloor) && self.status.versionFloor >= oldSelf.status.versionFloor)").message("status.versionFloor never decreases: it is what tells a database that has lost writes"),
     printcolumn(name = "Leader", type_ = "string", json_path = ".status.leader.podName", description = "the pod that leads and may be routed to"),
@@ -48,6 +49,7 @@ use super::schema;
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "why Ready is as it is"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Component", type_ = "string", json_path = ".spec.componentName", priority = 1, description = "the row's key, where it is not NAMESPACE/NAME"),
+    printcolumn(name = "Class", type_ = "string", json_path = ".spec.className", priority = 1, description = "the controller, and with it the database, that looks after the resource"),
     printcolumn(name = "Node", type_ = "string", json_path = ".status.leader.nodeName", priority = 1, description = "the node of the leader's pod"),
     printcolumn(name = "Candidates", type_ = "integer", json_path = ".status.candidates", priority = 1, description = "pods that the selector matches"),
     printcolumn(name = "Transitions", type_ = "integer", json_path = ".status.transitions", priority = 1, description = "terms seen since this resource was made"),
@@ -57,6 +59,13 @@ use super::schema;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.routing) || !has(self.routing.labelKey) || ((!has(self.selector.matchLabels) || !(self.routing.labelKey in self.selector.matchLabels)) && (!has(self.selector.matchExpressions) || self.selector.matchExpressions.all(e, e.key != self.routing.labelKey)))").message("spec.routing.labelKey must not be part of spec.selector: the label moves, and candidates must stay candidates"))]
 pub struct ComponentLeaseSpec {
+    /// Which controller looks after this resource, and with it which database. A class is named when its
+    /// controller is installed. A controller leaves resources of other classes alone, so a resource whose
+    /// class has no controller stays as it is. Cannot be changed.
+    #[serde(default = "default_class")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = schema::DNS_LABEL))]
+    pub class_name: String,
+
     /// The component: the key of the row in component_lease. Defaults to the namespace and the name of
     /// this resource with a slash between them. A key that does not begin with the namespace and a
     /// slash must be allowed when the controller is installed. Cannot be changed, added or removed.
@@ -85,6 +94,13 @@ pub struct ComponentLeaseSpec {
     /// How users reach the leader.
     #[serde(default)]
     pub routing: Routing,
+}
+
+/// The class of a resource that names none.
+pub const DEFAULT_CLASS: &str = "default";
+
+fn default_class() -> String {
+    DEFAULT_CLASS.to_owned()
 }
 
 fn default_ttl() -> i32 {

@@ -7,6 +7,7 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::lookout::Lookout;
 use crate::clock::Clock;
 use crate::election::ComponentName;
 use crate::participant::{BuildError, Participant, TermObserver};
@@ -17,13 +18,16 @@ const TTL: Duration = Duration::from_secs(15);
 /// How long the end of a replica waits until its Lease is released.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 
-/// `None` where there is only this replica.
 #[derive(Clone)]
-pub(super) struct Acting(Option<Arc<Participant>>);
+pub(super) struct Acting {
+    /// `None` where there is only this replica.
+    election: Option<Arc<Participant>>,
+    lookout: Arc<Lookout>,
+}
 
 impl Acting {
-    pub(super) fn alone() -> Self {
-        Self(None)
+    pub(super) fn alone(lookout: Arc<Lookout>) -> Self {
+        Self { election: None, lookout }
     }
 
     /// By the Lease of this name. `identity` and `origin` are the pod's name and UID.
@@ -34,6 +38,7 @@ impl Acting {
         identity: &str,
         origin: Option<&str>,
         clock: &Arc<dyn Clock>,
+        lookout: Arc<Lookout>,
     ) -> Result<Self, BuildError> {
         let store = KubernetesStore::new(client.clone(), namespace, Arc::clone(clock));
         let builder = Participant::builder(Arc::new(store), name).name(identity).ttl(TTL);
@@ -43,17 +48,18 @@ impl Acting {
         };
         // What the controller does is guarded call by call: there is no work to stop.
         let builder = builder.stop_grace(Duration::ZERO);
-        Ok(Self(Some(Arc::new(builder.start()?))))
+        Ok(Self { election: Some(Arc::new(builder.start()?)), lookout })
     }
 
-    /// Whether this replica acts. An overlap of two is harmless: every patch is guarded.
+    /// Whether this replica acts, once it is known where another release does. An overlap of two is harmless: every
+    /// patch is guarded.
     pub(super) fn acts(&self) -> bool {
-        self.0.as_ref().is_none_or(|participant| participant.is_leader())
+        self.election.as_ref().is_none_or(|participant| participant.is_leader()) && self.lookout.knows()
     }
 
     /// Waits until this replica acts; its term, if it is elected for one.
     pub(super) async fn begun(&self) -> Option<TermObserver> {
-        let election = self.0.as_ref()?;
+        let election = self.election.as_ref()?;
         // Dropped at once: nothing has to be stopped before the Lease is released.
         let term = match election.lead().await {
             Ok(Some(held)) => held.observer(),
@@ -66,7 +72,7 @@ impl Acting {
 
     /// Waits until the election has ended by itself; `stop` is the shutdown that ends it in order.
     pub(super) async fn ended(&self, stop: &CancellationToken) {
-        if let Some(election) = &self.0
+        if let Some(election) = &self.election
             && !(election.ended().await.is_ok() && stop.is_cancelled())
         {
             return;
@@ -76,7 +82,7 @@ impl Acting {
 
     /// Gives the Lease back.
     pub(super) async fn release(&self) {
-        if let Some(election) = &self.0 {
+        if let Some(election) = &self.election {
             election.drain();
             let _ = tokio::time::timeout(RELEASE_LIMIT, election.ended()).await;
         }
@@ -84,7 +90,7 @@ impl Acting {
 
     /// How long ago the election last turned, if there is one.
     pub(super) fn heartbeat_age(&self) -> Option<Duration> {
-        self.0.as_ref().map(|election| election.heartbeat_age())
+        self.election.as_ref().map(|election| election.heartbeat_age())
     }
 }
 

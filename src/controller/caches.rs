@@ -418,7 +418,7 @@ fn explain(kind: &str, error: &watcher::Error) -> Trouble {
 
 /// How long a broken watch waits: 0.2 s, doubling to 3 s. Longer would keep a repaired cluster waiting.
 #[derive(Debug, Clone, Default)]
-struct Patience {
+pub(super) struct Patience {
     failures: u32,
     last: Option<Instant>,
 }

@@ -40,9 +40,15 @@ fn same_key(one: &ComponentLease, other: &ComponentLease) -> bool {
     }
 }
 
+/// Each class has its own database, and so its own rows. Pods are everybody's.
+fn same_class(one: &ComponentLease, other: &ComponentLease) -> bool {
+    one.spec.class_name == other.spec.class_name
+}
+
 /// Whether the two may want the same thing.
 pub(super) fn contend(one: &ComponentLease, other: &ComponentLease) -> bool {
-    same_component(one, other) || one.metadata.namespace == other.metadata.namespace && same_key(one, other)
+    same_class(one, other) && same_component(one, other)
+        || one.metadata.namespace == other.metadata.namespace && same_key(one, other)
 }
 
 /// Whether the resource was found to have come too late.
@@ -75,7 +81,7 @@ pub(super) fn claim(
         let theirs = cluster.desired(other);
         let Ok(theirs) = theirs.as_ref() else { continue };
         let who = format!("{}/{}", theirs.namespace, theirs.name);
-        if theirs.component == desired.component {
+        if same_class(lease, other) && theirs.component == desired.component {
             return Claim::Taken(format!(
                 "ComponentLease {who} was first to claim component {}; delete one of the two, or give them different components",
                 desired.component

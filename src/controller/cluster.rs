@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kube::{Client, ResourceExt as _};
+use kube::{Client, Resource as _, ResourceExt as _};
 
 use super::caches::{Lease, Scope};
 use super::endings::Endings;
+use super::lookout::Lookout;
 use crate::api::{self, ComponentLease, InvalidSpec};
 use crate::election::ComponentName;
 use crate::membership::namespace::Grants;
@@ -33,19 +34,39 @@ pub(super) struct Cluster {
     pub(super) client: Client,
     pub(super) scopes: Vec<Arc<Scope>>,
     pub(super) rules: Rules,
+    pub(super) lookout: Arc<Lookout>,
     pub(super) endings: Endings,
     /// By UID, what a generation of a resource asks for.
     wanted: Mutex<HashMap<String, Wanted>>,
 }
 
 impl Cluster {
-    pub(super) fn new(client: Client, scopes: Vec<Arc<Scope>>, rules: Rules) -> Self {
-        Self { client, scopes, rules, endings: Endings::default(), wanted: Mutex::default() }
+    pub(super) fn new(client: Client, scopes: Vec<Arc<Scope>>, rules: Rules, lookout: Arc<Lookout>) -> Self {
+        Self { client, scopes, rules, lookout, endings: Endings::default(), wanted: Mutex::default() }
     }
 
-    /// Every readable resource of every scope.
+    /// Whether the resource is one for this controller: of its class, where no other release is in front of it.
+    /// What is unreadable may be.
+    pub(super) fn looks_after(&self, lease: &Lease) -> bool {
+        let elsewhere = |namespace: &str| self.lookout.leaves(namespace);
+        lease.0.as_ref().ok().is_none_or(|lease| self.is_of_our_class(lease))
+            && !elsewhere(lease.meta().namespace.as_deref().unwrap_or_default())
+    }
+
+    pub(super) fn is_of_our_class(&self, lease: &ComponentLease) -> bool {
+        lease.spec.class_name == self.lookout.class()
+    }
+
+    /// Every resource of every scope, of whatever class.
     pub(super) fn leases(&self) -> Vec<Arc<Lease>> {
         self.scopes.iter().flat_map(|scope| scope.leases.state()).collect()
+    }
+
+    /// Those of them that this controller looks after.
+    fn ours(&self) -> Vec<Arc<Lease>> {
+        let mut leases = self.leases();
+        leases.retain(|lease| self.looks_after(lease));
+        leases
     }
 
     /// Whether the caches have been filled once.
@@ -70,7 +91,7 @@ impl Cluster {
         if known.is_some() {
             return check(known, [], now, accepted);
         }
-        let leases = self.leases();
+        let leases = self.ours();
         let others = leases.iter().filter_map(|lease| {
             lease.0.as_ref().ok()?.status.as_ref()?.internal.as_ref()?.database_uuid.as_deref()
         });
@@ -79,7 +100,7 @@ impl Cluster {
 
     /// The components that resources claim, also in vain.
     pub(super) fn claims(&self) -> Names {
-        let leases = self.leases();
+        let leases = self.ours();
         let desired =
             leases.iter().filter_map(|lease| lease.0.as_ref().ok()).map(|lease| self.desired(lease));
         let components =
@@ -96,7 +117,10 @@ impl Cluster {
             Some((generation, desired)) if *generation == lease.metadata.generation => Arc::clone(desired),
             _ => {
                 let desired = api::desired(lease, &self.rules.allowed_prefixes).and_then(|desired| {
-                    self.rules.grants.allow(&desired.namespace, &desired.component)?;
+                    // Another class has other rules, which are not known here.
+                    if self.is_of_our_class(lease) {
+                        self.rules.grants.allow(&desired.namespace, &desired.component)?;
+                    }
                     Ok(desired)
                 });
                 let desired = Arc::new(desired);

@@ -25,6 +25,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The arguments of `component-lease controller`.
 #[derive(Debug, Clone, Args)]
 pub struct ControllerArgs {
+    /// The class of this controller: resources whose spec.className is another one are left alone
+    #[arg(long, env = "COMPONENT_LEASE_CLASS", default_value = api::DEFAULT_CLASS, value_parser = class_name, value_name = "CLASS")]
+    pub class: String,
     /// Namespaces to watch, separated by commas [default: all]
     #[arg(long, env = "COMPONENT_LEASE_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACES")]
     pub namespaces: Vec<String>,
@@ -98,6 +101,7 @@ impl ControllerArgs {
     /// What the arguments mean together. `max_ttl` in seconds.
     pub fn check(self, max_ttl: u32) -> Result<(Config, Listen), Failure> {
         let Self {
+            class,
             namespaces,
             listen,
             poll_interval,
@@ -143,6 +147,7 @@ impl ControllerArgs {
             None
         };
         let config = Config {
+            class,
             namespaces: given(namespaces),
             poll_interval,
             max_ttl,
@@ -157,6 +162,17 @@ impl ControllerArgs {
         };
         Ok((config, listen))
     }
+}
+
+/// As the schema has it.
+fn class_name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let inner = text.chars().all(|c| plain(c) || c == '-') && (1..=63).contains(&text.len());
+    if inner && text.starts_with(plain) && text.ends_with(plain) {
+        return Ok(text.to_owned());
+    }
+    Err("a class has 1 to 63 small letters, digits and '-', and begins and ends with a letter or a digit"
+        .to_owned())
 }
 
 /// In the usual form, in lower case.
@@ -214,7 +230,8 @@ pub async fn nobody_has_led(args: &ControllerArgs) -> bool {
                 // Also on anybody's word: it costs a single quarantine.
                 memory.floor > 0 || memory.floor_copy > 0
             };
-            if leases.iter().any(remembers) {
+            let ours = |lease: &&ComponentLease| lease.spec.class_name == args.class;
+            if leases.iter().filter(ours).any(remembers) {
                 return None;
             }
         }

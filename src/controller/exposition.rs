@@ -23,11 +23,20 @@ use crate::process::metrics::{Family, ReadAtScrape};
 /// What is read at the scrape: of this replica, of the database, and of each resource.
 pub(super) fn register(registry: &mut Registry, acting: &Acting, handles: &Handles) {
     let (replica, database) = (acting.clone(), handles.database.clone());
+    let lookout = handles.cluster.lookout.clone();
     registry.register_collector(Box::new(ReadAtScrape(move || {
         let acts = replica.acts();
         let now = database.clock.boot();
         // A standby asks the database nothing, so it knows nothing of it.
         let reachable = acts.then(|| database.known().reachable(now)).flatten();
+        let stands_back = acts.then(|| {
+            Family::gauge(
+                "controller_stands_back",
+                "1 while another release of the same class looks after namespaces that this one watches, else 0",
+                &[],
+                truth(lookout.stands_back()),
+            )
+        });
         let acts = Family::gauge(
             "controller_acting",
             "1 while this replica acts, 0 while it stands by",
@@ -42,7 +51,7 @@ pub(super) fn register(registry: &mut Registry, acting: &Acting, handles: &Handl
                 truth(reachable),
             )
         });
-        std::iter::once(acts).chain(reachable).collect()
+        std::iter::once(acts).chain(stands_back).chain(reachable).collect()
     })));
     registry.register_collector(Box::new(Exposition {
         acting: acting.clone(),
@@ -84,7 +93,9 @@ impl Exposition {
         let all = self.resources.of(&exist);
         let now = self.database.clock.boot();
         let known = self.database.known();
-        let shown = all.into_iter().map(|(key, facts)| {
+        // What another release does now is for it to say.
+        let ours = all.into_iter().filter(|((namespace, _), _)| !self.cluster.lookout.leaves(namespace));
+        let shown = ours.map(|(key, facts)| {
             let pulse = facts.component.as_deref().and_then(|component| known.pulse(component));
             let leaderless = facts.leaderless.until(now);
             Shown { key, facts, pulse, leaderless }

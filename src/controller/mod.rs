@@ -8,7 +8,8 @@
 //! reconcile: observe -> decide (pure) -> apply -> report [`reconcile`], [`announcer`]
 //! sweep: what is left of resources that are gone         [`sweep`]
 //! ```
-//! Of several replicas the one that leads by a Kubernetes Lease acts (`acting`).
+//! Of several replicas the one that leads by a Kubernetes Lease acts (`acting`), and of several releases of one class
+//! that watch the same namespaces the oldest ([`lookout`], [`releases`]).
 
 mod acting;
 mod announcer;
@@ -23,10 +24,12 @@ mod exposition;
 mod handles;
 mod handover;
 mod instances;
+mod lookout;
 mod metrics;
 mod pods;
 mod queue;
 mod reconcile;
+mod releases;
 mod resources;
 mod retry;
 mod rows;
@@ -60,6 +63,7 @@ use caches::{Feeds, Lease, LeaseRef, Scope, Seen};
 use cluster::{Cluster, Rules};
 use database::Database;
 use handles::Handles;
+use lookout::{Lookout, OwnLease};
 use metrics::Metrics;
 use queue::Queue;
 use reconcile::reconcile;
@@ -76,6 +80,8 @@ const SWEEP_AGAIN: Duration = Duration::from_secs(60);
 /// How the controller is set up.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Resources of other classes are left alone.
+    pub class: String,
     /// The namespaces to watch; empty is all.
     pub namespaces: Vec<String>,
     pub poll_interval: Duration,
@@ -156,6 +162,7 @@ impl Controller {
         registry: &mut Registry,
     ) -> Result<Self, Ended> {
         let Config {
+            class,
             namespaces,
             poll_interval,
             max_ttl,
@@ -168,11 +175,19 @@ impl Controller {
         } = config;
         let grants = Grants::new(namespaces.iter().map(String::as_str), allowed_components);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let own = election.as_ref().map(|ElectionConfig { namespace, name }| OwnLease {
+            client: client.clone(),
+            namespace: namespace.clone(),
+            name: name.clone(),
+            clock: Arc::clone(&clock),
+        });
+        let lookout = Arc::new(Lookout::new(class, namespaces.clone(), own));
         let acting = match election {
-            None => Acting::alone(),
+            None => Acting::alone(Arc::clone(&lookout)),
             Some(ElectionConfig { namespace, name }) => {
                 let name = ComponentName::new(name).map_err(Ended::ElectionName)?;
-                Acting::elected(&client, &namespace, name, &identity, origin.as_deref(), &clock)
+                let lookout = Arc::clone(&lookout);
+                Acting::elected(&client, &namespace, name, &identity, origin.as_deref(), &clock, lookout)
                     .map_err(Ended::Election)?
             }
         };
@@ -192,7 +207,7 @@ impl Controller {
         let shared = Shared { sweep: Notify::new(), gone: Mutex::default(), beat: Mutex::new(clock.boot()) };
         let handles = Handles {
             database: Arc::new(Database::new(store, clock, max_ttl)),
-            cluster: Arc::new(Cluster::new(client, scopes, rules)),
+            cluster: Arc::new(Cluster::new(client, scopes, rules, lookout)),
             announcer: Arc::new(announcer),
         };
         exposition::register(registry, &acting, &handles);
@@ -284,7 +299,7 @@ struct Worker {
 impl Worker {
     async fn reconcile(&self, lease: &Lease) -> Result<Action, reconcile::Error> {
         let Tasks { acting, handles, .. } = &self.tasks;
-        if !acting.acts() {
+        if !acting.acts() || !handles.cluster.looks_after(lease) {
             return Ok(Action::await_change());
         }
         let begun = handles.database.clock.boot();
@@ -313,7 +328,8 @@ async fn watch(tasks: Tasks, scope: Arc<Scope>, feeds: Feeds, queue: Arc<Queue>)
     // Boxed for its size: three watches in one.
     Box::pin(scope.watch(feeds, |seen| match seen {
         Seen::Lease(lease) => {
-            if let Ok(lease) = &lease.0
+            if cluster.looks_after(lease)
+                && let Ok(lease) = &lease.0
                 && let Ok(desired) = cluster.desired(lease).as_ref()
             {
                 database.is_claimed(&desired.component);
@@ -327,7 +343,9 @@ async fn watch(tasks: Tasks, scope: Arc<Scope>, feeds: Feeds, queue: Arc<Queue>)
             announcer.forget(&lease.uid().unwrap_or_default());
             announcer.metrics.resources.forget(lease);
             // A claim that was refused left nothing behind, and may name somebody else's component.
-            if let Some(component) = lease.0.as_ref().ok().and_then(|lease| cluster.component(lease)) {
+            // A replica that stands by remembers it, too: the one that acts may end before it is done.
+            let ours = lease.0.as_ref().ok().filter(|lease| cluster.is_of_our_class(lease));
+            if let Some(component) = ours.and_then(|lease| cluster.component(lease)) {
                 lock(&shared.gone).insert(component);
             }
             shared.sweep.notify_one();
@@ -370,7 +388,12 @@ async fn lead(tasks: Tasks, queue: Arc<Queue>, poll_interval: Duration) -> &'sta
                 shared.sweep.notify_one();
             }
         };
-        let may_write = |now: Option<&str>| cluster.may_write_to(now);
+        let may_write = |now: Option<&str>| acting.acts() && cluster.may_write_to(now);
+        let others = || {
+            database.claims_changed();
+            queue.everything();
+            shared.sweep.notify_one();
+        };
         let led = database.poll(poll_interval, &announcer.metrics, || cluster.claims(), changed, may_write);
         let heartbeat = async {
             loop {
@@ -381,8 +404,10 @@ async fn lead(tasks: Tasks, queue: Arc<Queue>, poll_interval: Duration) -> &'sta
         tokio::select! {
             () = led => return "database loop",
             () = heartbeat => {}
+            () = cluster.lookout.watch(others) => {}
             () = acting::lost(term.as_ref()) => warn!("another replica has become the acting one"),
         }
+        cluster.lookout.forget();
     }
 }
 

@@ -83,7 +83,7 @@ impl Queue {
     fn queue_where(&self, wanted: impl Fn(&Scope, &Lease) -> bool) {
         for (scope, queue) in self.cluster.scopes.iter().zip(&self.queues) {
             for lease in scope.leases.state() {
-                if wanted(scope, &lease) {
+                if self.cluster.looks_after(&lease) && wanted(scope, &lease) {
                     // Fails only while everything is ending.
                     let _ = queue.send(LeaseRef::from_obj(lease.as_ref()));
                 }
@@ -102,7 +102,7 @@ impl Queue {
     /// A resource was made or changed: so may be what it contends for with its neighbours.
     pub(super) fn lease(&self, scope: &Arc<Scope>, lease: &Lease) {
         for (other, queue) in self.cluster.scopes.iter().zip(&self.queues) {
-            if Arc::ptr_eq(other, scope) {
+            if Arc::ptr_eq(other, scope) && self.cluster.looks_after(lease) {
                 let _ = queue.send(LeaseRef::from_obj(lease));
             }
         }

@@ -33,6 +33,9 @@ pub(super) async fn sweep(scope: &Scope, cluster: &Cluster) -> BTreeSet<Componen
     let mut asked = BTreeMap::new();
     for pod in scope.pods.state() {
         let namespace = pod.namespace().unwrap_or_default();
+        if cluster.lookout.leaves(&namespace) {
+            continue;
+        }
         let seen = pods::pod(&pod);
         let mut labels = BTreeSet::new();
         let mut annotations = BTreeSet::new();
@@ -119,7 +122,9 @@ pub(super) async fn intents(
 ) -> BTreeSet<ComponentName> {
     let mut again = BTreeSet::new();
     for component in gone {
-        let claims = |lease: &Lease| lease.0.as_ref().ok().and_then(|lease| cluster.component(lease));
+        let of_ours = |lease: &&ComponentLease| cluster.is_of_our_class(lease);
+        let claims =
+            |lease: &Lease| lease.0.as_ref().ok().filter(of_ours).and_then(|lease| cluster.component(lease));
         let claimed = |lease: &Lease| claims(lease).as_ref() == Some(&component);
         if cluster.leases().iter().any(|lease| claimed(lease)) {
             continue;

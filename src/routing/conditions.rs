@@ -54,7 +54,7 @@ words! {
 words! {
     /// Why a condition is as it is.
     Reason {
-        /// Ready: no controller has looked at the resource yet.
+        /// Ready: no controller of its class has looked at the resource yet.
         Pending,
         /// Ready: all is well.
         LeaderRouted,

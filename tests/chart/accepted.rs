@@ -64,11 +64,18 @@ const RENDERED: &[(&str, Wanted, &str, &str, &[&str])] = &[
     ("SQLite runs one replica unless told otherwise", Present, "\n  replicas: 1\n", "sqlite", &[]),
     ("SQLite with two replicas renders", Present, "\n  replicas: 2\n", "sqlite", &["--set", "replicas=2"]),
     (
-        "a list of namespaces grants nothing cluster-wide",
+        "a list of namespaces grants nothing cluster-wide if other releases need not be noticed",
         Absent,
         "\nkind: ClusterRoleBinding",
         "namespaces",
-        &[],
+        &["--set", "rbac.otherReleases=false"],
+    ),
+    (
+        "the class reaches the controller",
+        Present,
+        "- name: COMPONENT_LEASE_CLASS\n              value: \"blue\"",
+        "default-postgres",
+        &["--set", "className=blue"],
     ),
     (
         "all namespaces are watched by a ClusterRole",

@@ -147,6 +147,18 @@ fn no_right_is_on_secrets_or_everything_and_none_deletes_but_services() {
 }
 
 #[test]
+fn a_list_of_namespaces_grants_nothing_outside_of_them_but_to_read_leases() {
+    let rendered = documents(&render(&["-f", &values("namespaces")]).unwrap());
+    let of_kind = |wanted: &'static str| rendered.iter().filter(move |document| kind(document) == wanted);
+    let cluster_wide: Vec<_> = of_kind("ClusterRole").filter(|role| !is_for_people(role)).collect();
+    let [role] = cluster_wide.as_slice() else { panic!("{cluster_wide:?}") };
+    let wanted = "[{ apiGroups: [coordination.k8s.io], resources: [leases], verbs: [list, watch] }]";
+    assert_eq!(role["rules"], serde_yaml::from_str::<Value>(wanted).unwrap());
+    let bound: Vec<_> = of_kind("ClusterRoleBinding").map(|binding| &binding["roleRef"]["name"]).collect();
+    assert_eq!(bound, [&role["metadata"]["name"]]);
+}
+
+#[test]
 fn the_chart_installs_the_resource_definition_as_the_program_prints_it_and_keeps_it() {
     let file = "componentleases.componentlease.io.yaml";
     let read = |folder: PathBuf| fs::read_to_string(folder.join(file)).unwrap();

@@ -122,6 +122,7 @@ const REFUSED: &[(&str, &[&str], &[&str], &[&str])] = &[
         POSTGRES,
         &["--set-json", r#"allowedComponents=[{"namespace":"a","component":"x,b=y"}]"#],
     ),
+    ("a class that is no name", &["/className"], POSTGRES, &["--set", "className=Blue_1"]),
     ("a namespace twice", &["/watch/namespaces"], POSTGRES, &["--set", "watch.namespaces={a,a}"]),
     (
         "a namespace that cannot exist",

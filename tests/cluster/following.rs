@@ -142,10 +142,18 @@ async fn kubectl_shows_waits_and_explains_as_people_expect() -> Result<()> {
 
     let wide = site.kubectl(&["get", "clease", "-o", "wide"]).await?;
     let header: Vec<_> = wide.lines().next().context("no header")?.split_whitespace().skip(8).collect();
-    assert_eq!(header, ["COMPONENT", "NODE", "CANDIDATES", "TRANSITIONS", "SINCE", "FLOOR"]);
+    assert_eq!(header, ["COMPONENT", "CLASS", "NODE", "CANDIDATES", "TRANSITIONS", "SINCE", "FLOOR"]);
     assert!(!wide.contains("<invalid>"), "{wide}");
 
-    for field in ["", ".selector", ".routing", ".routing.service", ".routing.service.ports", ".ttlSeconds"] {
+    for field in [
+        "",
+        ".className",
+        ".selector",
+        ".routing",
+        ".routing.service",
+        ".routing.service.ports",
+        ".ttlSeconds",
+    ] {
         let told = site.kubectl(&["explain", &format!("componentlease.spec{field}")]).await?;
         assert!(!told.contains("<no description>") && !told.contains("<empty>"), "{told}");
         assert!(told.contains("DESCRIPTION"), "{told}");

@@ -167,6 +167,13 @@ async fn a_list_of_namespaces_needs_roles_in_them_and_none_in_the_cluster() -> R
     }
     ensure!(labelled(unlisted.name()).await?.is_none(), "nobody asked for that one");
     let bindings = site.plane.kubectl(&["get", "clusterrolebindings", "-o", "name"]).await?;
-    ensure!(!bindings.contains(site.name()), "{bindings}");
+    let ours: Vec<_> = bindings.lines().filter(|binding| binding.contains(site.name())).collect();
+    ensure!(ours.len() == 1 && ours[0].ends_with(".component-lease.releases"), "{ours:?}");
+    let account = account(&site).await?;
+    let everywhere: Api<Pod> = Api::all(account.clone());
+    ensure!(refusal(everywhere.list(&kube::api::ListParams::default()).await)?.contains("cannot list"));
+    // To notice other releases.
+    let everywhere: Api<k8s_openapi::api::coordination::v1::Lease> = Api::all(account);
+    everywhere.list(&kube::api::ListParams::default()).await?;
     Ok(())
 }

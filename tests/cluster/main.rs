@@ -6,6 +6,7 @@
 
 mod another_database;
 mod bad_input;
+mod classes;
 mod ended;
 mod failing;
 mod floor;

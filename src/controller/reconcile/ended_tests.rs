@@ -17,6 +17,7 @@ use crate::controller::announcer::Announcer;
 use crate::controller::cluster::{Cluster, Rules};
 use crate::controller::database::Database;
 use crate::controller::endings::Endings;
+use crate::controller::lookout::Lookout;
 use crate::controller::metrics::Metrics;
 use crate::election::{ComponentName, Expected, HolderId, LeaseRow, Moment, Take};
 use crate::membership::instance::{Mode, Promise};
@@ -121,9 +122,10 @@ impl Scene {
         let announcer = Announcer::new(client.clone(), reporter, clock.clone(), Metrics::default());
         let rules =
             Rules { allowed_prefixes: Vec::new(), grants: Grants::new(["shop"], []), accept_database: None };
+        let lookout = Arc::new(Lookout::new("default".to_owned(), Vec::new(), None));
         let handles = Handles {
             database: Arc::new(Database::new(store.clone(), clock.clone(), 600)),
-            cluster: Arc::new(Cluster::new(client, Vec::new(), rules)),
+            cluster: Arc::new(Cluster::new(client, Vec::new(), rules, lookout)),
             announcer: Arc::new(announcer),
         };
         let lease = json!({

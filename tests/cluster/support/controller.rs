@@ -30,6 +30,7 @@ pub struct Replica {
 /// How a replica of this site is set up: it looks after the site's namespace, alone.
 pub fn config(site: &Site, identity: &str) -> Config {
     Config {
+        class: "default".to_owned(),
         namespaces: vec![site.name().to_owned()],
         poll_interval: Duration::from_secs(1),
         max_ttl: 30,

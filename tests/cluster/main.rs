@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "deadlines of tests are measured by the machine's own clocks")]
 #![expect(unreachable_pub, reason = "a test target has no outside")]
 
+mod admission;
 mod another_database;
 mod bad_input;
 mod classes;

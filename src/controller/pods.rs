@@ -7,7 +7,7 @@ use std::fmt;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::{Resource, ResourceExt as _};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -112,11 +112,22 @@ struct Metadata {
     /// All: a selector may ask for any, also for one that must not be there.
     labels: Option<BTreeMap<String, String>>,
     annotations: Ours,
+    owner_references: Option<Vec<Owner>>,
+}
+
+#[derive(Deserialize)]
+struct Owner {
+    kind: String,
+    name: String,
+    controller: Option<bool>,
 }
 
 fn metadata<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
-    let Metadata { name, namespace, uid, resource_version, labels, annotations } =
+    let Metadata { name, namespace, uid, resource_version, labels, annotations, owner_references } =
         Metadata::deserialize(from)?;
+    let workload = owner_references.into_iter().flatten().find(|owner| owner.controller == Some(true));
+    let workload =
+        workload.map(|Owner { kind, name, .. }| OwnerReference { kind, name, ..OwnerReference::default() });
     Ok(ObjectMeta {
         name,
         namespace,
@@ -124,6 +135,7 @@ fn metadata<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> 
         resource_version,
         labels,
         annotations: Some(annotations.0).filter(|ours| !ours.is_empty()),
+        owner_references: workload.map(|workload| vec![workload]),
         ..ObjectMeta::default()
     })
 }
@@ -180,6 +192,7 @@ pub(super) fn pod(pod: &KubePod) -> SeenPod {
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         host_network: pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true),
         finished: matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed")),
+        workload: pod.owner_references().first().map(|owner| format!("{} {}", owner.kind, owner.name)),
         started: status.and_then(|status| status.start_time.as_ref()).map(|at| at.0.as_millisecond()),
         containers: containers.flatten().flatten().map(container).collect(),
     }
@@ -235,7 +248,10 @@ mod tests {
                     "componentlease.io/web-version": "7",
                     "example.org/null": null,
                 },
-                "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": filler, "uid": filler }],
+                "ownerReferences": [
+                    { "apiVersion": "v1", "kind": filler, "name": filler, "uid": filler },
+                    { "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-7d9", "uid": filler, "controller": true },
+                ],
                 "managedFields": many(&|n| json!({
                     "manager": filler, "operation": "Update", "fieldsType": "FieldsV1",
                     "fieldsV1": { "f:metadata": { "f:labels": { format!("f:{n}"): {}, filler: {} } } },
@@ -276,6 +292,7 @@ mod tests {
         assert_eq!(seen.ips, ["10.0.0.7", "fd00::7"]);
         assert_eq!((seen.node.as_deref(), seen.host_network, seen.finished), (Some("node-1"), true, false));
         assert_eq!(seen.started, Some(1_795_341_601_000));
+        assert_eq!(seen.workload.as_deref(), Some("ReplicaSet web-7d9"));
         let end = End { at: Some(1_795_341_840_000), guessed: true };
         let before = Incarnation::Ended { id: Some("containerd://1".to_owned()), end };
         let now = Incarnation::Running { id: Some("containerd://2".to_owned()) };

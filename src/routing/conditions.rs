@@ -48,6 +48,8 @@ words! {
         SplitBrain,
         /// Only shown while it is true: another database answers than the one that the resource has known.
         DatabaseChanged,
+        /// Only shown while it is true: no workload owns the leader's pod any more.
+        LeaderOrphaned,
     }
 }
 
@@ -120,6 +122,8 @@ words! {
         TermDisputed,
         /// DatabaseChanged: the UUID of the tables is another one, so nothing is done by what they say.
         AnotherDatabase,
+        /// LeaderOrphaned: a workload that made the pod does not count it among its own.
+        ReleasedByWorkload,
     }
 }
 
@@ -139,6 +143,7 @@ words! {
         TtlLimited,
         SplitBrain,
         DatabaseChanged,
+        LeaderOrphaned,
     }
 }
 

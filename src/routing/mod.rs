@@ -17,6 +17,7 @@ mod fixtures;
 pub mod floor;
 pub mod holder_pattern;
 pub mod observed;
+mod orphan;
 pub mod pod;
 pub mod reach;
 pub mod report;

@@ -20,6 +20,8 @@ pub struct Pod {
     pub host_network: bool,
     /// Phase Succeeded or Failed.
     pub finished: bool,
+    /// Kind and name of what makes such pods and owns it, as in `ReplicaSet web-7d9`.
+    pub workload: Option<String>,
     /// When the kubelet accepted it: ms since 1970 UTC.
     pub started: Option<i64>,
     /// Of all kinds, in no particular order.

@@ -10,6 +10,7 @@ use super::observed::{
     HolderPod, Memory, Observed, OnDatabaseUnreachable, RowSight, SeenService, ServiceSight, Status,
     StoreSight,
 };
+use super::orphan::orphaned;
 use super::reach::reaches_the_leader;
 use crate::election::life::FLOOR_MAX;
 use crate::election::row::LeaseRow;
@@ -81,6 +82,7 @@ pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
         ));
     }
     conditions.extend(disputed(o, row));
+    conditions.extend(orphaned(o, plan));
     Status {
         observed_generation: o.desired.generation,
         holder: match row {

@@ -17,6 +17,7 @@ mod instances;
 mod limits;
 mod messages;
 mod metrics;
+mod people;
 mod pooled;
 mod recorded;
 mod resilience;
@@ -27,5 +28,6 @@ mod steady;
 mod store;
 mod support;
 mod tenants;
+mod workloads;
 
 use support::harness;

@@ -47,8 +47,8 @@ pub struct ComponentLeaseStatus {
     pub internal: Option<InternalStatus>,
 
     /// Good while True: Ready, LeaderElected, HolderAccepted, Routed, DatabaseReachable. Bad while True:
-    /// Stalled, and VersionRegressed, TtlLimited, SplitBrain, DatabaseChanged, which are only there while
-    /// they are True.
+    /// Stalled, and VersionRegressed, TtlLimited, SplitBrain, DatabaseChanged, LeaderOrphaned, which are only
+    /// there while they are True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<StatusCondition>,

@@ -125,6 +125,7 @@ fn news(before: Option<&ComponentLeaseStatus>, status: &Status) -> Vec<Event> {
         (ConditionType::TtlLimited, EventReason::TtlLimited),
         (ConditionType::SplitBrain, EventReason::SplitBrain),
         (ConditionType::DatabaseChanged, EventReason::DatabaseChanged),
+        (ConditionType::LeaderOrphaned, EventReason::LeaderOrphaned),
     ];
     let said = |kind: ConditionType| {
         before.is_some_and(|before| before.conditions.iter().any(|c| c.type_ == kind.as_str()))

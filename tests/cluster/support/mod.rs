@@ -247,11 +247,16 @@ impl Drop for Site {
 
 /// What the chart grants its account: rendered by Helm, as an installation has it.
 async fn rights(namespace: &str, values: &[&str]) -> Result<String> {
+    rendered(namespace, &["serviceaccount", "rbac", "admission-policy"], values).await
+}
+
+/// These templates of the chart.
+pub async fn rendered(namespace: &str, templates: &[&str], values: &[&str]) -> Result<String> {
     let chart = component_lease_testkit::repository().join("charts/component-lease");
     let mut helm = tokio::process::Command::new(program("helm")?);
     helm.args(["template", "component-lease"]).arg(&chart).args(["--namespace", namespace]);
     helm.args(["--kube-version", "1.35.0", "--set", "store=postgres,database.existingSecret.name=unused"]);
-    for template in ["serviceaccount", "rbac", "admission-policy"] {
+    for template in templates {
         helm.args(["--show-only", &format!("templates/{template}.yaml")]);
     }
     let output = helm.args(values).output().await.context("cannot run helm")?;

@@ -295,6 +295,14 @@ impl Scope {
         fresh.insert(uid, (reference, known));
     }
 
+    /// The pods that the watch has to catch up with, by UID: their resource version, or `None` if they are gone.
+    #[cfg(test)]
+    pub(super) fn awaited(&self) -> BTreeMap<String, Option<String>> {
+        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = |known: &Option<KubePod>| known.as_ref().and_then(KubePod::resource_version);
+        fresh.iter().map(|(uid, (_, known))| (uid.clone(), version(known))).collect()
+    }
+
     /// Waits until the watch shows all that patches and reads have answered; false when it does not.
     ///
     /// Nothing newer is ever laid over what the watch shows: it shows one moment of the past, and

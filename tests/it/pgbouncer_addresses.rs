@@ -84,6 +84,8 @@ async fn what_the_url_asks_of_the_server_is_there_behind_a_pooler_too() {
         let database = server.fresh_database().await.unwrap();
         database.psql("CREATE SCHEMA \"o'ur s\"").await.unwrap();
         let url = format!("{}?options=-c%20search_path%3D\"o'ur\\%20s\"", pooler.url(&database.name));
+        let mut theirs = application(&pooler.url(&database.name)).await;
+        let before = ask(&mut theirs, SESSION).await;
         store::install(
             &Source::url(&url),
             Install::default().first(true).max_ttl(Duration::from_secs(TTL.into())),
@@ -92,6 +94,7 @@ async fn what_the_url_asks_of_the_server_is_there_behind_a_pooler_too() {
         .unwrap();
         let store = store::open(Source::url(&url), "schema").unwrap();
         held(&*store, "c", "a").await;
+        assert_eq!(ask(&mut theirs, SESSION).await, before, "ignores {ignores:?}");
         let seen = "SELECT string_agg(schemaname, ',') FROM pg_tables WHERE tablename = 'component_lease'";
         assert_eq!(database.psql(seen).await.unwrap(), "o'ur s", "ignores {ignores:?}");
         let only_reads = format!(

@@ -1,7 +1,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::routing::decide::Lead;
+use crate::routing::decide::{Lead, ServiceChange};
 use crate::store::kubernetes::fake_api::FakeApi;
 
 const KEY: &str = "componentlease.io/web";
@@ -91,6 +91,7 @@ async fn every_patch_is_bound_to_the_pod_that_was_seen_and_they_come_in_order() 
         assert_eq!(patch["metadata"]["resourceVersion"], change.resource_version.as_str());
         assert_eq!(patch["metadata"]["annotations"], json!({ STAMP: "7" }));
     }
+    assert_eq!(rig.api.managers(), vec![Some(FIELD_MANAGER.to_owned()); 3]);
     assert_eq!(
         (rig.label("a"), rig.label("b"), rig.label("c")),
         (json!("standby"), json!("standby"), json!("leader"))
@@ -147,4 +148,69 @@ async fn a_pod_that_changed_is_decided_on_anew_and_one_that_is_gone_is_not_in_th
     rig.api.put(&path("a"), other);
     assert_eq!((rig.apply(&plan).await, rig.label("c")), (Outcome::default(), json!("leader")));
     assert_eq!(rig.label("a"), Value::Null, "it was not touched");
+}
+
+#[tokio::test]
+async fn the_next_decision_waits_until_the_watch_shows_what_was_answered() {
+    let version = |rig: &Rig, pod: &str| {
+        Some(rig.api.get(&path(pod))["metadata"]["resourceVersion"].as_str().unwrap().to_owned())
+    };
+    let rig = Rig::new();
+    rig.apply(&rig.plan()).await;
+    for pod in ["a", "b", "c"] {
+        assert_eq!(rig.scope.awaited()[&format!("uid-of-{pod}")], version(&rig, pod), "{pod}");
+    }
+
+    // What a conflict was read to be.
+    let rig = Rig::new();
+    let plan = rig.plan();
+    rig.api.touch(&path("a"));
+    rig.apply(&plan).await;
+    assert_eq!(rig.scope.awaited(), [("uid-of-a".to_owned(), version(&rig, "a"))].into());
+
+    // Gone, by the patch's answer and by the one that was read after a conflict.
+    for replaced in [false, true] {
+        let rig = Rig::new();
+        let plan = rig.plan();
+        rig.api.delete(&path("a"));
+        if replaced {
+            rig.api.put(
+                &path("a"),
+                json!({ "metadata": { "name": "a", "namespace": "shop", "uid": "another" } }),
+            );
+        }
+        rig.apply(&plan).await;
+        assert_eq!(rig.scope.awaited()["uid-of-a"], None, "{replaced}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_could_not_be_written_leaves_the_plan_incomplete() {
+    for (code, invalid, failed) in
+        [(422, true, false), (500, false, true), (403, false, true), (409, false, false)]
+    {
+        let rig = Rig::new();
+        let service = "/api/v1/namespaces/shop/services/web";
+        rig.api.fail(service, code);
+        let release = ServiceChange::Release {
+            name: "web".to_owned(),
+            labels: [].into(),
+            annotations: [].into(),
+            resource_version: "1".to_owned(),
+        };
+        let outcome = rig.apply(&Plan { services: vec![release], ..rig.plan() }).await;
+        assert_eq!(
+            (outcome.service_invalid.is_some(), outcome.service_failed.is_some()),
+            (invalid, failed),
+            "{code}"
+        );
+        assert_eq!(rig.label("c"), json!("leader"), "{code}: it is in no pod's way");
+        match complete(&outcome) {
+            Ok(()) => assert!(!invalid && !failed, "{code}"),
+            Err(Error::Incomplete(why)) => {
+                assert!((invalid || failed) && why.contains("Service web"), "{why}");
+            }
+            Err(other) => panic!("{code}: {other}"),
+        }
+    }
 }

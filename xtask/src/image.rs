@@ -49,6 +49,8 @@ impl Image {
             .media_type(MediaType::ImageManifest)
             .config(config.descriptor(MediaType::ImageConfig)?)
             .layers([layer.descriptor(MediaType::ImageLayer)?])
+            // A registry's page shows these where it does not read the configuration.
+            .annotations(self.labels.clone().into_iter().collect::<HashMap<_, _>>())
             .build()?;
         let manifest = Blob::json(&manifest)?;
 

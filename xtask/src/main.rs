@@ -71,6 +71,10 @@ fn image(binary: Option<PathBuf>, out: Option<PathBuf>) -> Result<()> {
         label("description", &package.description),
         label("version", &package.version),
         label("licenses", &package.license),
+        label("vendor", "The ComponentLease authors"),
+        label("url", &package.homepage),
+        label("source", &package.repository),
+        label("documentation", &format!("{}/docs", package.homepage)),
     ];
     let user = Some("65532:65532".to_owned());
     let image =
@@ -91,6 +95,8 @@ struct Package {
     version: String,
     description: String,
     license: String,
+    homepage: String,
+    repository: String,
 }
 
 impl Package {
@@ -109,7 +115,13 @@ impl Package {
                 package[name].as_str().with_context(|| format!("{} has no {name}", manifest.display()));
             value.map(str::to_owned)
         };
-        Ok(Self { version: text("version")?, description: text("description")?, license: text("license")? })
+        Ok(Self {
+            version: text("version")?,
+            description: text("description")?,
+            license: text("license")?,
+            homepage: text("homepage")?,
+            repository: text("repository")?,
+        })
     }
 }
 

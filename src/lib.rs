@@ -111,6 +111,7 @@ pub mod clock;
 pub mod contract;
 pub mod election;
 pub mod membership;
+pub mod name;
 pub mod participant;
 pub mod store;
 

@@ -5,15 +5,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What each part may use of ours. `election`, `clock` and `process` use nothing.
+/// What each part may use of ours. `name`, `clock` and `process` use nothing.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("election", &[]),
+    ("name", &[]),
+    ("election", &["name"]),
     ("clock", &[]),
     ("process", &[]),
-    ("membership", &["election"]),
+    ("membership", &["election", "name"]),
     ("rate", &["election"]),
     ("routing", &["election", "membership"]),
-    ("store", &["election", "membership", "clock"]),
+    ("store", &["election", "membership", "name", "clock"]),
     ("api", &["routing", "election", "membership"]),
     ("participant", &["store", "election", "membership", "rate", "clock"]),
     (

@@ -69,6 +69,8 @@ fn counted(counters: &Counters, component: &str) -> [Family; 5] {
         ended_deadline,
         ended_unhealthy,
         ended_stepped_down,
+        ended_switched_over,
+        ended_promoted,
         ended_draining,
     } = counters;
     let family = |name, help, label: &'static str, samples: &[(&str, &AtomicU64)]| {
@@ -101,6 +103,8 @@ fn counted(counters: &Counters, component: &str) -> [Family; 5] {
                 ("deadline", ended_deadline),
                 ("unhealthy", ended_unhealthy),
                 ("stepped_down", ended_stepped_down),
+                ("switched_over", ended_switched_over),
+                ("promoted", ended_promoted),
                 ("draining", ended_draining),
             ],
         ),

@@ -45,6 +45,7 @@
     reason = "a test panics where it fails, and its name says what then breaks"
 )]
 
+pub mod asked;
 pub mod directory;
 pub mod epochs;
 pub mod lease;
@@ -162,6 +163,15 @@ macro_rules! store_contract {
                 of_many_instances_the_holder_comes_first_then_who_says_that_it_leads_then_the_newest,
                 a_component_that_the_history_does_not_know_has_lived_if_somebody_says_that_it_led_it,
                 instances_that_ended_long_ago_can_be_pruned_and_the_others_stay,
+            }
+            asked Directory {
+                a_request_is_seen_by_every_look_until_it_is_taken_back,
+                a_request_is_written_in_its_own_term_only,
+                of_two_operators_at_once_one_is_heard,
+                a_request_carries_all_that_was_asked,
+                while_paused_no_row_is_taken_and_the_leader_goes_on,
+                requests_pauses_and_ttls_do_not_touch_each_other,
+                a_leader_makes_way_for_the_target_of_a_request,
             }
         }
     };

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::life::{Life, Record, STEP};
 use super::machine::{Action, Election, Looked};
-use super::name::{ComponentName, HolderId};
 use super::row::{LeaseRow, Take};
 use super::timing::{Moment, Timing};
+use crate::name::{ComponentName, HolderId};
 
 pub(super) const S: fn(u64) -> Duration = Duration::from_secs;
 pub(super) const MS: fn(u64) -> Duration = Duration::from_millis;

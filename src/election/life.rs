@@ -131,12 +131,6 @@ pub fn date(now_ms: i64, step: i64) -> i64 {
     if step < STEP { 0 } else { (now_ms / 1000).saturating_sub(EPOCH_ZERO).clamp(0, DATE_MAX) }
 }
 
-/// Whether all versions of an epoch fit a column that ends at `version_max`.
-#[must_use]
-pub fn fits(epoch: i64, step: i64, version_max: i64) -> bool {
-    epoch.checked_add(1).and_then(|next| next.checked_mul(step)).is_some_and(|end| end - 1 <= version_max)
-}
-
 /// How an epoch begins.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NewEpoch {
@@ -149,52 +143,6 @@ pub struct NewEpoch {
     pub max_ttl: u32,
     /// Also if the server is the one that is recorded.
     pub deliberate: bool,
-}
-
-/// The epoch that follows one, at the database's time. The date, because the epoch itself may be
-/// among the writes that were lost: of two standbys promoted in turn both would count to the same.
-#[must_use]
-pub fn next_epoch(epoch: i64, at_least: i64, now_ms: i64, step: i64) -> i64 {
-    (epoch + 1).max(date(now_ms, step)).max(at_least).min(EPOCH_MAX)
-}
-
-/// The record after an attempt to begin an epoch, or `None` when it is not as it was seen.
-#[must_use]
-pub fn begin(
-    recorded: Option<&Record>,
-    new: &NewEpoch,
-    identity: &str,
-    now_ms: i64,
-    step: i64,
-) -> Option<Record> {
-    if step >= STEP && new.at_least > date(now_ms, step) {
-        return None;
-    }
-    let seen = |record: &Record| (record.identity.clone(), record.epoch);
-    if recorded.map(seen) != new.seen.as_ref().map(seen) {
-        return None;
-    }
-    let Some(record) = recorded else {
-        let epoch = next_epoch(0, new.at_least, now_ms, step);
-        return Some(Record { identity: identity.to_owned(), epoch, settled: false, max_ttl: new.max_ttl });
-    };
-    let wanted = new.deliberate || record.identity != identity;
-    (wanted && record.epoch < EPOCH_MAX).then(|| Record {
-        identity: identity.to_owned(),
-        epoch: next_epoch(record.epoch, new.at_least, now_ms, step),
-        settled: false,
-        max_ttl: record.max_ttl,
-    })
-}
-
-/// The record after an attempt to say that the quarantine of this generation is over, or `None`
-/// when another one is recorded, or another server answers.
-#[must_use]
-pub fn settle(recorded: Option<&Record>, waited_out: &Generation, identity: &str) -> Option<Record> {
-    recorded
-        .filter(|record| record.identity == waited_out.identity && record.epoch == waited_out.epoch)
-        .filter(|record| record.identity == identity)
-        .map(|record| Record { settled: true, ..record.clone() })
 }
 
 /// How somebody who asks a database again and again waits out its changes, on his own boot clock.
@@ -330,11 +278,15 @@ impl Quarantine {
     /// begin first.
     #[must_use]
     pub fn until(&self, now: Moment) -> Option<Moment> {
+        self.end().filter(|end| now < *end)
+    }
+
+    /// When the last quarantine ends or ended, unless somebody has waited it out before.
+    pub(super) fn end(&self) -> Option<Moment> {
         let life = self.life.as_ref()?;
         let of_change = self.since.filter(|_| !life.is_settled());
         // Somebody who settled this generation cannot have known of the loss.
-        let end = of_change.max(self.forgot)? + self.longest;
-        (now < end).then_some(end)
+        Some(of_change.max(self.forgot)? + self.longest)
     }
 
     /// Whether something may be taken.

@@ -3,8 +3,6 @@
 use super::*;
 
 const S: fn(u64) -> Duration = Duration::from_secs;
-/// 2026-11-22, in ms.
-const NOW: i64 = (EPOCH_ZERO + 28_000_000) * 1000;
 
 fn record(identity: &str, epoch: i64, settled: bool) -> Record {
     Record { identity: identity.into(), epoch, settled, max_ttl: 30 }
@@ -14,73 +12,8 @@ fn life(server: &str, recorded: &str, epoch: i64, settled: bool) -> Life {
     Life::Recorded { identity: server.into(), step: STEP, record: record(recorded, epoch, settled) }
 }
 
-fn new_epoch(seen: &Record) -> NewEpoch {
-    NewEpoch { seen: Some(seen.clone()), at_least: 0, max_ttl: 30, deliberate: false }
-}
-
 fn of(identity: &str, epoch: i64) -> Generation {
     Generation { identity: identity.into(), epoch }
-}
-
-#[test]
-fn an_epoch_is_the_date_so_that_two_standbys_promoted_in_turn_do_not_count_to_the_same() {
-    assert_eq!(next_epoch(0, 0, NOW, STEP), 28_000_000);
-    assert_eq!(next_epoch(0, 0, NOW + 1000, STEP), 28_000_001);
-}
-
-#[test]
-fn an_epoch_rises_whatever_the_database_clock_says() {
-    for now in [i64::MIN, -1, 0, NOW, i64::MAX] {
-        let epoch = next_epoch(28_000_005, 0, now, STEP);
-        assert!(epoch > 28_000_005, "{now}");
-    }
-}
-
-#[test]
-fn the_versions_of_every_epoch_stay_below_2_to_the_53() {
-    const { assert!((EPOCH_MAX + 1) * STEP <= 1 << 53) };
-    assert!(next_epoch(0, 0, i64::MAX, STEP) <= DATE_MAX);
-    assert_eq!(next_epoch(EPOCH_MAX - 1, i64::MAX, i64::MAX, STEP), EPOCH_MAX);
-    let full = record("a", EPOCH_MAX, true);
-    assert_eq!(begin(Some(&full), &new_epoch(&full), "b", NOW, STEP), None, "never the same epoch twice");
-}
-
-#[test]
-fn a_narrow_version_column_counts_epochs_by_one_and_knows_no_dates() {
-    assert_eq!(next_epoch(3, 0, NOW, NARROW_STEP), 4);
-}
-
-#[test]
-fn an_epoch_begins_by_compare_and_set_on_what_was_seen_and_clears_settled() {
-    let seen = record("a", 7, true);
-    let begun = begin(Some(&seen), &new_epoch(&seen), "b", NOW, STEP).unwrap();
-    assert_eq!((begun.identity.as_str(), begun.epoch, begun.settled), ("b", 28_000_000, false));
-    assert_eq!(begin(Some(&begun), &new_epoch(&seen), "b", NOW, STEP), None, "somebody else was first");
-}
-
-#[test]
-fn the_recorded_server_itself_begins_no_epoch_unless_asked_for() {
-    let seen = record("a", 7, true);
-    assert_eq!(begin(Some(&seen), &new_epoch(&seen), "a", NOW, STEP), None);
-    let asked = NewEpoch { deliberate: true, at_least: 20_000_000, ..new_epoch(&seen) };
-    assert_eq!(begin(Some(&seen), &asked, "a", NOW, STEP).unwrap().epoch, 28_000_000);
-}
-
-#[test]
-fn a_record_that_is_gone_is_made_anew_with_a_date() {
-    let new = NewEpoch { seen: None, at_least: 0, max_ttl: 45, deliberate: false };
-    let begun = begin(None, &new, "a", NOW, STEP).unwrap();
-    assert_eq!((begun.epoch, begun.settled, begun.max_ttl), (28_000_000, false, 45));
-}
-
-#[test]
-fn settled_is_bound_to_identity_epoch_and_the_server_that_answers() {
-    let recorded = record("a", 7, false);
-    assert!(settle(Some(&recorded), &of("a", 7), "a").unwrap().settled);
-    assert_eq!(settle(Some(&recorded), &of("a", 6), "a"), None);
-    assert_eq!(settle(Some(&recorded), &of("b", 7), "a"), None);
-    // The record is replicated: a promoted standby has it as it was.
-    assert_eq!(settle(Some(&recorded), &of("a", 7), "b"), None);
 }
 
 #[test]
@@ -166,34 +99,6 @@ fn a_bare_table_knows_no_quarantine_until_its_record_goes_under_way() {
     assert!(!q.is_over(S(229)) && q.is_over(S(230)));
 }
 
-#[test]
-fn an_epoch_that_was_asked_for_does_not_begin_above_the_one_that_the_date_explains() {
-    let seen = record("a", 0, true);
-    let asked = |at_least| NewEpoch { at_least, deliberate: true, ..new_epoch(&seen) };
-    let begun = |at_least| begin(Some(&seen), &asked(at_least), "a", NOW, STEP).map(|record| record.epoch);
-    assert_eq!(begun(2), Some(28_000_000));
-    assert_eq!(begun(28_000_000), Some(28_000_000));
-    for beyond in [28_000_001, DATE_MAX, i64::MAX] {
-        assert_eq!(begun(beyond), None, "{beyond}");
-    }
-}
-
-#[test]
-fn versions_of_an_epoch_fit_a_column_or_not() {
-    for (epoch, step, version_max, fit) in [
-        (0, NARROW_STEP, 999, true),
-        (0, NARROW_STEP, 998, false),
-        (31, NARROW_STEP, i16::MAX.into(), true),
-        (32, NARROW_STEP, i16::MAX.into(), false),
-        (2_147_482, NARROW_STEP, i32::MAX.into(), true),
-        (2_147_483, NARROW_STEP, i32::MAX.into(), false),
-        (EPOCH_MAX, STEP, i64::MAX, true),
-        (i64::MAX, STEP, i64::MAX, false),
-    ] {
-        assert_eq!(fits(epoch, step, version_max), fit, "{epoch} {step} {version_max}");
-    }
-}
-
 fn recorded(identity: &str, epoch: i64) -> Life {
     let record = Record { identity: identity.into(), epoch, settled: true, max_ttl: 30 };
     Life::Recorded { identity: identity.into(), step: STEP, record }
@@ -202,26 +107,6 @@ fn recorded(identity: &str, epoch: i64) -> Life {
 fn reaches(quarantine: &mut Quarantine, at: u64, life: Life, highest: i64) -> bool {
     quarantine.answered(Duration::from_secs(at), life);
     quarantine.reaches(Duration::from_secs(at), highest)
-}
-
-#[test]
-fn a_history_that_ends_before_what_was_seen_begins_a_quarantine_and_an_epoch_above_it() {
-    let mut quarantine = Quarantine::new(30);
-    assert!(!reaches(&mut quarantine, 100, recorded("a", 0), 41));
-    assert!(!reaches(&mut quarantine, 101, recorded("a", 0), 42));
-    assert!(quarantine.is_over(Duration::from_secs(101)) && quarantine.new_epoch().is_none());
-    assert!(reaches(&mut quarantine, 102, recorded("a", 0), 41));
-    let new = quarantine.new_epoch().unwrap();
-    assert!(new.deliberate, "{new:?}");
-    // Also where the database's clock says a date of long ago.
-    assert!(
-        begin(quarantine.life().unwrap().record(), &new, "a", 0, STEP).is_some_and(|begun| begun.epoch == 1)
-    );
-    assert!(!quarantine.is_over(Duration::from_secs(131)), "whatever somebody else has settled");
-    // The epoch has begun: nothing more is wanted.
-    assert!(!reaches(&mut quarantine, 103, recorded("a", 28), 41));
-    assert_eq!(quarantine.new_epoch(), None);
-    assert!(quarantine.is_over(Duration::from_secs(133)));
 }
 
 #[test]

@@ -8,7 +8,8 @@
 //!              look                     take acknowledged before its own deadline
 //!  Following ────────▶ free? missing? ───────────────────────────────▶ Leading ──┐ renew every ttl/3
 //!      ▲               unchanged for one ttl on my own clock?             │  ▲───┘
-//!      │                                                                  │ lost, deadline, sick, asked
+//!      │                                                                  │ lost, deadline, sick, drained,
+//!      │                                                                  │ asked (a look finds a request)
 //!      │   work stopped; release, at once or when the database answers    ▼
 //!      └────────────────────────────────────────────────────────────── Stopping
 //! ```
@@ -25,11 +26,12 @@ use self::leftover::Leftover;
 use self::taking::{FailedTakes, Taking};
 pub use self::term::Term;
 pub use self::words::{Action, Ineligible, Looked, Release, Standing, StopReason};
+use super::intent::Intent;
 use super::life::{Life, MAX_TTL_DEFAULT_SECONDS, Quarantine};
-use super::name::{ComponentName, HolderId};
 use super::row::{LeaseRow, Take, TermKey};
 pub use super::sight::{Past, Sight};
 use super::timing::{Moment, Timing, TimingError};
+use crate::name::{ComponentName, HolderId};
 
 /// How soon a participant that may have something to release looks again at most.
 const OWED_LOOK: Duration = Duration::from_millis(500);
@@ -66,6 +68,7 @@ pub struct Election {
     failed_looks: u32,
     draining: bool,
     unhealthy: bool,
+    intent: Intent,
     stays_away: Option<StaysAway>,
     taking: Taking,
     failed_takes: Option<FailedTakes>,
@@ -99,6 +102,7 @@ impl Election {
             failed_looks: 0,
             draining: false,
             unhealthy: false,
+            intent: Intent::default(),
             stays_away: None,
             taking: Taking::No,
             failed_takes: None,
@@ -166,6 +170,9 @@ impl Election {
         if self.unhealthy {
             return Some(Ineligible::Unhealthy);
         }
+        if self.intent.paused {
+            return Some(Ineligible::Paused);
+        }
         if let Some(away) = self.stays_away
             && now < away.until
             && self.highest_version <= away.after_version
@@ -184,7 +191,8 @@ impl Election {
         }
         match &self.phase {
             Phase::Leading(term) if now >= term.next_attempt => Action::Renew(term.key.clone()),
-            Phase::Leading(term) => Action::Wait(term.next_attempt.min(term.deadline())),
+            Phase::Leading(term) if now >= term.next_look => Action::Look,
+            Phase::Leading(term) => Action::Wait(term.next_attempt.min(term.next_look).min(term.deadline())),
             Phase::Stopping { .. } => Action::AwaitWork,
             // One try for each: a process that ends does not wait for a database that is away.
             Phase::Following { .. } if self.draining => match self.leftover.take() {
@@ -233,7 +241,7 @@ impl Election {
         }
         let timing = self.timing.as_ref().ok()?;
         let sight = self.sight.as_ref()?;
-        if now < self.takeable_from(sight) {
+        if now < self.opens(sight) {
             return None;
         }
         let life = self.quarantine.life()?;
@@ -253,7 +261,19 @@ impl Election {
         self.has_lived && self.quarantine.life() != Some(&Life::Unknown)
     }
 
-    /// From when what was seen may be taken if it stays as it is.
+    /// From when this participant may take what was seen if it stays as it is.
+    fn opens(&self, sight: &Sight) -> Moment {
+        let open = self.takeable_from(sight);
+        let Some(request) = self.intent.request.as_ref().filter(|asked| asked.is_about(sight.row.as_ref()))
+        else {
+            return open;
+        };
+        // Nobody could use a head start before the end of a quarantine.
+        let since = sight.since.max(self.quarantine.end().unwrap_or_default());
+        request.opens(&self.me, open, since, self.timing().renew_interval())
+    }
+
+    /// From when anybody may take it.
     fn takeable_from(&self, sight: &Sight) -> Moment {
         match &sight.row {
             None if sight.past == Past::NeverLived && !self.is_forgotten() => Moment::ZERO,
@@ -271,8 +291,9 @@ impl Election {
     /// A look was answered at `at`, read *after* the answer arrived: counted from the request,
     /// two participants could lead.
     pub fn looked(&mut self, at: Moment, looked: Looked, jitter: f64) {
-        let Looked { row, database_now, standing_ttl, past, life } = looked;
+        let Looked { row, database_now, standing_ttl, paused, request, past, life } = looked;
         self.failed_looks = 0;
+        self.intent = Intent { paused, request };
         self.leftover = self.leftover.take().filter(|leftover| leftover.outlives(row.as_ref(), past, &life));
         let changed = self.quarantine.answered(at, life);
         let forgot = self.quarantine.reaches(at, past.recorded());
@@ -291,9 +312,24 @@ impl Election {
             None => Ok(self.own),
         };
         self.saw(at, row, past, database_now);
-        if let Phase::Following { .. } = self.phase {
-            let next_look = self.next_look_after(at, database_now, jitter);
-            self.phase = Phase::Following { next_look, fresh: true };
+        match &mut self.phase {
+            Phase::Following { .. } => {
+                let next_look = self.next_look_after(at, database_now, jitter);
+                self.phase = Phase::Following { next_look, fresh: true };
+            }
+            Phase::Leading(term) => {
+                term.next_look = at + self.longest_wait;
+                let shown = self.sight.as_ref().and_then(|sight| sight.row.as_ref());
+                if shown.is_some_and(|row| !row.is_term(&term.key)) {
+                    // A read proves nothing. The renewal tells.
+                    term.next_attempt = at;
+                }
+                if let Some(request) = self.intent.request.as_ref().filter(|asked| asked.ends(&term.key)) {
+                    let reason = request.verb.into();
+                    self.stop(reason);
+                }
+            }
+            Phase::Stopping { .. } => {}
         }
     }
 
@@ -318,13 +354,16 @@ impl Election {
         let wait = sight.look_again_in(at, database_now, third);
         let wait =
             if wait < self.longest_wait { wait } else { self.longest_wait.mul_f64(1.0 - jitter / 4.0) };
-        let opens = self.takeable_from(sight).max(self.quarantine.until(at).unwrap_or_default());
+        let opens = self.opens(sight).max(self.quarantine.until(at).unwrap_or_default());
         let spread = self.timing().seize_spread(jitter);
         if opens > at { (at + wait).min(opens + spread) } else { at + wait }
     }
 
     /// A look that began at `t0` failed or timed out: nothing is known, and what was seen before still counts.
     pub fn look_failed(&mut self, t0: Moment, now: Moment, jitter: f64) {
+        if let Phase::Leading(term) = &mut self.phase {
+            term.listen_after_renewal();
+        }
         if let Phase::Following { .. } = self.phase {
             // Everybody waits for the release, and only one looks for it.
             let most = if self.leftover.is_some() { OWED_LOOK } else { self.timing().renew_interval() };
@@ -350,8 +389,10 @@ impl Election {
 
     /// Something may have changed: look now. A hint; polling stays the truth.
     pub fn hinted(&mut self, now: Moment) {
-        if let Phase::Following { next_look, .. } = &mut self.phase {
-            *next_look = now.min(*next_look);
+        match &mut self.phase {
+            Phase::Following { next_look, .. } => *next_look = now.min(*next_look),
+            Phase::Leading(term) if term.listens() => term.next_look = now.min(term.next_look),
+            Phase::Leading(_) | Phase::Stopping { .. } => {}
         }
     }
 
@@ -367,9 +408,15 @@ impl Election {
             Some(true) => {
                 term.t0 = t0;
                 term.next_attempt = t0 + term.timing.renew_interval();
+                if !term.listens() {
+                    term.listen_from(at);
+                }
             }
             Some(false) => self.stop(StopReason::Lost),
-            None => term.next_attempt = at + term.timing.retry_after(jitter),
+            None => {
+                term.next_attempt = at + term.timing.retry_after(jitter);
+                term.listen_after_renewal();
+            }
         }
     }
 
@@ -384,7 +431,12 @@ impl Election {
             sight.watched_from(now);
         }
         if matches!(reason, StopReason::Unhealthy | StopReason::SteppedDown) {
-            self.stays_away = Some(StaysAway { until: now + self.cooldown, after_version: term.key.version });
+            let asked = self.intent.request.as_ref().filter(|asked| asked.ends(&term.key));
+            let away = match (reason, asked) {
+                (StopReason::SteppedDown, Some(request)) => request.away,
+                _ => self.cooldown,
+            };
+            self.stays_away = Some(StaysAway { until: now + away, after_version: term.key.version });
         }
         if reason == StopReason::Lost {
             return None;
@@ -439,6 +491,10 @@ impl Election {
 #[cfg(test)]
 #[path = "machine_after_tests.rs"]
 mod after_tests;
+
+#[cfg(test)]
+#[path = "machine_asked_tests.rs"]
+mod asked_tests;
 
 #[cfg(test)]
 #[path = "machine_follower_tests.rs"]

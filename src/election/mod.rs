@@ -18,21 +18,26 @@
 //! | identity | what tells one life of a database from another: a restart, a promotion, a restored volume |
 //! | epoch | counts the lives of a database; versions of a later epoch are far above those of an earlier one |
 //! | quarantine | the time after a change of identity or epoch in which nobody takes anything |
+//! | request | what an operator asks of one term: that its leader makes way, perhaps for a target |
+//! | head start | the time for which all but the target of a request leave a free row alone |
 //!
 //! [`machine`] is one participant's life as a state machine, [`row`] is what a row allows, [`sight`] is what a follower
-//! knows, [`life`] is what happens when the database changes under us, and [`timing`] relates the durations.
+//! knows, [`life`] is what happens when the database changes under us, [`intent`] is what operators ask, and [`timing`]
+//! relates the durations.
 
 #[cfg(test)]
 mod fixtures;
+pub mod intent;
 pub mod life;
 pub mod machine;
-pub mod name;
 pub mod row;
 pub mod sight;
 pub mod timing;
 
+pub use intent::{Request, Verb};
 pub use life::{Generation, Life, NewEpoch, Record};
 pub use machine::{Action, Election, Ineligible, Standing, StopReason};
-pub use name::{ComponentName, HolderId, NameError};
 pub use row::{Expected, LeaseRow, Take, TermKey};
 pub use timing::{Moment, Pace, Timing, TimingError};
+
+pub use crate::name::{ComponentName, HolderId, NameError};

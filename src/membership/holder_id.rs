@@ -1,7 +1,7 @@
 //! Our own format of a holder id, `<name>_<first 8 of the pod's uid, or pid>_<8 hex random>`: it says where a holder
 //! runs, and two starts of one process differ in it.
 
-use crate::election::name::{HOLDER_ID_MAX, HolderId, NameError, check};
+use crate::name::{HOLDER_ID_MAX, HolderId, NameError, check};
 
 /// How many characters of a pod's UID it carries.
 pub const POD_UID_PART: usize = 8;

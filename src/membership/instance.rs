@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::election::name::{ComponentName, HolderId};
 use crate::election::timing::Timing;
+use crate::name::{ComponentName, HolderId};
 
 /// Signs of life are at least this far apart. On SQLite each commit is a hint to everybody: more of
 /// these than renewals would use up what the controller may look at out of turn.

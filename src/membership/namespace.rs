@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::election::name::{ComponentName, NameError};
+use crate::name::{ComponentName, NameError};
 
 /// Between the namespace and the name. No namespace has one.
 const SEPARATOR: char = '/';

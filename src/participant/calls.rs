@@ -21,7 +21,10 @@ const NOTIFY_LIMIT: Duration = Duration::from_millis(500);
 impl Runner {
     pub(super) async fn look(&mut self) {
         let t0 = self.now();
-        let limit = self.election.timing().attempt_timeout();
+        let mut limit = self.election.timing().attempt_timeout();
+        if let Standing::Leading(term) = self.election.standing() {
+            limit = limit.min(term.deadline().saturating_sub(t0));
+        }
         // The look answers them.
         if self.hints.take(self.election.component().as_str()) {
             self.notice.hinted(t0);

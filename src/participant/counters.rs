@@ -34,6 +34,10 @@ pub struct Counters {
     pub ended_unhealthy: AtomicU64,
     /// Terms that ended by [`StopReason::SteppedDown`].
     pub ended_stepped_down: AtomicU64,
+    /// Terms that ended by [`StopReason::SwitchedOver`].
+    pub ended_switched_over: AtomicU64,
+    /// Terms that ended by [`StopReason::Promoted`].
+    pub ended_promoted: AtomicU64,
     /// Terms that ended by [`StopReason::Draining`].
     pub ended_draining: AtomicU64,
 }
@@ -49,6 +53,8 @@ impl Counters {
             StopReason::Deadline => &self.ended_deadline,
             StopReason::Unhealthy => &self.ended_unhealthy,
             StopReason::SteppedDown => &self.ended_stepped_down,
+            StopReason::SwitchedOver => &self.ended_switched_over,
+            StopReason::Promoted => &self.ended_promoted,
             StopReason::Draining => &self.ended_draining,
         }
     }

@@ -7,10 +7,11 @@ use super::builder::ParticipantBuilder;
 use super::handle::Participant;
 use crate::clock::Clock;
 use crate::election::machine::Looked;
-use crate::election::{ComponentName, LeaseRow, Take, TermKey};
+use crate::election::{ComponentName, LeaseRow, Request, Take, TermKey};
 use crate::membership::Instance;
 use crate::store::{
-    Directory, Epochs, Hints, LeaseStore, MemoryStore, Names, Outcome, Snapshot, StandingIntent, StoreError,
+    Directory, Epochs, Hints, LeaseStore, MemoryStore, Names, Outcome, Said, Snapshot, StandingIntent,
+    StoreError,
 };
 
 /// A boot clock that follows tokio's (paused) time, plus what a test adds for a suspend.
@@ -149,6 +150,24 @@ impl Directory for Flawed {
     }
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
         self.0.clear_intent(component).await
+    }
+    async fn pause(&self, component: &ComponentName, said: &Said) -> Result<(), StoreError> {
+        self.0.pause(component, said).await
+    }
+    async fn resume(&self, component: &ComponentName) -> Result<Outcome, StoreError> {
+        self.0.resume(component).await
+    }
+    async fn ask(
+        &self,
+        component: &ComponentName,
+        request: &Request,
+        said: &Said,
+        replaces: Option<&str>,
+    ) -> Result<Outcome, StoreError> {
+        self.0.ask(component, request, said, replaces).await
+    }
+    async fn withdraw(&self, component: &ComponentName, id: &str) -> Result<Outcome, StoreError> {
+        self.0.withdraw(component, id).await
     }
 }
 

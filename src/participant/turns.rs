@@ -59,7 +59,8 @@ impl Runner {
         }
         let until = self.shutdown.map_or(until, |shutdown| until.min(shutdown));
         let limit = until.saturating_sub(self.now()).min(LONGEST_SLEEP);
-        let following = matches!(self.election.standing(), Standing::Following);
+        // A leader may be asked to make way.
+        let listens = !matches!(self.election.standing(), Standing::Stopping(..));
         let asked = self.shared.term().filter(|_| self.shutdown.is_some());
         let stopped = async {
             match &asked {
@@ -70,7 +71,7 @@ impl Runner {
         tokio::select! {
             () = tokio::time::sleep(limit) => {}
             () = stopped => {}
-            () = self.hints.next_for(self.shared.component.as_str()), if following => {
+            () = self.hints.next_for(self.shared.component.as_str()), if listens => {
                 let at = self.notice.hinted(self.shared.clock.boot());
                 self.election.hinted(at);
             }

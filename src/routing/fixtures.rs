@@ -10,7 +10,7 @@ use super::observed::{
     StoreSight,
 };
 use super::pod::{Container, Incarnation, Pod, Requirement, Selector};
-use crate::election::name::ComponentName;
+use crate::election::ComponentName;
 use crate::election::row::LeaseRow;
 use crate::membership::instance::{SeenInstance, Whereabouts};
 

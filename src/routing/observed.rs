@@ -8,7 +8,7 @@ use super::floor::FloorSight;
 use super::holder_pattern::HolderPattern;
 use super::pod::{Pod, Selector};
 use super::split_brain::Belief;
-use crate::election::name::ComponentName;
+use crate::election::ComponentName;
 use crate::election::row::LeaseRow;
 use crate::election::timing::Moment;
 use crate::membership::instance::{SeenInstance, Whereabouts};

@@ -18,10 +18,10 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
-use super::{Directory, Epochs, Hints, LeaseStore, Outcome, StoreError};
+use super::{Directory, Epochs, Hints, LeaseStore, Outcome, StoreError, rules};
 use crate::clock::Clock;
 use crate::election::machine::Looked;
-use crate::election::{ComponentName, LeaseRow, Pace, Take, TermKey, row};
+use crate::election::{ComponentName, LeaseRow, Pace, Take, TermKey};
 
 /// Whose the fields are that we write, in Kubernetes' words.
 pub(crate) const FIELD_MANAGER: &str = "component-lease";
@@ -250,15 +250,15 @@ impl LeaseStore for KubernetesStore {
 
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
         // The sight that the take was decided on is the object that was read for it.
-        self.write(&take.term.component, |row, now| row::take(row, 0, take, now)).await
+        self.write(&take.term.component, |row, now| rules::take(row, 0, take, now)).await
     }
 
     async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        self.write(&term.component, |row, now| row::renew(row, term, now)).await
+        self.write(&term.component, |row, now| rules::renew(row, term, now)).await
     }
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        self.write(&term.component, |row, _| row::release(row, term)).await
+        self.write(&term.component, |row, _| rules::release(row, term)).await
     }
 
     /// A watch would cost a connection for each replica; they look every few seconds.

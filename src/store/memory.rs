@@ -1,4 +1,4 @@
-//! The specification: the rules of [`row`] and [`life`] on a map. For tests, and for a reading of
+//! The specification: the [`rules`] on a map. For tests, and for a reading of
 //! what the databases must do.
 
 use std::cmp::Reverse;
@@ -12,14 +12,14 @@ use tokio::sync::broadcast;
 
 use super::uuid::new_uuid;
 use super::{
-    Directory, Epochs, Hint, Hints, INSTANCES_EACH, INSTANCES_IN_ALL, LeaseStore, Names, Outcome, Snapshot,
-    StandingIntent, StoreError,
+    Asked, Directory, Epochs, Hint, Hints, INSTANCES_EACH, INSTANCES_IN_ALL, LeaseStore, Names, Outcome,
+    Posted, Said, Snapshot, StandingIntent, StoreError, rules,
 };
 use crate::clock::Clock;
-use crate::election::life::{self, MAX_TTL_DEFAULT_SECONDS, STEP};
+use crate::election::life::{MAX_TTL_DEFAULT_SECONDS, STEP};
 use crate::election::machine::{Looked, Past};
 use crate::election::{
-    ComponentName, Generation, LeaseRow, Life, NewEpoch, Pace, Record, Take, TermKey, row,
+    ComponentName, Generation, LeaseRow, Life, NewEpoch, Pace, Record, Request, Take, TermKey,
 };
 use crate::membership::{Instance, SeenInstance};
 
@@ -37,6 +37,7 @@ pub struct MemoryStore {
 pub struct MemoryTables {
     rows: BTreeMap<String, LeaseRow>,
     intents: BTreeMap<String, StandingIntent>,
+    asked: BTreeMap<String, Asked>,
     /// Highest version by component.
     history: BTreeMap<String, i64>,
     record: Option<Record>,
@@ -124,6 +125,19 @@ impl MemoryStore {
         Outcome::Applied
     }
 
+    /// What is asked of a component, beside its row.
+    fn asked<T>(
+        &self,
+        component: &ComponentName,
+        change: impl FnOnce(Option<&LeaseRow>, &mut Asked) -> T,
+    ) -> T {
+        let mut tables = self.tables();
+        let MemoryTables { rows, asked, .. } = &mut *tables;
+        // Nobody listening is fine.
+        let _ = self.changed.send(component.as_str().to_owned());
+        change(rows.get(component.as_str()), asked.entry(component.as_str().to_owned()).or_default())
+    }
+
     fn write_record(&self, rule: impl FnOnce(Option<&Record>, &str) -> Option<Record>) -> Outcome {
         let mut tables = self.tables();
         if tables.record.is_none() {
@@ -194,11 +208,14 @@ impl LeaseStore for MemoryStore {
         let tables = self.tables();
         let highest = tables.history.get(component.as_str()).copied();
         let of = tables.instances.values().filter(|seen| seen.component == component.as_str());
+        let asked = tables.asked.get(component.as_str());
         let claimed = of.filter_map(|seen| tables.led.get(&seen.id)).max().copied();
         Ok(Looked {
             row: tables.rows.get(component.as_str()).cloned(),
             database_now: self.clock.wall_ms(),
             standing_ttl: tables.intents.get(component.as_str()).map(|intent| intent.ttl),
+            paused: asked.is_some_and(|asked| asked.paused.is_some()),
+            request: asked.and_then(|asked| asked.request.as_ref()).map(|posted| posted.request.clone()),
             past: Past::of(true, highest, claimed),
             life: self.life(&tables),
         })
@@ -207,18 +224,20 @@ impl LeaseStore for MemoryStore {
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
         Ok(self.apply(&take.term.component, |tables, row, now| {
             let highest = tables.history.get(take.term.component.as_str()).copied().unwrap_or(0);
-            row::same_life(&take.generation, &self.life(tables))
-                .then(|| row::take(row, highest, take, now))
+            let paused = tables.asked.get(take.term.component.as_str());
+            let paused = paused.is_some_and(|asked| asked.paused.is_some());
+            (!paused && rules::same_life(&take.generation, &self.life(tables)))
+                .then(|| rules::take(row, highest, take, now))
                 .flatten()
         }))
     }
 
     async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        Ok(self.apply(&term.component, |_, row, now| row::renew(row, term, now)))
+        Ok(self.apply(&term.component, |_, row, now| rules::renew(row, term, now)))
     }
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        Ok(self.apply(&term.component, |_, row, _| row::release(row, term)))
+        Ok(self.apply(&term.component, |_, row, _| rules::release(row, term)))
     }
 
     fn hints(&self) -> Hints {
@@ -253,16 +272,16 @@ impl LeaseStore for MemoryStore {
 impl Epochs for MemoryStore {
     async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
         let now = self.clock.wall_ms();
-        Ok(self.write_record(|recorded, identity| life::begin(recorded, new, identity, now, STEP)))
+        Ok(self.write_record(|recorded, identity| rules::begin(recorded, new, identity, now, STEP)))
     }
 
     async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
-        Ok(self.write_record(|recorded, identity| life::settle(recorded, waited_out, identity)))
+        Ok(self.write_record(|recorded, identity| rules::settle(recorded, waited_out, identity)))
     }
 
     async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
         Ok(self.apply(&term.component, |tables, row, _| {
-            row::release_late(row, term, within, &self.life(tables))
+            rules::release_late(row, term, within, &self.life(tables))
         }))
     }
 }
@@ -281,8 +300,10 @@ impl Directory for MemoryStore {
             .map(|(n, row)| (n.clone(), row.clone()))
             .collect();
         let intents = tables.intents.iter().filter(|(name, _)| asked(name)).map(|(n, i)| (n.clone(), *i));
+        let operators = tables.asked.iter().filter(|(name, of)| asked(name) && !of.is_empty());
         Ok(Snapshot {
             intents: intents.collect(),
+            asked: operators.map(|(name, of)| (name.clone(), of.clone())).collect(),
             database_now,
             life: self.life(&tables),
             instances: instances.then(|| bounded(tables.instances.values().filter(alive), &rows)),
@@ -325,5 +346,38 @@ impl Directory for MemoryStore {
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
         self.tables().intents.remove(component.as_str());
         Ok(())
+    }
+
+    async fn pause(&self, component: &ComponentName, said: &Said) -> Result<(), StoreError> {
+        self.asked(component, |_, asked| asked.paused = Some(said.clone()));
+        Ok(())
+    }
+
+    async fn resume(&self, component: &ComponentName) -> Result<Outcome, StoreError> {
+        Ok(self.asked(component, |_, asked| Outcome::of(asked.paused.take().is_some())))
+    }
+
+    async fn ask(
+        &self,
+        component: &ComponentName,
+        request: &Request,
+        said: &Said,
+        replaces: Option<&str>,
+    ) -> Result<Outcome, StoreError> {
+        let posted = Posted { request: request.clone(), said: said.clone(), at: self.clock.wall_ms() };
+        Ok(self.asked(component, |row, asked| {
+            let seen = asked.request.as_ref().map(|posted| posted.request.id.as_str()) == replaces;
+            let applies = seen && request.is_about(row);
+            if applies {
+                asked.request = Some(posted);
+            }
+            Outcome::of(applies)
+        }))
+    }
+
+    async fn withdraw(&self, component: &ComponentName, id: &str) -> Result<Outcome, StoreError> {
+        Ok(self.asked(component, |_, asked| {
+            Outcome::of(asked.request.take_if(|posted| posted.request.id == id).is_some())
+        }))
     }
 }

@@ -16,6 +16,7 @@
 //! * Times in the row are the database's own clock at execution, in ms since 1970 UTC.
 //! * No secret ever appears in an error or in `Debug`.
 
+mod asked;
 mod bump;
 mod error;
 mod hints;
@@ -23,6 +24,7 @@ mod hints;
 pub mod kubernetes;
 mod memory;
 mod names;
+pub mod rules;
 #[cfg(feature = "_sql")]
 #[cfg_attr(
     not(feature = "cli"),
@@ -41,6 +43,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use asked::{Asked, Posted, Said, SaidError, check_id};
 pub use bump::{Begun, begin_epoch};
 pub use error::StoreError;
 pub use hints::{Hint, HintSender, Hints};
@@ -50,7 +53,7 @@ pub use names::Names;
 pub use sql::{Install, MigrationReport, Source, install, migrate, open};
 
 use crate::election::machine::Looked;
-use crate::election::{ComponentName, Generation, LeaseRow, Life, NewEpoch, Pace, Take, TermKey};
+use crate::election::{ComponentName, Generation, LeaseRow, Life, NewEpoch, Pace, Request, Take, TermKey};
 use crate::membership::{Instance, SeenInstance};
 
 /// How a compare-and-set ended.
@@ -60,6 +63,12 @@ pub enum Outcome {
     Applied,
     /// The row is not as expected; nothing was changed.
     Lost,
+}
+
+impl Outcome {
+    pub(crate) fn of(applied: bool) -> Self {
+        if applied { Self::Applied } else { Self::Lost }
+    }
 }
 
 /// What the controller writes for participants to find: the standing part of `component_lease_intent`.
@@ -83,6 +92,8 @@ pub struct Snapshot {
     pub rows: BTreeMap<String, LeaseRow>,
     /// By component; those that have one.
     pub intents: BTreeMap<String, StandingIntent>,
+    /// What operators ask, by component; those of which something is asked.
+    pub asked: BTreeMap<String, Asked>,
     /// The database's clock, ms since 1970 UTC.
     pub database_now: i64,
     /// Of the database that answered.
@@ -144,7 +155,7 @@ pub trait LeaseStore: fmt::Debug + Send + Sync + 'static {
 #[async_trait]
 pub trait Epochs: Send + Sync {
     /// Records that an epoch begins, by compare-and-set on what was recorded: the server's identity,
-    /// evaluated now, and an epoch by [`next_epoch`](crate::election::life::next_epoch). Clears `settled`.
+    /// evaluated now, and an epoch by [`next_epoch`](rules::next_epoch). Clears `settled`.
     async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError>;
 
     /// Records that the quarantine of exactly this generation was waited out.
@@ -177,6 +188,25 @@ pub trait Directory: LeaseStore {
 
     /// Removes the standing intent of a component that no resource claims any more.
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError>;
+
+    /// From now on nobody takes the component's row; its leader goes on. An operator's call, as all that follow.
+    async fn pause(&self, component: &ComponentName, said: &Said) -> Result<(), StoreError>;
+
+    /// Ends a pause. [`Outcome::Lost`]: there was none.
+    async fn resume(&self, component: &ComponentName) -> Result<Outcome, StoreError>;
+
+    /// Writes a request down, by compare-and-set: only in the term that it is about, and only in place of the
+    /// request that was seen (`replaces`; `None`: there was none).
+    async fn ask(
+        &self,
+        component: &ComponentName,
+        request: &Request,
+        said: &Said,
+        replaces: Option<&str>,
+    ) -> Result<Outcome, StoreError>;
+
+    /// Takes a request back. [`Outcome::Lost`]: another one is there, or none.
+    async fn withdraw(&self, component: &ComponentName, id: &str) -> Result<Outcome, StoreError>;
 }
 
 #[cfg(all(test, feature = "sqlite"))]

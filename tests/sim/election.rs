@@ -35,6 +35,8 @@
 //! | right to release kept after another row | every order, in a database that forgets in silence |
 //! | right to release kept after another life of the database | every order, beside a foreign participant |
 //! | a history that ends before what was seen of it | every order, in a database that forgets in silence |
+//! | request obeyed in any term | seeds, every order |
+//! | pause not looked at by the take | seeds, every order |
 //! | right to release kept when taking again | every order, in a database that forgets in silence |
 
 mod broken;
@@ -67,9 +69,16 @@ fn setup(seed: u64, broken: Option<Broken>) -> Setup {
         // A program that trusts the database's clock, as foreign ones do, needs a sane one.
         database_clock: foreign == 0 && !database_changes,
         database_changes,
+        requests: match broken {
+            Some(broken) => OF_OPERATORS.contains(&broken),
+            None => foreign == 0 && fastrand::Rng::with_seed(seed ^ 1).bool(),
+        },
         broken,
     }
 }
+
+/// Rules that matter only when operators ask for something.
+const OF_OPERATORS: [Broken; 2] = [Broken::RequestNotBoundToItsTerm, Broken::PauseNotInTheTake];
 
 /// Rules that matter only when the database forgets something.
 const OF_THE_DATABASE: [Broken; 6] = [
@@ -135,6 +144,30 @@ fn each_broken_rule_about_a_changed_database_is_found() {
     assert!(unseen.is_empty(), "these make no difference: {unseen:?}");
 }
 
+#[test]
+fn each_broken_rule_about_what_operators_ask_is_found() {
+    for broken in OF_OPERATORS {
+        let why = (0..5_000).find_map(|seed| run(seed, Some(broken)).err());
+        let why = why.unwrap_or_else(|| panic!("{broken:?} makes no difference"));
+        println!("{broken:?}: {why}");
+        let found = ["obeyed twice", "while the election is paused", "all of these work"];
+        assert!(found.iter().any(|found| why.contains(found)), "{why}");
+    }
+}
+
+#[test]
+fn operators_are_obeyed_in_worlds_where_everything_goes_wrong() {
+    let obeyed: usize = (0..300)
+        .map(|seed| {
+            let mut sim = Sim::new(seed, Setup { foreign: 0, requests: true, ..setup(seed, None) });
+            let end = sim.ttl() * 40;
+            run_until(&mut sim, end);
+            sim.obeyed_in_all()
+        })
+        .sum();
+    assert!(obeyed > 300, "only {obeyed} requests ended a term: nothing was tried");
+}
+
 /// A quiet network, right clocks, and nothing that happens but what the test does.
 fn quiet(participants: usize, ttl: u32, drift: f64) -> Setup {
     Setup {
@@ -147,6 +180,7 @@ fn quiet(participants: usize, ttl: u32, drift: f64) -> Setup {
         mishaps: 0.0,
         database_clock: false,
         database_changes: false,
+        requests: false,
         broken: None,
     }
 }

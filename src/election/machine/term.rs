@@ -15,6 +15,8 @@ pub struct Term {
     pub(super) t0: Moment,
     /// When the next renewal is tried.
     pub(super) next_attempt: Moment,
+    /// When it is next looked whether an operator asks for something.
+    pub(super) next_look: Moment,
     /// The life of the database in which it was taken.
     pub(super) generation: Generation,
 }
@@ -24,6 +26,21 @@ impl Term {
     #[must_use]
     pub fn deadline(&self) -> Moment {
         self.timing.deadline(self.t0)
+    }
+
+    /// Whether it is looked for requests at all now. Not while renewals fail: they must not wait for a look.
+    pub(super) fn listens(&self) -> bool {
+        self.next_look < Moment::MAX
+    }
+
+    /// Looks for requests from `at` on. A bare table has no place for any.
+    pub(super) fn listen_from(&mut self, at: Moment) {
+        let has_requests = self.generation != Generation::default();
+        self.next_look = if has_requests { at } else { Moment::MAX };
+    }
+
+    pub(super) fn listen_after_renewal(&mut self) {
+        self.next_look = Moment::MAX;
     }
 
     /// By here its work must have stopped.

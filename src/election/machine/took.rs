@@ -29,13 +29,16 @@ impl Election {
             self.leftover = None;
             self.has_lived = true;
             self.quarantine.wrote(take.term.version);
-            self.phase = Phase::Leading(Term {
+            let mut term = Term {
                 key: take.term.clone(),
                 timing,
                 t0,
                 next_attempt: t0 + timing.renew_interval(),
+                next_look: Moment::MAX,
                 generation: take.generation.clone(),
-            });
+            };
+            term.listen_from(at + self.longest_wait);
+            self.phase = Phase::Leading(term);
             if declined {
                 self.stop(StopReason::SteppedDown);
             }

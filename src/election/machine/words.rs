@@ -2,6 +2,7 @@
 //! ended, why nothing is taken.
 
 use super::term::Term;
+use crate::election::intent::{Request, Verb};
 use crate::election::life::{Generation, Life, NewEpoch};
 use crate::election::row::{LeaseRow, Take, TermKey};
 use crate::election::sight::Past;
@@ -27,6 +28,10 @@ pub struct Looked {
     pub database_now: i64,
     /// The ttl that the resource asks for, seconds; beats this participant's own from the next term on.
     pub standing_ttl: Option<u32>,
+    /// Nobody takes anything until this is over; a leader goes on.
+    pub paused: bool,
+    /// What an operator asks of one of the component's terms.
+    pub request: Option<Request>,
     /// What the database knows of the component beside its row.
     pub past: Past,
     /// Of the database that answered.
@@ -78,6 +83,10 @@ pub enum StopReason {
     Unhealthy,
     /// Somebody asked it to step down.
     SteppedDown,
+    /// An operator asked it to make way.
+    SwitchedOver,
+    /// An operator asked it to make way for another participant.
+    Promoted,
     /// The process is ending.
     Draining,
 }
@@ -91,7 +100,19 @@ impl StopReason {
             Self::Deadline => "deadline",
             Self::Unhealthy => "unhealthy",
             Self::SteppedDown => "stepped_down",
+            Self::SwitchedOver => "switched_over",
+            Self::Promoted => "promoted",
             Self::Draining => "draining",
+        }
+    }
+}
+
+impl From<Verb> for StopReason {
+    fn from(verb: Verb) -> Self {
+        match verb {
+            Verb::Switchover => Self::SwitchedOver,
+            Verb::StepDown => Self::SteppedDown,
+            Verb::Promote | Verb::PromoteNow => Self::Promoted,
         }
     }
 }
@@ -104,6 +125,8 @@ pub enum Ineligible {
     Draining,
     /// Its health check fails.
     Unhealthy,
+    /// An operator paused the election: nobody takes anything.
+    Paused,
     /// Until the moment, or until somebody else has begun a term.
     StaysAway {
         /// Boot clock.

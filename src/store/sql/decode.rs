@@ -1,9 +1,14 @@
 //! What the columns of our statements mean.
 
+use std::time::Duration;
+
 use super::value::Row;
-use crate::election::{LeaseRow, Life, Record};
+use crate::election::{HolderId, LeaseRow, Life, Record, Request, Verb};
 use crate::membership::{Mode, Promise, SeenInstance, Whereabouts};
-use crate::store::{Names, Snapshot, StandingIntent};
+use crate::store::{Asked, Names, Posted, Said, Snapshot, StandingIntent};
+
+/// Nobody who steps down stays away for longer.
+const AWAY_MAX_SECONDS: u64 = 3600;
 
 /// Of a look, and of the first row of a look at many.
 pub(super) fn life(row: &Row, step: i64) -> Result<Life, sqlx::Error> {
@@ -37,6 +42,43 @@ pub(super) fn standing_ttl(row: &Row) -> Result<Option<u32>, sqlx::Error> {
     Ok(row.int_or_none("standing_ttl")?.and_then(|ttl| u32::try_from(ttl).ok()))
 }
 
+/// The last request. One that this program does not understand is none: it cannot be obeyed.
+pub(super) fn request(row: &Row) -> Result<Option<Request>, sqlx::Error> {
+    let (Some(id), Some(verb), Some(version)) = (
+        row.text_or_none("request_id")?,
+        row.text_or_none("request_verb")?,
+        row.int_or_none("request_version")?,
+    ) else {
+        return Ok(None);
+    };
+    let target = row.text_or_none("request_target")?.map(HolderId::new);
+    let away = u64::try_from(row.int_or_none("request_away")?.unwrap_or(0)).unwrap_or(0);
+    Ok(match (Verb::parse(&verb), target) {
+        (None, _) | (_, Some(Err(_))) => None,
+        (Some(verb), target) => {
+            let away = Duration::from_secs(away.min(AWAY_MAX_SECONDS));
+            Some(Request { id, verb, version, target: target.and_then(Result::ok), away })
+        }
+    })
+}
+
+/// With who asked and why.
+fn asked(row: &Row) -> Result<Asked, sqlx::Error> {
+    let said = |by: &str, reason: &str| -> Result<_, sqlx::Error> {
+        Ok(Said::read(row.text_or_none(by)?, row.text_or_none(reason)?))
+    };
+    let paused = row.yes("paused")?.then(|| said("paused_by", "paused_reason")).transpose()?;
+    let request = match request(row)? {
+        None => None,
+        Some(request) => Some(Posted {
+            request,
+            said: said("request_by", "request_reason")?,
+            at: row.int_or_none("request_time")?.unwrap_or(0),
+        }),
+    };
+    Ok(Asked { paused, request })
+}
+
 pub(super) fn snapshot(rows: &[Row], names: &Names, step: i64) -> Result<Snapshot, sqlx::Error> {
     // There is always one with the clock: an answer without is no look at an empty database.
     if rows.is_empty() {
@@ -55,6 +97,10 @@ pub(super) fn snapshot(rows: &[Row], names: &Names, step: i64) -> Result<Snapsho
         }
         if let Some(ttl) = standing_ttl(row)? {
             out.intents.insert(name.clone(), StandingIntent { ttl });
+        }
+        let asked = asked(row)?;
+        if !asked.is_empty() {
+            out.asked.insert(name.clone(), asked);
         }
         if let Some(lease) = lease_row(row)? {
             out.rows.insert(name, lease);

@@ -234,7 +234,13 @@ statements! {
     prune_instances(older_than);
     set_intent(component, ttl);
     clear_intent(component);
-    /// The rule is `election::life::begin`.
+    pause(component, asked_by, reason);
+    resume(component);
+    begin_intent(component);
+    /// By compare-and-set: `replaces` is the request that was seen, empty for none.
+    ask(component, id, verb, version, target, away, asked_by, reason, replaces);
+    withdraw(component, id);
+    /// The rule is `store::rules::begin`.
     begin_epoch(latest_date, at_least, identity, epoch, deliberate, server);
     first_record(latest_date, at_least, max_ttl, settled, first, server, uuid);
     settle(identity, epoch, server);

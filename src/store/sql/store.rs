@@ -1,5 +1,7 @@
 //! What the calls do on an SQL database, and what their answers mean.
 
+mod intents;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -14,11 +16,11 @@ use super::suspicion::{LostTake, Shown};
 use super::value::{Done, Given, Row};
 use crate::election::life::DATE_MAX;
 use crate::election::machine::{Looked, Past};
-use crate::election::{ComponentName, Expected, Generation, Life, NewEpoch, Pace, Take, TermKey};
+use crate::election::{ComponentName, Expected, Generation, Life, NewEpoch, Pace, Request, Take, TermKey};
 use crate::membership::{Instance, Mode, Whereabouts};
 use crate::store::uuid::new_uuid;
 use crate::store::{
-    Directory, Epochs, Hints, LeaseStore, Names, Outcome, Snapshot, StandingIntent, StoreError,
+    Directory, Epochs, Hints, LeaseStore, Names, Outcome, Said, Snapshot, StandingIntent, StoreError,
 };
 
 /// An SQL database. Each call is one statement in a transaction of its own, on the one connection of the [`Slot`].
@@ -181,6 +183,8 @@ impl<D: Dialect> SqlStore<D> {
             row: decode::lease_row(&row)?,
             database_now: row.int("now")?,
             standing_ttl: decode::standing_ttl(&row)?,
+            paused: row.yes("paused")?,
+            request: decode::request(&row)?,
             past: Past::of(life != Life::Unknown, row.int_or_none("highest")?, None),
             life,
         };
@@ -453,26 +457,39 @@ impl<D: Dialect> Directory for SqlStore<D> {
     }
 
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
-        let held = self.session(First::Other).await?;
-        held.session.table.keeps_intents(&self.place)?;
-        let given = [("component", component.as_str().into()), ("ttl", intent.ttl.into())];
-        let statement = &held.session.table.sql.set_intent;
-        let answer = self.change(held, Call::Intent, statement, &given).await.map(drop);
-        answer.map_err(|error| D::naming(error, &[component.as_str()]))
+        self.intend(component, &[("ttl", intent.ttl.into())], |sql| &sql.set_intent).await.map(drop)
     }
 
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
-        let held = self.session(First::Other).await?;
-        held.session.table.keeps_intents(&self.place)?;
-        let given = [("component", component.as_str().into())];
-        let statement = &held.session.table.sql.clear_intent;
-        let answer = self.change(held, Call::Intent, statement, &given).await.map(drop);
-        answer.map_err(|error| D::naming(error, &[component.as_str()]))
+        self.intend(component, &[], |sql| &sql.clear_intent).await.map(drop)
+    }
+
+    async fn pause(&self, component: &ComponentName, said: &Said) -> Result<(), StoreError> {
+        let given = [("asked_by", said.by().into()), ("reason", said.reason().into())];
+        self.intend(component, &given, |sql| &sql.pause).await.map(drop)
+    }
+
+    async fn resume(&self, component: &ComponentName) -> Result<Outcome, StoreError> {
+        self.intend(component, &[], |sql| &sql.resume).await
+    }
+
+    async fn ask(
+        &self,
+        component: &ComponentName,
+        request: &Request,
+        said: &Said,
+        replaces: Option<&str>,
+    ) -> Result<Outcome, StoreError> {
+        self.post(component, request, said, replaces).await
+    }
+
+    async fn withdraw(&self, component: &ComponentName, id: &str) -> Result<Outcome, StoreError> {
+        self.intend(component, &[("id", id.into())], |sql| &sql.withdraw).await
     }
 }
 
 fn outcome(done: Done) -> Outcome {
-    if done.affected == 0 { Outcome::Lost } else { Outcome::Applied }
+    Outcome::of(done.affected > 0)
 }
 
 /// A lost race, and the connection is in order.

@@ -4,9 +4,10 @@ use std::fmt::Display;
 
 use super::dialect::Dialect;
 use super::statement::Statements;
-use crate::election::life::{NARROW_STEP, STEP, fits as fits_epoch};
+use crate::election::life::{NARROW_STEP, STEP};
 use crate::election::{ComponentName, NewEpoch, TermKey};
 use crate::store::StoreError;
+use crate::store::rules::fits as fits_epoch;
 
 /// As a connection found it.
 pub(super) struct Table {

@@ -12,12 +12,12 @@ use async_trait::async_trait;
 use component_lease::clock::SystemClock;
 use component_lease::election::machine::Looked;
 use component_lease::election::{
-    ComponentName, Expected, Generation, HolderId, NewEpoch, Pace, Take, TermKey,
+    ComponentName, Expected, Generation, HolderId, NewEpoch, Pace, Request, Take, TermKey,
 };
 use component_lease::membership::Instance;
 use component_lease::membership::namespace::key_in;
 use component_lease::store::{
-    Directory, Epochs, Hints, LeaseStore, MemoryStore, MemoryTables, Names, Outcome, Snapshot,
+    Directory, Epochs, Hints, LeaseStore, MemoryStore, MemoryTables, Names, Outcome, Said, Snapshot,
     StandingIntent, StoreError,
 };
 
@@ -289,5 +289,31 @@ impl Directory for Rows {
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
         self.mood().await?;
         self.inner.clear_intent(component).await
+    }
+
+    async fn pause(&self, component: &ComponentName, said: &Said) -> Result<(), StoreError> {
+        self.mood().await?;
+        self.inner.pause(component, said).await
+    }
+
+    async fn resume(&self, component: &ComponentName) -> Result<Outcome, StoreError> {
+        self.mood().await?;
+        self.inner.resume(component).await
+    }
+
+    async fn ask(
+        &self,
+        component: &ComponentName,
+        request: &Request,
+        said: &Said,
+        replaces: Option<&str>,
+    ) -> Result<Outcome, StoreError> {
+        self.mood().await?;
+        self.inner.ask(component, request, said, replaces).await
+    }
+
+    async fn withdraw(&self, component: &ComponentName, id: &str) -> Result<Outcome, StoreError> {
+        self.mood().await?;
+        self.inner.withdraw(component, id).await
     }
 }

@@ -52,6 +52,10 @@ pub(super) enum Broken {
     RightKeptWhenTakingAgain,
     /// That the history ends before what was seen of it says nothing.
     HistoryMayEndBefore,
+    /// A request is obeyed in whatever term it is seen.
+    RequestNotBoundToItsTerm,
+    /// A take does not look whether the election is paused.
+    PauseNotInTheTake,
 }
 
 impl Broken {

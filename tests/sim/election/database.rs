@@ -1,9 +1,12 @@
 //! What a database keeps beside the row, what it may forget, what tells its lives apart, and what
 //! it answers to a participant.
 
-use component_lease::election::life::{self, NARROW_STEP, STEP};
+use component_lease::election::life::{NARROW_STEP, STEP};
 use component_lease::election::machine::{Looked, Past, Release};
-use component_lease::election::{Expected, Generation, LeaseRow, Life, NewEpoch, Record, Take, TermKey, row};
+use component_lease::election::{
+    Expected, Generation, LeaseRow, Life, NewEpoch, Record, Request, Take, TermKey, Verb,
+};
+use component_lease::store::rules;
 
 use super::broken::Broken;
 
@@ -20,7 +23,7 @@ pub(super) enum Call {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Answer {
-    Looked(Looked),
+    Looked(Box<Looked>),
     Applied(bool),
 }
 
@@ -32,6 +35,28 @@ pub(super) struct Database {
     bare: bool,
     highest: i64,
     record: Record,
+    pub(super) asked: Asked,
+}
+
+/// What operators ask.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(super) struct Asked {
+    pub(super) paused: bool,
+    pub(super) request: Option<Request>,
+}
+
+/// Whether this take is one that its target was asked to begin at once. A request that was taken back or
+/// replaced may still be carried out by a target that has seen it.
+pub(super) fn promotes_now<'a>(
+    asked: impl IntoIterator<Item = &'a Request>,
+    row: Option<&LeaseRow>,
+    take: &Take,
+) -> bool {
+    asked.into_iter().any(|request| {
+        request.verb == Verb::PromoteNow
+            && request.is_about(row)
+            && request.target.as_ref() == Some(&take.term.holder)
+    })
 }
 
 /// A standby that no longer follows, a volume snapshot, a backup.
@@ -40,6 +65,7 @@ pub(super) struct Copy {
     row: Option<LeaseRow>,
     highest: i64,
     record: Record,
+    asked: Asked,
 }
 
 impl Copy {
@@ -54,7 +80,7 @@ impl Copy {
     /// Whether nothing but a renewal lies between the two.
     pub(super) fn is_about(&self, other: &Self) -> bool {
         let term = |row: &LeaseRow| (row.holder.clone(), row.version);
-        (self.highest, &self.record) == (other.highest, &other.record)
+        (self.highest, &self.record, &self.asked) == (other.highest, &other.record, &other.asked)
             && self.row.as_ref().map(term) == other.row.as_ref().map(term)
     }
 }
@@ -63,7 +89,7 @@ impl Database {
     /// A first installation.
     pub(super) fn new(max_ttl: u32) -> Self {
         let record = Record { identity: "1".to_owned(), epoch: 0, settled: true, max_ttl };
-        Self { server: 1, servers: 1, bare: false, highest: 0, record }
+        Self { server: 1, servers: 1, bare: false, highest: 0, record, asked: Asked::default() }
     }
 
     pub(super) fn bare(max_ttl: u32) -> Self {
@@ -78,14 +104,14 @@ impl Database {
     }
 
     pub(super) fn copy(&self, row: Option<LeaseRow>) -> Copy {
-        Copy { row, highest: self.highest, record: self.record.clone() }
+        Copy { row, highest: self.highest, record: self.record.clone(), asked: self.asked.clone() }
     }
 
     /// Goes on as a server that nobody has seen before, with what the copy has.
     pub(super) fn become_another(&mut self, copy: Copy) -> Option<LeaseRow> {
         self.servers += 1;
         self.server = self.servers;
-        (self.highest, self.record) = (copy.highest, copy.record);
+        (self.highest, self.record, self.asked) = (copy.highest, copy.record, copy.asked);
         copy.row
     }
 
@@ -94,7 +120,7 @@ impl Database {
         (self.highest, self.record) = (copy.highest, copy.record);
         let seen = Some(self.record.clone());
         let new = NewEpoch { seen, at_least: 0, max_ttl: self.record.max_ttl, deliberate: true };
-        self.write(life::begin(Some(&self.record), &new, &self.server.to_string(), now, STEP));
+        self.write(rules::begin(Some(&self.record), &new, &self.server.to_string(), now, STEP));
         copy.row
     }
 
@@ -149,17 +175,31 @@ impl Database {
         let after = match call {
             Call::Look => {
                 let (past, life) = (self.past(row, broken), self.life(row, broken));
-                let looked = Looked { row: row.cloned(), database_now: now, standing_ttl, past, life };
-                return (Answer::Looked(looked), None);
+                let Asked { paused, mut request } = self.asked.clone();
+                if let Some(request) =
+                    request.as_mut().filter(|_| broken == Some(Broken::RequestNotBoundToItsTerm))
+                {
+                    request.version = row.map_or(0, |row| row.version);
+                }
+                let looked = Looked {
+                    paused,
+                    request,
+                    row: row.cloned(),
+                    database_now: now,
+                    standing_ttl,
+                    past,
+                    life,
+                };
+                return (Answer::Looked(Box::new(looked)), None);
             }
             Call::BeginEpoch(new) => return (Answer::Applied(self.begin(new, now, broken)), None),
             Call::Settle(waited_out) => return (Answer::Applied(self.settle(waited_out, broken)), None),
             Call::Take(take) => self.take(row, take, now, broken),
             Call::Renew(term) if broken == Some(Broken::RenewalMayWriteTheSame) => {
-                row::renew(row, term, now).map(|row| LeaseRow { renew_time: now, ..row })
+                rules::renew(row, term, now).map(|row| LeaseRow { renew_time: now, ..row })
             }
-            Call::Renew(term) => row::renew(row, term, now),
-            Call::Release(Release { term, within: None }) => row::release(row, term),
+            Call::Renew(term) => rules::renew(row, term, now),
+            Call::Release(Release { term, within: None }) => rules::release(row, term),
             Call::Release(Release { term, within: Some(within) }) => {
                 let mut within = within.clone();
                 match broken {
@@ -178,9 +218,9 @@ impl Database {
                     Some(Broken::LateReleaseNotBoundToTheIdentity | Broken::LateReleaseBoundToTheRecord)
                 );
                 if loose && within == self.generation() {
-                    row::release(row, term)
+                    rules::release(row, term)
                 } else {
-                    row::release_late(row, term, &within, &self.life(row, None))
+                    rules::release_late(row, term, &within, &self.life(row, None))
                 }
             }
         };
@@ -207,7 +247,7 @@ impl Database {
             }
             // Somebody who knows the table alone.
             _ if take.generation == Generation::default() => true,
-            _ => row::same_life(&take.generation, &self.life(row, None)),
+            _ => rules::same_life(&take.generation, &self.life(row, None)),
         };
         let highest = match (&take.expected, broken) {
             (
@@ -217,12 +257,13 @@ impl Database {
             _ if take.generation == Generation::default() => 0,
             _ => self.highest,
         };
-        applies.then(|| row::take(row, highest, take, now)).flatten()
+        let paused = self.asked.paused && broken != Some(Broken::PauseNotInTheTake);
+        (applies && !paused).then(|| rules::take(row, highest, take, now)).flatten()
     }
 
     fn begin(&mut self, new: &NewEpoch, now: i64, broken: Option<Broken>) -> bool {
         let step = if broken == Some(Broken::EpochWithoutDate) { NARROW_STEP } else { STEP };
-        let begun = life::begin(Some(&self.record), new, &self.server.to_string(), now, step);
+        let begun = rules::begin(Some(&self.record), new, &self.server.to_string(), now, step);
         self.write(begun)
     }
 
@@ -231,7 +272,7 @@ impl Database {
         if broken == Some(Broken::SettledNotBoundToItsEpoch) {
             waited_out.epoch = self.record.epoch;
         }
-        let settled = life::settle(Some(&self.record), &waited_out, &self.server.to_string());
+        let settled = rules::settle(Some(&self.record), &waited_out, &self.server.to_string());
         self.write(settled)
     }
 

@@ -1,6 +1,7 @@
 //! Participants, a network and a database in virtual time, and what befalls them. Everything is
 //! drawn from one seed.
 
+mod operators;
 mod process;
 
 use std::cmp::Reverse;
@@ -13,6 +14,7 @@ use component_lease::membership::holder_id;
 use super::broken::Broken;
 use super::database::{Answer, Call, Copy, Database};
 use super::foreign::Foreign;
+use operators::Operators;
 use process::Process;
 
 /// Real time, µs. Nobody in here can read it.
@@ -37,6 +39,8 @@ pub(super) struct Setup {
     pub(super) database_clock: bool,
     /// Whether the database may become another one that forgot something, and rows be deleted.
     pub(super) database_changes: bool,
+    /// Whether operators pause, resume and ask for leaders.
+    pub(super) requests: bool,
     pub(super) broken: Option<Broken>,
 }
 
@@ -51,6 +55,7 @@ enum Event {
     Restart(usize),
     Mishap,
     Foreign(usize),
+    Ask,
 }
 
 struct Queued(Real, u64, Event);
@@ -101,6 +106,7 @@ pub(super) struct Sim {
     highest_granted: i64,
     pub(super) grants: u64,
     starts: u32,
+    operators: Operators,
 }
 
 /// Every participant is configured with it, and the database too.
@@ -129,6 +135,7 @@ impl Sim {
             highest_granted: 0,
             grants: 0,
             starts: 0,
+            operators: Operators::new(seed),
         };
         for p in 0..setup.participants {
             let process = sim.start();
@@ -142,6 +149,9 @@ impl Sim {
         }
         if setup.mishaps > 0.0 {
             sim.next_mishap();
+        }
+        if setup.requests {
+            sim.next_ask();
         }
         sim
     }
@@ -227,6 +237,7 @@ impl Sim {
                 self.turn(p)?;
             }
             Event::Mishap => self.mishap()?,
+            Event::Ask => self.ask(),
             Event::Foreign(f) => {
                 let mut foreigner = self.foreigners[f].clone();
                 let again = foreigner.act(self)?;
@@ -244,7 +255,7 @@ impl Sim {
     }
     pub(super) fn write(&mut self, after: LeaseRow, take: bool) -> Result<(), String> {
         // A broken rule is to be found by what comes of it.
-        let strict = take && self.setup.broken.is_none();
+        let strict = take && self.setup.broken.is_none() && !self.operators.promoted(after.version);
         if strict && let Some(row) = self.row.as_ref().filter(|row| !row.is_free()) {
             let unrenewed = Duration::from_micros(self.now - self.renewed);
             if unrenewed < row.judged_ttl().mul_f64(1.0 / 1.051) {
@@ -290,7 +301,7 @@ impl Sim {
         let foreigners = self.foreigners.iter().filter_map(|foreigner| foreigner.working);
         let working: Vec<Working> =
             processes.chain(foreigners).filter(|working| working.until > self.now).collect();
-        if working.len() > 1 {
+        if working.len() > 1 && !self.operators.explain(&working, self.now, self.ttl()) {
             return Err(format!("{} s: all of these work: {working:?}", self.now as f64 / 1e6));
         }
         Ok(())

@@ -17,16 +17,38 @@ CREATE TABLE IF NOT EXISTS component_lease (
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
     COMMENT = 'Who leads: one row per component, never deleted. Made by component-lease.';
 
--- What the controller writes for participants to find; they join it into every look.
+-- What the controller and operators write for participants to find; they join it into every look.
 CREATE TABLE IF NOT EXISTS component_lease_intent (
     component_name VARCHAR(253) NOT NULL
         COMMENT 'The component, as in component_lease.',
     ttl INT NULL
         COMMENT 'Seconds; beats a participant''s own setting from its next term on. NULL when no resource says any.',
+    paused BOOLEAN NULL
+        COMMENT 'While true, no participant takes the lease; its holder goes on. NULL: not paused.',
+    paused_by VARCHAR(253) NULL
+        COMMENT 'Who paused it, in their own words.',
+    paused_reason VARCHAR(1024) NULL
+        COMMENT 'Why.',
+    request_id VARCHAR(64) NULL
+        COMMENT 'The request of an operator that was made last. NULL: there is none.',
+    request_verb VARCHAR(16) NULL
+        COMMENT 'What it asks for: switchover, step_down, promote or promote_now.',
+    request_version BIGINT NULL
+        COMMENT 'The term that it is about, as in component_lease. In any other term it is void.',
+    request_target VARCHAR(255) NULL
+        COMMENT 'The participant that is to lead next, as in component_lease.holder_id. NULL: any.',
+    request_away INT NULL
+        COMMENT 'Seconds for which a leader that steps down takes nothing afterwards.',
+    request_by VARCHAR(253) NULL
+        COMMENT 'Who asked, in their own words.',
+    request_reason VARCHAR(1024) NULL
+        COMMENT 'Why.',
+    request_time BIGINT NULL
+        COMMENT 'When it was asked: this database''s clock, ms since 1970 UTC. For people.',
     PRIMARY KEY (component_name),
     CONSTRAINT component_lease_intent_ttl CHECK (ttl > 0)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
-    COMMENT = 'What is wanted of each component: written by the controller from the ComponentLease resource, read by participants.';
+    COMMENT = 'What is wanted of each component: written by the controller from the ComponentLease resource and by operators, read by participants.';
 
 -- What keeps leadership trustworthy when the database itself changes: see src/election/life.rs.
 

@@ -35,6 +35,27 @@ CAST(s.max_ttl AS SIGNED) AS max_ttl
 CAST(NULL AS CHAR) AS identity, CAST(NULL AS CHAR) AS recorded, CAST(NULL AS SIGNED) AS epoch,
 CAST(NULL AS SIGNED) AS settled, CAST(NULL AS SIGNED) AS max_ttl
 
+--- word intent
+CAST(COALESCE(i.paused, 0) AS SIGNED) AS paused, i.request_id COLLATE utf8mb4_bin AS request_id,
+i.request_verb COLLATE utf8mb4_bin AS request_verb, CAST(i.request_version AS SIGNED) AS request_version,
+i.request_target COLLATE utf8mb4_bin AS request_target, CAST(i.request_away AS SIGNED) AS request_away
+
+--- word no_intent
+CAST(0 AS SIGNED) AS paused, CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS request_id,
+CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS request_verb, CAST(NULL AS SIGNED) AS request_version,
+CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS request_target, CAST(NULL AS SIGNED) AS request_away
+
+-- For people: who asked, why and when.
+--- word said
+i.paused_by COLLATE utf8mb4_bin AS paused_by, i.paused_reason COLLATE utf8mb4_bin AS paused_reason,
+i.request_by COLLATE utf8mb4_bin AS request_by, i.request_reason COLLATE utf8mb4_bin AS request_reason,
+CAST(i.request_time AS SIGNED) AS request_time
+
+--- word no_said
+CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS paused_by, CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS paused_reason,
+CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS request_by, CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS request_reason,
+CAST(NULL AS SIGNED) AS request_time
+
 --- word name
 CONVERT(l.component_name USING utf8mb4) COLLATE utf8mb4_bin
 
@@ -70,7 +91,7 @@ CONVERT(CONCAT(@@server_id, '@', @@hostname, ':', @@port, '/', COALESCE(TIMESTAM
 ) USING utf8mb4) COLLATE utf8mb4_bin
 
 --- statement look
-SELECT {now} AS now, {row}, CAST(i.ttl AS SIGNED) AS standing_ttl, {record}, {name} AS name,
+SELECT {now} AS now, {row}, CAST(i.ttl AS SIGNED) AS standing_ttl, {intent}, {record}, {name} AS name,
     (SELECT CAST(MAX(h.version) AS SIGNED) FROM component_lease_history AS h WHERE h.component_name = :component) AS highest
 FROM (SELECT 1) AS always
 LEFT JOIN component_lease AS l ON l.component_name = :component
@@ -78,7 +99,7 @@ LEFT JOIN component_lease_intent AS i ON i.component_name = :component
 LEFT JOIN component_lease_store AS s ON s.id = 1
 
 --- statement look_bare
-SELECT {now} AS now, {row}, CAST(NULL AS SIGNED) AS standing_ttl, {no_record}, {name} AS name,
+SELECT {now} AS now, {row}, CAST(NULL AS SIGNED) AS standing_ttl, {no_intent}, {no_record}, {name} AS name,
     CAST(NULL AS SIGNED) AS highest
 FROM (SELECT 1) AS always
 LEFT JOIN component_lease AS l ON l.component_name = :component
@@ -86,24 +107,24 @@ LEFT JOIN component_lease AS l ON l.component_name = :component
 --- statement look_at
 SELECT {now} AS now, 0 AS present, '' COLLATE utf8mb4_bin AS holder, 0 AS lease_time, 0 AS renew_time,
     0 AS version, 0 AS ttl,
-                CAST(NULL AS SIGNED) AS standing_ttl, {record}, CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS name
+                CAST(NULL AS SIGNED) AS standing_ttl, {no_intent}, {no_said}, {record}, CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS name
 FROM (SELECT 1) AS always
 LEFT JOIN component_lease_store AS s ON s.id = 1
 UNION ALL
-SELECT NULL, {row}, CAST(NULL AS SIGNED), {no_record}, {name}
+SELECT NULL, {row}, CAST(NULL AS SIGNED), {no_intent}, {no_said}, {no_record}, {name}
 FROM {names} STRAIGHT_JOIN component_lease AS l ON l.component_name = n.of_lease
 UNION ALL
-SELECT NULL, 0, '' COLLATE utf8mb4_bin, 0, 0, 0, 0, CAST(i.ttl AS SIGNED), {no_record},
+SELECT NULL, 0, '' COLLATE utf8mb4_bin, 0, 0, 0, 0, CAST(i.ttl AS SIGNED), {intent}, {said}, {no_record},
     i.component_name COLLATE utf8mb4_bin
 FROM {names} STRAIGHT_JOIN component_lease_intent AS i ON i.component_name = n.name
 
 --- statement look_at_bare
 SELECT {now} AS now, 0 AS present, '' COLLATE utf8mb4_bin AS holder, 0 AS lease_time, 0 AS renew_time,
     0 AS version, 0 AS ttl,
-        CAST(NULL AS SIGNED) AS standing_ttl, {no_record}, CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS name
+        CAST(NULL AS SIGNED) AS standing_ttl, {no_intent}, {no_said}, {no_record}, CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS name
 FROM (SELECT 1) AS always
 UNION ALL
-SELECT NULL, {row}, CAST(NULL AS SIGNED), {no_record}, {name}
+SELECT NULL, {row}, CAST(NULL AS SIGNED), {no_intent}, {no_said}, {no_record}, {name}
 FROM {names} STRAIGHT_JOIN component_lease AS l ON l.component_name = n.of_lease
 
 -- Any user who may write that table could fill it: so many of a component (its holder first, then who says that it
@@ -130,6 +151,8 @@ START TRANSACTION;
 SELECT COUNT(*) INTO @component_lease_life FROM component_lease_store AS s
 WHERE s.id = 1 AND s.identity = :identity AND s.epoch = :epoch AND s.identity = {own_identity}
 LOCK IN SHARE MODE;
+SELECT COUNT(*) INTO @component_lease_paused FROM component_lease_intent AS i
+WHERE i.component_name = :component AND i.paused;
 SET @component_lease_now = {now};
 INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)
 SELECT :component, :holder, @component_lease_now, @component_lease_now, :version, :ttl
@@ -137,7 +160,7 @@ FROM (SELECT 1) AS always
 WHERE COALESCE((SELECT MAX(h.version) FROM component_lease_history AS h
                 WHERE h.component_name = :component), 0) = :highest
   AND NOT EXISTS (SELECT 1 FROM component_lease AS l WHERE l.component_name = :component)
-  AND @component_lease_life = 1;
+  AND @component_lease_life = 1 AND @component_lease_paused = 0;
 SET @component_lease_taken = ROW_COUNT();
 INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
 SELECT :component,
@@ -155,6 +178,8 @@ START TRANSACTION;
 SELECT COUNT(*) INTO @component_lease_life FROM component_lease_store AS s
 WHERE s.id = 1 AND s.identity = :identity AND s.epoch = :epoch AND s.identity = {own_identity}
 LOCK IN SHARE MODE;
+SELECT COUNT(*) INTO @component_lease_paused FROM component_lease_intent AS i
+WHERE i.component_name = :component AND i.paused;
 UPDATE component_lease
 SET holder_id = :holder,
     lease_time = {now},
@@ -162,7 +187,7 @@ SET holder_id = :holder,
     version = :version,
     ttl = :ttl
 WHERE component_name = :component AND COALESCE(version, 0) = :seen_version
-  AND COALESCE(renew_time, 0) = :seen_renew_time AND @component_lease_life = 1;
+  AND COALESCE(renew_time, 0) = :seen_renew_time AND @component_lease_life = 1 AND @component_lease_paused = 0;
 SET @component_lease_taken = ROW_COUNT();
 INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
 SELECT :component,
@@ -257,6 +282,34 @@ ON DUPLICATE KEY UPDATE ttl = :ttl
 
 --- statement clear_intent
 UPDATE component_lease_intent SET ttl = NULL WHERE component_name = :component AND ttl IS NOT NULL
+
+--- statement pause
+INSERT INTO component_lease_intent (component_name, paused, paused_by, paused_reason)
+VALUES (:component, 1, :asked_by, :reason)
+ON DUPLICATE KEY UPDATE paused = 1, paused_by = :asked_by, paused_reason = :reason
+
+--- statement resume
+UPDATE component_lease_intent SET paused = 0, paused_by = NULL, paused_reason = NULL
+WHERE component_name = :component AND paused
+
+-- A line for the request to stand in.
+--- statement begin_intent
+INSERT INTO component_lease_intent (component_name) VALUES (:component)
+ON DUPLICATE KEY UPDATE component_name = component_lease_intent.component_name
+
+-- Only in the term that it is about, and only in place of the one that was seen.
+--- statement ask
+UPDATE component_lease_intent
+SET request_id = :id, request_verb = :verb, request_version = :version, request_target = :target,
+    request_away = :away, request_by = :asked_by, request_reason = :reason, request_time = {now}
+WHERE component_name = :component AND COALESCE(request_id, '') = :replaces
+  AND EXISTS (SELECT 1 FROM component_lease AS l WHERE l.component_name = :component AND l.version = :version)
+
+--- statement withdraw
+UPDATE component_lease_intent
+SET request_id = NULL, request_verb = NULL, request_version = NULL, request_target = NULL, request_away = NULL,
+    request_by = NULL, request_reason = NULL, request_time = NULL
+WHERE component_name = :component AND request_id = :id
 
 -- Whether a row that a change did not find is there as it was: asked where "no row" may not be the whole truth.
 --- statement still_led

@@ -57,18 +57,51 @@ CREATE TRIGGER component_lease_new_holder AFTER UPDATE OF holder_id ON component
     FOR EACH ROW WHEN (OLD.holder_id OPERATOR(pg_catalog.<>) NEW.holder_id)
     EXECUTE FUNCTION component_lease_notify();
 
--- What the controller writes for participants to find; they join it into every look.
+-- What the controller and operators write for participants to find; they join it into every look.
 CREATE TABLE component_lease_intent (
-    component_name VARCHAR(253) COLLATE pg_catalog."C" PRIMARY KEY,
-    ttl            INTEGER CHECK (ttl OPERATOR(pg_catalog.>) 0)
+    component_name  VARCHAR(253) COLLATE pg_catalog."C" PRIMARY KEY,
+    ttl             INTEGER CHECK (ttl OPERATOR(pg_catalog.>) 0),
+    paused          BOOLEAN,
+    paused_by       VARCHAR(253),
+    paused_reason   VARCHAR(1024),
+    request_id      VARCHAR(64) COLLATE pg_catalog."C",
+    request_verb    VARCHAR(16),
+    request_version BIGINT,
+    request_target  VARCHAR(255) COLLATE pg_catalog."C",
+    request_away    INTEGER,
+    request_by      VARCHAR(253),
+    request_reason  VARCHAR(1024),
+    request_time    BIGINT
 );
 
 COMMENT ON TABLE component_lease_intent IS
-    'What is wanted of each component: written by the controller from the ComponentLease resource, read by participants.';
+    'What is wanted of each component: written by the controller from the ComponentLease resource and by operators, read by participants.';
 COMMENT ON COLUMN component_lease_intent.component_name IS
     'The component, as in component_lease.';
 COMMENT ON COLUMN component_lease_intent.ttl IS
     'Seconds; beats a participant''s own setting from its next term on. NULL when no resource says any.';
+COMMENT ON COLUMN component_lease_intent.paused IS
+    'While true, no participant takes the lease; its holder goes on. NULL: not paused.';
+COMMENT ON COLUMN component_lease_intent.paused_by IS
+    'Who paused it, in their own words.';
+COMMENT ON COLUMN component_lease_intent.paused_reason IS
+    'Why.';
+COMMENT ON COLUMN component_lease_intent.request_id IS
+    'The request of an operator that was made last. NULL: there is none.';
+COMMENT ON COLUMN component_lease_intent.request_verb IS
+    'What it asks for: switchover, step_down, promote or promote_now.';
+COMMENT ON COLUMN component_lease_intent.request_version IS
+    'The term that it is about, as in component_lease. In any other term it is void.';
+COMMENT ON COLUMN component_lease_intent.request_target IS
+    'The participant that is to lead next, as in component_lease.holder_id. NULL: any.';
+COMMENT ON COLUMN component_lease_intent.request_away IS
+    'Seconds for which a leader that steps down takes nothing afterwards.';
+COMMENT ON COLUMN component_lease_intent.request_by IS
+    'Who asked, in their own words.';
+COMMENT ON COLUMN component_lease_intent.request_reason IS
+    'Why.';
+COMMENT ON COLUMN component_lease_intent.request_time IS
+    'When it was asked: this database''s clock, ms since 1970 UTC. For people.';
 
 -- What keeps leadership trustworthy when the database itself changes: see src/election/life.rs.
 

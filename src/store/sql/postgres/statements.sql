@@ -38,6 +38,28 @@ s.max_ttl AS max_ttl
 NULL::pg_catalog.text AS identity, NULL::pg_catalog.text AS recorded, NULL::bigint AS epoch, NULL::boolean AS settled,
 NULL::integer AS max_ttl
 
+--- word intent
+coalesce(i.paused, false) AS paused, i.request_id::pg_catalog.text AS request_id,
+i.request_verb::pg_catalog.text AS request_verb, i.request_version AS request_version,
+i.request_target::pg_catalog.text AS request_target, i.request_away AS request_away
+
+--- word no_intent
+false AS paused, NULL::pg_catalog.text AS request_id, NULL::pg_catalog.text AS request_verb,
+NULL::bigint AS request_version, NULL::pg_catalog.text AS request_target, NULL::integer AS request_away
+
+-- For people: who asked, why and when.
+--- word said
+i.paused_by::pg_catalog.text AS paused_by, i.paused_reason::pg_catalog.text AS paused_reason,
+i.request_by::pg_catalog.text AS request_by, i.request_reason::pg_catalog.text AS request_reason,
+i.request_time AS request_time
+
+--- word no_said
+NULL::pg_catalog.text AS paused_by, NULL::pg_catalog.text AS paused_reason, NULL::pg_catalog.text AS request_by,
+NULL::pg_catalog.text AS request_reason, NULL::bigint AS request_time
+
+--- word not_paused
+NOT EXISTS (SELECT FROM component_lease_intent AS i WHERE i.component_name {=} :component::varchar AND i.paused)
+
 -- Whether the row has what the take says, and no trigger wrote something else: then the history gets no
 -- version, which it refuses, and nothing is taken.
 --- word written
@@ -50,7 +72,7 @@ least(greatest(pg_catalog.floor(extract(epoch FROM pg_catalog.clock_timestamp())
     :latest_date::bigint)
 
 --- statement look
-SELECT {now} AS now, {row}, i.ttl AS standing_ttl, {record},
+SELECT {now} AS now, {row}, i.ttl AS standing_ttl, {intent}, {record},
     (SELECT pg_catalog.max(h.version) FROM component_lease_history AS h WHERE h.component_name {=} :component) AS highest
 FROM (VALUES (1)) AS always (one)
 LEFT JOIN component_lease AS l ON l.component_name {=} :component
@@ -63,7 +85,7 @@ LEFT JOIN component_lease_store AS s ON s.id {=} 1
 SELECT pg_catalog.max(led) AS led FROM component_instance WHERE component_name {=} :component
 
 --- statement look_bare
-SELECT {now} AS now, {row}, NULL::integer AS standing_ttl, {no_record}, NULL::bigint AS highest
+SELECT {now} AS now, {row}, NULL::integer AS standing_ttl, {no_intent}, {no_record}, NULL::bigint AS highest
 FROM (VALUES (1)) AS always (one)
 LEFT JOIN component_lease AS l ON l.component_name {=} :component
 
@@ -74,7 +96,7 @@ WITH {life}, taken AS (
     FROM life, (SELECT {now} AS ms) AS t
     WHERE coalesce((SELECT pg_catalog.max(h.version) FROM component_lease_history AS h
                     WHERE h.component_name {=} :component::varchar), 0) {=} :highest::bigint
-      AND {told_later}
+      AND {not_paused} AND {told_later}
     ON CONFLICT DO NOTHING
     RETURNING lease_time::bigint AS lease_time, {written} AS written
 )
@@ -100,7 +122,7 @@ WITH {life}, taken AS (
         ttl = :ttl::integer
     WHERE component_name {=} :component::varchar AND coalesce(version, 0) {=} :seen_version::bigint
         AND coalesce(renew_time, 0) {=} :seen_renew_time::bigint
-      AND EXISTS (SELECT FROM life) AND {told_later}
+      AND EXISTS (SELECT FROM life) AND {not_paused} AND {told_later}
     RETURNING lease_time::bigint AS lease_time, {written} AS written
 )
 INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
@@ -149,11 +171,11 @@ SELECT pg_catalog.set_config('lock_timeout', '200ms', true), pg_catalog.pg_notif
 --- statement look_at
 SELECT {now} AS now, false AS present, NULL::pg_catalog.text AS holder, NULL::bigint AS lease_time,
                 NULL::bigint AS renew_time, NULL::bigint AS version, NULL::bigint AS ttl,
-                NULL::integer AS standing_ttl, {record}, NULL::pg_catalog.text AS name
+                NULL::integer AS standing_ttl, {no_intent}, {no_said}, {record}, NULL::pg_catalog.text AS name
 FROM (VALUES (1)) AS always (one)
 LEFT JOIN component_lease_store AS s ON s.id {=} 1
 UNION ALL
-SELECT NULL, {row}, i.ttl, {no_record}, n.name
+SELECT NULL, {row}, i.ttl, {intent}, {said}, {no_record}, n.name
 FROM pg_catalog.unnest(:names::pg_catalog.text[]) AS n (name)
 LEFT JOIN component_lease AS l ON l.component_name {=} n.name
 LEFT JOIN component_lease_intent AS i ON i.component_name {=} n.name
@@ -209,10 +231,10 @@ WHERE heartbeat {<} ({now} {-} :older_than::bigint)
 --- statement look_at_bare
 SELECT {now} AS now, false AS present, NULL::pg_catalog.text AS holder, NULL::bigint AS lease_time,
         NULL::bigint AS renew_time, NULL::bigint AS version, NULL::bigint AS ttl,
-        NULL::integer AS standing_ttl, {no_record}, NULL::pg_catalog.text AS name
+        NULL::integer AS standing_ttl, {no_intent}, {no_said}, {no_record}, NULL::pg_catalog.text AS name
 FROM (VALUES (1)) AS always (one)
 UNION ALL
-SELECT NULL, {row}, NULL::integer, {no_record}, n.name
+SELECT NULL, {row}, NULL::integer, {no_intent}, {no_said}, {no_record}, n.name
 FROM pg_catalog.unnest(:names::pg_catalog.text[]) AS n (name)
 LEFT JOIN component_lease AS l ON l.component_name {=} n.name
 WHERE l.component_name IS NOT NULL
@@ -223,6 +245,36 @@ ON CONFLICT (component_name) DO UPDATE SET ttl = excluded.ttl
 
 --- statement clear_intent
 UPDATE component_lease_intent SET ttl = NULL WHERE component_name {=} :component AND ttl IS NOT NULL
+
+--- statement pause
+INSERT INTO component_lease_intent (component_name, paused, paused_by, paused_reason)
+VALUES (:component, true, :asked_by, :reason)
+ON CONFLICT (component_name) DO UPDATE
+SET paused = true, paused_by = excluded.paused_by, paused_reason = excluded.paused_reason
+
+--- statement resume
+UPDATE component_lease_intent SET paused = false, paused_by = NULL, paused_reason = NULL
+WHERE component_name {=} :component AND paused
+
+-- A line for the request to stand in.
+--- statement begin_intent
+INSERT INTO component_lease_intent (component_name) VALUES (:component) ON CONFLICT DO NOTHING
+
+-- Only in the term that it is about, and only in place of the one that was seen.
+--- statement ask
+UPDATE component_lease_intent AS i
+SET request_id = :id::varchar, request_verb = :verb::varchar, request_version = :version::bigint,
+    request_target = :target::varchar, request_away = :away::integer, request_by = :asked_by::varchar,
+    request_reason = :reason::varchar, request_time = {now}
+WHERE i.component_name {=} :component::varchar AND coalesce(i.request_id, '') {=} :replaces::varchar
+  AND EXISTS (SELECT FROM component_lease AS l
+              WHERE l.component_name {=} :component::varchar AND l.version {=} :version::bigint)
+
+--- statement withdraw
+UPDATE component_lease_intent
+SET request_id = NULL, request_verb = NULL, request_version = NULL, request_target = NULL, request_away = NULL,
+    request_by = NULL, request_reason = NULL, request_time = NULL
+WHERE component_name {=} :component AND request_id {=} :id
 
 --- statement begin_epoch
 UPDATE component_lease_store AS s

@@ -14,12 +14,34 @@ CREATE TABLE component_lease (
     ttl            INTEGER NOT NULL
 );
 
--- What the controller writes for participants to find; they join it into every look.
+-- What the controller and operators write for participants to find; they join it into every look.
 CREATE TABLE component_lease_intent (
     -- The component, as in component_lease.
     component_name VARCHAR(253) NOT NULL COLLATE BINARY PRIMARY KEY,
     -- Seconds; beats a participant's own setting from its next term on. NULL when no resource says any.
-    ttl            INTEGER CHECK (ttl > 0)
+    ttl            INTEGER CHECK (ttl > 0),
+    -- While true, no participant takes the lease; its holder goes on. NULL: not paused.
+    paused          BOOLEAN,
+    -- Who paused it, in their own words.
+    paused_by       VARCHAR(253),
+    -- Why.
+    paused_reason   VARCHAR(1024),
+    -- The request of an operator that was made last. NULL: there is none.
+    request_id      VARCHAR(64) COLLATE BINARY,
+    -- What it asks for: switchover, step_down, promote or promote_now.
+    request_verb    VARCHAR(16),
+    -- The term that it is about, as in component_lease. In any other term it is void.
+    request_version BIGINT,
+    -- The participant that is to lead next, as in component_lease.holder_id. NULL: any.
+    request_target  VARCHAR(255) COLLATE BINARY,
+    -- Seconds for which a leader that steps down takes nothing afterwards.
+    request_away    INTEGER,
+    -- Who asked, in their own words.
+    request_by      VARCHAR(253),
+    -- Why.
+    request_reason  VARCHAR(1024),
+    -- When it was asked: this machine's clock, ms since 1970 UTC. For people.
+    request_time    BIGINT
 );
 
 -- What keeps leadership trustworthy when the database itself changes: see src/election/life.rs.

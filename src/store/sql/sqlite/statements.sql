@@ -32,6 +32,25 @@ CAST(min(coalesce(l.ttl, 0), 1000000) AS INTEGER)
 --- word no_record
 NULL AS identity, NULL AS recorded, NULL AS epoch, NULL AS settled, NULL AS max_ttl
 
+--- word intent
+coalesce(i.paused, 0) AS paused, i.request_id AS request_id, i.request_verb AS request_verb,
+i.request_version AS request_version, i.request_target AS request_target, i.request_away AS request_away
+
+--- word no_intent
+0 AS paused, NULL AS request_id, NULL AS request_verb, NULL AS request_version, NULL AS request_target,
+NULL AS request_away
+
+-- For people: who asked, why and when.
+--- word said
+i.paused_by AS paused_by, i.paused_reason AS paused_reason, i.request_by AS request_by,
+i.request_reason AS request_reason, i.request_time AS request_time
+
+--- word no_said
+NULL AS paused_by, NULL AS paused_reason, NULL AS request_by, NULL AS request_reason, NULL AS request_time
+
+--- word not_paused
+NOT EXISTS (SELECT 1 FROM component_lease_intent AS i WHERE i.component_name = :component AND i.paused)
+
 -- Seconds of this machine's clock since 2026.
 --- word date
 min(max({now} / 1000 - {epoch_zero}, 0), :latest_date)
@@ -41,7 +60,7 @@ min(max({now} / 1000 - {epoch_zero}, 0), :latest_date)
     AND lower(tbl_name) = 'component_lease') AS triggers
 
 --- statement look
-SELECT {now} AS now, {row}, i.ttl AS standing_ttl, {record},
+SELECT {now} AS now, {row}, i.ttl AS standing_ttl, {intent}, {record},
     (SELECT max(h.version) FROM component_lease_history AS h WHERE h.component_name = :component) AS highest
 FROM (SELECT 1) AS always
 LEFT JOIN component_lease AS l ON l.component_name = :component
@@ -49,18 +68,18 @@ LEFT JOIN component_lease_intent AS i ON i.component_name = :component
 LEFT JOIN component_lease_store AS s ON s.id = 1
 
 --- statement look_bare
-SELECT {now} AS now, {row}, NULL AS standing_ttl, {no_record}, NULL AS highest
+SELECT {now} AS now, {row}, NULL AS standing_ttl, {no_intent}, {no_record}, NULL AS highest
 FROM (SELECT 1) AS always
 LEFT JOIN component_lease AS l ON l.component_name = :component
 
 --- statement look_at
 SELECT {now} AS now, 0 AS present, NULL AS holder, NULL AS lease_time, NULL AS renew_time, NULL AS version,
     NULL AS ttl,
-                NULL AS standing_ttl, {record}, NULL AS name
+                NULL AS standing_ttl, {no_intent}, {no_said}, {record}, NULL AS name
 FROM (SELECT 1) AS always
 LEFT JOIN component_lease_store AS s ON s.id = 1
 UNION ALL
-SELECT NULL, {row}, i.ttl, {no_record}, coalesce(l.component_name, i.component_name)
+SELECT NULL, {row}, i.ttl, {intent}, {said}, {no_record}, coalesce(l.component_name, i.component_name)
 FROM json_each(:names) AS n
 LEFT JOIN component_lease AS l ON l.component_name = n.value
 LEFT JOIN component_lease_intent AS i ON i.component_name = n.value
@@ -69,10 +88,10 @@ WHERE coalesce(l.component_name, i.component_name) IS NOT NULL
 --- statement look_at_bare
 SELECT {now} AS now, 0 AS present, NULL AS holder, NULL AS lease_time, NULL AS renew_time, NULL AS version,
     NULL AS ttl,
-        NULL AS standing_ttl, {no_record}, NULL AS name
+        NULL AS standing_ttl, {no_intent}, {no_said}, {no_record}, NULL AS name
 FROM (SELECT 1) AS always
 UNION ALL
-SELECT NULL, {row}, NULL, {no_record}, l.component_name
+SELECT NULL, {row}, NULL, {no_intent}, {no_said}, {no_record}, l.component_name
 FROM json_each(:names) AS n
 LEFT JOIN component_lease AS l ON l.component_name = n.value
 WHERE l.component_name IS NOT NULL
@@ -105,7 +124,7 @@ SELECT :component, :holder, t.ms, t.ms, :version, :ttl
 FROM (SELECT {now} AS ms) AS t
 WHERE coalesce((SELECT max(h.version) FROM component_lease_history AS h
                 WHERE h.component_name = :component), 0) = :highest
-  AND {life}
+  AND {life} AND {not_paused}
 ON CONFLICT DO NOTHING
 
 --- statement take_missing_bare
@@ -124,7 +143,7 @@ SET holder_id = :holder,
     ttl = :ttl
 WHERE component_name = :component AND coalesce(version, 0) = :seen_version AND coalesce(renew_time,
     0) = :seen_renew_time
-  AND {life}
+  AND {life} AND {not_paused}
 
 --- statement take_row_bare
 UPDATE component_lease
@@ -195,6 +214,34 @@ ON CONFLICT (component_name) DO UPDATE SET ttl = excluded.ttl
 
 --- statement clear_intent
 UPDATE component_lease_intent SET ttl = NULL WHERE component_name = :component AND ttl IS NOT NULL
+
+--- statement pause
+INSERT INTO component_lease_intent (component_name, paused, paused_by, paused_reason)
+VALUES (:component, 1, :asked_by, :reason)
+ON CONFLICT (component_name) DO UPDATE
+SET paused = 1, paused_by = excluded.paused_by, paused_reason = excluded.paused_reason
+
+--- statement resume
+UPDATE component_lease_intent SET paused = 0, paused_by = NULL, paused_reason = NULL
+WHERE component_name = :component AND paused
+
+-- A line for the request to stand in.
+--- statement begin_intent
+INSERT INTO component_lease_intent (component_name) VALUES (:component) ON CONFLICT DO NOTHING
+
+-- Only in the term that it is about, and only in place of the one that was seen.
+--- statement ask
+UPDATE component_lease_intent
+SET request_id = :id, request_verb = :verb, request_version = :version, request_target = :target,
+    request_away = :away, request_by = :asked_by, request_reason = :reason, request_time = {now}
+WHERE component_name = :component AND coalesce(request_id, '') = :replaces
+  AND EXISTS (SELECT 1 FROM component_lease AS l WHERE l.component_name = :component AND l.version = :version)
+
+--- statement withdraw
+UPDATE component_lease_intent
+SET request_id = NULL, request_verb = NULL, request_version = NULL, request_target = NULL, request_away = NULL,
+    request_by = NULL, request_reason = NULL, request_time = NULL
+WHERE component_name = :component AND request_id = :id
 
 --- statement begin_epoch
 UPDATE component_lease_store AS s

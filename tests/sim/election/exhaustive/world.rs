@@ -4,16 +4,19 @@
 //! Time is counted in sixths of a ttl. Within one of these moments everything may happen in any
 //! order; the next comes when nobody has anything left to do at once.
 
+mod asks;
 mod participant;
 mod rights;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use component_lease::election::machine::Standing;
-use component_lease::election::{Generation, LeaseRow, Moment};
+use component_lease::election::{Generation, LeaseRow, Moment, Request};
 
 use super::super::broken::Broken;
 use super::super::database::{Answer, Call, Copy, Database};
+use asks::Ask;
 use participant::{Doing, Participant, State};
 
 /// Of every participant; the longest that the database allows, too.
@@ -58,6 +61,8 @@ pub(super) enum Step {
     /// An older state is read into the running server with its history, and nobody says so.
     ReloadInSilence(usize),
     DeleteRow,
+    /// An operator asks for something.
+    Ask(Ask),
 }
 
 impl Step {
@@ -77,6 +82,7 @@ impl Step {
             | Self::RowInSilence(_)
             | Self::ReloadInSilence(_)
             | Self::DeleteRow => Some(Faults::OfTheDatabase),
+            Self::Ask(_) => Some(Faults::Asked),
         }
     }
 }
@@ -94,6 +100,8 @@ pub(super) enum Faults {
     InSilence,
     /// Participants are cut off, and a database forgets in silence what all have seen in its history.
     Seen,
+    /// Operators ask, participants are cut off or paused, and calls are late.
+    Asked,
 }
 
 /// Who made the tables, and who competes.
@@ -154,6 +162,12 @@ pub(super) struct World {
     participants: Vec<Participant>,
     under_way: Vec<UnderWay>,
     granted: i64,
+    /// Versions that began because their participants were promoted at once, and when.
+    promoted: BTreeMap<i64, u32>,
+    /// Every request that was made.
+    asked: Vec<Request>,
+    /// By request: the term that it ended.
+    obeyed: BTreeMap<String, i64>,
 }
 
 impl World {
@@ -184,6 +198,9 @@ impl World {
             participants,
             under_way,
             granted: 0,
+            promoted: BTreeMap::new(),
+            asked: Vec::new(),
+            obeyed: BTreeMap::new(),
         };
         match start {
             Start::Fresh => {}
@@ -348,6 +365,9 @@ impl World {
         if asked && self.faults == Faults::Seen {
             steps.extend((0..self.states.len()).map(Step::ReloadInSilence));
         }
+        if asked && self.faults == Faults::Asked {
+            steps.extend(self.asks().into_iter().map(Step::Ask));
+        }
         steps.retain(|step| match step.fault() {
             None => true,
             Some(fault) => self.faults_left > 0 && self.may_go_wrong(*step, fault),
@@ -366,6 +386,7 @@ impl World {
         let is_new = |row: Option<&LeaseRow>| row.is_some_and(|row| !row.is_free() && !is_watched(row));
         match (self.faults, step) {
             (Faults::OfAnyKind, _) => true,
+            (Faults::Asked, _) => matches!(fault, Faults::Asked | Faults::OfAnyKind),
             (Faults::OfTheDatabase, _) => fault == self.faults,
             (Faults::ToHeldRows, Step::Failover(i) | Step::Reload(i)) => is_new(self.states[i].row()),
             (Faults::ToHeldRows, Step::FailBack) => {
@@ -432,10 +453,15 @@ impl World {
             Step::RowInSilence(i) => self.row = self.states[i].row().cloned(),
             Step::ReloadInSilence(i) => self.row = self.database.reload_in_silence(self.states[i].clone()),
             Step::DeleteRow => self.row = None,
+            Step::Ask(ask) => self.ask(ask),
         }
         self.keep_state();
         let working: Vec<_> = self.participants.iter().filter_map(|p| p.works).collect();
-        if working.len() > 1 { Err(format!("all of these work: {working:?}")) } else { Ok(()) }
+        if working.len() > 1 && !self.was_promoted_at_once(&working) {
+            Err(format!("all of these work: {working:?}"))
+        } else {
+            Ok(())
+        }
     }
 
     fn go_on_elsewhere(&mut self, copy: Copy) {

@@ -104,8 +104,9 @@ impl Sim {
             self.database.answer(self.row.as_ref(), call, now, self.standing_ttl, self.setup.broken);
         if let Some(row) = after {
             let take = matches!(call, Call::Take(_));
-            if take {
+            if let Call::Take(take) = call {
                 self.database.remember(row.version);
+                self.takes_as_asked(take)?;
             }
             self.write(row, take)?;
         }
@@ -129,7 +130,7 @@ impl Sim {
         let election = &mut process.election;
         match call {
             Call::Look => match answer {
-                Some(Answer::Looked(looked)) => self.looked(p, t0, at, looked, jitter)?,
+                Some(Answer::Looked(looked)) => self.looked(p, t0, at, *looked, jitter)?,
                 _ => election.look_failed(t0, at, jitter),
             },
             Call::Take(take) => election.took(counted_from, at, &take, applied),
@@ -171,7 +172,16 @@ impl Sim {
             }
             _ => at,
         };
+        let led = matches!(process.election.standing(), Standing::Leading(_));
+        let request = looked.request.clone();
         process.election.looked(since, looked.clone(), jitter);
+        if let Standing::Stopping(term, reason) = process.election.standing()
+            && let Some(request) = request.filter(|_| led)
+        {
+            let version = term.key.version;
+            self.obeyed(&request, version, reason)?;
+        }
+        let process = &mut self.processes[p];
         if since != at {
             process.election.looked(at, looked, jitter);
         }
@@ -215,13 +225,16 @@ impl Sim {
                 process.working = Some(working);
                 process.stopping = false;
                 if began {
-                    if working.version <= self.highest_granted {
+                    let (highest, ttl) = (self.highest_granted, u64::from(self.setup.ttl) * super::SECOND);
+                    if working.version <= highest
+                        && !self.operators.overtook(working.version, highest, self.now, ttl)
+                    {
                         return Err(format!(
                             "version {} granted after {}",
                             working.version, self.highest_granted
                         ));
                     }
-                    self.highest_granted = working.version;
+                    self.highest_granted = working.version.max(highest);
                     self.grants += 1;
                     self.push(working.until, Event::Abort(p, working.version));
                 }

@@ -118,14 +118,15 @@ impl World {
 
     /// What the outside sees of a participant.
     fn publish(&mut self, p: usize) -> Result<(), String> {
+        let Standing::Leading(term) = self.participants[p].election.standing() else { return Ok(()) };
+        let (version, abort) = (term.key.version, term.abort());
+        let overtaken = self.was_overtaken(version, self.granted);
         let participant = &mut self.participants[p];
-        let Standing::Leading(term) = participant.election.standing() else { return Ok(()) };
-        let version = term.key.version;
         let began = participant.works.is_none_or(|(before, _)| before != version);
-        participant.works = Some((version, term.abort()));
+        participant.works = Some((version, abort));
         if began {
             // Where lives cannot be told apart, only exclusion is promised.
-            if version <= self.granted && self.rises() {
+            if version <= self.granted && self.rises() && !overtaken {
                 return Err(format!("version {version} granted after {}", self.granted));
             }
             self.granted = version.max(self.granted);
@@ -154,12 +155,12 @@ impl World {
         let Some(call) = self.sent(p) else { return Err("nothing to send".to_owned()) };
         match way {
             Way::Promptly => {
-                let answer = self.execute(&call);
+                let answer = self.execute(&call)?;
                 self.answered(p, Some(answer))?;
             }
             Way::RequestLate => self.under_way.push(UnderWay::Request { from: p, call, awaited: true }),
             Way::AnswerLate => {
-                let answer = self.execute(&call);
+                let answer = self.execute(&call)?;
                 self.under_way.push(UnderWay::Answer { to: p, answer });
             }
             // It does not know, and waits for an answer.
@@ -175,7 +176,7 @@ impl World {
     }
 
     /// At the server that is reached now.
-    fn execute(&mut self, call: &Call) -> Answer {
+    fn execute(&mut self, call: &Call) -> Result<Answer, String> {
         let now = self.database_now();
         let (answer, after) = self.database.answer(self.row.as_ref(), call, now, None, self.broken);
         if let Some(row) = after {
@@ -187,9 +188,12 @@ impl World {
                 Call::Take(_) => self.database.remember(row.version),
                 _ => {}
             }
+            if let Call::Take(take) = call {
+                self.takes_as_asked(take)?;
+            }
             self.row = Some(row);
         }
-        answer
+        Ok(answer)
     }
 
     pub(super) fn arrive(&mut self, i: usize) -> Result<(), String> {
@@ -197,7 +201,7 @@ impl World {
             UnderWay::History(version) => self.database.remember(version),
             UnderWay::Answer { to, answer } => self.answered(to, Some(answer))?,
             UnderWay::Request { from, call, awaited } => {
-                let answer = self.execute(&call);
+                let answer = self.execute(&call)?;
                 match self.participants[from].state {
                     _ if !awaited => {}
                     State::Paused => self.under_way.push(UnderWay::Answer { to: from, answer }),
@@ -266,9 +270,17 @@ impl World {
                         (looked.past, looked.life) = (Past::Unknown, Life::Unknown);
                     }
                     if self.broken == Some(Broken::SightFromRequest) {
-                        election.looked(t0, looked.clone(), 0.0);
+                        election.looked(t0, (*looked).clone(), 0.0);
                     }
-                    election.looked(at, looked, 0.0);
+                    let request = looked.request.clone();
+                    let led = matches!(election.standing(), Standing::Leading(_));
+                    election.looked(at, *looked, 0.0);
+                    if let Standing::Stopping(term, _) = election.standing()
+                        && let Some(request) = request.filter(|_| led)
+                    {
+                        let version = term.key.version;
+                        self.obeyed(&request, version)?;
+                    }
                 }
                 _ => election.look_failed(t0, at, 0.0),
             },

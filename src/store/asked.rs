@@ -1,0 +1,136 @@
+//! What operators ask for, with who asked and why: for people. What participants need of it is
+//! [`Request`](crate::election::Request).
+
+use crate::election::Request;
+
+/// Characters of a reason that the tables hold.
+const REASON_MAX: usize = 1024;
+/// Characters of the name of who asked.
+const BY_MAX: usize = 253;
+/// Characters of a request's id.
+const ID_MAX: usize = 64;
+
+/// Who asked for something, and why. Neither is checked by anybody: they are what the asker says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    by: String,
+    reason: String,
+}
+
+/// Why a text cannot be written down.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum SaidError {
+    /// It does not fit into its column.
+    #[error("{what} has {length} characters, at most {max} fit; shorten it")]
+    TooLong { what: &'static str, length: usize, max: usize },
+    /// It would break lines and tables.
+    #[error("{what} contains a control character (a line break, say); write it in one line")]
+    Control { what: &'static str },
+    /// There is none.
+    #[error("{what} is empty")]
+    Empty { what: &'static str },
+}
+
+impl Said {
+    /// `by` may have 253 characters, `reason` 1,024; a reason may be empty.
+    ///
+    /// # Errors
+    /// [`SaidError`] when one of them does not fit or has control characters.
+    pub fn new(by: impl Into<String>, reason: impl Into<String>) -> Result<Self, SaidError> {
+        let said = Self { by: by.into(), reason: reason.into() };
+        fits("the name of who asks", &said.by, BY_MAX)?;
+        fits("the reason", &said.reason, REASON_MAX)?;
+        if said.by.is_empty() {
+            return Err(SaidError::Empty { what: "the name of who asks" });
+        }
+        Ok(said)
+    }
+
+    /// What the tables say.
+    pub(crate) fn read(by: Option<String>, reason: Option<String>) -> Self {
+        Self { by: by.unwrap_or_default(), reason: reason.unwrap_or_default() }
+    }
+
+    /// Who asked, in their own words.
+    #[must_use]
+    pub fn by(&self) -> &str {
+        &self.by
+    }
+
+    /// Why, in their own words; may be empty.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+/// Whether a text can name a request: 1 to 64 visible characters.
+///
+/// # Errors
+/// [`SaidError`] when it cannot.
+pub fn check_id(id: &str) -> Result<(), SaidError> {
+    const WHAT: &str = "the id of the request";
+    fits(WHAT, id, ID_MAX)?;
+    if id.is_empty() || id.chars().any(char::is_whitespace) {
+        return Err(SaidError::Empty { what: WHAT });
+    }
+    Ok(())
+}
+
+fn fits(what: &'static str, text: &str, max: usize) -> Result<(), SaidError> {
+    let length = text.chars().count();
+    if length > max {
+        return Err(SaidError::TooLong { what, length, max });
+    }
+    if text.chars().any(char::is_control) {
+        return Err(SaidError::Control { what });
+    }
+    Ok(())
+}
+
+/// A request as it stands in the tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posted {
+    /// What is asked.
+    pub request: Request,
+    /// Who asked, and why.
+    pub said: Said,
+    /// When: the database's clock, ms since 1970 UTC.
+    pub at: i64,
+}
+
+/// What operators ask of one component.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// `Some` while the election is paused.
+    pub paused: Option<Said>,
+    /// The last request, also when it is void by now.
+    pub request: Option<Posted>,
+}
+
+impl Asked {
+    /// Whether there is nothing to show.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.paused.is_none() && self.request.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused_before_it_is_sent() {
+        assert!(Said::new("ada", "because\tof").is_err_and(|e| e.to_string().contains("one line")));
+        assert!(Said::new("a".repeat(254), "").is_err_and(|e| e.to_string().contains("at most 253")));
+        assert!(Said::new("ada", "é".repeat(1025)).is_err_and(|e| e.to_string().contains("at most 1024")));
+        assert!(Said::new("", "x").is_err());
+        let said = Said::new("ada", "é".repeat(1024)).unwrap();
+        assert_eq!((said.by(), said.reason().chars().count()), ("ada", 1024));
+        assert!(check_id("").is_err() && check_id("a b").is_err() && check_id(&"x".repeat(65)).is_err());
+        assert!(check_id("6f1c").is_ok());
+    }
+}

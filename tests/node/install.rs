@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use component_lease_testkit::stage::chart;
 use component_lease_testkit::stage::store::Store;
 use component_lease_testkit::stage::{CONTAINER, Stage, condition};
 use component_lease_testkit::wait;
@@ -19,6 +20,9 @@ async fn a_removed_release_leaves_nothing_that_hangs_and_another_one_takes_over_
     let first = Stage::prepare(&node, "first", "component-lease", Store::sqlite(&node)?).await?;
     first.install(&[]).await?;
     first.deploy().await?;
+    let tested =
+        chart::helm(&node, &["test", &first.release.name, "-n", "first", "--timeout", "60s"]).await?;
+    ensure!(tested.contains("Succeeded"), "{tested}");
 
     // The controller is the chart's own account in the chart's own security context, and the
     // program got its agent from the init container.

@@ -49,6 +49,7 @@ impl Said {
     }
 
     /// What the tables say.
+    #[cfg(feature = "_sql")]
     pub(crate) fn read(by: Option<String>, reason: Option<String>) -> Self {
         Self { by: by.unwrap_or_default(), reason: reason.unwrap_or_default() }
     }

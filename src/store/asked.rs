@@ -1,5 +1,5 @@
 //! What operators ask for, with who asked and why: for people. What participants need of it is
-//! [`Request`](crate::election::Request).
+//! [`Request`].
 
 use crate::election::Request;
 

@@ -1,12 +1,11 @@
-//! What Kubernetes tells: the resources, pods and Services of the watched namespaces, cached.
+//! What Kubernetes tells: the resources, pods, Services and endpoints of the watched namespaces, cached.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Service;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -19,15 +18,17 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::endpoints::{self, Endpoints, KubeSlice};
 use super::pods::{KubePod, pod};
 use super::services::{self, EXTERNAL_NAME};
 use crate::api::ComponentLease;
-use crate::routing::observed::{Desired, FormerService, LabelScheme, Pods, ServiceSight};
+use crate::routing::observed::{self, Desired, FormerService, LabelScheme, Pods, ServiceSight};
 use crate::routing::pod::{Marks, PREFIX, Pod};
 
 const LEASES: &str = "componentleases";
 const PODS: &str = "pods";
 const SERVICES: &str = "services";
+const SLICES: &str = "endpointslices";
 
 /// A resource that may be unreadable: one among many must not stop the others.
 pub(super) type Lease = DeserializeGuard<ComponentLease>;
@@ -41,6 +42,7 @@ pub(super) struct Scope {
     pub(super) leases: Store<Lease>,
     pub(super) pods: Store<KubePod>,
     pub(super) services: Store<Service>,
+    endpoints: Endpoints,
     trouble: Mutex<HashMap<&'static str, Trouble>>,
     /// Pods as a patch or a fresh read answered them, until the watch has caught up; `None` is gone.
     fresh: Mutex<HashMap<String, Fresh>>,
@@ -72,11 +74,16 @@ pub(super) enum Seen<'a> {
     Pod(&'a KubePod),
     PodGone(&'a KubePod),
     Service(&'a Service),
+    /// The endpoints of this Service have changed.
+    Endpoints {
+        namespace: &'a str,
+        service: &'a str,
+    },
 }
 
 /// The writing halves of a scope's caches.
 pub(super) struct Feeds {
-    api: (Api<Lease>, Api<KubePod>, Api<Service>),
+    api: (Api<Lease>, Api<KubePod>, Api<Service>, Api<KubeSlice>),
     leases: reflector::store::Writer<Lease>,
     pods: reflector::store::Writer<KubePod>,
     services: reflector::store::Writer<Service>,
@@ -89,7 +96,12 @@ impl Scope {
         let (pods, pods_writer) = reflector::store();
         let (services, services_writer) = reflector::store();
         let feeds = Feeds {
-            api: (api(client, namespace), api(client, namespace), api(client, namespace)),
+            api: (
+                api(client, namespace),
+                api(client, namespace),
+                api(client, namespace),
+                api(client, namespace),
+            ),
             leases: leases_writer,
             pods: pods_writer,
             services: services_writer,
@@ -98,6 +110,7 @@ impl Scope {
             leases,
             pods,
             services,
+            endpoints: Endpoints::default(),
             trouble: Mutex::default(),
             fresh: Mutex::default(),
             pods_seen: Notify::new(),
@@ -107,13 +120,11 @@ impl Scope {
 
     /// Keeps the caches until dropped, and passes on what happens.
     pub(super) async fn watch(&self, feeds: Feeds, seen: impl Fn(Seen<'_>)) {
-        let Feeds { api: (leases, pods, services), leases: l, pods: p, services: s } = feeds;
+        let Feeds { api: (leases, pods, services, slices), leases: l, pods: p, services: s } = feeds;
         futures::join!(
             self.watch_kind(
                 LEASES,
-                leases,
-                l,
-                slim_lease,
+                reflect(l, events(leases).modify(slim_lease)),
                 |event| match event {
                     Event::Apply(lease) => seen(Seen::Lease(lease)),
                     Event::Delete(lease) => seen(Seen::LeaseGone(lease)),
@@ -124,9 +135,7 @@ impl Scope {
             ),
             self.watch_kind(
                 PODS,
-                pods,
-                p,
-                |_| {},
+                reflect(p, events(pods)),
                 |event| {
                     self.pods_seen.notify_waiters();
                     match event {
@@ -140,13 +149,23 @@ impl Scope {
             ),
             self.watch_kind(
                 SERVICES,
-                services,
-                s,
-                services::slim,
+                reflect(s, events(services).modify(services::slim)),
                 |event| match event {
                     Event::Apply(service) | Event::Delete(service) => seen(Seen::Service(service)),
                     Event::InitDone => seen(Seen::Anew),
                     Event::Init | Event::InitApply(_) => {}
+                },
+                || seen(Seen::Anew)
+            ),
+            self.watch_kind(
+                SLICES,
+                events(slices),
+                |event| match self.endpoints.saw(event) {
+                    endpoints::Changed::Nothing => {}
+                    endpoints::Changed::Of { namespace, service } => {
+                        seen(Seen::Endpoints { namespace: &namespace, service: &service });
+                    }
+                    endpoints::Changed::Everything => seen(Seen::Anew),
                 },
                 || seen(Seen::Anew)
             ),
@@ -156,22 +175,15 @@ impl Scope {
     async fn watch_kind<K>(
         &self,
         kind: &'static str,
-        api: Api<K>,
-        writer: reflector::store::Writer<K>,
-        slim: impl FnMut(&mut K),
+        events: impl Stream<Item = Result<Event<K>, watcher::Error>>,
         on: impl Fn(&Event<K>),
         troubled: impl Fn(),
-    ) where
-        K: Resource + reflector::Lookup + Clone + DeserializeOwned + Debug + Send + 'static,
-        <K as reflector::Lookup>::DynamicType: Eq + Hash + Clone,
-    {
-        let config = watcher::Config { page_size: Some(PAGE), ..watcher::Config::default() };
-        let events = watcher::watcher(api, config).modify(slim);
-        let mut events = std::pin::pin!(reflect(writer, events).backoff(Patience::default()));
+    ) {
+        let mut events = std::pin::pin!(events.backoff(Patience::default()));
         while let Some(event) = events.next().await {
             match event {
                 // The list that follows may fail like the one before.
-                Ok(Event::Init) => {}
+                Ok(event @ Event::Init) => on(&event),
                 Ok(event) => {
                     self.well(kind);
                     on(&event);
@@ -215,12 +227,13 @@ impl Scope {
     }
 
     /// Which kinds have been listed once.
-    fn listed(&self) -> [(&'static str, bool); 3] {
+    fn listed(&self) -> [(&'static str, bool); 4] {
         let now = |ready: Option<Result<(), _>>| ready.is_some_and(|outcome| outcome.is_ok());
         [
             (LEASES, now(self.leases.wait_until_ready().now_or_never())),
             (PODS, now(self.pods.wait_until_ready().now_or_never())),
             (SERVICES, now(self.services.wait_until_ready().now_or_never())),
+            (SLICES, self.endpoints.listed()),
         ]
     }
 
@@ -377,6 +390,23 @@ impl Scope {
         let Some(service) = self.services.get(&reference) else { return ServiceSight::Missing };
         ServiceSight::Exists(services::seen(&service, desired))
     }
+
+    /// The endpoints of the Service that the resource names.
+    pub(super) fn endpoints_of(&self, desired: &Desired) -> observed::Endpoints {
+        let Some(named) = &desired.service else { return Ok(Vec::new()) };
+        match self.unknown(SLICES, self.endpoints.listed()) {
+            Some(trouble) => Err(trouble),
+            None => Ok(self.endpoints.of(&desired.namespace, &named.name)),
+        }
+    }
+}
+
+/// What a watch shows of a kind.
+fn events<K>(api: Api<K>) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    watcher::watcher(api, watcher::Config { page_size: Some(PAGE), ..watcher::Config::default() })
 }
 
 /// Of what others write, what is not read is not kept.

@@ -8,6 +8,7 @@ use kube::{Client, Resource as _, ResourceExt as _};
 use super::caches::{Lease, Scope};
 use super::endings::Endings;
 use super::lookout::Lookout;
+use super::serving::Serving;
 use crate::api::{self, ComponentLease, InvalidSpec};
 use crate::election::ComponentName;
 use crate::membership::namespace::Grants;
@@ -36,13 +37,22 @@ pub(super) struct Cluster {
     pub(super) rules: Rules,
     pub(super) lookout: Arc<Lookout>,
     pub(super) endings: Endings,
+    pub(super) serving: Serving,
     /// By UID, what a generation of a resource asks for.
     wanted: Mutex<HashMap<String, Wanted>>,
 }
 
 impl Cluster {
     pub(super) fn new(client: Client, scopes: Vec<Arc<Scope>>, rules: Rules, lookout: Arc<Lookout>) -> Self {
-        Self { client, scopes, rules, lookout, endings: Endings::default(), wanted: Mutex::default() }
+        Self {
+            client,
+            scopes,
+            rules,
+            lookout,
+            endings: Endings::default(),
+            serving: Serving::default(),
+            wanted: Mutex::default(),
+        }
     }
 
     /// Whether the resource is one for this controller: of its class, where no other release is in front of it.
@@ -146,5 +156,6 @@ impl Cluster {
         let uid = gone.uid().unwrap_or_default();
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         self.endings.forget(&uid);
+        self.serving.forget(&uid);
     }
 }

@@ -19,6 +19,7 @@ mod cluster;
 pub mod command;
 mod database;
 mod endings;
+mod endpoints;
 mod error;
 mod exposition;
 mod handles;
@@ -34,6 +35,7 @@ mod resources;
 mod retry;
 mod rows;
 mod services;
+mod serving;
 mod sweep;
 
 use std::collections::BTreeSet;
@@ -325,7 +327,7 @@ async fn watch(tasks: Tasks, scope: Arc<Scope>, feeds: Feeds, queue: Arc<Queue>)
     let Tasks { handles, shared, .. } = tasks;
     let Handles { database, cluster, announcer } = handles.as_ref();
     let watched = Arc::clone(&scope);
-    // Boxed for its size: three watches in one.
+    // Boxed for its size: four watches in one.
     Box::pin(scope.watch(feeds, |seen| match seen {
         Seen::Lease(lease) => {
             if cluster.looks_after(lease)
@@ -363,6 +365,7 @@ async fn watch(tasks: Tasks, scope: Arc<Scope>, feeds: Feeds, queue: Arc<Queue>)
             }
         }
         Seen::Service(service) => queue.service(&watched, service),
+        Seen::Endpoints { namespace, service } => queue.endpoints(&watched, namespace, service),
     }))
     .await;
     "watch"

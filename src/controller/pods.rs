@@ -36,9 +36,68 @@ pub(super) struct PodStatus {
     #[serde(rename = "podIPs")]
     pub(super) pod_ips: Option<Vec<PodIp>>,
     pub(super) start_time: Option<Time>,
+    #[serde(default)]
+    pub(super) conditions: Conditions,
     pub(super) container_statuses: Option<Vec<ContainerStatus>>,
     pub(super) init_container_statuses: Option<Vec<ContainerStatus>>,
     pub(super) ephemeral_container_statuses: Option<Vec<ContainerStatus>>,
+}
+
+/// What the kubelet, or the controller of its node, says of the pod as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "Option<Vec<SentCondition>>")]
+pub(super) struct Conditions {
+    initialized: bool,
+    /// `None` before anybody has said it.
+    ready: Option<bool>,
+    /// Why it is not ready.
+    why: Option<Box<str>>,
+}
+
+#[derive(Deserialize)]
+struct SentCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    reason: Option<String>,
+    message: Option<String>,
+}
+
+/// Characters of the kubelet's own words that are kept.
+const WHY_MAX: usize = 200;
+
+impl From<Option<Vec<SentCondition>>> for Conditions {
+    fn from(sent: Option<Vec<SentCondition>>) -> Self {
+        let mut conditions = Self::default();
+        for SentCondition { kind, status, reason, message } in sent.into_iter().flatten() {
+            match kind.as_str() {
+                "Initialized" => conditions.initialized = status == "True",
+                "Ready" => {
+                    conditions.ready = Some(status == "True");
+                    let why = message.filter(|message| !message.is_empty()).or(reason);
+                    let why = why.filter(|_| status != "True");
+                    conditions.why = why.map(|why| why.chars().take(WHY_MAX).collect());
+                }
+                _ => {}
+            }
+        }
+        conditions
+    }
+}
+
+impl Conditions {
+    /// Why the pod is not ready; `None` if it is.
+    fn unready(&self) -> Option<String> {
+        let why = match self.ready {
+            Some(true) => return None,
+            None => "no kubelet has said that it is",
+            Some(false) if !self.initialized => "it is still initialising",
+            Some(false) => {
+                self.why.as_deref().unwrap_or("its node may be lost: its condition Ready is not True")
+            }
+        };
+        Some(why.to_owned())
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -122,7 +181,7 @@ struct Owner {
     controller: Option<bool>,
 }
 
-fn metadata<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
+pub(super) fn metadata<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
     let Metadata { name, namespace, uid, resource_version, labels, annotations, owner_references } =
         Metadata::deserialize(from)?;
     let workload = owner_references.into_iter().flatten().find(|owner| owner.controller == Some(true));
@@ -193,6 +252,7 @@ pub(super) fn pod(pod: &KubePod) -> SeenPod {
         host_network: pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true),
         finished: matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed")),
         workload: pod.owner_references().first().map(|owner| format!("{} {}", owner.kind, owner.name)),
+        unready: status.map_or_else(|| Conditions::default().unready(), |status| status.conditions.unready()),
         started: status.and_then(|status| status.start_time.as_ref()).map(|at| at.0.as_millisecond()),
         containers: containers.flatten().flatten().map(container).collect(),
     }
@@ -264,7 +324,14 @@ mod tests {
             "status": {
                 "phase": "Running", "startTime": "2026-11-22T10:00:01Z", "podIP": "10.0.0.7",
                 "podIPs": [{ "ip": "10.0.0.7" }, { "ip": "fd00::7" }],
-                "conditions": many(&|n| json!({ "type": format!("C{n}"), "status": "True", "message": filler })),
+                "conditions": many(&|n| match n {
+                    7 => json!({ "type": "Initialized", "status": "True", "lastTransitionTime": null }),
+                    8 => json!({
+                        "type": "Ready", "status": "False", "reason": "ContainersNotReady",
+                        "message": "containers with unready status: [main]",
+                    }),
+                    _ => json!({ "type": format!("C{n}"), "status": "True", "message": filler }),
+                }),
                 "containerStatuses": [{
                     "name": "main", "image": filler, "imageID": filler, "containerID": "containerd://2", "ready": true,
                     "restartCount": 1, "state": { "running": { "startedAt": "2026-11-22T10:05:00Z" } },
@@ -291,6 +358,7 @@ mod tests {
         assert_eq!(seen.annotations, [("componentlease.io/web-version".to_owned(), "7".to_owned())].into());
         assert_eq!(seen.ips, ["10.0.0.7", "fd00::7"]);
         assert_eq!((seen.node.as_deref(), seen.host_network, seen.finished), (Some("node-1"), true, false));
+        assert_eq!(seen.unready.as_deref(), Some("containers with unready status: [main]"));
         assert_eq!(seen.started, Some(1_795_341_601_000));
         assert_eq!(seen.workload.as_deref(), Some("ReplicaSet web-7d9"));
         let end = End { at: Some(1_795_341_840_000), guessed: true };
@@ -298,6 +366,32 @@ mod tests {
         let now = Incarnation::Running { id: Some("containerd://2".to_owned()) };
         let main = Container { now, before: Some(before) };
         assert_eq!(seen.containers, [main, Container::default()]);
+    }
+
+    #[test]
+    fn why_a_pod_is_not_ready_is_said_as_the_kubelet_says_it_or_as_far_as_it_is_known() {
+        let unready = |conditions: Value| {
+            let sent = json!({ "metadata": { "name": "web-0" }, "status": { "conditions": conditions } });
+            pod(&serde_json::from_str(&sent.to_string()).unwrap()).unready
+        };
+        let condition = |kind: &str, status: &str| json!({ "type": kind, "status": status });
+        let (initialized, ready) = (condition("Initialized", "True"), condition("Ready", "True"));
+        assert_eq!(unready(json!([initialized, ready])), None);
+        for conditions in [Value::Null, json!([]), json!([initialized])] {
+            assert_eq!(unready(conditions).as_deref(), Some("no kubelet has said that it is"));
+        }
+        let starting = json!([condition("Initialized", "False"), condition("Ready", "False")]);
+        assert_eq!(unready(starting).as_deref(), Some("it is still initialising"));
+        // As the controller of a node that is lost leaves it.
+        for status in ["False", "Unknown"] {
+            let lost = unready(json!([initialized, condition("Ready", status)])).unwrap();
+            assert!(lost.contains("its node may be lost"), "{lost}");
+        }
+        let long = json!({ "type": "Ready", "status": "False", "reason": "R", "message": "ü".repeat(1000) });
+        assert_eq!(unready(json!([initialized, long])).unwrap().chars().count(), WHY_MAX);
+        let reason =
+            json!({ "type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady", "message": "" });
+        assert_eq!(unready(json!([initialized, reason])).as_deref(), Some("ReadinessGatesNotReady"));
     }
 
     #[test]

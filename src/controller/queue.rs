@@ -182,6 +182,17 @@ impl Queue {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// The endpoints of a Service have changed.
+    pub(super) fn endpoints(&self, scope: &Arc<Scope>, namespace: &str, service: &str) {
+        self.queue_where(|other, lease| {
+            std::ptr::eq(other, Arc::as_ptr(scope))
+                && lease.meta().namespace.as_deref() == Some(namespace)
+                && lease.0.as_ref().is_ok_and(|lease| {
+                    lease.spec.routing.service.as_ref().is_some_and(|named| named.name == service)
+                })
+        });
+    }
+
     pub(super) fn service(&self, scope: &Arc<Scope>, service: &Service) {
         let namespace = service.namespace();
         let name = service.name_any();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::decide::{Plan, PodChange};
-use super::report::Outcome;
+use super::outcome::Outcome;
 
 /// How a patch of one pod ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -34,7 +34,7 @@ words! {
         LeaderElected,
         /// That holder is a pod that we may route to.
         HolderAccepted,
-        /// Exactly that pod carries the label, and the named Service selects it.
+        /// Exactly that pod carries the label and is ready, and the named Service reaches it and it alone.
         Routed,
         /// The last look at the database succeeded.
         DatabaseReachable,
@@ -82,6 +82,10 @@ words! {
         LabelFailed,
         /// Routed: somebody else put the leader label on a pod; it is being removed.
         ForeignLabel,
+        /// Routed: the leader's pod, or its endpoint, is not ready.
+        LeaderNotReady,
+        /// Routed: the Service has no endpoint for the leader's pod.
+        NoEndpoint,
         /// Routed: the Service of `spec.routing.service` does not exist.
         ServiceMissing,
         /// Routed: the Service does not select the leader's pod.

@@ -8,8 +8,9 @@ use super::fixtures::*;
 use super::floor::EpochRate;
 use super::holder_pattern::HolderPattern;
 use super::observed::{Memory, Observed, OnDatabaseUnreachable, RowSight, Status, StoreSight};
+use super::outcome::Outcome;
 use super::pod::{Pod, Requirement, Selector};
-use super::report::{Outcome, holder_pod, report};
+use super::report::{holder_pod, report};
 use crate::election::LeaseRow;
 
 /// The database is away, labels are to go, and the resource's ttl is not the row's.

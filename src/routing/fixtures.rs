@@ -98,6 +98,7 @@ pub(super) fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
         holder_told: None,
         disputed: Vec::new(),
         service: ServiceSight::NotAsked,
+        endpoints: Ok(Vec::new()),
         former_services: Vec::new(),
         leaving: false,
         now: S(100),

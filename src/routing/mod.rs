@@ -3,7 +3,8 @@
 //!
 //! [`observed`] is what the controller saw, [`decide`] turns it into a plan for labels, [`carry_out`] says in which
 //! order the plan is carried out, [`ended`] tells when a holder need not be waited for, [`floor`] is what a resource
-//! may ask of a database that forgot, and [`report`] says in the status what became of it all.
+//! may ask of a database that forgot, [`serving`] tells whether users get answers, and [`report`] says in the status
+//! what became of it all.
 
 pub mod carry_out;
 pub mod conditions;
@@ -18,9 +19,12 @@ pub mod floor;
 pub mod holder_pattern;
 pub mod observed;
 mod orphan;
+pub mod outcome;
 pub mod pod;
 pub mod reach;
 pub mod report;
+mod routed;
+pub mod serving;
 pub mod split_brain;
 #[cfg(test)]
 mod stalled_tests;

@@ -134,6 +134,22 @@ pub struct SeenService {
     pub resource_version: String,
 }
 
+/// What one EndpointSlice of the Service says of one pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The pod's UID, or its name where the slice does not give that.
+    pub pod: String,
+    /// Requests are sent to it.
+    pub ready: bool,
+    /// The pod is ending, and serves as long as it does.
+    pub draining: bool,
+    /// The names of the slice's ports; empty for a port without a name.
+    pub ports: Vec<String>,
+}
+
+/// The endpoints of the Service that the resource names, or why they cannot be listed.
+pub type Endpoints = Result<Vec<Endpoint>, String>;
+
 /// A Service that this resource has made and does not name any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormerService {
@@ -195,6 +211,7 @@ pub struct Observed {
     /// Those that go on saying that they lead although the row says otherwise.
     pub disputed: Vec<Belief>,
     pub service: ServiceSight,
+    pub endpoints: Endpoints,
     /// Services of this resource under names that it does not give any more.
     pub former_services: Vec<FormerService>,
     /// The resource is being deleted. The deletion's propagation policy decides about what it owns.

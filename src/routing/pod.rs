@@ -22,6 +22,8 @@ pub struct Pod {
     pub finished: bool,
     /// Kind and name of what makes such pods and owns it, as in `ReplicaSet web-7d9`.
     pub workload: Option<String>,
+    /// Why it is not ready, in a few words.
+    pub unready: Option<String>,
     /// When the kubelet accepted it: ms since 1970 UTC.
     pub started: Option<i64>,
     /// Of all kinds, in no particular order.

@@ -3,7 +3,7 @@
 use super::super::decide::{Decision, decide};
 use super::super::fixtures::*;
 use super::super::floor::{FloorSight, Remedy};
-use super::super::observed::{Claim, DesiredService};
+use super::super::observed::{Claim, DesiredService, SeenService, ServiceSight};
 use super::super::pod::Pod;
 use super::super::split_brain::Belief;
 use super::*;
@@ -319,6 +319,7 @@ fn whatever_failed_is_tried_again_and_told_in_one_line() {
         service_failed: Some("e".into()),
         service_invalid: Some("f".into()),
         conflict: false,
+        unserved: None,
     };
     assert_eq!(all.failed().as_deref(), Some("a; b; c; d; e; f"));
     let stamp = Outcome { stamp_failed: vec!["c".into()], ..Outcome::default() };

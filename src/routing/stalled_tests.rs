@@ -3,7 +3,8 @@
 use super::conditions::{ConditionType, Reason, Truth};
 use super::fixtures::*;
 use super::observed::{DesiredService, Observed, SeenService, ServiceSight, Status};
-use super::report::{Outcome, report, report_conflict, report_invalid};
+use super::outcome::Outcome;
+use super::report::{report, report_conflict, report_invalid};
 
 fn said(o: &Observed) -> Status {
     report(o, &plan(o), &Outcome::default())

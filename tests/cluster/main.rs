@@ -24,6 +24,7 @@ mod resilience;
 mod routing;
 mod schema;
 mod services;
+mod serving;
 mod steady;
 mod store;
 mod support;

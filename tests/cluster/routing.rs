@@ -301,6 +301,7 @@ async fn a_managed_service_is_made_kept_and_goes_with_its_resource() -> Result<(
 #[tokio::test(crate = "crate::harness")]
 async fn a_service_of_somebody_else_is_never_adopted_only_checked() -> Result<()> {
     let (site, _controller) = led_site("service").await?;
+    site.plane.needs_controllers()?;
     let named = json!({"routing": {"service": {"name": "discovery"}}});
     site.change("discovery", named).await?;
     let message = site.wait_for_condition("discovery", "Routed", "False", "ServiceMissing").await?;
@@ -329,6 +330,7 @@ async fn a_service_of_somebody_else_is_never_adopted_only_checked() -> Result<()
 #[tokio::test(crate = "crate::harness")]
 async fn a_service_is_judged_by_the_pods_that_it_would_reach_and_again_when_a_pod_changes() -> Result<()> {
     let (site, _controller) = led_site("reached").await?;
+    site.plane.needs_controllers()?;
     let service = json!({
         "metadata": {"name": "theirs"},
         "spec": {"selector": {KEY: "leader", "tier": "db"}, "ports": [{"port": 80}]},

@@ -54,6 +54,7 @@ fn kind(service: &Service) -> Option<&str> {
 #[tokio::test(crate = "crate::harness")]
 async fn a_renamed_service_is_made_before_the_old_one_goes_and_one_that_is_not_wanted_goes() -> Result<()> {
     let (site, _controller) = led_site("renamed").await?;
+    site.plane.needs_controllers()?;
     site.change("discovery", managed("first", &json!({}))).await?;
     until(&site, "first", "made", is_ours).await?;
     let beside =
@@ -74,6 +75,7 @@ async fn a_renamed_service_is_made_before_the_old_one_goes_and_one_that_is_not_w
 #[tokio::test(crate = "crate::harness")]
 async fn a_service_that_is_only_checked_from_now_on_is_released_and_outlives_its_resource() -> Result<()> {
     let (site, _controller) = led_site("released").await?;
+    site.plane.needs_controllers()?;
     site.change("discovery", managed("web", &json!({"labels": {"team": "x"}}))).await?;
     let before = until(&site, "web", "made", is_ours).await?;
     site.change("discovery", json!({"routing": {"service": {"policy": "Check"}}})).await?;
@@ -125,6 +127,7 @@ async fn a_service_that_was_orphaned_is_taken_back_and_one_of_somebody_else_is_n
 #[tokio::test(crate = "crate::harness")]
 async fn a_managed_service_is_kept_as_it_is_described_and_what_others_add_stays() -> Result<()> {
     let (site, _controller) = led_site("template").await?;
+    site.plane.needs_controllers()?;
     let template = json!({
         "labels": {"team": "x"}, "annotations": {"example.org/a": "b"},
         "ports": [{"port": 80, "targetPort": 8080, "appProtocol": "http"}],
@@ -170,6 +173,7 @@ async fn a_managed_service_is_kept_as_it_is_described_and_what_others_add_stays(
 #[tokio::test(crate = "crate::harness")]
 async fn a_checked_service_of_any_type_that_selects_the_leader_will_do_and_is_not_touched() -> Result<()> {
     let (site, _controller) = led_site("types").await?;
+    site.plane.needs_controllers()?;
     let ports = json!([{"port": 80}]);
     for (name, spec) in [
         ("cluster-ip", json!({"type": "ClusterIP", "ports": ports})),

@@ -14,7 +14,7 @@ use crate::controller::error::text;
 use crate::controller::pods::KubePod;
 use crate::routing::carry_out::{CarryOut, Patched};
 use crate::routing::decide::{Plan, PodChange};
-use crate::routing::report::Outcome;
+use crate::routing::outcome::Outcome;
 
 /// Why a plan was not carried out.
 #[derive(Debug, thiserror::Error)]

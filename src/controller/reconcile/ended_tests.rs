@@ -200,6 +200,7 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
         holder_told: Some(told),
         disputed: Vec::new(),
         service: ServiceSight::NotAsked,
+        endpoints: Ok(Vec::new()),
         former_services: Vec::new(),
         leaving: false,
         now,

@@ -94,6 +94,7 @@ pub(super) async fn observe(
         holder_told,
         disputed,
         service: scope.service_of(desired),
+        endpoints: scope.endpoints_of(desired),
         former_services: scope.former_services_of(desired),
         leaving: lease.metadata.deletion_timestamp.is_some(),
         pods,

@@ -16,7 +16,8 @@ use crate::controller::handles::Handles;
 use crate::routing::conditions::{ConditionType, EventReason};
 use crate::routing::decide::{Event, Plan};
 use crate::routing::observed::{Desired, Observed, Status, StoreSight};
-use crate::routing::report::{self, Outcome};
+use crate::routing::outcome::Outcome;
+use crate::routing::report;
 use crate::store::StandingIntent;
 
 /// How long after a failure the ttl is passed on to the participants again.
@@ -54,7 +55,9 @@ pub(super) async fn report(
 ) -> Result<Option<Duration>, Error> {
     let Handles { database, cluster, announcer } = handles;
     let desired = &observed.desired;
-    let status = report::report(observed, plan, outcome);
+    let now = database.clock.boot();
+    let (unserved, steady) = cluster.serving.say(observed, plan, now);
+    let status = report::report(observed, plan, &Outcome { unserved, ..outcome.clone() });
     let written = announcer.write_status(lease, before, Some(&desired.component), &status).await;
     written.map_err(Error::Status)?;
     let events: Vec<Event> = plan.events.iter().cloned().chain(news(before, &status)).collect();
@@ -69,7 +72,7 @@ pub(super) async fn report(
     copied.map_err(Error::Floor)?;
     // While the database answers, the look that shows the row's expiry reports it.
     let next = plan.next.filter(|_| observed.store != StoreSight::Answers);
-    let next = next.map(|at| at.saturating_sub(database.clock.boot()));
+    let next = next.into_iter().chain(steady).min().map(|at| at.saturating_sub(database.clock.boot()));
     let retry = (!(intended & raised)).then_some(INTENT_RETRY);
     Ok(next.into_iter().chain(retry).min())
 }

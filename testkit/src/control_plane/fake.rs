@@ -72,6 +72,7 @@ impl FakePod {
                 "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
                 "containers": [{
                     "name": "main", "image": "localhost/fake:1",
+                    "ports": [{"name": "http", "containerPort": 8080}],
                     "securityContext": {
                         "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]},
                     },

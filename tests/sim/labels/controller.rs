@@ -119,6 +119,7 @@ impl World {
             holder_told: None,
             disputed: Vec::new(),
             service: ServiceSight::NotAsked,
+            endpoints: Ok(Vec::new()),
             former_services: Vec::new(),
             leaving: false,
             now,

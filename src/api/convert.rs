@@ -15,7 +15,7 @@ use crate::routing::HolderPattern;
 use crate::routing::conditions::{ConditionType, EventReason, Reason, Truth};
 use crate::routing::holder_pattern::PatternError;
 use crate::routing::observed::{
-    Desired, DesiredService, HolderPod, LabelScheme, Memory, OnDatabaseUnreachable as Unreachable,
+    Desired, DesiredService, HolderPod, LabelScheme, Memory, OnDatabaseUnreachable as Unreachable, Place,
     ServicePort, Status,
 };
 use crate::routing::pod::{PREFIX, Requirement, Selector, default_label_key};
@@ -196,6 +196,10 @@ pub fn memory(lease: &ComponentLease, status: Option<&ComponentLeaseStatus>) -> 
             container_ids: internal.map(|internal| internal.container_ids.clone()).unwrap_or_default(),
         }),
         version: status.term.as_ref().map_or(0, |term| term.version),
+        place: status
+            .term
+            .as_ref()
+            .and_then(|term| Some(Place { epoch: term.epoch?, number: term.number_in_epoch? })),
         floor: status.version_floor.unwrap_or(0),
         floor_copy: copy,
         transitions: status.transitions.unwrap_or(0),
@@ -283,6 +287,8 @@ fn term(wanted: &Status) -> Option<TermStatus> {
     (wanted.version != 0 || wanted.holder.is_some()).then(|| TermStatus {
         holder: wanted.holder.clone(),
         version: wanted.version,
+        epoch: wanted.place.map(|place| place.epoch),
+        number_in_epoch: wanted.place.map(|place| place.number),
         ttl_seconds: wanted.ttl,
         start_time: wanted.lease_time.and_then(rfc3339),
         renew_time: wanted.renew_time.and_then(rfc3339),

@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::membership::Whereabouts;
 use crate::routing::conditions::{Condition, Reason};
+use crate::routing::observed::Place;
 
 fn lease(spec: &Value) -> ComponentLease {
     let mut lease = json!({
@@ -226,6 +227,7 @@ fn says(message: &str) -> Status {
         holder: Some("a".to_owned()),
         holder_pod: None,
         version: 41,
+        place: Some(Place { epoch: 0, number: 41 }),
         ttl: Some(30),
         lease_time: Some(1_764_000_000_000),
         renew_time: Some(1_764_000_000_000),

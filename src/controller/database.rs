@@ -16,7 +16,7 @@ use crate::election::{ComponentName, Life, Moment};
 use crate::rate::budget::Budget;
 use crate::rate::repeats::{Repeats, kind_of};
 use crate::routing::floor::EpochRate;
-use crate::routing::observed::{RowSight, StoreSight};
+use crate::routing::observed::{Quarantined, RowSight, StoreSight};
 use crate::store::{Directory, Hint, Hints, Names, Outcome, StandingIntent, StoreError};
 
 /// A look is given up after this.
@@ -47,6 +47,9 @@ pub(super) struct Database {
     warned: Mutex<Repeats>,
     /// Whether it could be used since this process began; before that, what was wrong.
     usable: Mutex<Result<(), String>>,
+    /// Until when the last quarantine lasts, as people read it: clocks drift, and a time that changes is a status that is
+    /// written.
+    quarantined: Mutex<Option<Quarantined>>,
     /// How many epochs may begin because resources remember later versions.
     epoch_rate: Mutex<EpochRate>,
 }
@@ -66,6 +69,7 @@ impl Database {
             last_look: Mutex::new(Moment::ZERO),
             warned: Mutex::default(),
             usable: Mutex::new(Err("the database has not been asked yet".to_owned())),
+            quarantined: Mutex::default(),
             epoch_rate: Mutex::default(),
         }
     }
@@ -86,6 +90,19 @@ impl Database {
     /// What a decision about this component may go by, and as of when.
     pub(super) fn sight(&self, component: &str) -> (StoreSight, RowSight, Moment) {
         self.known().sight(component, self.clock.boot())
+    }
+
+    /// Whether nobody takes a lease of this database, and until when, as far as its last answer tells.
+    pub(super) fn quarantined(&self) -> Option<Quarantined> {
+        let now = self.clock.boot();
+        let until = self.known().quarantine.until(now)?;
+        let mut quarantined = self.quarantined.lock().unwrap_or_else(PoisonError::into_inner);
+        if quarantined.as_ref().is_none_or(|known| known.until != until) {
+            let left = until.saturating_sub(now).as_secs() + 1;
+            let end = jiff::Timestamp::from_second(self.clock.wall_ms() / 1000 + i64::try_from(left).ok()?);
+            *quarantined = Some(Quarantined { until, told: end.ok()?.to_string() });
+        }
+        quarantined.clone()
     }
 
     /// What was just written need not be written again before the next look.

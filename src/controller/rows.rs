@@ -211,6 +211,14 @@ impl Rows {
         self.life().and_then(Life::record).map(|_| self.quarantine.longest_ttl())
     }
 
+    /// How far the versions of two epochs are apart; `None` where the database keeps none.
+    pub(super) fn epoch_step(&self) -> Option<i64> {
+        match self.life()? {
+            Life::Recorded { step, .. } => Some(*step),
+            Life::Unknown | Life::Unrecorded { .. } => None,
+        }
+    }
+
     /// How the term of this component followed the one before, if looks have shown it.
     pub(super) fn handover(&self, component: &str) -> Option<Handover> {
         self.seen.as_ref()?.get(component)?.handover

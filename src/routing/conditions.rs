@@ -66,6 +66,8 @@ words! {
         Vacant,
         /// LeaderElected: the holder stopped renewing.
         Expired,
+        /// LeaderElected: nobody leads, and nobody may until what the database may have forgotten is over.
+        Quarantine,
         /// The row has not been looked at for long enough to tell.
         NotYetKnown,
         /// HolderAccepted: the holder is one of the candidate pods.
@@ -137,6 +139,7 @@ words! {
         LeaderElected,
         LeaseExpired,
         LeaseReleased,
+        Quarantine,
         HolderEnded,
         HolderRejected,
         ForeignLabelRemoved,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::decide::{Decision, Plan, PodChange, decide};
 use super::floor::FloorSight;
 use super::observed::{
-    Claim, Desired, HolderPod, LabelScheme, Memory, Observed, OnDatabaseUnreachable, RowSight, ServiceSight,
-    StoreSight,
+    Claim, Desired, HolderPod, LabelScheme, Memory, Observed, OnDatabaseUnreachable, Place, RowSight,
+    ServiceSight, StoreSight,
 };
 use super::pod::{Container, Incarnation, Pod, Requirement, Selector};
 use crate::election::ComponentName;
@@ -92,6 +92,8 @@ pub(super) fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
         row: RowSight::Seen { row: Some(row), since: S(95) },
         row_confirmed: false,
         longest_ttl: Some(30),
+        quarantine: None,
+        epoch_step: Some(1_000_000),
         floor: FloorSight::default(),
         pods: Ok(pods),
         instances: Vec::new(),
@@ -119,6 +121,7 @@ pub(super) fn remembers(name: &str, version: i64) -> Memory {
             node: None,
         }),
         version,
+        place: Place::of(version, 1_000_000),
         floor: version,
         floor_copy: 0,
         transitions: 4,

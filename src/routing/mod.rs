@@ -12,6 +12,8 @@ pub mod database;
 pub mod decide;
 #[cfg(test)]
 mod edges_tests;
+#[cfg(test)]
+mod elected_tests;
 pub mod ended;
 #[cfg(test)]
 mod fixtures;

@@ -168,6 +168,7 @@ pub struct Memory {
     pub holder: Option<String>,
     pub holder_pod: Option<HolderPod>,
     pub version: i64,
+    pub place: Option<Place>,
     pub floor: i64,
     /// The floor's copy in the annotation, which anybody may write who may write the resource.
     pub floor_copy: i64,
@@ -175,6 +176,32 @@ pub struct Memory {
     pub applied: Option<LabelScheme>,
     /// The UUID of the database.
     pub database: Option<String>,
+}
+
+/// Nobody takes a lease of the database, because it may have forgotten a term.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    pub until: Moment,
+    /// The same as people read it.
+    pub told: String,
+}
+
+/// Where a version is among those of its database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The life of the database in which it was granted.
+    pub epoch: i64,
+    /// Counts on within that.
+    pub number: i64,
+}
+
+impl Place {
+    /// By how far the versions of two epochs are apart.
+    #[must_use]
+    pub fn of(version: i64, step: i64) -> Option<Self> {
+        let (epoch, number) = (version.checked_div(step)?, version.checked_rem(step)?);
+        (version > 0).then_some(Self { epoch, number })
+    }
 }
 
 /// The leader's pod as it was when it was labelled.
@@ -201,6 +228,10 @@ pub struct Observed {
     pub row_confirmed: bool,
     /// Seconds; no lease of the database may have a longer ttl. `None` where nothing says so.
     pub longest_ttl: Option<u32>,
+    /// While nobody takes a lease of the database.
+    pub quarantine: Option<Quarantined>,
+    /// How far the versions of two epochs of the database are apart; `None` where it keeps none.
+    pub epoch_step: Option<i64>,
     /// Whether the database has forgotten what the resource remembers.
     pub floor: FloorSight,
     pub pods: Pods,
@@ -247,6 +278,8 @@ pub struct Status {
     pub holder: Option<String>,
     pub holder_pod: Option<HolderPod>,
     pub version: i64,
+    /// `None` where the database keeps no epochs.
+    pub place: Option<Place>,
     pub ttl: Option<i64>,
     /// Database time, ms.
     pub lease_time: Option<i64>,
@@ -281,6 +314,7 @@ impl Status {
             holder: self.holder.clone(),
             holder_pod: self.holder_pod.clone(),
             version: self.version,
+            place: self.place,
             floor: self.floor,
             floor_copy: 0,
             transitions: self.transitions,

@@ -5,7 +5,9 @@ use super::conditions::{Condition, ConditionType, Reason, Truth};
 use super::decide::holder::Rejection;
 use super::decide::{Lead, Plan};
 use super::floor::Remedy;
-use super::observed::{HolderPod, Memory, Observed, OnDatabaseUnreachable, RowSight, Status, StoreSight};
+use super::observed::{
+    HolderPod, Memory, Observed, OnDatabaseUnreachable, Place, Quarantined, RowSight, Status, StoreSight,
+};
 use super::orphan::orphaned;
 use super::outcome::Outcome;
 use super::routed::{not_known, routed};
@@ -56,6 +58,7 @@ pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
         },
         holder_pod: holder_pod(o, plan),
         version: if unknown { o.memory.version } else { plan.version },
+        place: if unknown { o.memory.place } else { place(o, plan) },
         ttl: row.map(|row| row.ttl),
         lease_time: row.map(|row| row.lease_time),
         renew_time: row.map(|row| row.renew_time).filter(|at| *at > 0),
@@ -150,6 +153,7 @@ pub fn report_conflict(o: &Observed, by: &str) -> Status {
         holder: None,
         holder_pod: None,
         version: 0,
+        place: None,
         ttl: None,
         lease_time: None,
         renew_time: None,
@@ -185,6 +189,7 @@ pub fn report_invalid(
         holder: memory.holder.clone(),
         holder_pod: memory.holder_pod.clone(),
         version: memory.version,
+        place: memory.place,
         ttl,
         lease_time: None,
         renew_time: None,
@@ -223,6 +228,34 @@ fn disputed(o: &Observed, row: Option<&LeaseRow>) -> Option<Condition> {
     ))
 }
 
+fn place(o: &Observed, plan: &Plan) -> Option<Place> {
+    Place::of(plan.version, o.epoch_step?)
+}
+
+/// A version as people read it: one of 14 digits needs an explanation.
+fn told(o: &Observed, plan: &Plan) -> String {
+    match place(o, plan).filter(|place| place.epoch > 0) {
+        Some(Place { epoch, number }) => {
+            format!("version {} (number {number} of epoch {epoch} of the database)", plan.version)
+        }
+        None => format!("version {}", plan.version),
+    }
+}
+
+/// Nobody leads: why, and until when nobody does.
+fn nobody(o: &Observed, reason: Reason, why: String) -> Condition {
+    let (reason, why) = match &o.quarantine {
+        None => (reason, why),
+        Some(Quarantined { told: until, .. }) => (
+            Reason::Quarantine,
+            format!(
+                "{why}; nobody takes the lease before {until}: the database was restarted, failed over, restored or made anew, so a term that it has forgotten may last until then"
+            ),
+        ),
+    };
+    Condition::new(ConditionType::LeaderElected, false, reason, why)
+}
+
 fn elected(o: &Observed, plan: &Plan) -> Condition {
     let c = |status: Truth, reason, message: String| {
         Condition::new(ConditionType::LeaderElected, status, reason, message)
@@ -231,27 +264,23 @@ fn elected(o: &Observed, plan: &Plan) -> Condition {
         return not_known(o, ConditionType::LeaderElected);
     }
     match &plan.lead {
-        Lead::Held(row, _) => {
-            c(Truth::True, Reason::Held, format!("{} holds version {}", row.holder, plan.version))
-        }
-        Lead::Vacant(None) if o.memory.floor > 0 => c(
-            Truth::False,
+        Lead::Held(row, _) => c(Truth::True, Reason::Held, format!("{} holds {}", row.holder, told(o, plan))),
+        Lead::Vacant(None) if o.memory.floor > 0 => nobody(
+            o,
             Reason::Vacant,
             "the row is gone; a participant inserts it again when every term it may have had is over".into(),
         ),
         Lead::Vacant(None) => {
-            c(Truth::False, Reason::Vacant, "no participant has ever taken this component".into())
+            nobody(o, Reason::Vacant, "no participant has ever taken this component".into())
         }
-        Lead::Vacant(Some(_)) => c(Truth::False, Reason::Vacant, "the last holder released the lease".into()),
-        Lead::Expired(row) => c(
-            Truth::False,
-            Reason::Expired,
-            format!("{} stopped renewing version {}", row.holder, plan.version),
-        ),
+        Lead::Vacant(Some(_)) => nobody(o, Reason::Vacant, "the last holder released the lease".into()),
+        Lead::Expired(row) => {
+            nobody(o, Reason::Expired, format!("{} stopped renewing {}", row.holder, told(o, plan)))
+        }
         Lead::LastKnown(row) => c(
             Truth::Unknown,
             Reason::DatabaseUnreachable,
-            format!("{} held version {} when the database last answered", row.holder, plan.version),
+            format!("{} held {} when the database last answered", row.holder, told(o, plan)),
         ),
         Lead::Unknown => not_known(o, ConditionType::LeaderElected),
     }

@@ -19,6 +19,7 @@ mod messages;
 mod metrics;
 mod people;
 mod pooled;
+mod quarantine;
 mod recorded;
 mod resilience;
 mod routing;

@@ -63,8 +63,17 @@ pub struct TermStatus {
     #[schemars(length(max = 1024))]
     pub holder: Option<String>,
 
-    /// The version of the term: the fencing token.
+    /// The version of the term: the fencing token. It jumps to 14 digits when the database begins an epoch.
     pub version: i64,
+
+    /// The epoch of the database in which this version was granted. Another one begins when the database was
+    /// restarted, failed over or restored. Versions of an epoch begin at a million times its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
+
+    /// What the version counts within its epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number_in_epoch: Option<i64>,
 
     /// Seconds; the ttl in force, fixed for the term.
     #[serde(default, skip_serializing_if = "Option::is_none")]

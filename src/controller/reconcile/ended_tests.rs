@@ -192,6 +192,8 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
         database: None,
         row: RowSight::Seen { row: Some(row), since: now },
         row_confirmed: false,
+        quarantine: None,
+        epoch_step: None,
         floor: FloorSight::default(),
         longest_ttl: None,
         pods: Ok(vec![pods::pod(&serde_json::from_value(half_gone()).unwrap())]),

@@ -65,11 +65,11 @@ pub(super) async fn observe(
             "the prefix of the label that the resource used before is no longer allowed, so it stays on the pods; remove it by hand, or allow the prefix again"
         );
     }
-    let (instances, holder_told, disputed, longest_ttl) = {
+    let (instances, holder_told, disputed, longest_ttl, epoch_step) = {
         let known = database.known();
         let instances = &known.instances;
         let (alive, told) = (instances.of(component), instances.holder(component));
-        (alive, told, instances.disputed(component), known.longest_ttl())
+        (alive, told, instances.disputed(component), known.longest_ttl(), known.epoch_step())
     };
     let holder = match &row {
         RowSight::Seen { row: Some(row), .. } => row.holder.as_str(),
@@ -89,6 +89,8 @@ pub(super) async fn observe(
         database: None,
         row_confirmed: false,
         longest_ttl,
+        quarantine: database.quarantined(),
+        epoch_step,
         floor: floor::sight(&memory, &row, database),
         instances,
         holder_told,
@@ -136,6 +138,7 @@ fn hold_if_another(observed: &mut Observed, database: &Database, cluster: &Clust
             observed.row = RowSight::Never { since };
             (observed.instances, observed.disputed, observed.longest_ttl) = (Vec::new(), Vec::new(), None);
             observed.floor = FloorSight::default();
+            (observed.quarantine, observed.epoch_step) = (None, None);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::controller::announcer::{Announcer, name_of};
 use crate::controller::cluster::FIELD_MANAGER;
 use crate::controller::database::Database;
 use crate::controller::handles::Handles;
-use crate::routing::conditions::{ConditionType, EventReason};
+use crate::routing::conditions::{ConditionType, EventReason, Reason};
 use crate::routing::decide::{Event, Plan};
 use crate::routing::observed::{Desired, Observed, Status, StoreSight};
 use crate::routing::outcome::Outcome;
@@ -72,7 +72,9 @@ pub(super) async fn report(
     copied.map_err(Error::Floor)?;
     // While the database answers, the look that shows the row's expiry reports it.
     let next = plan.next.filter(|_| observed.store != StoreSight::Answers);
-    let next = next.into_iter().chain(steady).min().map(|at| at.saturating_sub(database.clock.boot()));
+    let over = observed.quarantine.as_ref().map(|quarantined| quarantined.until);
+    let next =
+        next.into_iter().chain(steady).chain(over).min().map(|at| at.saturating_sub(database.clock.boot()));
     let retry = (!(intended & raised)).then_some(INTENT_RETRY);
     Ok(next.into_iter().chain(retry).min())
 }
@@ -134,11 +136,16 @@ fn news(before: Option<&ComponentLeaseStatus>, status: &Status) -> Vec<Event> {
         before.is_some_and(|before| before.conditions.iter().any(|c| c.type_ == kind.as_str()))
     };
     let new = kinds.into_iter().filter(|(kind, _)| !said(*kind));
-    new.filter_map(|(kind, reason)| {
-        let condition = status.conditions.iter().find(|condition| condition.kind == kind)?;
-        Some(Event { reason, warning: true, note: condition.message.clone() })
-    })
-    .collect()
+    let waits = |reason: &str| reason == Reason::Quarantine.as_str();
+    let waited = before.is_some_and(|before| before.conditions.iter().any(|c| waits(&c.reason)));
+    let quarantine = (ConditionType::LeaderElected, EventReason::Quarantine);
+    let wait = status.condition(quarantine.0).filter(|elected| !waited && waits(elected.reason.as_str()));
+    new.chain(wait.map(|_| quarantine))
+        .filter_map(|(kind, reason)| {
+            let condition = status.condition(kind)?;
+            Some(Event { reason, warning: true, note: condition.message.clone() })
+        })
+        .collect()
 }
 
 /// What participants find in the database: the ttl that the resource asks for, if they may be told.

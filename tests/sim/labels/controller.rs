@@ -114,6 +114,8 @@ impl World {
             row_confirmed: confirmed || self.breaks(Broken::NoLookAgain),
             pods: Ok(pods),
             longest_ttl: None,
+            quarantine: None,
+            epoch_step: None,
             floor: FloorSight::default(),
             instances: Vec::new(),
             holder_told: None,

@@ -152,6 +152,16 @@ pub async fn a_heartbeat_that_is_out_of_date_stays_and_a_new_row_begins(bench: A
     assert!(alive[0].start_time > old.heartbeat);
 }
 
+pub async fn a_life_that_says_it_has_ended_is_over_at_once(bench: Arc<dyn Bench>) {
+    let store = bench.open();
+    let id = directory(&*store).beat(&instance("c", "a"), None).await.unwrap();
+    assert_eq!(alive(&*store).await.len(), 1);
+    let ended = Instance { lasts: 0, healthy: false, ..instance("c", "a") };
+    assert_eq!(directory(&*store).beat(&ended, id).await.unwrap(), id, "it is the same life");
+    // Far sooner than its heartbeat would have been out of date.
+    until("it is not alive", async || alive(&*store).await.is_empty()).await;
+}
+
 pub async fn nobody_moves_somebody_elses_heartbeat(bench: Arc<dyn Bench>) {
     let store = bench.open();
     let a = directory(&*store).beat(&instance("c", "a"), None).await.unwrap();

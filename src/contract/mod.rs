@@ -158,6 +158,7 @@ macro_rules! store_contract {
                 how_each_kind_of_participant_works_and_what_it_promises_reads_as_it_was_told,
                 a_heartbeat_moves_the_row_and_says_what_is_now,
                 a_heartbeat_that_is_out_of_date_stays_and_a_new_row_begins,
+                a_life_that_says_it_has_ended_is_over_at_once,
                 nobody_moves_somebody_elses_heartbeat,
                 rows_and_instances_come_in_one_look_and_a_plain_look_has_none,
                 of_many_instances_the_holder_comes_first_then_who_says_that_it_leads_then_the_newest,

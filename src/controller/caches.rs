@@ -22,6 +22,7 @@ use super::endpoints::{self, Endpoints, KubeSlice};
 use super::pods::{KubePod, pod};
 use super::services::{self, EXTERNAL_NAME};
 use crate::api::ComponentLease;
+use crate::membership::Whereabouts;
 use crate::routing::observed::{self, Desired, FormerService, LabelScheme, Pods, ServiceSight};
 use crate::routing::pod::{Marks, PREFIX, Pod};
 
@@ -43,6 +44,8 @@ pub(super) struct Scope {
     pub(super) pods: Store<KubePod>,
     pub(super) services: Store<Service>,
     endpoints: Endpoints,
+    /// `None` is all of them.
+    namespace: Option<String>,
     trouble: Mutex<HashMap<&'static str, Trouble>>,
     /// Pods as a patch or a fresh read answered them, until the watch has caught up; `None` is gone.
     fresh: Mutex<HashMap<String, Fresh>>,
@@ -111,6 +114,7 @@ impl Scope {
             pods,
             services,
             endpoints: Endpoints::default(),
+            namespace: namespace.map(ToOwned::to_owned),
             trouble: Mutex::default(),
             fresh: Mutex::default(),
             pods_seen: Notify::new(),
@@ -290,6 +294,19 @@ impl Scope {
         // So that plans are repeatable.
         pods.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(pods)
+    }
+
+    /// Whether a participant ran in a pod that is gone, or has finished; false where that cannot be told.
+    pub(super) fn is_gone(&self, at: &Whereabouts) -> bool {
+        let (Some(namespace), Some(name), Some(uid)) = (&at.namespace, &at.pod, &at.pod_uid) else {
+            return false;
+        };
+        let watched = self.namespace.as_ref().is_none_or(|watched| watched == namespace);
+        if !watched || self.unknown(PODS, self.listed()[1].1).is_some() {
+            return false;
+        }
+        let seen = self.pods.get(&ObjectRef::new(name).within(namespace)).map(|seen| pod(&seen));
+        seen.is_none_or(|seen| seen.uid != *uid || seen.finished)
     }
 
     /// Remembers how a patch or a read answered until the watch has caught up.

@@ -15,7 +15,7 @@ use crate::election::machine::{Looked, Release};
 use crate::election::{Ineligible, Moment, Standing, Take, TermKey};
 use crate::store::{Outcome, StoreError};
 
-/// How long the loop waits for others to be told of a change, at most.
+/// How long the loop waits for others to be told of a change, or of its end, at most.
 const NOTIFY_LIMIT: Duration = Duration::from_millis(500);
 
 impl Runner {
@@ -229,6 +229,18 @@ impl Runner {
         };
         self.presence.said(self.now(), &timing, answer);
         true
+    }
+
+    /// This participant ends: a status need not go on calling it alive. Nothing waits long for that.
+    pub(super) async fn say_farewell(&mut self) {
+        let farewell = self.presence.farewell().filter(|_| !self.trouble.is_deaf());
+        let (Some((says, row)), Some(directory)) = (farewell, self.store.directory()) else { return };
+        let limit = self.election.timing().attempt_timeout().min(NOTIFY_LIMIT);
+        if let Err(error) =
+            attempt(limit, directory.beat(&says, Some(row))).instrument(self.span("beat")).await
+        {
+            debug!(component = %self.shared.component, %error, "the end could not be said");
+        }
     }
 
     pub(super) async fn release(&mut self, release: Release) {

@@ -77,6 +77,7 @@ impl Rig {
 pub(super) enum Flaw {
     SignsAreRefused,
     SignsHang,
+    FarewellsAreLost,
     /// As a pooler between us and `LISTEN`: it looks as if notifications came.
     HintsAreSwallowed,
     LooksTakeTheirTime,
@@ -139,7 +140,10 @@ impl Directory for Flawed {
         match self.1 {
             Flaw::SignsAreRefused => Err(StoreError::misconfigured("permission denied")),
             Flaw::SignsHang => std::future::pending().await,
-            Flaw::HintsAreSwallowed | Flaw::LooksTakeTheirTime => self.0.beat(says, id).await,
+            Flaw::FarewellsAreLost if says.lasts == 0 => Err(StoreError::Retryable("lost".into())),
+            Flaw::FarewellsAreLost | Flaw::HintsAreSwallowed | Flaw::LooksTakeTheirTime => {
+                self.0.beat(says, id).await
+            }
         }
     }
     async fn prune_instances(&self, older_than: Duration) -> Result<u64, StoreError> {

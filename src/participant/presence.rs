@@ -55,6 +55,12 @@ impl Presence {
         Some((self.says.clone(), self.row, limit))
     }
 
+    /// The last sign of life: that it is one no longer. `None` where nobody was told that this participant lives.
+    pub(super) fn farewell(&mut self) -> Option<(Instance, i64)> {
+        let row = self.row.take()?;
+        Some((Instance { lasts: 0, healthy: false, leads: None, ..self.says.clone() }, row))
+    }
+
     /// `None`: it was given up for something more important.
     pub(super) fn said(
         &mut self,
@@ -126,6 +132,17 @@ mod tests {
         assert_eq!(limit, Duration::from_millis(500));
         assert!(presence.due(S(0), Duration::from_millis(30), &timing, (true, None)).is_none());
         assert!(presence.due(S(1), S(0), &timing, (true, None)).is_none());
+    }
+
+    #[test]
+    fn a_farewell_says_that_this_life_is_over_and_is_said_once_and_to_those_who_knew_of_it() {
+        let (mut presence, timing) = presence();
+        assert_eq!(presence.farewell(), None, "nobody knows of it");
+        presence.due(S(0), S(4), &timing, (true, Some(41))).unwrap();
+        presence.said(S(0), &timing, Some(Ok(Some(7))));
+        let (says, row) = presence.farewell().unwrap();
+        assert_eq!((says.lasts, says.healthy, says.leads, row), (0, false, None, 7));
+        assert_eq!(presence.farewell(), None);
     }
 
     #[test]

@@ -62,12 +62,33 @@ async fn a_participant_that_slept_through_its_heartbeats_begins_a_new_instance_r
 #[tokio::test(start_paused = true)]
 async fn a_participant_that_died_soon_counts_as_dead() {
     let rig = Rig::new();
-    let first = rig.start("first");
+    let first = rig.flawed(Flaw::FarewellsAreLost);
     rig.sees(|seen| seen.id == 1).await;
     first.drain();
     first.ended().await.unwrap();
+    assert_eq!(rig.instances().await.len(), 1, "its end was not heard");
     tokio::time::sleep(Duration::from_secs(46)).await;
     assert_eq!(rig.instances().await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_ends_in_order_says_so_and_is_not_alive_any_more() {
+    let rig = Rig::new();
+    let leader = rig.start("leader");
+    let held = leader.lead().await.unwrap().unwrap();
+    let follower = rig.start("follower");
+    rig.sees(|seen| seen.holder == follower.holder().as_str()).await;
+    rig.sees(|seen| seen.leads == Some(1)).await;
+    leader.drain();
+    drop(held);
+    for ends in [follower, leader] {
+        ends.drain();
+        ends.ended().await.unwrap();
+        // The next reading of the database's clock.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let alive = rig.instances().await;
+        assert!(alive.iter().all(|seen| seen.holder != ends.holder().as_str()), "{alive:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,6 +44,7 @@ impl Runner {
                 Action::Wait(until) => self.wait(until).await,
                 Action::AwaitWork => self.await_work().await,
                 Action::Ended => {
+                    self.say_farewell().await;
                     return if self.unreleased.is_none() { Drained::Released } else { Drained::LeftToLapse };
                 }
             }

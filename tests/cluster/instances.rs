@@ -8,6 +8,7 @@ use component_lease::membership::{Instance, Mode, Promise, Whereabouts};
 use component_lease::store::Directory as _;
 use component_lease_testkit::wait;
 use kube::ResourceExt as _;
+use kube::api::DeleteParams;
 
 use crate::support::objects::{condition, status};
 use crate::support::{KEY, LONG, SOON, Site, led_site};
@@ -106,6 +107,34 @@ async fn the_status_shows_who_is_alive_since_when_and_how_well_and_heartbeats_wr
     site.wait_for_lease("discovery", "the first is not well", sick).await?;
     ensure!(SOON > ASKED, "what is waited for must be able to happen");
     Ok(())
+}
+
+#[tokio::test(crate = "crate::harness")]
+async fn who_says_that_it_ends_or_whose_pod_is_gone_is_not_listed_as_alive() -> Result<()> {
+    let (site, _controller) = led_site("ended").await?;
+    let mut ids = Vec::new();
+    for pod in ["d-0", "d-1", "d-2"] {
+        let says = says(&site, &site.holder(pod).await?, runs_in(&site, pod).await?)?;
+        ids.push((site.rows.beat(&says, None).await?, says));
+    }
+    let listed = async |pods: &[&str]| {
+        site.wait_for_lease("discovery", &format!("of {pods:?} it is said that they live"), |lease| {
+            let instances = status(lease).instances;
+            instances.iter().filter_map(|instance| instance.pod.as_deref()).eq(pods.iter().copied())
+        })
+        .await
+    };
+    listed(&["d-0", "d-1", "d-2"]).await?;
+    // Killed, so that it could not say anything.
+    site.pods().delete("d-1", &DeleteParams::default().grace_period(0)).await?;
+    listed(&["d-0", "d-2"]).await?;
+    // A pod of the same name is another one.
+    site.make_pods("discovery", &["d-1"]).await?;
+    site.wait_for_labelled(KEY, "standby", &["d-1", "d-2"]).await?;
+    listed(&["d-0", "d-2"]).await?;
+    let (id, says) = &ids[2];
+    site.rows.beat(&Instance { lasts: 0, healthy: false, ..says.clone() }, *id).await?;
+    listed(&["d-0"]).await.map(drop)
 }
 
 #[tokio::test(crate = "crate::harness")]

@@ -68,7 +68,9 @@ pub(super) async fn observe(
     let (instances, holder_told, disputed, longest_ttl, epoch_step) = {
         let known = database.known();
         let instances = &known.instances;
-        let (alive, told) = (instances.of(component), instances.holder(component));
+        let (mut alive, told) = (instances.of(component), instances.holder(component));
+        // What a killed process last said lasts a while; its pod tells that it is gone.
+        alive.retain(|seen| !scope.is_gone(&seen.whereabouts));
         (alive, told, instances.disputed(component), known.longest_ttl(), known.epoch_step())
     };
     let holder = match &row {

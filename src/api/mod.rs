@@ -3,6 +3,8 @@
 mod convert;
 mod definition;
 mod schema;
+#[cfg(test)]
+mod states_tests;
 pub mod v1alpha1;
 
 pub use convert::{

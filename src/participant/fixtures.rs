@@ -140,7 +140,7 @@ impl Directory for Flawed {
         match self.1 {
             Flaw::SignsAreRefused => Err(StoreError::misconfigured("permission denied")),
             Flaw::SignsHang => std::future::pending().await,
-            Flaw::FarewellsAreLost if says.lasts == 0 => Err(StoreError::Retryable("lost".into())),
+            Flaw::FarewellsAreLost if says.lasts == 0 => Err(StoreError::retryable("lost")),
             Flaw::FarewellsAreLost | Flaw::HintsAreSwallowed | Flaw::LooksTakeTheirTime => {
                 self.0.beat(says, id).await
             }

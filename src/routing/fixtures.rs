@@ -14,21 +14,21 @@ use crate::election::ComponentName;
 use crate::election::row::LeaseRow;
 use crate::membership::instance::{SeenInstance, Whereabouts};
 
-pub(super) const S: fn(u64) -> Duration = Duration::from_secs;
-pub(super) const KEY: &str = "componentlease.io/web";
-pub(super) const VERSION: &str = "componentlease.io/web-version";
-pub(super) const LABEL: &str = "componentlease.io/web-label";
+pub(crate) const S: fn(u64) -> Duration = Duration::from_secs;
+pub(crate) const KEY: &str = "componentlease.io/web";
+pub(crate) const VERSION: &str = "componentlease.io/web-version";
+pub(crate) const LABEL: &str = "componentlease.io/web-label";
 
-pub(super) fn strings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+pub(crate) fn strings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
 }
 
-pub(super) fn running(id: &str) -> Container {
+pub(crate) fn running(id: &str) -> Container {
     Container { now: Incarnation::Running { id: Some(id.into()) }, before: None }
 }
 
 /// A candidate; its uid is the name eight times over, so that no two begin alike.
-pub(super) fn pod(name: &str) -> Pod {
+pub(crate) fn pod(name: &str) -> Pod {
     Pod {
         name: name.into(),
         uid: format!("{}-uid", name.repeat(8)),
@@ -41,36 +41,36 @@ pub(super) fn pod(name: &str) -> Pod {
 }
 
 impl Pod {
-    pub(super) fn label(mut self, key: &str, value: &str) -> Self {
+    pub(crate) fn label(mut self, key: &str, value: &str) -> Self {
         self.labels.insert(key.into(), value.into());
         self
     }
 
-    pub(super) fn stamp(mut self, version: i64) -> Self {
+    pub(crate) fn stamp(mut self, version: i64) -> Self {
         self.annotations.insert(VERSION.into(), version.to_string());
         self
     }
 
-    pub(super) fn marked(self, value: &str, version: i64) -> Self {
+    pub(crate) fn marked(self, value: &str, version: i64) -> Self {
         self.label(KEY, value).stamp(version)
     }
 }
 
-pub(super) fn row(holder: &str, version: i64) -> LeaseRow {
+pub(crate) fn row(holder: &str, version: i64) -> LeaseRow {
     LeaseRow { holder: holder.into(), lease_time: 50_000, renew_time: 60_000, version, ttl: 10 }
 }
 
 /// Our own format: the pod's name, the beginning of its uid, a random end.
-pub(super) fn held_by(name: &str, version: i64) -> LeaseRow {
+pub(crate) fn held_by(name: &str, version: i64) -> LeaseRow {
     row(&format!("{name}_{}_0badcafe", &pod(name).uid[..8]), version)
 }
 
-pub(super) fn scheme(key: &str, leader: &str) -> LabelScheme {
+pub(crate) fn scheme(key: &str, leader: &str) -> LabelScheme {
     LabelScheme { key: key.into(), leader: leader.into(), standby: "standby".into() }
 }
 
 /// Lease `web` at 100 s: its row is unchanged since 95 s and lasts for 10 s; nothing was applied before.
-pub(super) fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
+pub(crate) fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
     Observed {
         desired: Desired {
             namespace: "shop".into(),
@@ -108,7 +108,7 @@ pub(super) fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
 }
 
 /// The memory that a status leaves when `name` leads `version`.
-pub(super) fn remembers(name: &str, version: i64) -> Memory {
+pub(crate) fn remembers(name: &str, version: i64) -> Memory {
     let pod = pod(name);
     Memory {
         held: true,
@@ -130,36 +130,36 @@ pub(super) fn remembers(name: &str, version: i64) -> Memory {
     }
 }
 
-pub(super) fn plan(o: &Observed) -> Plan {
+pub(crate) fn plan(o: &Observed) -> Plan {
     match decide(o) {
         Decision::Act(plan) => *plan,
         other => panic!("expected a plan, got {other:?}"),
     }
 }
 
-pub(super) fn names(changes: &[PodChange]) -> Vec<&str> {
+pub(crate) fn names(changes: &[PodChange]) -> Vec<&str> {
     changes.iter().map(|change| change.name.as_str()).collect()
 }
 
-pub(super) fn labelled(plan: &Plan) -> Option<&str> {
+pub(crate) fn labelled(plan: &Plan) -> Option<&str> {
     plan.label.as_ref().map(|change| change.name.as_str())
 }
 
-pub(super) fn touches_no_pod(plan: &Plan) -> bool {
+pub(crate) fn touches_no_pod(plan: &Plan) -> bool {
     plan.strip.is_empty() && plan.stamp.is_empty() && plan.label.is_none()
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "what a patch carries for a key that is set")]
-pub(super) fn some(value: &str) -> Option<String> {
+pub(crate) fn some(value: &str) -> Option<String> {
     Some(value.to_owned())
 }
 
-pub(super) fn down() -> StoreSight {
+pub(crate) fn down() -> StoreSight {
     StoreSight::Unreachable("no route".into())
 }
 
 /// A participant that is alive.
-pub(super) fn instance(name: &str) -> SeenInstance {
+pub(crate) fn instance(name: &str) -> SeenInstance {
     SeenInstance {
         id: 1,
         component: "web-row".into(),

@@ -16,7 +16,7 @@ mod edges_tests;
 mod elected_tests;
 pub mod ended;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 pub mod floor;
 pub mod holder_pattern;
 pub mod observed;

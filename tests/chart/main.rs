@@ -5,6 +5,7 @@
 
 mod accepted;
 mod alerts;
+mod gitops;
 mod refused;
 
 use std::collections::BTreeSet;

@@ -186,6 +186,7 @@ fn a_resource_in_every_state_is_kept_for_the_tools_that_judge_it() {
         Reason::VersionBelowAnnotation,
         Reason::AboveMaxTtl,
         Reason::TermDisputed,
+        Reason::ReleasedByWorkload,
     ];
     let of_ready: Vec<_> = all.iter().filter_map(reason_of_ready).collect();
     for reason in Reason::ALL.iter().filter(|reason| !elsewhere.contains(reason)) {

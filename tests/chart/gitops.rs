@@ -78,8 +78,8 @@ fn flux_and_argo_cd_say_of_each_state_what_the_page_promises() {
             (state, [flux, argo])
         })
         .collect();
-    let table: String =
-        found.iter().map(|(state, [flux, argo])| format!("| {state} | {flux} | {argo} |\n")).collect();
+    let row = |(state, [flux, argo]): (&String, &[String; 2])| format!("| {state} | {flux} | {argo} |");
+    let table = found.iter().map(row).collect::<Vec<_>>().join("\n");
     assert!(found == promised, "the table of docs/how-to/gitops.md is to be:\n{table}");
 }
 

@@ -1,6 +1,6 @@
 //! `Ready` means that users get answers: the leader's pod is ready, and so is its endpoint in the Service.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use component_lease::routing::serving::STEADY;
@@ -104,6 +104,7 @@ async fn an_endpoint_that_flips_ten_times_a_second_causes_no_ten_writes() -> Res
     site.wait_until_ready("discovery").await?;
 
     let mark = site.plane.audit_mark()?;
+    let began = Instant::now();
     let flips = 60;
     let mut every = tokio::time::interval(Duration::from_millis(100));
     for number in 0..flips {
@@ -111,12 +112,15 @@ async fn an_endpoint_that_flips_ten_times_a_second_causes_no_ten_writes() -> Res
         let ready = if number % 2 == 0 { "False" } else { "True" };
         say(&site, "d-0", &[("ContainersReady", ready), ("Ready", ready)]).await?;
     }
+    let took = began.elapsed();
     let account = format!("system:serviceaccount:{}:component-lease", site.name());
     let writes = site.plane.writes_since(mark)?;
     let kubelet = writes.iter().filter(|write| write.resource == "pods" && write.subresource == "status");
     ensure!(kubelet.count() >= flips, "the pod has flipped");
-    let ours: Vec<_> = writes.iter().filter(|write| write.user == account).collect();
-    let at_most = 2 + 2 * usize::try_from(6 / STEADY.as_secs())?;
+    let ours = writes.iter().filter(|write| write.user == account && write.subresource == "status");
+    let ours: Vec<_> = ours.collect();
+    // Each recovery that lasts may be said, and its end: on a slow machine there is room for more of them.
+    let at_most = 2 + 2 * usize::try_from(took.as_secs() / STEADY.as_secs())?;
     ensure!(!ours.is_empty() && ours.len() <= at_most, "{} writes: {ours:?}", ours.len());
     // The last word is said, however often it was taken back.
     site.wait_until_ready("discovery").await?;

@@ -7,7 +7,7 @@ use component_lease_testkit::control_plane::FakePod;
 use component_lease_testkit::wait;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
@@ -65,6 +65,11 @@ async fn a_workload_that_selects_by_our_label_loses_its_leader_which_is_said() -
         "{now:?}"
     );
     // Users reach it all the same; and when it is gone, the next one is no orphan before it leads.
+    let at = "2026-01-01T00:00:00Z";
+    let is = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": at});
+    // No kubelet says so here.
+    let runs = json!({"status": {"phase": "Running", "conditions": [is("ContainersReady"), is("Ready")]}});
+    site.pods().patch_status(&leader, &PatchParams::default(), &Patch::Strategic(runs)).await?;
     site.wait_until_ready("discovery").await?;
     site.pods().delete(&leader, &DeleteParams::default()).await?;
     site.rows.release("discovery").await?;

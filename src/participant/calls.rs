@@ -77,7 +77,10 @@ impl Runner {
     fn saw(&mut self, at: Moment, looked: &Looked) {
         let before = self.election.sight().and_then(|sight| sight.row.as_ref());
         let term = |row: &crate::election::LeaseRow| (row.holder.clone(), row.version);
-        let changed = before.map(term) != looked.row.as_ref().map(term);
+        // A leader that looks for requests finds its own take, which is no news.
+        let me = self.election.me().as_str();
+        let is_mine = looked.row.as_ref().is_some_and(|row| row.holder == me);
+        let changed = !is_mine && before.map(term) != looked.row.as_ref().map(term);
         self.notice.found(at, changed, self.election.sight().is_none());
         if before != looked.row.as_ref() || self.election.quarantine().life() != Some(&looked.life) {
             self.trouble.moved_on();

@@ -92,7 +92,7 @@ fn a_database_that_is_away_at_the_start_is_waited_for() {
     assert_eq!(agent.stands_by().json()["leader"], false);
     assert_eq!(agent.ask("/readyz").unwrap().status, 200);
     assert_eq!(agent.ask("/livez").unwrap().status, 200);
-    until("a line that says so", || agent.log().contains("trying again").then_some(()));
+    until("a line that says so", || agent.log().contains("retrying").then_some(()));
     agent.signal(Signal::TERM);
     assert_eq!(agent.exit_code(), 0);
     assert!(!agent.log().contains("hunter2"), "{}", agent.log());

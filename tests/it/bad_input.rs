@@ -118,10 +118,7 @@ async fn a_wrong_password_is_said_and_printed_by_no_command_at_any_log_level() {
             }
             let mut running = Running::start(command, path("wrong.log"), address);
             running.stands_by();
-            logs(
-                &running,
-                &["trying again", "user postgres", "check the user, the password and pg_hba.conf"],
-            );
+            logs(&running, &["retrying", "user postgres", "check the user, the password and pg_hba.conf"]);
             running.signal(Signal::TERM);
             assert_eq!(running.exit_code(), 0, "{}", running.log());
             assert!(!running.log().contains("hunter2"), "{}", running.log());

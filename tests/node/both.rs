@@ -1,5 +1,5 @@
-//! Two controllers that act at once: a second release of the chart, which elects by a Lease of its
-//! own, looks after the same resources by the same database.
+//! Two releases of one class beside each other, with the same resources and the same database: the older acts,
+//! whatever befalls the leader, and the younger writes to no pod.
 
 use anyhow::{Context as _, Result, ensure};
 use component_lease_testkit::stage::Stage;
@@ -26,7 +26,7 @@ impl<'a> Both<'a> {
         Ok(Self { stage, releases, reconciles: [0; 2], audit: 0 })
     }
 
-    /// From now on both have to act.
+    /// From now on the older has to act, and the younger to stand back.
     pub(crate) async fn begin(&mut self) -> Result<()> {
         self.audit = self.stage.node.audit_mark()?;
         for (release, before) in self.releases.iter().zip(&mut self.reconciles) {
@@ -37,9 +37,9 @@ impl<'a> Both<'a> {
 
     /// Fails unless the older of the two has reconciled at every change and has written to pods, and the younger,
     /// which is of the same class, has written to none.
-    pub(crate) async fn have_acted(&self, changes: usize) -> Result<()> {
+    pub(crate) async fn did_their_part(&self, changes: usize) -> Result<()> {
         let writes = self.stage.node.writes_since(self.audit)?;
-        for (release, before) in self.releases.iter().zip(self.reconciles) {
+        for (age, (release, before)) in self.releases.iter().zip(self.reconciles).enumerate() {
             let account = format!("system:serviceaccount:{}:{}", release.namespace, release.deployment());
             let patches: Vec<u64> =
                 writes.iter().filter(|w| w.user == account && w.resource == "pods").map(|w| w.code).collect();
@@ -51,8 +51,7 @@ impl<'a> Both<'a> {
                 with(200),
                 with(409)
             );
-            if release.name == "second" {
-                // It is the younger of two releases of one class.
+            if age > 0 {
                 ensure!(patches.is_empty(), "{} does not stand back: {patches:?}", release.name);
                 continue;
             }

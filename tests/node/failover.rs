@@ -194,7 +194,7 @@ async fn survive(node: &Node, store: Store, blows: &[Blow]) -> Result<()> {
         ensure!(handovers.len() >= blows.len(), "{handovers:?}");
         let frozen = blows.iter().filter(|blow| **blow == Blow::Freeze).count();
         ensure!(expiries >= frozen, "{expiries} changes by expiry: {handovers:?}");
-        both.have_acted(handovers.len()).await?;
+        both.did_their_part(handovers.len()).await?;
         scene.judge(blows.len(), frozen)
     };
     let result = played.await;

@@ -46,7 +46,11 @@ pub async fn a_request_is_seen_by_every_look_until_it_is_taken_back(bench: Arc<d
     assert_eq!(withdraw("1").await, Outcome::Applied);
     assert_eq!(seen(&*store, "c").await, None);
     assert_eq!(withdraw("1").await, Outcome::Lost);
-    assert_eq!(ask(&*store, "c", &request("3", 1), None).await, Outcome::Applied, "there is none again");
+    assert_eq!(
+        ask(&*store, "c", &request("3", 1), None).await,
+        Outcome::Applied,
+        "after the first was withdrawn"
+    );
 }
 
 pub async fn a_request_is_written_in_its_own_term_only(bench: Arc<dyn Bench>) {

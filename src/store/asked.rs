@@ -28,7 +28,7 @@ pub enum SaidError {
     /// It would break lines and tables.
     #[error("{what} contains a control character (a line break, say); write it in one line")]
     Control { what: &'static str },
-    /// There is none.
+    /// It has no characters.
     #[error("{what} is empty")]
     Empty { what: &'static str },
 }

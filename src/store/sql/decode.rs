@@ -42,7 +42,7 @@ pub(super) fn standing_ttl(row: &Row) -> Result<Option<u32>, sqlx::Error> {
     Ok(row.int_or_none("standing_ttl")?.and_then(|ttl| u32::try_from(ttl).ok()))
 }
 
-/// The last request. One that this program does not understand is none: it cannot be obeyed.
+/// The last request. A request that this program does not understand is left out: nobody can obey it.
 pub(super) fn request(row: &Row) -> Result<Option<Request>, sqlx::Error> {
     let (Some(id), Some(verb), Some(version)) = (
         row.text_or_none("request_id")?,

@@ -98,7 +98,7 @@
 //!
 //! # What is stable
 //!
-//! What this page names at the root, and the modules [`participant`] and [`store`]. [`election`], [`membership`] and
+//! What this page names at the root, and the modules [`participant`] and [`store`]. [`election`], [`membership`], [`name`] and
 //! [`clock`] are there for authors of stores and for tests: they may change in any release before 1.0. With the feature
 //! `cli`, which builds the program `component-lease`, further modules can be seen; they are no part of the library.
 #![deny(unsafe_code, missing_docs)]

@@ -63,7 +63,7 @@ fn a_program_that_embeds_a_participant_compiles_no_kubernetes_no_http_and_no_reg
 }
 
 /// The modules that are compiled for a library. `tests/tidy.rs` sees that they use no others.
-const EMBEDDED: &[&str] = &["clock", "election", "membership", "participant", "store", "rate"];
+const EMBEDDED: &[&str] = &["clock", "election", "membership", "name", "participant", "store", "rate"];
 
 #[test]
 fn a_program_that_embeds_a_participant_compiles_no_pod_rules() {

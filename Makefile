@@ -64,9 +64,8 @@ site: ## the docs as a website (once: builds mdBook)
 	@hack/site.sh
 
 .PHONY: crd
-crd: ## writes the resource definition anew, where it is kept
-	cargo run --locked --quiet --features cli -- crd >crds/componentleases.componentlease.io.yaml
-	cp crds/componentleases.componentlease.io.yaml charts/component-lease/files/
+crd: ## writes the resource definitions anew, where they are kept
+	UPDATE=1 cargo test --locked --quiet --test generated
 
 .PHONY: chart-lint
 chart-lint: programs ## the chart: lint, golden files, refusals
@@ -88,6 +87,11 @@ sbom: ## what the program consists of, as CycloneDX (once: builds cargo-cycloned
 mutants: ## changes the rules one by one, tells which changes no test notices (minutes for the rules, then hours; ARGS='rules --re election/sight')
 	@hack/cargo-mutants.sh $(ARGS)
 
+.PHONY: krew
+krew: ## the kubectl plugin: an archive and its manifest, in target/krew
+	cargo build --locked --quiet --release --features cli
+	hack/krew.sh target/release/component-lease target/krew
+
 .PHONY: image
 image: ## the container image, as an archive (no container engine needed)
 	@cargo xtask image
@@ -99,6 +103,10 @@ demo: ## three replicas on a real Kubernetes, their leader killed in four ways (
 .PHONY: bench
 bench: ## what a participant costs, how long a failover takes, as distributions
 	@hack/bench.sh
+
+.PHONY: db-drill
+db-drill: ## three `db run` and a writer, 20 faults: outages, and rows that were acknowledged and lost (FAULTS=7, RELEASE=18, KINDS="frozen store")
+	@hack/db-drill.sh
 
 .PHONY: clean-servers
 clean-servers: ## ends every server that tests, demo or bench left behind

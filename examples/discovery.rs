@@ -62,7 +62,9 @@ async fn main() -> Result<(), Failure> {
     let agent: Uri = std::env::var("COMPONENT_LEASE_AGENT_URL")
         .map_err(|_| "COMPONENT_LEASE_AGENT_URL is not set; run this under `component-lease run`")?
         .parse()?;
-    let agent = agent.authority().ok_or("COMPONENT_LEASE_AGENT_URL names no host")?.to_string();
+    let host = agent.authority().ok_or("COMPONENT_LEASE_AGENT_URL names no host")?.to_string();
+    // Below the path of the URL: there the answer is for this program, which is gone when the lease is given back.
+    let path = format!("{}/leader", agent.path().trim_end_matches('/'));
     let listen: Listen = std::env::var("LISTEN").as_deref().unwrap_or(":8080").parse()?;
     let service = Arc::new(Service {
         pod: std::env::var("POD_NAME").unwrap_or_else(|_| format!("pid-{}", std::process::id())),
@@ -73,7 +75,7 @@ async fn main() -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let listener = bind(listen).await?;
     println!("{} listens on {}", service.pod, listener.local_addr()?);
-    tokio::spawn(keep_asking(agent, Arc::clone(&service)));
+    tokio::spawn(keep_asking(host, path, Arc::clone(&service)));
     let router = Router::new().route("/", get(answer)).with_state(Arc::clone(&service));
     let server = axum::serve(listener, router).into_future();
     let farewell = async {
@@ -103,11 +105,11 @@ async fn answer(State(service): State<Arc<Service>>) -> Response {
 }
 
 /// Asks the agent again and again, over one connection while it lasts.
-async fn keep_asking(agent: String, service: Arc<Service>) {
+async fn keep_asking(agent: String, path: String, service: Arc<Service>) {
     let mut connection = None;
     loop {
         let before = SystemClock.boot();
-        match timeout(ASK_TIMEOUT, ask(&agent, &mut connection)).await {
+        match timeout(ASK_TIMEOUT, ask(&agent, &path, &mut connection)).await {
             Ok(Ok(Some((version, valid_for)))) => service.believe(version, before + valid_for),
             Ok(Ok(None)) => service.believe(0, Duration::ZERO),
             // No answer: what was promised before still holds, for as long as it was promised.
@@ -120,6 +122,7 @@ async fn keep_asking(agent: String, service: Arc<Service>) {
 /// The version and how long it is certain to last, or `None` where this instance does not lead.
 async fn ask(
     agent: &str,
+    path: &str,
     connection: &mut Option<SendRequest<Empty<Bytes>>>,
 ) -> Result<Option<(i64, Duration)>, Failure> {
     if connection.is_none() {
@@ -130,7 +133,7 @@ async fn ask(
     }
     let sender = connection.as_mut().ok_or("not connected")?;
     sender.ready().await?;
-    let request = Request::get("/leader").header(header::HOST, agent).body(Empty::new())?;
+    let request = Request::get(path).header(header::HOST, agent).body(Empty::new())?;
     let answer = sender.send_request(request).await?;
     let leads = answer.status() == StatusCode::OK;
     let number = |name: &str| answer.headers().get(name)?.to_str().ok()?.parse::<i64>().ok();

@@ -26,13 +26,13 @@ existing() { for path; do [[ -e $path ]] || { echo "cargo-mutants.sh: there is n
 # a minute, so they can all be tried. Members and their dependencies are read from the project, as it stands.
 rules() {
   local crate=$out/crate rooms=(election membership rate routing)
-  existing "${rooms[@]/#/src/}" src/clock.rs
+  existing "${rooms[@]/#/src/}" src/clock.rs src/name.rs
   rm -rf "$crate"; mkdir -p "$crate/src" "$crate/docs"
-  cp -r "${rooms[@]/#/src/}" src/clock.rs "$crate/src/"
+  cp -r "${rooms[@]/#/src/}" src/clock.rs src/name.rs "$crate/src/"
   # A test compares the words of conditions with the reference.
   cp -r docs "$crate/"
   cp Cargo.lock rust-toolchain.toml "$crate/"
-  printf 'pub mod %s;\n' clock "${rooms[@]}" > "$crate/src/lib.rs"
+  printf 'pub mod %s;\n' clock name "${rooms[@]}" > "$crate/src/lib.rs"
   {
     printf '[workspace]\n[package]\nname = "rules"\nversion = "0.0.0"\nedition = "2024"\n[profile.dev]\ndebug = false\n[dependencies]\n'
     grep -E '^(fastrand|regex-lite|rustix|serde|thiserror) = ' Cargo.toml | sed 's/, optional = true//'

@@ -1,9 +1,10 @@
 //! The only place that reads a clock. Everything else is given one.
 
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The clocks of this machine.
-pub trait Clock: Send + Sync + 'static {
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Time since the machine started, suspends included (`CLOCK_BOOTTIME`). `std::time::Instant`
     /// is not it: it stops while the machine is suspended, and a leader that slept would lead on.
     fn boot(&self) -> Duration;

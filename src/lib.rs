@@ -127,7 +127,25 @@ pub mod agent;
 pub mod api;
 #[cfg(feature = "cli")]
 #[allow(missing_docs)]
+pub mod console;
+#[cfg(feature = "cli")]
+#[allow(missing_docs)]
 pub mod controller;
+#[cfg(feature = "cli")]
+#[allow(missing_docs)]
+pub mod database;
+#[cfg(feature = "cli")]
+#[allow(missing_docs)]
+pub mod db;
+#[cfg(feature = "cli")]
+#[allow(missing_docs)]
+pub mod member;
+#[cfg(feature = "cli")]
+#[allow(missing_docs)]
+pub mod operator;
+#[cfg(feature = "cli")]
+#[allow(missing_docs)]
+pub mod primary;
 #[cfg(feature = "cli")]
 #[allow(missing_docs)]
 pub mod process;
@@ -137,6 +155,9 @@ pub mod routing;
 #[cfg(feature = "cli")]
 #[allow(missing_docs)]
 pub mod run;
+#[cfg(feature = "cli")]
+#[allow(missing_docs)]
+pub mod supervise;
 #[cfg(feature = "cli")]
 #[allow(missing_docs)]
 pub mod tryout;

@@ -7,10 +7,10 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use component_lease::agent::{self, ParticipantArgs};
 use component_lease::clock::{Clock, SystemClock};
 use component_lease::controller::command::ControllerArgs;
@@ -18,10 +18,22 @@ use component_lease::participant::surroundings;
 use component_lease::process::args::{DatabaseArgs, LogArgs, MigrateArgs, TablesArgs};
 use component_lease::process::{self, Failure, output, telemetry};
 use component_lease::rate::repeats::{Repeats, kind_of};
-use component_lease::run::{self, AroundArgs, guardian};
-use component_lease::store::{Install, Names, Source, StoreError, begin_epoch, install, open};
-use component_lease::{api, controller, tryout};
+use component_lease::run::{self, AroundArgs};
+use component_lease::store::{Directory, Install, Names, Source, StoreError, begin_epoch, install, open};
+use component_lease::supervise::guardian;
+use component_lease::{api, console, controller, db, tryout};
 use tracing::warn;
+
+/// See and steer who leads: ComponentLeases of a cluster, or the leases of a database.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-componentlease", bin_name = PLUGIN, version, max_term_width = 110)]
+struct Plugin {
+    #[command(subcommand)]
+    command: console::Command,
+}
+
+/// As kubectl calls its plugin `kubectl-componentlease`.
+const PLUGIN: &str = "kubectl componentlease";
 
 /// Leader election in a database, for programs and for Kubernetes.
 #[derive(Debug, Parser)]
@@ -46,14 +58,19 @@ enum Command {
     Migrate(MigrateCommand),
     /// Say whether the database can be used with this account. Changes nothing
     Check(CheckCommand),
-    /// Report a change of the database that it cannot detect itself
+    /// Report a change that the database cannot detect itself
     #[command(subcommand)]
     Epoch(EpochCommand),
     /// Reconcile ComponentLease resources with the rows of one database
     Controller(ControllerCommand),
+    /// Members of a replicated database (experimental)
+    #[command(subcommand)]
+    Db(db::Command),
     /// Show a first election in this terminal: three participants, a killed leader, a refused write (15 s)
     Try,
-    /// Print the CustomResourceDefinition
+    #[command(flatten)]
+    Operator(console::Command),
+    /// Print the CustomResourceDefinitions
     Crd,
     /// End the program of a dead supervisor (started by `run` itself)
     #[command(name = guardian::COMMAND, hide = true)]
@@ -131,7 +148,13 @@ struct ControllerCommand {
 fn main() -> ExitCode {
     // Before anything can speak TLS. It fails only where a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match perform(Cli::parse().command) {
+    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let ended = match called.file_stem().and_then(|name| name.to_str()) {
+        Some("kubectl-componentlease") => operate(parsed::<Plugin>().command, Plugin::command(), PLUGIN),
+        Some("kubectl_complete-componentlease") => complete(&words()),
+        _ => perform(parsed::<Cli>().command),
+    };
+    match ended {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             output::complain(&format!(
@@ -142,6 +165,23 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit.code())
         }
     }
+}
+
+/// An operator may name a database; all others must.
+fn parsed<P: Parser>() -> P {
+    let mut command = P::command();
+    let names_one = |sub: &&clap::Command| sub.get_groups().any(|group| group.get_id() == "database");
+    let names: Vec<String> = command
+        .get_subcommands()
+        .filter(names_one)
+        .map(|sub| sub.get_name().to_owned())
+        .filter(|name| console::Command::has_subcommand(name))
+        .collect();
+    for name in names {
+        command =
+            command.mut_subcommand(name, |sub| sub.mut_group("database", |group| group.required(false)));
+    }
+    P::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 
 fn perform(command: Command) -> Result<u8, Failure> {
@@ -158,13 +198,36 @@ fn perform(command: Command) -> Result<u8, Failure> {
         Command::Check(command) => block_on(check(command)),
         Command::Epoch(EpochCommand::Bump(command)) => block_on(bump(command)),
         Command::Controller(command) => block_on(control(command)),
+        Command::Db(command) => block_on(async {
+            telemetry::init(command.log(), once_a_minute())?;
+            db::perform(command).await
+        }),
         Command::Try => block_on(tryout::perform()),
+        Command::Operator(command) => operate(command, Cli::command(), "component-lease"),
         Command::Crd => {
             let yaml = api::crd_yaml().map_err(|error| Failure::unexpected(error.to_string()))?;
             output::print(&yaml)
         }
         Command::GuardGroup => Ok(guardian::guard()),
     }
+}
+
+fn operate(command: console::Command, all: clap::Command, name: &str) -> Result<u8, Failure> {
+    block_on(console::perform(command, all, name, &opened))
+}
+
+/// What is typed may be no UTF-8 yet.
+fn words() -> Vec<String> {
+    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// As kubectl asks for it: the words so far.
+fn complete(words: &[String]) -> Result<u8, Failure> {
+    block_on(console::answer(&Plugin::command(), words, &opened))
+}
+
+fn opened(args: DatabaseArgs) -> Result<Arc<dyn Directory>, Failure> {
+    open(source(args), "component-lease operator").map_err(|error| failure(&error))
 }
 
 fn block_on(work: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {

@@ -15,8 +15,11 @@ fn must_be(path: &str, wanted: &str) {
 }
 
 #[test]
-fn the_resource_definition_is_what_the_types_say() {
-    let definition = component_lease::api::crd_yaml().unwrap();
-    must_be("crds/componentleases.componentlease.io.yaml", &definition);
-    must_be("charts/component-lease/files/componentleases.componentlease.io.yaml", &definition);
+fn the_resource_definitions_are_what_the_types_say() {
+    let definitions = component_lease::api::crds_yaml().unwrap();
+    assert_eq!(definitions.len(), 2);
+    for (name, definition) in definitions {
+        must_be(&format!("crds/{name}.yaml"), &definition);
+        must_be(&format!("charts/component-lease/files/{name}.yaml"), &definition);
+    }
 }

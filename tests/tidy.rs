@@ -5,34 +5,70 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What each part may use of ours. `name`, `clock` and `process` use nothing.
+/// What each part may use of ours. `name`, `clock`, `process` and `primary` use nothing.
 const ARROWS: &[(&str, &[&str])] = &[
     ("name", &[]),
     ("election", &["name"]),
     ("clock", &[]),
     ("process", &[]),
+    ("primary", &[]),
     ("membership", &["election", "name"]),
     ("rate", &["election"]),
     ("routing", &["election", "membership"]),
     ("store", &["election", "membership", "name", "clock"]),
     ("api", &["routing", "election", "membership"]),
+    ("operator", &["store", "election", "membership", "name", "clock"]),
     ("participant", &["store", "election", "membership", "rate", "clock"]),
     (
         "controller",
-        &["store", "api", "routing", "election", "membership", "rate", "clock", "participant", "process"],
+        &[
+            "store",
+            "operator",
+            "api",
+            "routing",
+            "election",
+            "membership",
+            "rate",
+            "clock",
+            "participant",
+            "process",
+        ],
     ),
     ("agent", &["participant", "store", "process", "election", "membership", "rate", "clock"]),
-    ("run", &["agent", "participant", "store", "process", "election", "membership", "clock"]),
+    ("supervise", &["process", "election", "clock"]),
+    ("database", &["supervise", "primary", "election", "clock"]),
+    ("member", &["database", "participant", "store", "primary", "election", "rate", "clock"]),
+    (
+        "db",
+        &[
+            "member",
+            "database",
+            "supervise",
+            "participant",
+            "store",
+            "process",
+            "primary",
+            "election",
+            "membership",
+            "rate",
+            "clock",
+        ],
+    ),
+    ("run", &["supervise", "agent", "participant", "store", "process", "election", "membership", "clock"]),
     ("contract", &["store", "participant", "election", "membership", "clock"]),
+    (
+        "console",
+        &["operator", "store", "api", "routing", "agent", "process", "election", "membership", "clock"],
+    ),
     ("tryout", &["store", "process", "election", "clock"]),
 ];
 
 /// Crates that may be named in these parts alone: a folder or a file, below `src`.
 const CRATES: &[(&str, &[&str])] = &[
-    ("sqlx", &["store/sql"]),
-    ("kube", &["api", "controller", "store/kubernetes", "main"]),
-    ("k8s_openapi", &["api", "controller", "store/kubernetes"]),
-    ("axum", &["process", "agent", "main"]),
+    ("sqlx", &["store/sql", "database/postgres"]),
+    ("kube", &["api", "controller", "console/cluster", "store/kubernetes", "main"]),
+    ("k8s_openapi", &["api", "controller", "console/cluster", "store/kubernetes"]),
+    ("axum", &["process", "agent", "db", "main"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -96,8 +132,8 @@ fn some_crates_are_named_in_one_part_only() {
     }
 }
 
-/// Parts of which modules still use each other in a circle. A part that has none any more leaves the list.
-const WITH_CIRCLES: &[&str] = &["store"];
+/// Modules below which some still use each other in a circle. One that has none any more leaves the list.
+const WITH_CIRCLES: &[&str] = &["store::sql"];
 
 /// The module that a file is, from the root of the crate.
 fn module(file: &Path) -> Vec<String> {
@@ -181,14 +217,21 @@ fn meant<'m>(path: &str, from: &[String], modules: &'m [Vec<String>]) -> Option<
     longest.filter(|module| module[..] != *from)
 }
 
-/// Modules of this part that use each other in a circle, or stand between two circles.
-fn circles(files: &[(PathBuf, String)]) -> Vec<String> {
+/// Modules of this part that use each other in a circle, or stand between two circles. What stands below one of the
+/// modules that are `excepted` counts as one module with it.
+fn circles(files: &[(PathBuf, String)], excepted: &[&str]) -> Vec<String> {
     let modules: Vec<Vec<String>> = files.iter().map(|(file, _)| module(file)).collect();
     let mut arrows: Vec<(&Vec<String>, &Vec<String>)> = Vec::new();
     for ((_, text), from) in files.iter().zip(&modules) {
         let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
         arrows.extend(paths(code).iter().filter_map(|path| Some((from, meant(path, from, &modules)?))));
     }
+    let one = |module: &[String]| {
+        let name = module.join("::");
+        excepted.iter().find(|below| name.starts_with(**below)).map_or(name, |below| (*below).to_owned())
+    };
+    let mut arrows: Vec<(String, String)> =
+        arrows.into_iter().map(|(from, to)| (one(from), one(to))).filter(|(from, to)| from != to).collect();
     loop {
         let before = arrows.len();
         let all = arrows.clone();
@@ -196,8 +239,7 @@ fn circles(files: &[(PathBuf, String)]) -> Vec<String> {
             all.iter().any(|(next, _)| next == to) && all.iter().any(|(_, last)| last == from)
         });
         if arrows.len() == before {
-            let mut left: Vec<_> =
-                arrows.iter().map(|(from, to)| format!("{} -> {}", from.join("::"), to.join("::"))).collect();
+            let mut left: Vec<_> = arrows.iter().map(|(from, to)| format!("{from} -> {to}")).collect();
             left.sort();
             left.dedup();
             return left;
@@ -209,7 +251,7 @@ fn circles(files: &[(PathBuf, String)]) -> Vec<String> {
 fn modules_that_use_each_other_in_a_circle_are_found() {
     let file = |name: &str, text: &str| (root().join("src").join(name), text.to_owned());
     let tied = |a: &str, b: &str, c: &str| {
-        !circles(&[file("p/mod.rs", a), file("p/b.rs", b), file("p/q/mod.rs", c)]).is_empty()
+        !circles(&[file("p/mod.rs", a), file("p/b.rs", b), file("p/q/mod.rs", c)], &[]).is_empty()
     };
     assert!(!tied("mod b; mod q; use b::B; use q::Q;", "use crate::p::q::Q;", "pub struct Q;"));
     assert!(tied("mod b; use b::B;", "use super::A;", ""));
@@ -226,6 +268,11 @@ fn modules_that_use_each_other_in_a_circle_are_found() {
     );
     assert!(!tied("use x::b::B;", "use super::A;", ""), "another crate");
     assert!(!tied("mod b; use b::B;", "pub(in crate::p) struct B;", ""));
+    let files =
+        [file("p/mod.rs", ""), file("p/q/a.rs", "use super::b::B;"), file("p/q/b.rs", "use super::a::A;")];
+    assert!(!circles(&files, &[]).is_empty() && circles(&files, &["p::q"]).is_empty());
+    let files = [file("p/a.rs", "use super::q::b::B;"), file("p/q/b.rs", "use crate::p::a::A;")];
+    assert!(!circles(&files, &["p::q"]).is_empty(), "with what is outside of it");
 }
 
 /// Whether a file of `src` is part of what is built, and not of its tests.
@@ -240,12 +287,14 @@ fn no_module_of_a_part_is_in_a_circle() {
     for (part, _) in ARROWS {
         let of_part = all.iter().filter(|(name, ..)| name == part);
         let files: Vec<_> = of_part.map(|(_, file, text)| (file.clone(), text.clone())).collect();
-        let circles = circles(&files);
-        if WITH_CIRCLES.contains(part) {
-            assert!(!circles.is_empty(), "{part} has no circle any more: take it off the list");
-        } else {
-            assert!(circles.is_empty(), "{part} has a circle: {circles:#?}");
-        }
+        let circles = circles(&files, WITH_CIRCLES);
+        assert!(circles.is_empty(), "{part} has a circle: {circles:#?}");
+    }
+    let files: Vec<_> = all.iter().map(|(_, file, text)| (file.clone(), text.clone())).collect();
+    for below in WITH_CIRCLES {
+        let within = |file: &Path| module(file).join("::").starts_with(below);
+        let files: Vec<_> = files.iter().filter(|(file, _)| within(file)).cloned().collect();
+        assert!(!circles(&files, &[]).is_empty(), "{below} has no circle any more: take it off the list");
     }
 }
 
@@ -256,7 +305,7 @@ const FIRST_HOUR: [&str; 6] = [
     "src/election/machine.rs",
     "src/routing/decide/mod.rs",
     "src/controller/reconcile/mod.rs",
-    "src/store/mod.rs",
+    "src/store/traits.rs",
 ];
 
 #[test]

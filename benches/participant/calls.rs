@@ -69,8 +69,8 @@ async fn asking(store: Arc<dyn LeaseStore>) -> Result<(), Failure> {
 async fn renewing(what: &str, store: &dyn LeaseStore) -> Result<(), Failure> {
     let component = ComponentName::new("renewing")?;
     let term = TermKey { component, holder: holder_id::compose("bench", "1", 1)?, version: 1 };
-    let (expected, generation) = (Expected::of(None), store.look(&term.component).await?.life.generation());
-    let take = Take { term: term.clone(), ttl: 30, expected, generation };
+    let (expected, life_id) = (Expected::of(None), store.look(&term.component).await?.life.id());
+    let take = Take { term: term.clone(), ttl: 30, expected, life_id };
     if store.take(&take).await? != Outcome::Applied {
         return Err("somebody else holds the row".into());
     }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use component_lease::election::machine::Looked;
 use component_lease::election::{ComponentName, Pace, Take, TermKey};
 use component_lease::participant::Participant;
-use component_lease::store::{self, Directory, Epochs, Hints, LeaseStore, Outcome, StoreError};
+use component_lease::store::{self, Directory, Epochs, Hints, LeaseStore, Outcome, Roster, StoreError};
 use component_lease_testkit::figures::Distribution;
 
 use crate::{Failure, TERM, TTL, now, number, participant, postgres, sees};
@@ -121,6 +121,10 @@ impl LeaseStore for Mortal {
         None
     }
     fn directory(&self) -> Option<&dyn Directory> {
+        None
+    }
+
+    fn roster(&self) -> Option<&dyn Roster> {
         None
     }
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {

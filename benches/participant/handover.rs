@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use component_lease::election::machine::Looked;
 use component_lease::election::{ComponentName, Pace, Take, TermKey};
 use component_lease::participant::Participant;
-use component_lease::store::{self, Directory, Epochs, Hints, LeaseStore, Outcome, Source, StoreError};
+use component_lease::store::{
+    self, Directory, Epochs, Hints, LeaseStore, Outcome, Roster, Source, StoreError,
+};
 use component_lease_testkit::figures::Distribution;
 
 use crate::{Failure, TTL, now, number, participant, postgres, sees};
@@ -50,7 +52,7 @@ async fn between(
 }
 
 /// Of the term that it begins, without work that would have to be stopped.
-async fn version_of(participant: &Participant) -> Result<i64, Failure> {
+pub(crate) async fn version_of(participant: &Participant) -> Result<i64, Failure> {
     let held = participant.lead().await?.ok_or("a participant has ended")?;
     Ok(held.version())
 }
@@ -68,6 +70,10 @@ impl LeaseStore for Deaf {
         None
     }
     fn directory(&self) -> Option<&dyn Directory> {
+        None
+    }
+
+    fn roster(&self) -> Option<&dyn Roster> {
         None
     }
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {

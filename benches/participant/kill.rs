@@ -21,9 +21,9 @@ const URL: &str = "BENCH_DATABASE_URL";
 const AT_A_TIME: usize = 20;
 
 /// That process. It ends with the one that started it, however that ends.
-pub(crate) async fn hold(component: &str) -> Result<(), Failure> {
+pub(crate) async fn hold(component: &str, ttl: &str) -> Result<(), Failure> {
     let store = store::open(Source::url(std::env::var(URL)?), "component-lease bench")?;
-    let _participant = participant(store, component)?.start()?;
+    let _participant = participant(store, component)?.ttl(Duration::from_secs(ttl.parse()?)).start()?;
     tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
     Ok(())
 }
@@ -59,7 +59,7 @@ pub(crate) async fn measure() -> Result<(), Failure> {
 
 async fn one(url: &str, source: &Source, component: &str) -> Result<Duration, Failure> {
     let store = store::open(source.clone(), "component-lease bench")?;
-    let mut process = start(url, component)?;
+    let mut process = start(url, component, TTL)?;
     let name = ComponentName::new(component)?;
     // A follower that came first would take the row.
     while store.look(&name).await?.row.is_none() {
@@ -80,8 +80,8 @@ async fn one(url: &str, source: &Source, component: &str) -> Result<Duration, Fa
     Ok(took)
 }
 
-fn start(url: &str, component: &str) -> Result<Child, Failure> {
+pub(crate) fn start(url: &str, component: &str, ttl: u32) -> Result<Child, Failure> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args([HOLDER, component]).env(URL, url).kill_on_drop(true);
+    command.args([HOLDER, component, &ttl.to_string()]).env(URL, url).kill_on_drop(true);
     Ok(command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?)
 }

@@ -7,7 +7,8 @@
 //! kill          the leader's process killed: to the next leader
 //! outage        the database frozen for two ttls: from its return to the next leader
 //! handover      the leader asked to step down: to the next leader, with LISTEN and without
-//! roundtrip     the smallest ttl that works, by how long a round trip to the database takes
+//! verbs         an operator's request, to the next leader, on each database
+//! roundtrip     by how long a round trip takes: connecting, looking, and the smallest ttl that works
 //! looks         a look of the controller at 10,000 components among 1,000,000 rows: time and memory
 //! ```
 
@@ -20,6 +21,7 @@ mod kill;
 mod looks;
 mod outage;
 mod roundtrip;
+mod verbs;
 
 use std::error::Error;
 use std::sync::Arc;
@@ -34,7 +36,8 @@ use component_lease_testkit::postgres::Server;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-const SECTIONS: [&str; 7] = ["participant", "crowd", "kill", "outage", "handover", "roundtrip", "looks"];
+const SECTIONS: [&str; 8] =
+    ["participant", "crowd", "kill", "outage", "handover", "verbs", "roundtrip", "looks"];
 /// Seconds, where nothing else is said.
 const TTL: u32 = 5;
 const TERM: Duration = Duration::from_secs(5);
@@ -43,10 +46,10 @@ const TERM: Duration = Duration::from_secs(5);
 async fn main() -> Result<(), Failure> {
     // What cargo itself says to a benchmark begins with a dash.
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    if let [role, component] = words.as_slice()
+    if let [role, component, ttl] = words.as_slice()
         && role == kill::HOLDER
     {
-        return kill::hold(component).await;
+        return kill::hold(component, ttl).await;
     }
     if let Some(unknown) = words.iter().find(|word| !SECTIONS.contains(&word.as_str())) {
         return Err(format!("there is no section {unknown:?}; there are {}", SECTIONS.join(", ")).into());
@@ -60,6 +63,7 @@ async fn main() -> Result<(), Failure> {
             "outage" => outage::measure().await,
             "roundtrip" => roundtrip::measure().await,
             "looks" => looks::measure().await,
+            "verbs" => verbs::measure().await,
             _ => handover::measure().await,
         }?;
     }

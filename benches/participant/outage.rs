@@ -40,12 +40,20 @@ pub(crate) async fn measure() -> Result<(), Failure> {
     let server =
         postgres::Server::builder().setting("max_connections", "600").start().await.map_err(failed)?;
     let source = Source::url(server.superuser_url());
-    on("PostgreSQL", &Server::Postgres(server), &source, runs).await?;
+    let mut databases = vec![("PostgreSQL".to_owned(), Server::Postgres(server), source)];
     for kind in [mysql::Kind::MySql9, mysql::Kind::MariaDb11_8] {
         let server = mysql::Server::builder(kind).start().await.map_err(failed)?;
         server.sql("CREATE DATABASE bench").await.map_err(failed)?;
         let source = Source::url(server.url("bench"));
-        on(&kind.to_string(), &Server::MySql(server), &source, runs).await?;
+        databases.push((kind.to_string(), Server::MySql(server), source));
+    }
+    // At the same time: nearly all of it is waiting.
+    let mut measured = tokio::task::JoinSet::new();
+    for (name, server, source) in databases {
+        measured.spawn(async move { on(&name, &server, &source, runs).await });
+    }
+    while let Some(done) = measured.join_next().await {
+        done??;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::config::Config;
+use super::control::{self, Control};
 use super::http::{self, LEAST_PROMISE, Promised, Teller};
 use super::metrics;
 use crate::clock::{Clock, SystemClock};
@@ -25,16 +26,21 @@ pub(crate) fn election_failed(error: ElectionFailed) -> Failure {
     Failure::new(ExitCode::Ended, format!("{}; restart this process", chain(&error)))
 }
 
-/// A program that was told that this process leads counts as stopped once the last promise is void.
+/// A program that was told that this process leads counts as stopped once the last promise is void, or once it says that
+/// it has stopped.
 pub(crate) async fn confirm_the_stop(held: HeldTerm, teller: &Teller) {
     held.lost().await;
-    let until = teller.promised_until();
     loop {
-        let left = until.saturating_sub(SystemClock.boot());
+        // Before the promise is looked at, so that nothing that is said meanwhile is missed.
+        let stopped = teller.stopped();
+        let left = teller.promised_until().saturating_sub(SystemClock.boot());
         if left.is_zero() {
             return;
         }
-        sleep(left).await;
+        tokio::select! {
+            () = sleep(left) => {}
+            () = stopped => {}
+        }
     }
 }
 
@@ -48,6 +54,7 @@ pub(crate) fn builder(config: &Config, store: Arc<dyn LeaseStore>, mode: Mode) -
     let mut builder = Participant::builder(store, config.component.clone())
         .mode(mode)
         .promise(Some(promise))
+        .priority(config.priority)
         .ttl(config.timing.ttl())
         .max_ttl(Duration::from_secs(config.max_ttl.into()))
         .cooldown(config.cooldown);
@@ -72,16 +79,23 @@ pub(crate) struct Served {
     pub(crate) participant: Arc<Participant>,
     pub(crate) teller: Arc<Teller>,
     pub(crate) address: SocketAddr,
+    /// Removed when the process ends in order.
+    pub(crate) control: Option<Control>,
 }
 
 /// Takes the port, starts to compete, and answers over HTTP until the process ends.
 pub(crate) async fn serve(
     config: &Config,
     builder: ParticipantBuilder,
+    mode: Mode,
     default_address: Listen,
 ) -> Result<Served, Failure> {
     let listener = bind(config.listen.unwrap_or(default_address)).await?;
     let address = listener.local_addr().map_err(|error| Failure::unexpected(error.to_string()))?;
+    let control = match &config.control_socket {
+        Some(path) => Some(control::bind(path).await?),
+        None => None,
+    };
     let participant = Arc::new(builder.start().map_err(|error| Failure::config(chain(&error)))?);
     info!(component = %participant.component(), holder = %participant.holder(), %address, "competing");
 
@@ -96,7 +110,15 @@ pub(crate) async fn serve(
         ready: Arc::new(|| Ok(())),
         registry: Arc::new(metrics::registry(&participant)),
     };
-    let router = http::router(Arc::clone(&teller)).merge(admin::router(admin));
+    let mut router = http::router(Arc::clone(&teller)).merge(admin::router(admin));
+    router = match mode {
+        Mode::Around => router.merge(http::of_the_program(Arc::clone(&teller))),
+        _ => router.merge(http::confirming(Arc::clone(&teller))),
+    };
     tokio::spawn(server::serve(listener, router, CancellationToken::new()));
-    Ok(Served { participant, teller, address })
+    let control = control.map(|(listener, control)| {
+        control::answer(listener, Arc::clone(&participant));
+        control
+    });
+    Ok(Served { participant, teller, address, control })
 }

@@ -1,5 +1,6 @@
 //! The configuration of `agent` and `run`: flags or environment, checked once into a [`Config`].
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
@@ -46,6 +47,10 @@ pub struct ParticipantArgs {
     /// Seconds reserved for stopping the work, at most 0.3 of the TTL [default: 0.2 of the TTL in force]
     #[arg(long, env = "COMPONENT_LEASE_STOP_GRACE", value_parser = seconds, value_name = "SECONDS")]
     pub stop_grace: Option<Duration>,
+    /// How much this participant is preferred among those that could lead, 0 to 255; 0 never leads. A ComponentLease's
+    /// controller goes by it when nobody leads
+    #[arg(long, env = "COMPONENT_LEASE_PRIORITY", default_value_t = 100, value_name = "NUMBER")]
+    pub priority: u8,
     /// Seconds for which this participant does not compete after it was unhealthy [default: the TTL]
     #[arg(long, env = "COMPONENT_LEASE_COOLDOWN", value_parser = seconds, value_name = "SECONDS")]
     pub cooldown: Option<Duration>,
@@ -61,6 +66,10 @@ pub struct ParticipantArgs {
         value_parser = BoolishValueParser::new()
     )]
     pub answer_outside: bool,
+    /// Unix socket on which this user (and root) may ask this participant to step down, with
+    /// `component-lease step-down --socket PATH` [default: none]
+    #[arg(long, env = "COMPONENT_LEASE_CONTROL_SOCKET", value_name = "PATH")]
+    pub control_socket: Option<PathBuf>,
     #[command(flatten)]
     pub health: HealthArgs,
 }
@@ -104,6 +113,8 @@ pub struct Config {
     pub max_ttl: u32,
     pub listen: Option<Listen>,
     pub answer_outside: bool,
+    pub control_socket: Option<PathBuf>,
+    pub priority: u8,
     pub probe: Option<Probe>,
 }
 
@@ -122,6 +133,8 @@ impl ParticipantArgs {
             cooldown,
             listen,
             answer_outside,
+            control_socket,
+            priority,
             health,
         } = self;
         let config = |error: &dyn std::error::Error| Failure::config(error.to_string());
@@ -160,6 +173,8 @@ impl ParticipantArgs {
             max_ttl: MAX_TTL_DEFAULT_SECONDS,
             listen,
             answer_outside,
+            priority,
+            control_socket: control_socket.filter(|path| !path.as_os_str().is_empty()),
             probe: health.check()?,
         })
     }

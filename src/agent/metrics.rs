@@ -50,8 +50,29 @@ fn families(participant: &Participant) -> Vec<Family> {
             f64::from(u8::from(participant.watch().borrow().problem.is_none())),
         ),
     ];
+    if let Some(age) = participant.renewal_age() {
+        families.push(Family::gauge(
+            "renewal_age_seconds",
+            "Time since the last acknowledged take or renewal was sent; absent while this participant does not lead",
+            &component,
+            age.as_secs_f64(),
+        ));
+    }
+    families.push(timed(participant.counters(), participant.component().as_str()));
     families.extend(counted(participant.counters(), participant.component().as_str()));
     families
+}
+
+/// The calls that decide who leads.
+fn timed(counters: &Counters, component: &str) -> Family {
+    let Counters { look_times, take_times, renew_times, release_times, .. } = counters;
+    let calls =
+        [("look", look_times), ("take", take_times), ("renew", renew_times), ("release", release_times)];
+    let family = Family::of("call_duration_seconds", "How long calls of the database took, failed ones too");
+    calls.into_iter().fold(family, |family, (call, times)| {
+        let labels = [("component", component), ("call", call)];
+        family.histogram(&labels, times.sum().as_secs_f64(), times.buckets())
+    })
 }
 
 fn counted(counters: &Counters, component: &str) -> [Family; 5] {
@@ -72,9 +93,10 @@ fn counted(counters: &Counters, component: &str) -> [Family; 5] {
         ended_switched_over,
         ended_promoted,
         ended_draining,
+        ..
     } = counters;
     let family = |name, help, label: &'static str, samples: &[(&str, &AtomicU64)]| {
-        samples.iter().fold(Family::counter(name, help), |family, (value, counter)| {
+        samples.iter().fold(Family::of(name, help), |family, (value, counter)| {
             family.count(&[("component", component), (label, value)], counter.load(Ordering::Relaxed))
         })
     };
@@ -92,7 +114,7 @@ fn counted(counters: &Counters, component: &str) -> [Family; 5] {
             "outcome",
             &[("applied", renewals), ("lost", renewals_lost), ("unknown", renewals_unknown)],
         ),
-        Family::counter("releases", "Terms given back before they ran out")
+        Family::of("releases", "Terms given back before they ran out")
             .count(&[("component", component)], releases.load(Ordering::Relaxed)),
         family(
             "terms_ended",

@@ -3,6 +3,7 @@
 
 mod competing;
 mod config;
+pub mod control;
 pub mod health;
 mod http;
 mod install;
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 
 pub(crate) use competing::{builder, confirm_the_stop, election_failed, serve};
 pub use config::{Config, HealthArgs, ParticipantArgs};
+pub(crate) use control::Control;
 pub(crate) use http::Teller;
 pub use install::{PROGRAM, install};
 pub use migrate::migrate_in_background;
@@ -40,7 +42,7 @@ pub async fn beside(config: Config, store: Arc<dyn LeaseStore>) -> Result<u8, Fa
     let builder = builder(&config, store, Mode::Beside).on_overrun(|overrun| {
         warn!(version = overrun.version, "this process was paused beyond the end of its term");
     });
-    let served = serve(&config, builder, LISTENS).await?;
+    let served = serve(&config, builder, Mode::Beside, LISTENS).await?;
     let participant = Arc::clone(&served.participant);
     if let Some(probe) = config.probe.clone() {
         // Whether the program is healthy is not known yet.

@@ -1,11 +1,14 @@
 //! Between the resource and what the rules work on. What comes out of here is valid.
 
+use std::time::Duration;
+
 use kube::ResourceExt as _;
 
 use super::v1alpha1::{
     AppliedLabels, ComponentLease, ComponentLeaseSpec, ComponentLeaseStatus, ConditionStatus, InstanceStatus,
-    InternalStatus, LeaderStatus, OnDatabaseUnreachable, PortProtocol, RoutedPort, RoutedService, Routing,
-    SelectorOperator, ServicePolicy, ServiceType, StatusCondition, TargetPort, TermStatus,
+    InternalStatus, LastTransition, LeaderStatus, OnDatabaseUnreachable, PodSelector, PortProtocol,
+    RoutedPort, RoutedService, Routing, SelectorOperator, ServicePolicy, ServiceType, StatusCondition,
+    Strategy, TargetPort, TermStatus,
 };
 use crate::election::timing::{TTL_MAX_SECONDS, TTL_MIN_SECONDS};
 use crate::election::{ComponentName, NameError};
@@ -16,8 +19,9 @@ use crate::routing::conditions::{ConditionType, EventReason, Reason, Truth};
 use crate::routing::holder_pattern::PatternError;
 use crate::routing::observed::{
     Desired, DesiredService, HolderPod, LabelScheme, Memory, OnDatabaseUnreachable as Unreachable, Place,
-    ServicePort, Status,
+    ServicePort, Status, Strategy as Wanted, Transition,
 };
+use crate::routing::pause::PauseWish;
 use crate::routing::pod::{PREFIX, Requirement, Selector, default_label_key};
 
 /// Annotation with the second copy of the floor.
@@ -88,6 +92,25 @@ pub fn may_write(key: &str, allowed_prefixes: &[String]) -> bool {
     key.starts_with(PREFIX) || allowed_prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()))
 }
 
+/// Which pods are candidates; `None` for what would be all of them.
+#[must_use]
+pub fn selector(wanted: &PodSelector) -> Option<Selector> {
+    let labels = wanted.match_labels.iter().map(|(k, v)| Requirement::In(k.clone(), vec![v.clone()]));
+    let expressions = wanted.match_expressions.iter().map(|e| match e.operator {
+        SelectorOperator::In => Requirement::In(e.key.clone(), e.values.clone()),
+        SelectorOperator::NotIn => Requirement::NotIn(e.key.clone(), e.values.clone()),
+        SelectorOperator::Exists => Requirement::Exists(e.key.clone()),
+        SelectorOperator::DoesNotExist => Requirement::DoesNotExist(e.key.clone()),
+    });
+    Selector::new(labels.chain(expressions).collect())
+}
+
+/// The key of the label that a resource moves, whether or not it may.
+#[must_use]
+pub fn label_key(lease: &ComponentLease) -> String {
+    lease.spec.routing.label_key.clone().unwrap_or_else(|| default_label_key(&lease.name_any()))
+}
+
 /// What a resource asks for. `allowed_prefixes` are those of the chart, beside our own.
 pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<Desired, InvalidSpec> {
     let name = lease.name_any();
@@ -100,25 +123,25 @@ pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<De
         ttl_seconds,
         selector,
         holder_pattern,
+        strategy,
+        paused,
+        paused_reason,
+        hand_over_after_not_ready_seconds,
+        hand_over_when_cordoned,
+        flapping_above,
+        pod_deletion_cost,
         routing,
     } = &lease.spec;
-    let Routing { label_key, leader_value, standby_value, on_database_unreachable, service } = routing;
+    let Routing { label_key: _, leader_value, standby_value, on_database_unreachable, service } = routing;
     let component = component(lease).map_err(InvalidSpec::Component)?;
     let ttl = u32::try_from(*ttl_seconds)
         .ok()
         .filter(|ttl| (TTL_MIN_SECONDS..=TTL_MAX_SECONDS).contains(ttl))
         .ok_or(InvalidSpec::Ttl(*ttl_seconds))?;
-    let labels = selector.match_labels.iter().map(|(k, v)| Requirement::In(k.clone(), vec![v.clone()]));
-    let expressions = selector.match_expressions.iter().map(|e| match e.operator {
-        SelectorOperator::In => Requirement::In(e.key.clone(), e.values.clone()),
-        SelectorOperator::NotIn => Requirement::NotIn(e.key.clone(), e.values.clone()),
-        SelectorOperator::Exists => Requirement::Exists(e.key.clone()),
-        SelectorOperator::DoesNotExist => Requirement::DoesNotExist(e.key.clone()),
-    });
-    let selector = Selector::new(labels.chain(expressions).collect()).ok_or(InvalidSpec::EmptySelector)?;
+    let selector = self::selector(selector).ok_or(InvalidSpec::EmptySelector)?;
     let holder_pattern = holder_pattern.as_deref().map(HolderPattern::new).transpose();
     let holder_pattern = holder_pattern.map_err(InvalidSpec::HolderPattern)?;
-    let key = label_key.clone().unwrap_or_else(|| default_label_key(&name));
+    let key = label_key(lease);
     if !may_write(&key, allowed_prefixes) {
         let allowed = [&[PREFIX.to_owned()], allowed_prefixes].concat().join(" or ");
         return Err(InvalidSpec::LabelKey { key, allowed });
@@ -143,7 +166,22 @@ pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<De
             OnDatabaseUnreachable::Keep => Unreachable::Keep,
             OnDatabaseUnreachable::Remove => Unreachable::Remove,
         },
+        strategy: match strategy {
+            Strategy::Any => Wanted::Any,
+            Strategy::Oldest => Wanted::Oldest,
+        },
         service: service.as_ref().map(desired_service),
+        pause: match paused {
+            None => PauseWish::Unsaid,
+            Some(true) => PauseWish::Paused(paused_reason.clone().unwrap_or_default()),
+            Some(false) => PauseWish::Running,
+        },
+        hand_over_after: hand_over_after_not_ready_seconds
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .map(Duration::from_secs),
+        hand_over_when_cordoned: *hand_over_when_cordoned,
+        flapping_above: usize::try_from(*flapping_above).ok().filter(|most| *most > 0),
+        deletion_cost: *pod_deletion_cost,
     })
 }
 
@@ -204,10 +242,17 @@ pub fn memory(lease: &ComponentLease, status: Option<&ComponentLeaseStatus>) -> 
         floor_copy: copy,
         transitions: status.transitions.unwrap_or(0),
         database: internal.and_then(|internal| internal.database_uuid.clone()),
+        last_transition: status.last_transition.as_ref().map(remembered),
         applied: internal.and_then(|internal| internal.applied.as_ref()).map(|applied| LabelScheme {
             key: applied.label_key.clone(),
             leader: applied.leader_value.clone(),
             standby: applied.standby_value.clone(),
+        }),
+        flapping: condition(status, ConditionType::Flapping).is_some(),
+        pause: condition(status, ConditionType::Paused).and_then(|paused| {
+            let reasons = [Reason::PausedBySpec, Reason::PausedByOperator];
+            let reason = reasons.into_iter().find(|reason| reason.as_str() == paused.reason)?;
+            Some((reason, paused.message.clone()))
         }),
     }
 }
@@ -269,6 +314,7 @@ pub fn status(
         candidates: Some(wanted.candidates),
         instances: wanted.instances.iter().map(instance).collect(),
         internal: internal(wanted),
+        last_transition: wanted.last_transition.as_ref().map(transition),
         term,
     };
     (without_times(&new) != without_times(before)).then_some(new)
@@ -293,6 +339,34 @@ fn term(wanted: &Status) -> Option<TermStatus> {
         start_time: wanted.lease_time.and_then(rfc3339),
         renew_time: wanted.renew_time.and_then(rfc3339),
     })
+}
+
+/// Cut to what the schema lets through, as all that anybody's table may hold.
+fn transition(wanted: &Transition) -> LastTransition {
+    let cut = |text: &str, max| text.chars().take(max).collect::<String>();
+    LastTransition {
+        version: wanted.version,
+        from: wanted.from.as_deref().map(|from| cut(from, 1024)),
+        to: cut(&wanted.to, 1024),
+        time: rfc3339(wanted.at),
+        reason: wanted.reason.as_deref().map(|reason| cut(reason, 64)),
+        requested_by: wanted.by.as_deref().map(|by| cut(by, 253)),
+        without_leader_milliseconds: wanted.without_leader_ms,
+    }
+}
+
+fn remembered(status: &LastTransition) -> Transition {
+    let at = status.time.as_deref().and_then(|time| time.parse::<jiff::Timestamp>().ok());
+    Transition {
+        version: status.version,
+        from: status.from.clone(),
+        to: status.to.clone(),
+        // -1 is no time of any term: it is written as no time.
+        at: at.map_or(-1, jiff::Timestamp::as_millisecond),
+        reason: status.reason.clone(),
+        by: status.requested_by.clone(),
+        without_leader_ms: status.without_leader_milliseconds,
+    }
 }
 
 fn internal(wanted: &Status) -> Option<InternalStatus> {

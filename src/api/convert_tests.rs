@@ -237,6 +237,7 @@ fn says(message: &str) -> Status {
         instances: Vec::new(),
         applied: None,
         database: None,
+        last_transition: None,
         conditions: vec![
             Condition::new(ConditionType::LeaderElected, true, Reason::InvalidSpec, message),
             Condition::new(ConditionType::Ready, false, Reason::InvalidSpec, message),
@@ -269,6 +270,36 @@ fn a_status_is_written_where_something_but_a_time_has_changed() {
 }
 
 #[test]
+fn the_last_transition_is_remembered_as_it_was_written_and_cut_to_what_may_be() {
+    let transition = Transition {
+        version: 41,
+        from: Some("z".to_owned()),
+        to: "a".to_owned(),
+        at: 1_764_000_000_123,
+        reason: Some("SwitchedOver".to_owned()),
+        by: Some("ada".to_owned()),
+        without_leader_ms: Some(420),
+    };
+    let wanted = Status { last_transition: Some(transition.clone()), ..says("x") };
+    let written = status(None, None, &wanted, "t").unwrap();
+    let told = written.last_transition.as_ref().unwrap();
+    assert_eq!(told.time.as_deref(), Some("2025-11-24T16:00:00.123Z"));
+    assert_eq!(remembered(told), transition);
+    assert_eq!(status(Some(&written), None, &wanted, "t2"), None);
+    let odd = Transition {
+        from: Some("ü".repeat(2000)),
+        at: -5,
+        by: Some("y".repeat(300)),
+        reason: Some("x".repeat(99)),
+        ..transition
+    };
+    let cut = super::transition(&odd);
+    let length = |text: &Option<String>| text.as_ref().unwrap().chars().count();
+    assert_eq!((length(&cut.from), length(&cut.requested_by), length(&cut.reason)), (1024, 253, 64));
+    assert_eq!(super::transition(&remembered(&cut)), cut, "no status is written for a time that cannot be");
+}
+
+#[test]
 fn a_condition_keeps_its_time_until_its_status_changes_and_the_leaders_until_another_leads() {
     let first = status(None, None, &says("x"), "t1").unwrap();
     assert_eq!(times(&status(Some(&first), None, &says("y"), "t2").unwrap()), ["t1", "t1"]);
@@ -295,6 +326,7 @@ fn whatever_the_database_says_the_api_server_accepts_the_status() {
         program_version: Some("v".repeat(254)),
         mode: None,
         promise: None,
+        priority: None,
         healthy: false,
         leads: None,
     };

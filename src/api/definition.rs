@@ -1,18 +1,37 @@
-//! The definition of the resource as it is installed.
+//! The definitions of the resources as they are installed.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
 use serde_json::{Value, json};
 
-use super::v1alpha1::ComponentLease;
-use crate::routing::conditions::{ConditionType, Reason, Truth};
+use super::v1alpha1::{ComponentLease, LeaseRequest, RequestState};
+use crate::routing::conditions::{ConditionType, Reason, RequestReason, Truth};
 
-/// The definition as it is installed.
-pub(super) fn definition() -> Result<Value, serde_json::Error> {
-    let mut definition = serde_json::to_value(ComponentLease::crd())?;
+/// Each definition as it is installed, by its name.
+pub(super) fn definitions() -> Result<Vec<(String, Value)>, serde_json::Error> {
+    let all = [(ComponentLease::crd(), pending()), (LeaseRequest::crd(), pending_request())];
+    all.into_iter().map(|(definition, status)| installed(definition, status)).collect()
+}
+
+fn installed(
+    definition: CustomResourceDefinition,
+    status: Value,
+) -> Result<(String, Value), serde_json::Error> {
+    let name = definition.metadata.name.clone().unwrap_or_default();
+    let mut definition = serde_json::to_value(definition)?;
     tidy(&mut definition);
     let schema = &mut definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
-    schema["properties"]["status"]["default"] = pending();
-    Ok(definition)
+    schema["properties"]["status"]["default"] = status;
+    Ok((name, definition))
+}
+
+/// What a request says of itself until a controller has seen it.
+fn pending_request() -> Value {
+    json!({
+        "state": RequestState::Pending.as_str(),
+        "reason": RequestReason::Pending.as_str(),
+        "message": "no controller has looked at this request yet",
+    })
 }
 
 /// What a resource says of itself until a controller has seen it. Tools that ask for `Ready` find an answer from the

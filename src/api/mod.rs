@@ -1,4 +1,4 @@
-//! The Kubernetes resource, and how it becomes what the [`crate::routing`] works on.
+//! The Kubernetes resources, and how they become what the [`crate::routing`] works on.
 
 mod convert;
 mod definition;
@@ -8,16 +8,32 @@ mod states_tests;
 pub mod v1alpha1;
 
 pub use convert::{
-    FLOOR_ANNOTATION, InvalidSpec, component, desired, in_conflict, may_write, memory, status,
+    FLOOR_ANNOTATION, InvalidSpec, component, desired, in_conflict, label_key, may_write, memory, selector,
+    status,
 };
 pub use v1alpha1::*;
 
-/// The CustomResourceDefinition as YAML, as `crds/` and the chart carry it.
+/// The CustomResourceDefinitions as YAML, each with its name, as `crds/` and the chart carry them.
 ///
 /// # Errors
-/// Only if the generated definition could not be written as YAML.
+/// Only if a generated definition could not be written as YAML.
+pub fn crds_yaml() -> Result<Vec<(String, String)>, serde_yaml::Error> {
+    let definitions = definition::definitions().map_err(<serde_yaml::Error as serde::ser::Error>::custom)?;
+    let written = definitions.into_iter().map(|(name, definition)| {
+        let yaml = serde_yaml::to_string(&definition)?;
+        Ok((
+            name,
+            format!("# Generated from src/api/v1alpha1 by `make crd`; a test says when it is stale.\n{yaml}"),
+        ))
+    });
+    written.collect()
+}
+
+/// All of them in one text, as `kubectl apply -f -` takes it.
+///
+/// # Errors
+/// As [`crds_yaml`].
 pub fn crd_yaml() -> Result<String, serde_yaml::Error> {
-    let definition = definition::definition().map_err(<serde_yaml::Error as serde::ser::Error>::custom)?;
-    let yaml = serde_yaml::to_string(&definition)?;
-    Ok(format!("# Generated from src/api/v1alpha1.rs by `make crd`; a test says when it is stale.\n{yaml}"))
+    let documents = crds_yaml()?.into_iter().map(|(_, yaml)| yaml);
+    Ok(documents.collect::<Vec<_>>().join("---\n"))
 }

@@ -5,6 +5,12 @@ use serde_json::{Value, json};
 
 /// The name of a Service or of a port.
 pub(super) const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// The name of a resource.
+pub(super) const DNS_SUBDOMAIN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// What tables and terminals show as it is.
+pub(super) const VISIBLE: &str = r"^[^\s\pC\pZ]+$";
+/// Nothing that would break a table or a log: no control character, no line's end.
+pub(super) const ONE_LINE: &str = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$";
 /// A label's value that is not empty.
 pub(super) const LABEL_VALUE: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
 /// A label's value, which may be empty.

@@ -13,6 +13,7 @@ use crate::routing::observed::{
     ServiceSight, Status, StoreSight,
 };
 use crate::routing::outcome::Outcome;
+use crate::routing::pause::{Pause, PauseSight, pauser};
 use crate::routing::report::{report, report_conflict, report_invalid};
 use crate::routing::serving::unserved;
 use crate::routing::split_brain::Belief;
@@ -51,6 +52,10 @@ fn checked(selector: &[(&str, &str)]) -> impl FnOnce(&mut Observed) {
         o.desired.service.as_mut().unwrap().managed = false;
         o.service = ServiceSight::Exists(seen);
     }
+}
+
+fn paused(by: &str) -> PauseSight {
+    PauseSight::Paused(Pause { by: by.to_owned(), reason: "backup".to_owned() })
 }
 
 /// What the controller says of each state.
@@ -134,6 +139,14 @@ fn states() -> Vec<(&'static str, Status)> {
             }),
         ),
         ("ttl cut", seen(led(), |o| o.desired.ttl = 60)),
+        ("paused, leader routed to", seen(led(), |o| o.pause = paused("ada"))),
+        (
+            "paused, nobody leads",
+            seen(led(), |o| {
+                free(o);
+                o.pause = paused(&pauser("shop", "web"));
+            }),
+        ),
         ("split brain", seen(led(), |o| o.disputed = vec![Belief { holder: "a".into(), version: 6 }])),
     ]
 }
@@ -187,6 +200,9 @@ fn a_resource_in_every_state_is_kept_for_the_tools_that_judge_it() {
         Reason::AboveMaxTtl,
         Reason::TermDisputed,
         Reason::ReleasedByWorkload,
+        Reason::PausedBySpec,
+        Reason::PausedByOperator,
+        Reason::ChangesTooOften,
     ];
     let of_ready: Vec<_> = all.iter().filter_map(reason_of_ready).collect();
     for reason in Reason::ALL.iter().filter(|reason| !elsewhere.contains(reason)) {

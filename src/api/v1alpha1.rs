@@ -2,6 +2,7 @@
 
 #![expect(unreachable_pub, reason = "the derive of the schema wraps the types in a module of its own")]
 
+mod request;
 mod selector;
 mod service;
 mod status;
@@ -10,11 +11,14 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use request::{
+    LeaseRequest, LeaseRequestSpec, LeaseRequestStatus, ObservedTerm, RequestState, RequestVerb,
+};
 pub use selector::{PodSelector, SelectorOperator, SelectorRequirement};
 pub use service::{PortProtocol, RoutedPort, RoutedService, ServicePolicy, ServiceType, TargetPort};
 pub use status::{
-    AppliedLabels, ComponentLeaseStatus, ConditionStatus, InstanceStatus, InternalStatus, LeaderStatus,
-    StatusCondition, TermStatus,
+    AppliedLabels, ComponentLeaseStatus, ConditionStatus, InstanceStatus, InternalStatus, LastTransition,
+    LeaderStatus, StatusCondition, TermStatus,
 };
 
 use super::schema;
@@ -91,9 +95,59 @@ pub struct ComponentLeaseSpec {
     #[schemars(schema_with = "schema::holder_pattern")]
     pub holder_pattern: Option<String>,
 
+    /// Who is preferred when nobody leads: the others leave the lease alone for up to 2 s. A preference
+    /// is never a condition. In any case a ready pod of the newest revision is preferred during a rollout, and a participant
+    /// with a higher priority; this tells apart those that are equal in both. Any: nobody is preferred. Oldest: the
+    /// participant that has been alive for longest.
+    #[serde(default)]
+    pub strategy: Strategy,
+
+    /// Whether the election is paused: true, nobody takes the lease, and a leader goes on renewing it. False ends
+    /// every pause, also one that somebody has made in the database. Without it, a pause that this field
+    /// made ends, and one of others stays. The condition Paused says who paused the election.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+
+    /// Why it is paused, in one line: it is shown wherever the pause is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024), regex(pattern = schema::ONE_LINE))]
+    pub paused_reason: Option<String>,
+
+    /// A leader whose pod has not been ready for so many seconds is asked to make way, if another candidate is
+    /// ready and its participant healthy. A pod whose node is lost is not ready either. Without it, a leader leads
+    /// for as long as it renews the lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub hand_over_after_not_ready_seconds: Option<i32>,
+
+    /// Whether a leader whose node is cordoned is asked to make way for a candidate of a node that is not, before it is
+    /// evicted. Needs a controller that may watch nodes.
+    #[serde(default = "yes")]
+    pub hand_over_when_cordoned: bool,
+
+    /// If more terms than this begin within an hour, the condition Flapping says so, and participants leave a lease that
+    /// was given back alone for up to a third of its TTL. 0: never.
+    #[serde(default = "default_flapping_above")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub flapping_above: i32,
+
+    /// What the leader's pod costs to delete: it is given the annotation controller.kubernetes.io/pod-deletion-cost
+    /// with this number, which goes with the label, so that a ReplicaSet that shrinks removes pods that cost less
+    /// first. A pod that has such an annotation of somebody else keeps it as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_deletion_cost: Option<i32>,
+
     /// How users reach the leader.
     #[serde(default)]
     pub routing: Routing,
+}
+
+/// Who is preferred among equal candidates.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Strategy {
+    #[default]
+    Any,
+    Oldest,
 }
 
 /// The class of a resource that names none.
@@ -101,6 +155,14 @@ pub const DEFAULT_CLASS: &str = "default";
 
 fn default_class() -> String {
     DEFAULT_CLASS.to_owned()
+}
+
+fn default_flapping_above() -> i32 {
+    20
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn default_ttl() -> i32 {

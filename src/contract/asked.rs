@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::Bench;
-use super::support::{component, directory, generation, held, look_at, row, take, taking, term, until};
+use super::support::{component, directory, held, life_id, look_at, row, take, taking, term, until};
 use crate::election::{HolderId, Request, Verb};
 use crate::participant::Participant;
 use crate::store::{Asked, LeaseStore, Outcome, Posted, Said, StandingIntent};
@@ -122,7 +122,7 @@ pub async fn a_request_carries_all_that_was_asked(bench: Arc<dyn Bench>) {
         }
     }
     let everything = Said::new("\u{fc}".repeat(253), "\u{fc}".repeat(1024)).unwrap();
-    directory(&*store).pause(&component("paused"), &everything).await.unwrap();
+    directory(&*store).pause(&component("paused"), &everything, None).await.unwrap();
     let snapshot = look_at(&*store, &names).await;
     assert_eq!(snapshot.asked.keys().collect::<Vec<_>>(), ["c", "paused"]);
     assert_eq!(
@@ -136,18 +136,18 @@ pub async fn while_paused_no_row_is_taken_and_the_leader_goes_on(bench: Arc<dyn 
     let store = bench.open();
     let (c, other) = (component("c"), component("other"));
     let directory = directory(&*store);
-    directory.pause(&c, &said()).await.unwrap();
+    assert_eq!(directory.pause(&c, &said(), None).await.unwrap(), Outcome::Applied);
     assert!(store.look(&c).await.unwrap().paused && !store.look(&other).await.unwrap().paused);
     let first = take(&term("c", "a", 1), None);
     assert_eq!(taking(&*store, &first).await.unwrap(), Outcome::Lost, "a missing row");
     assert_eq!(row(&*store, "c").await, None);
     held(&*store, "other", "a").await;
-    assert_eq!(directory.resume(&c).await.unwrap(), Outcome::Applied);
-    assert_eq!(directory.resume(&c).await.unwrap(), Outcome::Lost, "it is not paused any more");
+    assert_eq!(directory.resume(&c, None).await.unwrap(), Outcome::Applied);
+    assert_eq!(directory.resume(&c, None).await.unwrap(), Outcome::Lost, "it is not paused any more");
     assert!(!store.look(&c).await.unwrap().paused);
     assert_eq!(taking(&*store, &first).await.unwrap(), Outcome::Applied);
 
-    directory.pause(&c, &said()).await.unwrap();
+    assert_eq!(directory.pause(&c, &said(), None).await.unwrap(), Outcome::Applied);
     let led = term("c", "a", 1);
     assert_eq!(store.renew(&led).await.unwrap(), Outcome::Applied, "the leader goes on");
     let seen = row(&*store, "c").await;
@@ -157,11 +157,62 @@ pub async fn while_paused_no_row_is_taken_and_the_leader_goes_on(bench: Arc<dyn 
     let free = row(&*store, "c").await;
     let again = take(&term("c", "b", 2), free.as_ref());
     assert_eq!(taking(&*store, &again).await.unwrap(), Outcome::Lost, "so does a released one");
-    directory.pause(&c, &Said::new("bo", "").unwrap()).await.unwrap();
+    directory.pause(&c, &Said::new("bo", "").unwrap(), Some(said().by())).await.unwrap();
     let paused = look_at(&*store, &["c"]).await.asked.remove("c").and_then(|asked| asked.paused);
     assert_eq!(paused, Some(Said::new("bo", "").unwrap()), "who said it last");
-    directory.resume(&c).await.unwrap();
+    directory.resume(&c, None).await.unwrap();
     assert_eq!(taking(&*store, &again).await.unwrap(), Outcome::Applied);
+}
+
+pub async fn a_pause_is_made_and_ended_only_in_place_of_the_one_that_was_seen(bench: Arc<dyn Bench>) {
+    let store = bench.open();
+    let c = component("c");
+    let (ada, bo) = (Said::new("ada", "drill").unwrap(), Said::new("bo", "backup").unwrap());
+    let directory = directory(&*store);
+    let paused = async || {
+        let seen = look_at(&*store, &["c"]).await.asked.remove("c").and_then(|asked| asked.paused);
+        seen.map(|said| (said.by().to_owned(), said.reason().to_owned()))
+    };
+    let is = |said: &Said| Some((said.by().to_owned(), said.reason().to_owned()));
+    assert_eq!(directory.pause(&c, &bo, Some("ada")).await.unwrap(), Outcome::Lost, "nobody has paused it");
+    assert_eq!(directory.resume(&c, Some("ada")).await.unwrap(), Outcome::Lost);
+    assert_eq!(paused().await, None);
+    assert_eq!(directory.pause(&c, &ada, None).await.unwrap(), Outcome::Applied);
+    // Somebody who saw none, and somebody who saw another one.
+    for over in [None, Some("bo"), Some("")] {
+        assert_eq!(directory.pause(&c, &bo, over).await.unwrap(), Outcome::Lost, "{over:?}");
+    }
+    assert_eq!(directory.resume(&c, Some("bo")).await.unwrap(), Outcome::Lost, "it is not that one's to end");
+    assert_eq!(paused().await, is(&ada));
+    for _ in 0..2 {
+        assert_eq!(directory.pause(&c, &ada, Some("ada")).await.unwrap(), Outcome::Applied, "the same again");
+    }
+    assert_eq!(directory.pause(&c, &bo, Some("ada")).await.unwrap(), Outcome::Applied);
+    assert_eq!(paused().await, is(&bo));
+    assert_eq!(directory.resume(&c, Some("ada")).await.unwrap(), Outcome::Lost, "it has changed hands");
+    assert_eq!(directory.resume(&c, Some("bo")).await.unwrap(), Outcome::Applied);
+    assert_eq!(paused().await, None);
+    // After an end, as at the very beginning.
+    assert_eq!(directory.pause(&c, &bo, None).await.unwrap(), Outcome::Applied);
+    assert_eq!(directory.resume(&c, None).await.unwrap(), Outcome::Applied, "of anybody");
+    // Of several at once, one is heard.
+    let mut all = JoinSet::new();
+    for n in 0..8 {
+        let (store, c) = (bench.open(), c.clone());
+        all.spawn(async move {
+            let said = Said::new(format!("r{n}"), "").unwrap();
+            loop {
+                match super::support::directory(&*store).pause(&c, &said, None).await {
+                    Ok(outcome) => return (said, outcome),
+                    Err(error) => assert_eq!(error.kind(), "retryable", "{error}"),
+                }
+            }
+        });
+    }
+    let all = all.join_all().await;
+    let heard: Vec<&Said> = all.iter().filter(|(_, how)| *how == Outcome::Applied).map(|(s, _)| s).collect();
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert_eq!(paused().await, is(heard[0]));
 }
 
 pub async fn requests_pauses_and_ttls_do_not_touch_each_other(bench: Arc<dyn Bench>) {
@@ -173,15 +224,15 @@ pub async fn requests_pauses_and_ttls_do_not_touch_each_other(bench: Arc<dyn Ben
         (looked.standing_ttl, looked.paused, looked.request.map(|request| request.id))
     };
     let directory = directory(&*store);
-    directory.set_intent(&c, StandingIntent { ttl: 9 }).await.unwrap();
+    directory.set_intent(&c, StandingIntent::ttl(9)).await.unwrap();
     ask(&*store, "c", &request("1", 1), None).await;
-    directory.pause(&c, &said()).await.unwrap();
+    assert_eq!(directory.pause(&c, &said(), None).await.unwrap(), Outcome::Applied);
     assert_eq!(all().await, (Some(9), true, Some("1".to_owned())));
     directory.clear_intent(&c).await.unwrap();
     assert_eq!(all().await, (None, true, Some("1".to_owned())));
-    directory.resume(&c).await.unwrap();
+    directory.resume(&c, None).await.unwrap();
     assert_eq!(all().await, (None, false, Some("1".to_owned())));
-    directory.set_intent(&c, StandingIntent { ttl: 8 }).await.unwrap();
+    directory.set_intent(&c, StandingIntent::ttl(8)).await.unwrap();
     directory.withdraw(&c, "1").await.unwrap();
     assert_eq!(all().await, (Some(8), false, None));
 }
@@ -191,7 +242,7 @@ pub async fn a_leader_makes_way_for_the_target_of_a_request(bench: Arc<dyn Bench
     let settled = bench.open();
     if let Some(epochs) = settled.epochs() {
         // Nobody is waited for: nothing was led here before.
-        epochs.settle(&generation(&*settled).await).await.unwrap();
+        epochs.settle(&life_id(&*settled).await).await.unwrap();
     }
     let begin = |name: &str| {
         // Long enough for the target's head start to be no accident.

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::support::{alive, alive_at, component, directory, held, instance, look_at, row, until};
 use super::{Bench, SOON};
+use crate::election::HolderId;
 use crate::election::machine::Past;
 use crate::membership::{Instance, Mode, Promise, SeenInstance, Whereabouts};
 use crate::store::StandingIntent;
@@ -17,17 +18,38 @@ pub async fn a_standing_ttl_is_seen_by_every_look_until_it_is_cleared(bench: Arc
     let store = bench.open();
     let c = component("c");
     let seen = async || store.look(&c).await.unwrap().standing_ttl;
-    directory(&*store).set_intent(&c, StandingIntent { ttl: 15 }).await.unwrap();
+    directory(&*store).set_intent(&c, StandingIntent::ttl(15)).await.unwrap();
     assert_eq!(seen().await, Some(15), "before there is a row");
     held(&*store, "c", "a").await;
-    directory(&*store).set_intent(&c, StandingIntent { ttl: 20 }).await.unwrap();
+    directory(&*store).set_intent(&c, StandingIntent::ttl(20)).await.unwrap();
     assert_eq!(seen().await, Some(20));
     assert_eq!(store.look(&component("other")).await.unwrap().standing_ttl, None);
     directory(&*store).clear_intent(&c).await.unwrap();
     assert_eq!(seen().await, None);
     directory(&*store).clear_intent(&c).await.unwrap();
-    directory(&*store).set_intent(&c, StandingIntent { ttl: 9 }).await.unwrap();
+    directory(&*store).set_intent(&c, StandingIntent::ttl(9)).await.unwrap();
     assert_eq!(seen().await, Some(9), "after it was cleared");
+}
+
+pub async fn whom_a_resource_prefers_is_seen_by_every_look_and_cleared_with_the_ttl(bench: Arc<dyn Bench>) {
+    let store = bench.open();
+    let c = component("c");
+    let longest = HolderId::new("\u{fc}".repeat(255)).unwrap();
+    let prefer = async |(preferred, cooldown): (Option<HolderId>, u32)| {
+        let intent = StandingIntent { ttl: 9, preferred, cooldown };
+        directory(&*store).set_intent(&c, intent.clone()).await.unwrap();
+        let looked = store.look(&c).await.unwrap();
+        let listed = look_at(&*store, &["c"]).await.intents.remove("c");
+        assert_eq!((looked.standing_ttl, &looked.preferred), (Some(9), &intent.preferred));
+        assert_eq!(looked.cooldown, Duration::from_secs(cooldown.into()));
+        assert_eq!(listed, Some(intent));
+    };
+    for wanted in [(Some(longest), 0), (None, 1200), (Some(HolderId::new("a").unwrap()), 4)] {
+        prefer(wanted).await;
+    }
+    directory(&*store).clear_intent(&c).await.unwrap();
+    let cleared = store.look(&c).await.unwrap();
+    assert_eq!((cleared.preferred, cleared.cooldown.as_secs()), (None, 0));
 }
 
 pub async fn a_look_shows_rows_and_intents_of_those_it_asks_for_and_of_nobody_else(bench: Arc<dyn Bench>) {
@@ -39,7 +61,7 @@ pub async fn a_look_shows_rows_and_intents_of_those_it_asks_for_and_of_nobody_el
         held(&*store, name, "a").await;
     }
     for (name, ttl) in [("intent-only", 11), ("both", 12), ("cleared", 13), ("gone", 14)] {
-        directory(&*store).set_intent(&component(name), StandingIntent { ttl }).await.unwrap();
+        directory(&*store).set_intent(&component(name), StandingIntent::ttl(ttl)).await.unwrap();
     }
     for name in ["cleared", "gone"] {
         directory(&*store).clear_intent(&component(name)).await.unwrap();
@@ -93,6 +115,7 @@ pub async fn what_is_not_known_is_left_out(bench: Arc<dyn Bench>) {
         program_version: None,
         mode: None,
         promise: None,
+        priority: None,
         healthy: false,
         leads: Some(i64::MAX),
         ..instance("c", "a")

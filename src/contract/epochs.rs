@@ -7,9 +7,9 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::Bench;
-use super::support::{begin_epoch, component, epochs, generation, held, insertion, record, row, take, term};
+use super::support::{begin_epoch, component, epochs, held, insertion, life_id, record, row, take, term};
 use crate::election::machine::Past;
-use crate::election::{Generation, Life, NewEpoch, Take};
+use crate::election::{Life, LifeId, NewEpoch, Take};
 use crate::store::Outcome;
 
 pub async fn a_take_is_applied_in_its_own_epoch_only(bench: Arc<dyn Bench>) {
@@ -19,7 +19,7 @@ pub async fn a_take_is_applied_in_its_own_epoch_only(bench: Arc<dyn Bench>) {
     assert_eq!(store.take(&before).await.unwrap(), Outcome::Lost);
     assert_eq!(row(&*store, "c").await, None);
     let after = insertion(&*store, "a", 1, 0).await;
-    assert_eq!(after.generation.epoch, begun);
+    assert_eq!(after.life_id.epoch, begun);
     assert_eq!(store.take(&after).await.unwrap(), Outcome::Applied);
 }
 
@@ -64,10 +64,10 @@ pub async fn the_recorded_server_itself_begins_no_epoch_unless_asked_for(bench: 
 pub async fn settled_is_written_for_exactly_this_generation_and_cleared_with_the_next(bench: Arc<dyn Bench>) {
     let store = bench.open();
     begin_epoch(&*store).await;
-    let now = generation(&*store).await;
+    let now = life_id(&*store).await;
     for other in [
-        Generation { epoch: now.epoch - 1, ..now.clone() },
-        Generation { identity: "another".to_owned(), ..now.clone() },
+        LifeId { epoch: now.epoch - 1, ..now.clone() },
+        LifeId { identity: "another".to_owned(), ..now.clone() },
     ] {
         assert_eq!(epochs(&*store).settle(&other).await.unwrap(), Outcome::Lost);
         assert!(!record(&*store).await.settled);
@@ -88,8 +88,8 @@ pub async fn the_history_has_a_line_for_each_term(bench: Arc<dyn Bench>) {
     store.renew(&a).await.unwrap();
     store.release(&a).await.unwrap();
     let free = row(&*store, "c").await;
-    let generation = generation(&*store).await;
-    let b = Take { generation, ..take(&term("c", "b", 28_000_000_000_001), free.as_ref()) };
+    let life_id = life_id(&*store).await;
+    let b = Take { life_id, ..take(&term("c", "b", 28_000_000_000_001), free.as_ref()) };
     assert_eq!(store.take(&b).await.unwrap(), Outcome::Applied);
     assert_eq!(past().await, Past::Lived(28_000_000_000_001));
     assert_eq!(store.look(&component("other")).await.unwrap().past, Past::NeverLived);
@@ -123,13 +123,13 @@ pub async fn an_insertion_looks_at_the_history(bench: Arc<dyn Bench>) {
 pub async fn a_late_release_is_applied_in_the_life_of_its_term_only(bench: Arc<dyn Bench>) {
     let store = bench.open();
     let a = held(&*store, "c", "a").await;
-    let within = generation(&*store).await;
+    let within = life_id(&*store).await;
     let before = row(&*store, "c").await;
     let other = |holder: &str, version| term("c", holder, version);
     for (term, within) in [
-        (a.clone(), Generation::default()),
-        (a.clone(), Generation { identity: "another".to_owned(), ..within.clone() }),
-        (a.clone(), Generation { epoch: within.epoch + 1, ..within.clone() }),
+        (a.clone(), LifeId::default()),
+        (a.clone(), LifeId { identity: "another".to_owned(), ..within.clone() }),
+        (a.clone(), LifeId { epoch: within.epoch + 1, ..within.clone() }),
         (other("b", a.version), within.clone()),
         (other("A", a.version), within.clone()),
         (other("a", a.version + 1), within.clone()),
@@ -146,10 +146,10 @@ pub async fn a_late_release_is_applied_in_the_life_of_its_term_only(bench: Arc<d
     assert!(free.is_free() && free.renew_time == 0 && free.version == a.version, "{free:?}");
     assert_eq!(epochs(&*store).release_late(&a, &within).await.unwrap(), Outcome::Lost, "it was released");
     // Of a life that is over.
-    let b = Take { generation: within.clone(), ..take(&term("c", "b", 2), Some(&free)) };
+    let b = Take { life_id: within.clone(), ..take(&term("c", "b", 2), Some(&free)) };
     assert_eq!(store.take(&b).await.unwrap(), Outcome::Applied);
     begin_epoch(&*store).await;
     assert_eq!(epochs(&*store).release_late(&b.term, &within).await.unwrap(), Outcome::Lost);
-    let now = generation(&*store).await;
+    let now = life_id(&*store).await;
     assert_eq!(epochs(&*store).release_late(&b.term, &now).await.unwrap(), Outcome::Applied);
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::support::{Faulty, component, generation, held, row, take, taking, term, until};
+use super::support::{Faulty, component, held, life_id, row, take, taking, term, until};
 use super::{Bench, SOON};
 use crate::election::{Expected, LeaseRow};
 use crate::participant::Participant;
@@ -230,16 +230,18 @@ pub async fn a_retryable_error_delays_a_participant_and_costs_no_term(bench: Arc
     let store = bench.open();
     if let Some(epochs) = store.epochs() {
         // Nobody is waited for: nothing was led here before.
-        epochs.settle(&generation(&*store).await).await.unwrap();
+        epochs.settle(&life_id(&*store).await).await.unwrap();
     }
     let faulty = Arc::new(Faulty::new(store, sample));
     faulty.fails(&[("look", 1), ("take", 1)]);
     let participant = Participant::builder(faulty.clone(), component("c"))
         .name("a")
-        .ttl(Duration::from_secs(6))
+        // A server that stalls for some seconds must not cost the term.
+        .ttl(Duration::from_secs(12))
         .start()
         .unwrap();
-    let leadership = timeout(SOON, participant.lead())
+    // Where lives cannot be told apart, the take of unknown outcome has to lapse first.
+    let leadership = timeout(SOON * 2, participant.lead())
         .await
         .expect("a term in time")
         .expect("the loop goes on")

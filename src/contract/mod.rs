@@ -33,7 +33,8 @@
 //! ```
 //!
 //! This makes a module `mine` with a test for each behaviour. What a store does not do is left out by name, with
-//! the reason: a behaviour, or all of [`Epochs`](crate::store::Epochs) or [`Directory`](crate::store::Directory).
+//! the reason: a behaviour, or all of [`Epochs`](crate::store::Epochs), [`Directory`](crate::store::Directory) or
+//! [`Roster`](crate::store::Roster).
 //! Nothing is left out for longer than it must be: a behaviour that is left out and holds fails its test, and so does
 //! one that is left out and does not exist.
 //!
@@ -48,7 +49,9 @@
 pub mod asked;
 pub mod directory;
 pub mod epochs;
+pub mod history;
 pub mod lease;
+pub mod roster;
 mod support;
 
 use std::sync::Arc;
@@ -86,6 +89,7 @@ pub async fn holds<F: Future<Output = ()> + 'static>(
     let has = match group {
         "Epochs" => bench.open().epochs().is_some(),
         "Directory" => bench.open().directory().is_some(),
+        "Roster" => bench.open().roster().is_some(),
         _ => true,
     };
     if let Some((_, why)) = left_out.iter().find(|(left_out, _)| *left_out == group) {
@@ -106,7 +110,7 @@ pub async fn holds<F: Future<Output = ()> + 'static>(
 pub fn exist(left_out: &[(&str, &str)], behaviours: &[&str]) {
     for (name, why) in left_out {
         assert!(
-            ["Epochs", "Directory"].contains(name) || behaviours.contains(name),
+            ["Epochs", "Directory", "Roster"].contains(name) || behaviours.contains(name),
             "{name} is left out, but there is no such behaviour"
         );
         assert!(!why.trim().is_empty(), "{name} is left out without a reason");
@@ -151,6 +155,7 @@ macro_rules! store_contract {
             }
             directory Directory {
                 a_standing_ttl_is_seen_by_every_look_until_it_is_cleared,
+                whom_a_resource_prefers_is_seen_by_every_look_and_cleared_with_the_ttl,
                 a_look_shows_rows_and_intents_of_those_it_asks_for_and_of_nobody_else,
                 ten_thousand_components_are_looked_at_by_one_call,
                 a_start_is_written_down_with_all_that_is_known_of_it,
@@ -171,8 +176,24 @@ macro_rules! store_contract {
                 of_two_operators_at_once_one_is_heard,
                 a_request_carries_all_that_was_asked,
                 while_paused_no_row_is_taken_and_the_leader_goes_on,
+                a_pause_is_made_and_ended_only_in_place_of_the_one_that_was_seen,
                 requests_pauses_and_ttls_do_not_touch_each_other,
                 a_leader_makes_way_for_the_target_of_a_request,
+            }
+            history Directory {
+                components_are_listed_by_their_rows_in_order_and_page_by_page,
+                terms_are_told_newest_first_and_page_by_page,
+                the_end_of_a_term_is_written_once_and_nothing_else_of_its_line,
+                who_asked_for_the_end_of_a_term_is_told_with_it,
+                old_terms_are_forgotten_and_never_the_last,
+            }
+            roster Roster {
+                a_record_is_written_by_the_leader_of_its_term_only_and_outlives_it,
+                of_a_leader_and_its_successor_only_one_can_write_the_record,
+                each_member_says_its_own_and_others_are_read_by_name,
+                a_record_and_a_renewal_do_not_undo_each_other,
+                what_is_too_long_is_refused_and_nothing_is_changed,
+                a_take_begins_above_what_its_store_was_told,
             }
         }
     };

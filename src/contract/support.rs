@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use super::SOON;
 use crate::election::machine::Looked;
 use crate::election::{
-    ComponentName, Expected, Generation, HolderId, LeaseRow, NewEpoch, Pace, Record, Take, TermKey,
+    ComponentName, Expected, HolderId, LeaseRow, LifeId, LifeRecord, NewEpoch, Pace, Take, TermKey,
 };
 use crate::membership::{Instance, Mode, Promise, SeenInstance, Whereabouts};
-use crate::store::{Directory, Epochs, Hints, LeaseStore, Outcome, Snapshot, StoreError};
+use crate::store::{Directory, Epochs, Hints, LeaseStore, Outcome, Roster, Snapshot, StoreError};
 
 pub(super) fn component(name: &str) -> ComponentName {
     ComponentName::new(name).unwrap()
@@ -36,13 +36,13 @@ pub(super) fn directory(store: &dyn LeaseStore) -> &dyn Directory {
 
 /// A take of this term by somebody who saw this row; for [`taking`].
 pub(super) fn take(term: &TermKey, seen: Option<&LeaseRow>) -> Take {
-    Take { term: term.clone(), ttl: 7, expected: Expected::of(seen), generation: Generation::default() }
+    Take { term: term.clone(), ttl: 7, expected: Expected::of(seen), life_id: LifeId::default() }
 }
 
 /// The call, in the life of the database that this very moment is.
 pub(super) async fn taking(store: &dyn LeaseStore, take: &Take) -> Result<Outcome, StoreError> {
-    let generation = store.look(&take.term.component).await?.life.generation();
-    store.take(&Take { generation, ..take.clone() }).await
+    let life_id = store.look(&take.term.component).await?.life.id();
+    store.take(&Take { life_id, ..take.clone() }).await
 }
 
 /// The first term of a component, taken on a missing row.
@@ -54,20 +54,20 @@ pub(super) async fn held(store: &dyn LeaseStore, name: &str, holder: &str) -> Te
 
 /// On what the store says now, but with a sight of no row.
 pub(super) async fn insertion(store: &dyn LeaseStore, holder: &str, version: i64, highest: i64) -> Take {
-    let generation = generation(store).await;
-    Take { generation, expected: Expected::Missing { highest }, ..take(&term("c", holder, version), None) }
+    let life_id = life_id(store).await;
+    Take { life_id, expected: Expected::Missing { highest }, ..take(&term("c", holder, version), None) }
 }
 
 pub(super) async fn row(store: &dyn LeaseStore, name: &str) -> Option<LeaseRow> {
     store.look(&component(name)).await.unwrap().row
 }
 
-pub(super) async fn record(store: &dyn LeaseStore) -> Record {
+pub(super) async fn record(store: &dyn LeaseStore) -> LifeRecord {
     store.look(&component("c")).await.unwrap().life.record().unwrap().clone()
 }
 
-pub(super) async fn generation(store: &dyn LeaseStore) -> Generation {
-    store.look(&component("c")).await.unwrap().life.generation()
+pub(super) async fn life_id(store: &dyn LeaseStore) -> LifeId {
+    store.look(&component("c")).await.unwrap().life.id()
 }
 
 /// Begins an epoch because somebody says so; which one.
@@ -110,6 +110,7 @@ pub(super) fn instance(name: &str, holder: &str) -> Instance {
         program_version: given("1.2.3"),
         mode: Some(Mode::Beside),
         promise: Some(Promise { longest: Duration::from_millis(6_001), outside: true }),
+        priority: Some(7),
         healthy: true,
         leads: None,
     }
@@ -180,6 +181,10 @@ impl LeaseStore for Faulty {
 
     fn directory(&self) -> Option<&dyn Directory> {
         self.inner.directory()
+    }
+
+    fn roster(&self) -> Option<&dyn Roster> {
+        self.inner.roster()
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::cluster::FIELD_MANAGER;
 use super::error::text;
 use super::metrics::Metrics;
-use crate::api::{self, ComponentLease, ComponentLeaseStatus};
+use crate::api::{self, ComponentLease, ComponentLeaseStatus, FLOOR_ANNOTATION};
 use crate::clock::Clock;
 use crate::election::ComponentName;
 use crate::routing::conditions::EventReason;
@@ -27,6 +27,10 @@ const NOTE_MAX: usize = 1024;
 /// How a resource is called in the log.
 pub(super) fn name_of(lease: &impl kube::ResourceExt) -> String {
     format!("{}/{}", lease.namespace().unwrap_or_default(), lease.name_any())
+}
+
+fn number(object: &impl kube::ResourceExt) -> Option<u64> {
+    object.resource_version()?.parse().ok()
 }
 
 /// What an Event said of whom.
@@ -47,6 +51,8 @@ pub(super) struct Announcer {
     pub(super) metrics: Metrics,
     /// Statuses as they were last written, until the watch has caught up.
     written: Mutex<HashMap<String, ComponentLease>>,
+    /// By UID, the floor's second copy as it was last written, and the resource version that came of it.
+    copied: Mutex<HashMap<String, (Option<u64>, i64)>>,
     /// The oldest first.
     known: Mutex<VecDeque<(Said, Recorder)>>,
 }
@@ -56,12 +62,19 @@ const KNOWN_NOTES: usize = 512;
 
 impl Announcer {
     pub(super) fn new(client: Client, reporter: Reporter, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
-        Self { client, reporter, clock, metrics, written: Mutex::default(), known: Mutex::default() }
+        Self {
+            client,
+            reporter,
+            clock,
+            metrics,
+            written: Mutex::default(),
+            copied: Mutex::default(),
+            known: Mutex::default(),
+        }
     }
 
     /// The status as it was last written.
     pub(super) fn status_before(&self, lease: &ComponentLease) -> Option<ComponentLeaseStatus> {
-        let number = |lease: &ComponentLease| lease.resource_version().and_then(|v| v.parse::<u64>().ok());
         let uid = lease.uid().unwrap_or_default();
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         match written.get(&uid) {
@@ -71,6 +84,34 @@ impl Announcer {
                 lease.status.clone()
             }
         }
+    }
+
+    /// Keeps the floor's second copy up to date; `may_lag` by so much.
+    pub(super) async fn copy_floor(
+        &self,
+        lease: &ComponentLease,
+        floor: i64,
+        may_lag: i64,
+    ) -> Result<(), kube::Error> {
+        let uid = lease.uid().unwrap_or_default();
+        let known = self.copied.lock().unwrap_or_else(PoisonError::into_inner).get(&uid).copied();
+        // Somebody may have changed it since, which the watch then shows.
+        let copy =
+            known.filter(|(version, _)| *version > number(lease)).map(|(_, copy)| copy).or_else(|| {
+                let written = lease.annotations().get(FLOOR_ANNOTATION)?;
+                written.parse().ok()
+            });
+        let copy = copy.unwrap_or(0);
+        if floor == 0 || floor.saturating_sub(copy) < may_lag && copy != 0 {
+            return Ok(());
+        }
+        let leases: Api<ComponentLease> =
+            Api::namespaced(self.client.clone(), &lease.namespace().unwrap_or_default());
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = json!({ "metadata": { "annotations": { FLOOR_ANNOTATION: floor.to_string() } } });
+        let answer = leases.patch_metadata(&lease.name_any(), &params, &Patch::Merge(patch)).await?;
+        self.copied.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, (number(&answer), floor));
+        Ok(())
     }
 
     /// Writes the status if it differs from `before`; whether it was written.
@@ -114,6 +155,7 @@ impl Announcer {
 
     pub(super) fn forget(&self, uid: &str) {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.copied.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
     fn recorder(&self, said: Said) -> Recorder {
@@ -153,5 +195,45 @@ impl Announcer {
                 warn!(object, error, "an Event could not be recorded");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::events::Reporter;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::kubernetes::fake_api::FakeApi;
+
+    #[tokio::test]
+    async fn the_copy_of_the_floor_is_written_once_though_the_watch_does_not_show_it_yet() {
+        let path = "/apis/componentlease.io/v1alpha1/namespaces/shop/componentleases/web";
+        let api = FakeApi::default();
+        let lease = json!({
+            "apiVersion": "componentlease.io/v1alpha1", "kind": "ComponentLease",
+            "metadata": { "name": "web", "namespace": "shop", "uid": "u" },
+            "spec": { "selector": { "matchLabels": { "app": "web" } } },
+        });
+        api.put(path, lease);
+        let shown = || -> ComponentLease { serde_json::from_value(api.get(path)).unwrap() };
+        let reporter = Reporter { controller: "test".to_owned(), instance: None };
+        let announcer = Announcer::new(api.client(), reporter, Arc::new(SystemClock), Metrics::default());
+        let before = shown();
+        for floor in [0, 7, 7, 9] {
+            announcer.copy_floor(&before, floor, 64).await.unwrap();
+        }
+        assert_eq!(api.patches().len(), 1);
+        assert_eq!(shown().annotations()[FLOOR_ANNOTATION], "7");
+        announcer.copy_floor(&before, 71, 64).await.unwrap();
+        assert_eq!(shown().annotations()[FLOOR_ANNOTATION], "71");
+        // Somebody removes it, which the watch shows.
+        let mut removed = api.get(path);
+        removed["metadata"]["annotations"] = Value::Null;
+        api.put(path, removed);
+        announcer.copy_floor(&shown(), 71, 64).await.unwrap();
+        assert_eq!(shown().annotations()[FLOOR_ANNOTATION], "71");
+        assert_eq!(api.patches().len(), 3);
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::{FutureExt as _, Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Service;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -14,11 +14,12 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, reflector as reflect};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::behind::Behind;
 use super::endpoints::{self, Endpoints, KubeSlice};
+use super::index::{By, Index};
 use super::pods::{KubePod, pod};
 use super::services::{self, EXTERNAL_NAME};
 use crate::api::ComponentLease;
@@ -29,35 +30,31 @@ use crate::routing::pod::{Marks, PREFIX, Pod};
 const LEASES: &str = "componentleases";
 const PODS: &str = "pods";
 const SERVICES: &str = "services";
+/// Without them everything else goes on, so they are not among the kinds that must have been listed.
+pub(super) const REQUESTS: &str = "leaserequests";
 const SLICES: &str = "endpointslices";
 
 /// A resource that may be unreadable: one among many must not stop the others.
 pub(super) type Lease = DeserializeGuard<ComponentLease>;
 pub(super) type LeaseRef = ObjectRef<Lease>;
 
-/// A pod, and how it was answered; `None` is gone.
-type Fresh = (ObjectRef<KubePod>, Option<KubePod>);
-
 /// One watched namespace, or all of them.
 pub(super) struct Scope {
     pub(super) leases: Store<Lease>,
-    pub(super) pods: Store<KubePod>,
-    pub(super) services: Store<Service>,
+    /// The same, to be found by what they say.
+    pub(super) by: Index<Lease>,
+    pub(super) pods: Index<KubePod>,
+    services: Index<Service>,
     endpoints: Endpoints,
     /// `None` is all of them.
     namespace: Option<String>,
     trouble: Mutex<HashMap<&'static str, Trouble>>,
-    /// Pods as a patch or a fresh read answered them, until the watch has caught up; `None` is gone.
-    fresh: Mutex<HashMap<String, Fresh>>,
-    /// Told after each event of the pods' watch.
-    pods_seen: Notify,
+    /// How far the watch of pods is behind what we know.
+    pub(super) behind: Behind,
 }
 
 /// Objects of one answer to a list, which is held as a whole while it is read: an object may have more than a megabyte.
 const PAGE: u32 = 50;
-
-/// How long a decision waits for the watch to show what is known already.
-const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// Why a kind cannot be watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +71,9 @@ pub(super) enum Seen<'a> {
     LeaseGone(&'a Lease),
     /// A kind was listed anew, or cannot be: everything is to be looked at.
     Anew,
-    Pod(&'a KubePod),
-    PodGone(&'a KubePod),
+    /// A pod, and what it was before.
+    Pod(&'a KubePod, Option<Arc<KubePod>>),
+    PodGone(&'a KubePod, Option<Arc<KubePod>>),
     Service(&'a Service),
     /// The endpoints of this Service have changed.
     Endpoints {
@@ -88,16 +86,12 @@ pub(super) enum Seen<'a> {
 pub(super) struct Feeds {
     api: (Api<Lease>, Api<KubePod>, Api<Service>, Api<KubeSlice>),
     leases: reflector::store::Writer<Lease>,
-    pods: reflector::store::Writer<KubePod>,
-    services: reflector::store::Writer<Service>,
 }
 
 impl Scope {
     /// `None` is every namespace.
     pub(super) fn new(client: &Client, namespace: Option<&str>) -> (Self, Feeds) {
         let (leases, leases_writer) = reflector::store();
-        let (pods, pods_writer) = reflector::store();
-        let (services, services_writer) = reflector::store();
         let feeds = Feeds {
             api: (
                 api(client, namespace),
@@ -106,45 +100,47 @@ impl Scope {
                 api(client, namespace),
             ),
             leases: leases_writer,
-            pods: pods_writer,
-            services: services_writer,
         };
         let scope = Self {
             leases,
-            pods,
-            services,
+            by: Index::default(),
+            pods: Index::default(),
+            services: Index::default(),
             endpoints: Endpoints::default(),
             namespace: namespace.map(ToOwned::to_owned),
             trouble: Mutex::default(),
-            fresh: Mutex::default(),
-            pods_seen: Notify::new(),
+            behind: Behind::default(),
         };
         (scope, feeds)
     }
 
     /// Keeps the caches until dropped, and passes on what happens.
     pub(super) async fn watch(&self, feeds: Feeds, seen: impl Fn(Seen<'_>)) {
-        let Feeds { api: (leases, pods, services, slices), leases: l, pods: p, services: s } = feeds;
+        let Feeds { api: (leases, pods, services, slices), leases: l } = feeds;
         futures::join!(
             self.watch_kind(
                 LEASES,
                 reflect(l, events(leases).modify(slim_lease)),
-                |event| match event {
-                    Event::Apply(lease) => seen(Seen::Lease(lease)),
-                    Event::Delete(lease) => seen(Seen::LeaseGone(lease)),
-                    Event::InitDone => seen(Seen::Anew),
-                    Event::Init | Event::InitApply(_) => {}
+                |event| {
+                    self.by.saw(event);
+                    match event {
+                        Event::Apply(lease) => seen(Seen::Lease(lease)),
+                        Event::Delete(lease) => seen(Seen::LeaseGone(lease)),
+                        Event::InitDone => seen(Seen::Anew),
+                        Event::Init | Event::InitApply(_) => {}
+                    }
                 },
                 || seen(Seen::Anew)
             ),
             self.watch_kind(
                 PODS,
-                reflect(p, events(pods)),
+                events(pods),
                 |event| {
-                    self.pods_seen.notify_waiters();
+                    let before = self.pods.saw(event);
+                    self.behind.saw(event, &self.pods);
                     match event {
-                        Event::Apply(pod) => seen(Seen::Pod(pod)),
-                        Event::Delete(pod) => seen(Seen::PodGone(pod)),
+                        Event::Apply(pod) => seen(Seen::Pod(pod, before)),
+                        Event::Delete(pod) => seen(Seen::PodGone(pod, before)),
                         Event::InitDone => seen(Seen::Anew),
                         Event::Init | Event::InitApply(_) => {}
                     }
@@ -153,11 +149,14 @@ impl Scope {
             ),
             self.watch_kind(
                 SERVICES,
-                reflect(s, events(services).modify(services::slim)),
-                |event| match event {
-                    Event::Apply(service) | Event::Delete(service) => seen(Seen::Service(service)),
-                    Event::InitDone => seen(Seen::Anew),
-                    Event::Init | Event::InitApply(_) => {}
+                events(services).modify(services::slim),
+                |event| {
+                    self.services.saw(event);
+                    match event {
+                        Event::Apply(service) | Event::Delete(service) => seen(Seen::Service(service)),
+                        Event::InitDone => seen(Seen::Anew),
+                        Event::Init | Event::InitApply(_) => {}
+                    }
                 },
                 || seen(Seen::Anew)
             ),
@@ -176,7 +175,7 @@ impl Scope {
         );
     }
 
-    async fn watch_kind<K>(
+    pub(super) async fn watch_kind<K>(
         &self,
         kind: &'static str,
         events: impl Stream<Item = Result<Event<K>, watcher::Error>>,
@@ -199,6 +198,11 @@ impl Scope {
                 }
             }
         }
+    }
+
+    /// The namespace that is watched; `None` is all of them.
+    pub(super) fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
     }
 
     fn well(&self, kind: &'static str) {
@@ -232,11 +236,10 @@ impl Scope {
 
     /// Which kinds have been listed once.
     fn listed(&self) -> [(&'static str, bool); 4] {
-        let now = |ready: Option<Result<(), _>>| ready.is_some_and(|outcome| outcome.is_ok());
         [
-            (LEASES, now(self.leases.wait_until_ready().now_or_never())),
-            (PODS, now(self.pods.wait_until_ready().now_or_never())),
-            (SERVICES, now(self.services.wait_until_ready().now_or_never())),
+            (LEASES, self.by.listed()),
+            (PODS, self.pods.listed()),
+            (SERVICES, self.services.listed()),
             (SLICES, self.endpoints.listed()),
         ]
     }
@@ -266,34 +269,46 @@ impl Scope {
     /// its holder may name. A holder may be no candidate, and a pod outside the selector may carry
     /// our label. Both are to be said.
     pub(super) fn pods_of(&self, desired: &Desired, applied: Option<&LabelScheme>, holder: &str) -> Pods {
-        let listed = self.listed()[1].1;
-        if let Some(trouble) = self.unknown(PODS, listed) {
+        if let Some(trouble) = self.unknown(PODS, self.pods.listed()) {
             return Err(trouble);
         }
-        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         let version = Marks::of(&desired.name).version;
         let named = |pod: &KubePod| {
-            let ips = pod.status.as_ref().and_then(|status| status.pod_ips.as_ref());
+            let mut ips = pod.status.iter().flat_map(|status| &status.ips);
             pod.metadata.name.as_deref().is_some_and(|name| holder.starts_with(name))
-                || ips.into_iter().flatten().any(|ip| holder.starts_with(&ip.ip))
+                || ips.any(|ip| holder.starts_with(ip.as_ref()))
         };
-        // Only these are copied: a namespace may have thousands.
+        // Only these are copied.
         let concerns = |pod: &KubePod| {
             desired.selector.matches(pod.labels())
-                || pod.annotations().contains_key(&version)
+                || pod.annotated().any(|key| key == version)
                 || pod.labels().contains_key(&desired.labels.key)
                 || applied.is_some_and(|applied| pod.labels().contains_key(&applied.key))
                 || named(pod)
         };
+        let keys = std::iter::once(&desired.labels).chain(applied);
+        let beginnings = (1..=holder.len()).filter_map(|end| holder.get(..end));
+        let by = self.pods.candidates(&desired.namespace, &desired.selector).into_iter();
+        let by = by
+            .chain([By::Annotation(&version)])
+            .chain(keys.map(|scheme| By::LabelKey(&scheme.key)))
+            .chain(beginnings.flat_map(|name| [By::Name(name), By::Address(name)]));
         let here = |pod: &KubePod| pod.metadata.namespace.as_deref() == Some(desired.namespace.as_str());
-        let gone = |cached: &KubePod| {
-            cached.uid().and_then(|uid| fresh.get(&uid)).is_some_and(|(_, known)| known.is_none())
+        let gone = |cached: &KubePod| self.behind.is_gone(cached.metadata.uid.as_deref().unwrap_or_default());
+        let seen = |cached: Arc<KubePod>| {
+            (here(&cached) && concerns(&cached) && !gone(&cached)).then(|| pod(&cached))
         };
-        let seen = |cached: Arc<KubePod>| (concerns(&cached) && !gone(&cached)).then(|| pod(&cached));
-        let mut pods: Vec<Pod> = self.pods.state_filter(here).into_iter().filter_map(seen).collect();
+        let mut pods: Vec<Pod> = self.pods.of(&desired.namespace, by).into_iter().filter_map(seen).collect();
         // So that plans are repeatable.
         pods.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(pods)
+    }
+
+    /// The pods that run on this node.
+    pub(super) fn pods_on(&self, node: &str) -> Vec<Arc<KubePod>> {
+        let there =
+            |pod: &Arc<KubePod>| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node);
+        self.pods.all().into_iter().filter(there).collect()
     }
 
     /// Whether a participant ran in a pod that is gone, or has finished; false where that cannot be told.
@@ -302,66 +317,11 @@ impl Scope {
             return false;
         };
         let watched = self.namespace.as_ref().is_none_or(|watched| watched == namespace);
-        if !watched || self.unknown(PODS, self.listed()[1].1).is_some() {
+        if !watched || self.unknown(PODS, self.pods.listed()).is_some() {
             return false;
         }
-        let seen = self.pods.get(&ObjectRef::new(name).within(namespace)).map(|seen| pod(&seen));
+        let seen = self.pods.get(namespace, name).map(|seen| pod(&seen));
         seen.is_none_or(|seen| seen.uid != *uid || seen.finished)
-    }
-
-    /// Remembers how a patch or a read answered until the watch has caught up.
-    pub(super) fn remember(&self, answer: KubePod) {
-        let Some(uid) = answer.uid() else { return };
-        self.insert(uid, ObjectRef::from_obj(&answer), Some(answer));
-    }
-
-    /// The pod with this UID is gone, whatever the watch shows.
-    pub(super) fn forget(&self, namespace: &str, name: &str, uid: &str) {
-        self.insert(uid.to_owned(), ObjectRef::new(name).within(namespace), None);
-    }
-
-    fn insert(&self, uid: String, reference: ObjectRef<KubePod>, known: Option<KubePod>) {
-        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        fresh.insert(uid, (reference, known));
-    }
-
-    /// The pods that the watch has to catch up with, by UID: their resource version, or `None` if they are gone.
-    #[cfg(test)]
-    pub(super) fn awaited(&self) -> BTreeMap<String, Option<String>> {
-        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = |known: &Option<KubePod>| known.as_ref().and_then(KubePod::resource_version);
-        fresh.iter().map(|(uid, (_, known))| (uid.clone(), version(known))).collect()
-    }
-
-    /// Waits until the watch shows all that patches and reads have answered; false when it does not.
-    ///
-    /// Nothing newer is ever laid over what the watch shows: it shows one moment of the past, and
-    /// that is what the guards rest on. One pod as it is now, beside others as they were before a
-    /// pod was born that another controller labels, makes two labelled pods (`tests/sim/labels.rs`).
-    /// Only a pod that is gone may be left out: nobody can label it any more.
-    pub(super) async fn caught_up(&self) -> bool {
-        let shown = async {
-            loop {
-                let seen = self.pods_seen.notified();
-                if self.shows_all_that_is_known() {
-                    return;
-                }
-                seen.await;
-            }
-        };
-        tokio::time::timeout(CATCH_UP, shown).await.is_ok()
-    }
-
-    fn shows_all_that_is_known(&self) -> bool {
-        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        // What the watch has seen by now, or has seen deleted, need not be kept.
-        fresh.retain(|uid, (reference, known)| {
-            self.pods.get(reference).is_some_and(|cached| {
-                cached.uid().as_ref() == Some(uid)
-                    && known.as_ref().is_none_or(|known| newer_than(known, &cached))
-            })
-        });
-        fresh.values().all(|(_, known)| known.is_none())
     }
 
     /// The selectors of the Services of a namespace that reach pods by them, by name.
@@ -369,43 +329,43 @@ impl Scope {
         let is_external = |service: &Service| {
             service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some(EXTERNAL_NAME)
         };
-        let here = |service: &Service| {
+        let services = self.services.of(namespace, [By::Namespace]).into_iter();
+        let here = services.filter(|service| {
             service.metadata.namespace.as_deref() == Some(namespace) && !is_external(service)
-        };
-        let services = self.services.state_filter(here).into_iter();
-        services
-            .filter_map(|service| Some((service.name_any(), service.spec.as_ref()?.selector.clone()?)))
+        });
+        here.filter_map(|service| Some((service.name_any(), service.spec.as_ref()?.selector.clone()?)))
             .collect()
     }
 
     /// The labels of the pods of a namespace.
     pub(super) fn labels_of_pods(&self, namespace: &str) -> Vec<BTreeMap<String, String>> {
-        let here = |pod: &KubePod| pod.metadata.namespace.as_deref() == Some(namespace);
-        self.pods.state_filter(here).iter().map(|pod| pod.labels().clone()).collect()
+        let mut pods = self.pods.of(namespace, [By::Namespace]);
+        pods.retain(|pod| pod.metadata.namespace.as_deref() == Some(namespace));
+        pods.iter().map(|pod| pod.labels().clone()).collect()
     }
 
     /// Whether the Service that the resource names selects by one of these labels.
     pub(super) fn service_selects_by(&self, desired: &Desired, labels: &BTreeSet<String>) -> bool {
         let Some(named) = &desired.service else { return false };
-        let service = self.services.get(&ObjectRef::new(&named.name).within(&desired.namespace));
+        let service = self.services.get(&desired.namespace, &named.name);
         let selector = service.as_ref().and_then(|service| service.spec.as_ref()?.selector.as_ref());
         selector.is_some_and(|selector| labels.iter().any(|key| selector.contains_key(key)))
     }
 
     /// The Services that this resource has made and does not name any more.
     pub(super) fn former_services_of(&self, desired: &Desired) -> Vec<FormerService> {
-        services::former(&self.services, desired)
+        services::former(self.services.of(&desired.namespace, [By::Owner(&desired.uid)]), desired)
     }
 
     pub(super) fn service_of(&self, desired: &Desired) -> ServiceSight {
         let Some(wanted) = &desired.service else { return ServiceSight::NotAsked };
-        let listed = self.listed()[2].1;
-        if let Some(trouble) = self.unknown(SERVICES, listed) {
+        if let Some(trouble) = self.unknown(SERVICES, self.services.listed()) {
             return ServiceSight::Unknown(trouble);
         }
-        let reference = ObjectRef::new(&wanted.name).within(&desired.namespace);
-        let Some(service) = self.services.get(&reference) else { return ServiceSight::Missing };
-        ServiceSight::Exists(services::seen(&service, desired))
+        match self.services.get(&desired.namespace, &wanted.name) {
+            Some(service) => ServiceSight::Exists(services::seen(&service, desired)),
+            None => ServiceSight::Missing,
+        }
     }
 
     /// The endpoints of the Service that the resource names.
@@ -419,7 +379,7 @@ impl Scope {
 }
 
 /// What a watch shows of a kind.
-fn events<K>(api: Api<K>) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send
+pub(super) fn events<K>(api: Api<K>) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -432,7 +392,7 @@ fn slim_lease(lease: &mut Lease) {
     lease.annotations_mut().retain(|key, _| key.starts_with(PREFIX));
 }
 
-fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+pub(super) fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<Scope = kube::core::NamespaceResourceScope>,
     K::DynamicType: Default,
@@ -441,12 +401,6 @@ where
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     }
-}
-
-/// Kubernetes compares resource versions of one kind as numbers since 1.35, and they were numbers before.
-fn newer_than(pod: &KubePod, other: &KubePod) -> bool {
-    let number = |pod: &KubePod| pod.resource_version().and_then(|v| v.parse::<u64>().ok());
-    pod.uid() == other.uid() && number(pod) > number(other)
 }
 
 /// What a failed watch means for people.
@@ -459,11 +413,15 @@ fn explain(kind: &str, error: &watcher::Error) -> Trouble {
     };
     let forbidden = status.is_some_and(|status| status.code == 403);
     let text = match status.map(|status| (status.code, status.message.as_str())) {
-        Some((404, _)) if kind == LEASES => {
-            "the cluster does not know componentleases yet: apply the CustomResourceDefinition (component-lease crd | kubectl apply -f -); waiting for it".to_owned()
+        Some((404, _)) if [LEASES, REQUESTS].contains(&kind) => {
+            format!(
+                "the cluster does not know {kind} yet: apply the CustomResourceDefinitions (component-lease crd | kubectl apply -f -); waiting for them"
+            )
         }
         Some((403, message)) => {
-            format!("the controller may not list and watch {kind}: {message}; grant it (see the chart's templates/rbac.yaml); waiting for it")
+            format!(
+                "the controller may not list and watch {kind}: {message}; grant it (see the chart's templates/rbac.yaml); waiting for it"
+            )
         }
         Some((code, message)) => format!("watching {kind} failed: {message} ({code}); trying again"),
         None => format!("watching {kind} failed: {error}; trying again"),

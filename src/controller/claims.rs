@@ -1,13 +1,15 @@
 //! Which of several resources may act: the first to claim a component keeps it, by creation time,
 //! then by UID. So with a label key on the same pods.
 
-use kube::ResourceExt as _;
+use kube::{Resource as _, ResourceExt as _};
 
-use super::caches::Scope;
+use super::caches::{Lease, Scope};
 use super::cluster::Cluster;
+use super::index::{By, Found, narrowest};
 use crate::api::{self, ComponentLease};
+use crate::election::ComponentName;
 use crate::routing::observed::{Claim, Desired};
-use crate::routing::pod::{PREFIX, Pod};
+use crate::routing::pod::{self, PREFIX, Pod};
 use crate::routing::reach::shared;
 
 /// Whether the two name the same row; nothing is made for the comparison, as it is made often.
@@ -51,6 +53,32 @@ pub(super) fn contend(one: &ComponentLease, other: &ComponentLease) -> bool {
         || one.metadata.namespace == other.metadata.namespace && same_key(one, other)
 }
 
+/// By which those are found that may want the same as a resource.
+pub(super) struct Marks {
+    namespace: String,
+    component: Option<ComponentName>,
+    key: String,
+}
+
+impl Marks {
+    pub(super) fn of(lease: &ComponentLease) -> Self {
+        Self {
+            namespace: lease.namespace().unwrap_or_default(),
+            component: api::component(lease).ok(),
+            key: api::label_key(lease),
+        }
+    }
+
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    pub(super) fn by(&self) -> impl Iterator<Item = By<'_>> {
+        let component = self.component.iter().map(|component| By::Component(component.as_str()));
+        component.chain([By::LabelKey(&self.key)])
+    }
+}
+
 /// Whether the resource was found to have come too late.
 pub(super) fn in_conflict(lease: &ComponentLease) -> bool {
     lease.status.as_ref().is_some_and(api::in_conflict)
@@ -60,6 +88,37 @@ pub(super) fn in_conflict(lease: &ComponentLease) -> bool {
 pub(super) fn is_news(lease: &ComponentLease) -> bool {
     let observed = lease.status.as_ref().and_then(|status| status.observed_generation);
     observed != lease.metadata.generation
+}
+
+impl Found for Lease {
+    const PLAIN: bool = false;
+
+    fn namespace(&self) -> &str {
+        self.meta().namespace.as_deref().unwrap_or_default()
+    }
+
+    fn name(&self) -> &str {
+        self.meta().name.as_deref().unwrap_or_default()
+    }
+
+    /// By what it says, whether or not that is valid.
+    fn marks(&self, add: &mut dyn FnMut(By<'_>), size: &dyn Fn(By<'_>) -> usize) {
+        let Ok(lease) = &self.0 else { return };
+        if let Some(selector) = api::selector(&lease.spec.selector) {
+            narrowest(&selector, size).unwrap_or_else(|| vec![By::AnyPod]).into_iter().for_each(&mut *add);
+        }
+        add(By::LabelKey(&api::label_key(lease)));
+        add(By::Annotation(&pod::Marks::of(self.name()).version));
+        if let Some(service) = &lease.spec.routing.service {
+            add(By::Service(&service.name));
+        }
+        if let Ok(component) = api::component(lease) {
+            add(By::Component(component.as_str()));
+        }
+        if in_conflict(lease) {
+            add(By::Conflict);
+        }
+    }
 }
 
 /// Whether this resource may act.
@@ -72,7 +131,9 @@ pub(super) fn claim(
 ) -> Claim {
     let age = |lease: &ComponentLease| (lease.creation_timestamp(), lease.uid());
     let mine = age(lease);
-    for other in cluster.leases() {
+    let marks = Marks::of(lease);
+    let contenders = cluster.scopes.iter().flat_map(|scope| scope.by.of(marks.namespace(), marks.by()));
+    for other in contenders {
         let Ok(other) = &other.0 else { continue };
         if !contend(lease, other) || other.uid() == lease.uid() || age(other) > mine {
             continue;

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kube::{Client, Resource as _, ResourceExt as _};
 
 use super::caches::{Lease, Scope};
-use super::endings::Endings;
+use super::endings::{Changes, Endings, HandOvers};
 use super::lookout::Lookout;
+use super::nodes::Nodes;
 use super::serving::Serving;
+use super::turns::Turns;
 use crate::api::{self, ComponentLease, InvalidSpec};
 use crate::election::ComponentName;
 use crate::membership::namespace::Grants;
@@ -37,7 +39,13 @@ pub(super) struct Cluster {
     pub(super) rules: Rules,
     pub(super) lookout: Arc<Lookout>,
     pub(super) endings: Endings,
+    pub(super) nodes: Nodes,
+    /// Terms whose leader's pod is not ready.
+    pub(super) unready: Endings,
+    pub(super) hand_overs: HandOvers,
+    pub(super) changes: Changes,
     pub(super) serving: Serving,
+    pub(super) turns: Turns,
     /// By UID, what a generation of a resource asks for.
     wanted: Mutex<HashMap<String, Wanted>>,
 }
@@ -50,7 +58,12 @@ impl Cluster {
             rules,
             lookout,
             endings: Endings::default(),
+            nodes: Nodes::default(),
+            unready: Endings::default(),
+            hand_overs: HandOvers::default(),
+            changes: Changes::default(),
             serving: Serving::default(),
+            turns: Turns::default(),
             wanted: Mutex::default(),
         }
     }
@@ -156,6 +169,9 @@ impl Cluster {
         let uid = gone.uid().unwrap_or_default();
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         self.endings.forget(&uid);
+        self.unready.forget(&uid);
+        self.hand_overs.forget(&uid);
+        self.changes.forget(&uid);
         self.serving.forget(&uid);
     }
 }

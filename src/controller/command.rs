@@ -11,13 +11,14 @@ use tracing::info;
 
 use super::{Config, Controller, ElectionConfig};
 use crate::api::{self, ComponentLease};
+use crate::clock::SystemClock;
 use crate::membership::namespace::{Grant, GrantError};
 use crate::process::admin::{self, Admin};
 use crate::process::args::positive_seconds;
 use crate::process::exit::chain;
 use crate::process::listen::{Listen, bind};
 use crate::process::{ExitCode, Failure, http, metrics, shutdown};
-use crate::store::Directory;
+use crate::store::{Directory, Retention};
 
 /// How long a connection to the API server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,7 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The arguments of `component-lease controller`.
 #[derive(Debug, Clone, Args)]
 pub struct ControllerArgs {
-    /// The class of this controller: resources whose spec.className is another one are left alone
+    /// Class of this controller: it acts only on resources with this spec.className
     #[arg(long, env = "COMPONENT_LEASE_CLASS", default_value = api::DEFAULT_CLASS, value_parser = class_name, value_name = "CLASS")]
     pub class: String,
     /// Namespaces to watch, separated by commas [default: all]
@@ -61,10 +62,46 @@ pub struct ControllerArgs {
         value_name = "NAMESPACE=COMPONENT"
     )]
     pub allowed_components: Vec<String>,
-    /// After tables were recreated, or a move to another database: the UUID (component_lease_store.uuid) of the
-    /// database that resources may use although they knew another one
+    /// UUID (component_lease_store.uuid) of a database that resources may use although they knew another one: after
+    /// tables were recreated, or after a move to another database
     #[arg(long, env = "COMPONENT_LEASE_ACCEPT_DATABASE", value_name = "UUID")]
     pub accept_database: Option<String>,
+    /// How many lines of each component's history to keep, the newest; the last one always stays
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_HISTORY_KEEP",
+        default_value_t = 1000,
+        value_parser = clap::value_parser!(u32).range(1..=100_000),
+        value_name = "LINES"
+    )]
+    pub history_keep: u32,
+    /// Days to keep a line of the history after its term ended
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_HISTORY_DAYS",
+        default_value_t = 365,
+        value_parser = clap::value_parser!(u32).range(1..=36_500),
+        value_name = "DAYS"
+    )]
+    pub history_days: u32,
+    /// Say in LeaseRequests that spec.requestedBy was checked, because an admission policy refuses every name but the
+    /// user's own, as the chart's does
+    #[arg(long, env = "COMPONENT_LEASE_REQUESTERS_VERIFIED", value_parser = BoolishValueParser::new())]
+    pub requesters_verified: bool,
+    /// Watch nodes, so that leaders make way before their nodes are drained (spec.handOverWhenCordoned): a right in
+    /// the whole cluster
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_WATCH_NODES",
+        default_value = "true",
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set,
+        value_parser = BoolishValueParser::new(),
+        value_name = "BOOL"
+    )]
+    pub watch_nodes: bool,
     /// Elect one of the controller's replicas through a Kubernetes Lease
     #[arg(
         long,
@@ -108,6 +145,10 @@ impl ControllerArgs {
             allowed_label_prefixes,
             allowed_components,
             accept_database,
+            history_keep,
+            history_days,
+            requesters_verified,
+            watch_nodes,
             leader_elect,
             leader_elect_namespace,
             leader_elect_name,
@@ -154,6 +195,13 @@ impl ControllerArgs {
             allowed_label_prefixes,
             allowed_components,
             accept_database,
+            history: Retention {
+                newest: history_keep,
+                age: Duration::from_secs(u64::from(history_days) * 24 * 3600),
+            },
+            requesters_verified,
+            watch_nodes,
+            clock: Arc::new(SystemClock),
             election,
             identity: identity
                 .filter(|name| !name.is_empty())

@@ -17,7 +17,7 @@ use crate::rate::budget::Budget;
 use crate::rate::repeats::{Repeats, kind_of};
 use crate::routing::floor::EpochRate;
 use crate::routing::observed::{Quarantined, RowSight, StoreSight};
-use crate::store::{Directory, Hint, Hints, Names, Outcome, StandingIntent, StoreError};
+use crate::store::{Directory, Hint, Hints, Names, Outcome, Said, StandingIntent, StoreError};
 
 /// A look is given up after this.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -83,6 +83,11 @@ impl Database {
         self.rows.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The next look asks who takes part.
+    pub(super) fn want_instances(&self) {
+        self.rows_mut().instances.want();
+    }
+
     fn rows_mut(&self) -> RwLockWriteGuard<'_, Rows> {
         self.rows.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -110,12 +115,22 @@ impl Database {
         self.rows_mut().wrote_intent(component, intent);
     }
 
+    /// Likewise.
+    pub(super) fn wrote_pause(&self, component: &ComponentName, paused: Option<Said>) {
+        self.rows_mut().wrote_pause(component, paused);
+    }
+
     pub(super) fn epoch_rate<T>(&self, of: impl FnOnce(&mut EpochRate) -> T) -> T {
         of(&mut self.epoch_rate.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn claimed(&self) -> Names {
+    pub(super) fn claimed(&self) -> Names {
         self.claimed.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    #[cfg(test)]
+    pub(super) fn claim(&self, components: impl IntoIterator<Item = ComponentName>) {
+        *self.claimed.write().unwrap_or_else(PoisonError::into_inner) = components.into_iter().collect();
     }
 
     /// A resource claims this component. A look follows at once if it is a new one.
@@ -182,7 +197,7 @@ impl Database {
     }
 
     /// Whether a warning with this text is due: one of a kind once a minute.
-    fn may_warn(&self, error: &str) -> bool {
+    pub(super) fn may_warn(&self, error: &str) -> bool {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         warned.is_due(&kind_of(error), self.clock.boot())
     }
@@ -205,7 +220,7 @@ impl Database {
             if self.claims_changed.swap(false, Ordering::AcqRel) {
                 *self.claimed.write().unwrap_or_else(PoisonError::into_inner) = claims();
             }
-            let change = self.look(metrics).await;
+            let change = self.look(interval, metrics).await;
             let recorded = self.record(&may_write).await;
             match change {
                 Some(change) => {
@@ -288,9 +303,9 @@ impl Database {
         outcome.ok()
     }
 
-    async fn look(&self, metrics: &Metrics) -> Option<Changed> {
+    async fn look(&self, interval: Duration, metrics: &Metrics) -> Option<Changed> {
         let asked = self.clock.boot();
-        let with_instances = self.known().instances.due(asked);
+        let with_instances = self.known().instances.due(asked, interval);
         let names = self.claimed();
         let call = self.store.look_at(&names, with_instances);
         let answer = tokio::time::timeout(LOOK_TIMEOUT, call).await;

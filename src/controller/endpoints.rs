@@ -78,7 +78,6 @@ impl From<Sent> for Kept {
 
 fn metadata<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
     let mut metadata = pods::metadata(from)?;
-    metadata.annotations = None;
     metadata.labels.get_or_insert_default().retain(|key, _| key == SERVICE);
     Ok(metadata)
 }

@@ -8,8 +8,8 @@ use crate::election::{LeaseRow, Moment};
 use crate::membership::SeenInstance;
 use crate::routing::split_brain::{Belief, Witnesses};
 
-/// So often they are asked for.
-const INTERVAL: Duration = Duration::from_secs(10);
+/// They are asked for with every tenth poll.
+const POLLS: u32 = 10;
 
 #[derive(Debug, Default)]
 pub(super) struct Instances {
@@ -26,8 +26,9 @@ pub(super) struct Instances {
 }
 
 impl Instances {
-    pub(super) fn due(&self, now: Moment) -> bool {
-        self.wanted || self.asked.is_none_or(|asked| now >= asked + INTERVAL)
+    /// `interval` is that of the polls.
+    pub(super) fn due(&self, now: Moment, interval: Duration) -> bool {
+        self.wanted || self.asked.is_none_or(|asked| now >= asked + interval * POLLS)
     }
 
     /// With the next look.
@@ -126,6 +127,7 @@ mod tests {
             program_version: None,
             mode: None,
             promise: None,
+            priority: None,
             healthy: true,
             leads: None,
         };
@@ -193,12 +195,13 @@ mod tests {
 
     #[test]
     fn they_are_asked_for_now_and_then_or_when_a_holder_is_not_known() {
-        let mut all = Instances::default();
-        assert!(all.due(Moment::ZERO));
+        let (mut all, second) = (Instances::default(), Duration::from_secs(1));
+        assert!(all.due(Moment::ZERO, second));
         changed(&mut all, vec![seen(1, "a", "y")]);
-        assert!(!all.due(Duration::from_secs(9)) && all.due(Duration::from_secs(10)));
+        assert!(!all.due(Duration::from_secs(9), second) && all.due(Duration::from_secs(10), second));
+        assert!(all.due(Duration::from_secs(2), second / 5), "with every tenth poll");
         assert!(all.lacks("a", "z") && !all.lacks("a", "y") && !all.lacks("a", ""));
         all.want();
-        assert!(all.due(Duration::from_secs(1)));
+        assert!(all.due(second, second));
     }
 }

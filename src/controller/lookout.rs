@@ -98,7 +98,7 @@ impl Lookout {
         if releases.displaces() {
             info!(
                 class = self.class,
-                "this release goes before others of its class; they are given time to notice"
+                "this release is older than others of its class and takes over; it gives them time to notice"
             );
             tokio::time::sleep(NOTICE).await;
         }
@@ -207,7 +207,7 @@ impl Lookout {
             );
         }
         if known && now.is_empty() {
-            info!(class = self.class, "no other release of this class is in front of this one any more");
+            info!(class = self.class, "no older release of this class watches these namespaces any more");
         }
         *self.front.write().unwrap_or_else(PoisonError::into_inner) = Some(front);
         changed();

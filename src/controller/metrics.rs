@@ -9,8 +9,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::handover::Step;
+use super::handover::{Handover, Step};
 use super::resources::Resources;
+use crate::api::ComponentLease;
+use crate::election::Moment;
 use crate::store::StoreError;
 
 /// Seconds: calls of a database in the next rack take a millisecond, one that is given up takes 5 s.
@@ -40,6 +42,7 @@ pub(super) struct Metrics {
     status_writes: Counter,
     sweeps: Counter,
     releases: Family<OutcomeLabel, Counter>,
+    requests: Family<OutcomeLabel, Counter>,
     pub(super) resources: Resources,
 }
 
@@ -60,6 +63,7 @@ impl Default for Metrics {
             status_writes: Counter::default(),
             sweeps: Counter::default(),
             releases: Family::default(),
+            requests: Family::default(),
             resources: Resources::default(),
         }
     }
@@ -74,7 +78,7 @@ impl Metrics {
         );
         registry.register(
             "controller_reconcile_duration_seconds",
-            "How long reconciles took",
+            "How long reconciles took, with the wait for a turn",
             self.reconcile_duration.clone(),
         );
         registry.register(
@@ -98,6 +102,11 @@ impl Metrics {
             "Releases for holders whose containers had ended, by outcome: released, lost, failed",
             self.releases.clone(),
         );
+        registry.register(
+            "controller_requests",
+            "LeaseRequests that are over, by outcome: CarriedOut, Refused, Void, Planned",
+            self.requests.clone(),
+        );
         registry.register("controller_sweeps", "Sweeps for pods of deleted resources", self.sweeps.clone());
     }
 
@@ -119,12 +128,23 @@ impl Metrics {
         }
     }
 
+    /// The leader's pod carries the label.
+    pub(super) fn labelled(&self, lease: &ComponentLease, handover: Option<Handover>, now: Moment) {
+        if let Some(handover) = handover {
+            self.measured(self.resources.labelled(lease, handover, now));
+        }
+    }
+
     pub(super) fn status_written(&self) {
         self.status_writes.inc();
     }
 
     pub(super) fn released(&self, outcome: &'static str) {
         self.releases.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    pub(super) fn request_ended(&self, outcome: &'static str) {
+        self.requests.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     pub(super) fn swept(&self) {

@@ -6,13 +6,15 @@
 //!    │ a change queues the resources that it concerns    [`queue`]
 //!    ▼
 //! reconcile: observe -> decide (pure) -> apply -> report [`reconcile`], [`announcer`]
-//! sweep: what is left of resources that are gone         [`sweep`]
+//! sweep: what is left of resources that are gone         [`sweep`], what nobody needs any more [`pruning`]
+//! requests: what operators ask of leaders                [`requests`]
 //! ```
 //! Of several replicas the one that leads by a Kubernetes Lease acts (`acting`), and of several releases of one class
 //! that watch the same namespaces the oldest ([`lookout`], [`releases`]).
 
 mod acting;
 mod announcer;
+mod behind;
 mod caches;
 mod claims;
 mod cluster;
@@ -24,19 +26,24 @@ mod error;
 mod exposition;
 mod handles;
 mod handover;
+mod index;
 mod instances;
 mod lookout;
 mod metrics;
+mod nodes;
 mod pods;
+mod pruning;
 mod queue;
 mod reconcile;
 mod releases;
+mod requests;
 mod resources;
 mod retry;
 mod rows;
 mod services;
 mod serving;
 mod sweep;
+mod turns;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -51,14 +58,15 @@ use kube::{Client, ResourceExt as _};
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::election::{ComponentName, Moment};
 use crate::membership::namespace::{Grant, Grants};
 use crate::participant::BuildError;
-use crate::store::Directory;
+use crate::store::{Directory, Retention};
 use acting::Acting;
 use announcer::{Announcer, name_of};
 use caches::{Feeds, Lease, LeaseRef, Scope, Seen};
@@ -67,17 +75,21 @@ use database::Database;
 use handles::Handles;
 use lookout::{Lookout, OwnLease};
 use metrics::Metrics;
+use pruning::Pruning;
 use queue::Queue;
 use reconcile::reconcile;
+use requests::Requests;
 use retry::Retry;
 use rows::Changed;
 
-/// Reconciles that run at the same time.
-const CONCURRENCY: u16 = 16;
+/// Reconciles that have begun and not ended. Most of them wait for their [turns](turns).
+const CONCURRENCY: u16 = 512;
 /// Without a heartbeat of the database loop for this long, the process is called dead.
 const DEAD_AFTER: Duration = Duration::from_secs(60);
 /// A sweep that met a failure or a change is repeated at the latest after this.
 const SWEEP_AGAIN: Duration = Duration::from_secs(60);
+/// How often requests are looked for whose objects are gone.
+const FORGOTTEN_AGAIN: Duration = Duration::from_secs(5);
 
 /// How the controller is set up.
 #[derive(Debug, Clone)]
@@ -95,6 +107,14 @@ pub struct Config {
     pub allowed_components: Vec<Grant>,
     /// The UUID of the database to which resources may go over that have known another one.
     pub accept_database: Option<String>,
+    /// How much of each component's history is kept.
+    pub history: Retention,
+    /// Whether an admission policy checks `spec.requestedBy` of requests.
+    pub requesters_verified: bool,
+    /// Whether it may watch nodes, and so knows which are cordoned.
+    pub watch_nodes: bool,
+    /// What it measures time by.
+    pub clock: Arc<dyn Clock>,
     /// `None` when there is only this replica.
     pub election: Option<ElectionConfig>,
     /// The name of this replica: the pod's.
@@ -126,6 +146,9 @@ pub struct Controller {
     tasks: Tasks,
     feeds: Vec<Feeds>,
     poll_interval: Duration,
+    history: Retention,
+    requesters_verified: bool,
+    watch_nodes: bool,
 }
 
 /// What the tasks of the controller share.
@@ -171,12 +194,15 @@ impl Controller {
             allowed_label_prefixes,
             allowed_components,
             accept_database,
+            history,
+            requesters_verified,
+            watch_nodes,
+            clock,
             election,
             identity,
             origin,
         } = config;
         let grants = Grants::new(namespaces.iter().map(String::as_str), allowed_components);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let own = election.as_ref().map(|ElectionConfig { namespace, name }| OwnLease {
             client: client.clone(),
             namespace: namespace.clone(),
@@ -214,7 +240,7 @@ impl Controller {
         };
         exposition::register(registry, &acting, &handles);
         let tasks = Tasks { acting, handles: Arc::new(handles), shared: Arc::new(shared) };
-        Ok(Self { tasks, feeds, poll_interval })
+        Ok(Self { tasks, feeds, poll_interval, history, requesters_verified, watch_nodes })
     }
 
     /// What probes may ask, also while the controller runs.
@@ -225,7 +251,7 @@ impl Controller {
 
     /// Runs until the token is cancelled, then ends in order: no new work, the Lease released.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Ended> {
-        let Self { tasks, feeds, poll_interval } = self;
+        let Self { tasks, feeds, poll_interval, history, requesters_verified, watch_nodes } = self;
         let mut running = JoinSet::new();
         let (queues, inboxes): (Vec<_>, Vec<_>) = feeds.iter().map(|_| mpsc::unbounded_channel()).unzip();
         let cluster = Arc::clone(&tasks.handles.cluster);
@@ -235,8 +261,16 @@ impl Controller {
             running.spawn(work(tasks.clone(), Arc::clone(scope), inbox, shutdown.clone()));
             running.spawn(watch(tasks.clone(), Arc::clone(scope), feeds, Arc::clone(&queue)));
         }
-        running.spawn(lead(tasks.clone(), queue, poll_interval));
-        running.spawn(sweep(tasks.clone()));
+        if watch_nodes {
+            running.spawn(watch_nodes_for(Arc::clone(&cluster), Arc::clone(&queue)));
+        }
+        let (requests, feeds) = Requests::new(&cluster.scopes, requesters_verified);
+        for task in requests.tasks(&tasks.acting, &tasks.handles, feeds, &shutdown) {
+            running.spawn(task);
+        }
+        let requests = Arc::new(requests);
+        running.spawn(lead(tasks.clone(), queue, Arc::clone(&requests), poll_interval));
+        running.spawn(sweep(tasks.clone(), Pruning::new(history), requests));
         running.spawn(try_database(tasks.clone()));
         let (acting, stop) = (tasks.acting.clone(), shutdown.clone());
         running.spawn(async move {
@@ -354,13 +388,12 @@ async fn watch(tasks: Tasks, scope: Arc<Scope>, feeds: Feeds, queue: Arc<Queue>)
         }
         Seen::Anew => {
             database.claims_changed();
-            queue.forget_pods();
             queue.scope(&watched);
             shared.sweep.notify_one();
         }
-        Seen::Pod(pod) | Seen::PodGone(pod) => {
-            let gone = matches!(seen, Seen::PodGone(_));
-            if queue.pod(&watched, pod, gone) {
+        Seen::Pod(pod, ref before) | Seen::PodGone(pod, ref before) => {
+            let gone = matches!(seen, Seen::PodGone(..));
+            if queue.pod(&watched, pod, before.as_deref(), gone) {
                 shared.sweep.notify_one();
             }
         }
@@ -371,8 +404,19 @@ async fn watch(tasks: Tasks, scope: Arc<Scope>, feeds: Feeds, queue: Arc<Queue>)
     "watch"
 }
 
+async fn watch_nodes_for(cluster: Arc<Cluster>, queue: Arc<Queue>) -> &'static str {
+    let Some(scope) = cluster.scopes.first() else { return std::future::pending().await };
+    nodes::watch(&cluster.nodes, cluster.client.clone(), scope, |node| queue.node(node)).await;
+    "watch of nodes"
+}
+
 /// While this replica leads: looks at the database and acts on what it sees.
-async fn lead(tasks: Tasks, queue: Arc<Queue>, poll_interval: Duration) -> &'static str {
+async fn lead(
+    tasks: Tasks,
+    queue: Arc<Queue>,
+    requests: Arc<Requests>,
+    poll_interval: Duration,
+) -> &'static str {
     let Tasks { acting, handles, shared } = tasks;
     let Handles { database, cluster, announcer } = handles.as_ref();
     loop {
@@ -380,12 +424,16 @@ async fn lead(tasks: Tasks, queue: Arc<Queue>, poll_interval: Duration) -> &'sta
         // The first look concerns everybody: before it there is nothing to go by.
         database.start_afresh();
         announcer.metrics.resources.forget_all();
+        cluster.changes.forget_all();
         shared.sweep.notify_one();
         let changed = |changed| match changed {
             Changed::Components(components) => {
+                // First: an operator waits for them.
+                requests.concerned(&components, database.clock.boot());
                 queue.components(&components.iter().map(String::as_str).collect());
             }
             Changed::Everything => {
+                requests.everything();
                 queue.everything();
                 // What the database could not be told may be told now.
                 shared.sweep.notify_one();
@@ -394,6 +442,7 @@ async fn lead(tasks: Tasks, queue: Arc<Queue>, poll_interval: Duration) -> &'sta
         let may_write = |now: Option<&str>| acting.acts() && cluster.may_write_to(now);
         let others = || {
             database.claims_changed();
+            requests.everything();
             queue.everything();
             shared.sweep.notify_one();
         };
@@ -426,20 +475,27 @@ async fn try_database(tasks: Tasks) -> &'static str {
     std::future::pending().await
 }
 
-async fn sweep(tasks: Tasks) -> &'static str {
+async fn sweep(tasks: Tasks, mut pruning: Pruning, requests: Arc<Requests>) -> &'static str {
     let Tasks { acting, handles, shared } = tasks;
     let Handles { database, cluster, announcer } = handles.as_ref();
     // Components that no resource claims any more.
     let mut gone = BTreeSet::new();
-    let mut pruned = None;
+    let mut swept = Instant::now();
     loop {
-        let _ = tokio::time::timeout(SWEEP_AGAIN, shared.sweep.notified()).await;
+        let asked = tokio::time::timeout(FORGOTTEN_AGAIN, shared.sweep.notified()).await.is_ok();
+        let due = asked || swept.elapsed() >= SWEEP_AGAIN;
         let now = database.known().database();
         if !acting.acts() || !cluster.may_write_to(now.as_deref()) {
             continue;
         }
+        // Costs a look at what is in memory. A request shows only once the database was asked for its component.
+        requests.take_back_forgotten(&handles).await;
+        if !due {
+            continue;
+        }
+        swept = Instant::now();
         gone.append(&mut *lock(&shared.gone));
-        pruned = sweep::prune(database, pruned).await;
+        pruning.turn(database).await;
         for scope in cluster.scopes.iter().filter(|scope| scope.filled()) {
             announcer.metrics.swept();
             // What was deleted while nobody watched is known by the marks that are left. They tell the

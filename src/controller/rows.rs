@@ -9,7 +9,8 @@ use super::instances::Instances;
 use crate::election::life::Quarantine;
 use crate::election::{ComponentName, LeaseRow, Life, Moment};
 use crate::routing::observed::{RowSight, StoreSight};
-use crate::store::{Names, Snapshot, StandingIntent, StoreError};
+use crate::routing::pause::{Pause, PauseSight};
+use crate::store::{Asked, Names, Said, Snapshot, StandingIntent, StoreError};
 
 /// A database that misses a look or two is not yet called unreachable.
 const FAILURE_GRACE: Duration = Duration::from_secs(3);
@@ -111,6 +112,8 @@ pub(super) struct Rows {
     /// `None` until the first look succeeds.
     seen: Option<BTreeMap<String, Seen>>,
     intents: BTreeMap<String, StandingIntent>,
+    /// What operators ask.
+    operators: BTreeMap<String, Asked>,
     pub(super) quarantine: Quarantine,
     pub(super) instances: Instances,
     /// Components whose holder is new and may have said where it runs: the next look asks for that.
@@ -130,6 +133,7 @@ impl Rows {
             asked: Names::none(),
             seen: None,
             intents: BTreeMap::new(),
+            operators: BTreeMap::new(),
             quarantine: Quarantine::new(max_ttl),
             instances: Instances::default(),
             untold: BTreeSet::new(),
@@ -186,14 +190,37 @@ impl Rows {
     }
 
     /// Whether the database, as far as it is known, lacks this intent.
-    pub(super) fn lacks_intent(&self, component: &ComponentName, intent: StandingIntent) -> bool {
+    pub(super) fn lacks_intent(&self, component: &ComponentName, intent: &StandingIntent) -> bool {
         let known = self.has_looked_at(component.as_str()) && self.failure.is_none();
-        known && self.intents.get(component.as_str()) != Some(&intent)
+        known && self.intents.get(component.as_str()) != Some(intent)
     }
 
     /// What was just written need not be written again before the next look.
     pub(super) fn wrote_intent(&mut self, component: &ComponentName, intent: StandingIntent) {
         self.intents.insert(component.as_str().to_owned(), intent);
+    }
+
+    /// Whether the election of this component is paused, as of the last look that succeeded.
+    pub(super) fn pause(&self, component: &str) -> PauseSight {
+        if !self.has_looked_at(component) {
+            return PauseSight::Unknown;
+        }
+        let asked = self.operators.get(component).and_then(|asked| asked.paused.as_ref());
+        asked.map_or(PauseSight::Running, |said| {
+            PauseSight::Paused(Pause { by: said.by().to_owned(), reason: said.reason().to_owned() })
+        })
+    }
+
+    /// The id of the request that stands there and is not over, as of the last look that succeeded.
+    pub(super) fn pending(&self, component: &str) -> Option<String> {
+        let request = &self.operators.get(component)?.request.as_ref()?.request;
+        let row = self.seen.as_ref()?.get(component).map(|seen| &seen.row);
+        request.is_about(row).then(|| request.id.clone())
+    }
+
+    /// What was just written need not be written again before the next look.
+    pub(super) fn wrote_pause(&mut self, component: &ComponentName, paused: Option<Said>) {
+        self.operators.entry(component.as_str().to_owned()).or_default().paused = paused;
     }
 
     /// Which life of which database the last look that succeeded came from.
@@ -304,6 +331,7 @@ impl Rows {
         }
         components.extend(before.into_keys());
         components.extend(differing(&self.intents, &snapshot.intents));
+        components.extend(differing(&self.operators, &snapshot.asked));
         if self.asked != names {
             // Also who has no row waits for this answer.
             components.extend(names.as_slice().iter().filter(|name| !self.asked.contains(name)).cloned());
@@ -311,6 +339,7 @@ impl Rows {
         }
         self.seen = Some(rows);
         self.intents = snapshot.intents;
+        self.operators = snapshot.asked;
         // What resources say of their floors depends on it.
         let another_life = self.quarantine.answered(now, snapshot.life);
         self.answered = asked;
@@ -348,10 +377,7 @@ fn means_something(old: &Seen, row: &LeaseRow) -> bool {
     old.given_up || old.row.holder != row.holder || old.row.version != row.version || old.row.ttl != row.ttl
 }
 
-fn differing(
-    before: &BTreeMap<String, StandingIntent>,
-    after: &BTreeMap<String, StandingIntent>,
-) -> Vec<String> {
+fn differing<T: PartialEq>(before: &BTreeMap<String, T>, after: &BTreeMap<String, T>) -> Vec<String> {
     let all = before.keys().chain(after.keys());
     all.filter(|component| before.get(*component) != after.get(*component)).cloned().collect()
 }

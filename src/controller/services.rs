@@ -1,9 +1,10 @@
 //! Services as they are cached, and what of them a decision is made of.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::runtime::reflector::Store;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::ComponentLease;
@@ -43,16 +44,16 @@ pub(super) fn seen(service: &Service, desired: &Desired) -> SeenService {
     }
 }
 
-/// The Services that this resource has made and does not name any more.
-pub(super) fn former(services: &Store<Service>, desired: &Desired) -> Vec<FormerService> {
+/// Of Services that this resource may own, those that it has made and does not name any more.
+pub(super) fn former(owned: Vec<Arc<Service>>, desired: &Desired) -> Vec<FormerService> {
     let named = desired.service.as_ref().map(|service| service.name.as_str());
-    let former = |service: &Service| {
+    let former = |service: &Arc<Service>| {
         service.metadata.namespace.as_deref() == Some(desired.namespace.as_str())
             && owned_by(service, &desired.uid)
             && carries_our_mark(service)
             && service.metadata.name.as_deref() != named
     };
-    let former = services.state_filter(former).into_iter().map(|service| FormerService {
+    let former = owned.into_iter().filter(former).map(|service| FormerService {
         name: service.name_any(),
         uid: service.uid().unwrap_or_default(),
         resource_version: service.resource_version().unwrap_or_default(),

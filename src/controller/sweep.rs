@@ -16,22 +16,20 @@ use super::database::Database;
 use super::error::text;
 use super::pods::{self, KubePod};
 use crate::api::ComponentLease;
-use crate::election::{ComponentName, Moment};
+use crate::election::ComponentName;
 use crate::membership::namespace::key_in;
-use crate::routing::pod::Marks;
+use crate::routing::pause::is_of_a_resource;
+use crate::routing::pod::{DELETION_COST, Marks};
+use crate::store::{Outcome, StoreError};
 
 const INTENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Start-up records are kept for so long after the last sign of life.
-const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
-const PRUNED_EVERY: Duration = Duration::from_secs(3600);
-const PRUNE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sweeps every pod of the scope that carries the stamp of a lease that does not exist; the keys of
 /// their components, unless they named others. Only ever called with filled caches: a failed list is no proof that anything is gone.
 pub(super) async fn sweep(scope: &Scope, cluster: &Cluster) -> BTreeSet<ComponentName> {
     let client = &cluster.client;
     let mut asked = BTreeMap::new();
-    for pod in scope.pods.state() {
+    for pod in scope.pods.all() {
         let namespace = pod.namespace().unwrap_or_default();
         if cluster.lookout.leaves(&namespace) {
             continue;
@@ -51,7 +49,8 @@ pub(super) async fn sweep(scope: &Scope, cluster: &Cluster) -> BTreeSet<Componen
             asked.insert(key, gone);
             if gone {
                 let marks = Marks::of(lease);
-                annotations.extend([marks.version, marks.label]);
+                let cost = seen.cost_of_ours(&marks).map(|_| DELETION_COST.to_owned());
+                annotations.extend([marks.version, marks.label, marks.cost].into_iter().chain(cost));
                 labels.insert(label);
             }
         }
@@ -79,7 +78,7 @@ pub(super) async fn sweep(scope: &Scope, cluster: &Cluster) -> BTreeSet<Componen
                     pod = seen.name,
                     "removed the labels and annotations of a deleted resource from the pod"
                 );
-                scope.remember(answer);
+                scope.behind.answered(&answer);
             }
             // Gone, or changed: then its watch event brings another sweep.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
@@ -129,7 +128,7 @@ pub(super) async fn intents(
         if cluster.leases().iter().any(|lease| claimed(lease)) {
             continue;
         }
-        let cleared = tokio::time::timeout(INTENT_TIMEOUT, database.store().clear_intent(&component)).await;
+        let cleared = tokio::time::timeout(INTENT_TIMEOUT, clear(database, &component)).await;
         let failure = match cleared {
             Ok(Ok(())) => continue,
             Ok(Err(error)) => error.to_string(),
@@ -138,28 +137,26 @@ pub(super) async fn intents(
         warn!(
             %component,
             error = failure,
-            "could not delete the ttl of a deleted resource from the database; retrying later"
+            "could not delete what a deleted resource asked for from the database; retrying later"
         );
         again.insert(component);
     }
     again
 }
 
-/// Deletes old start-up records now and then: participants have no right to. Returns when that was last tried.
-pub(super) async fn prune(database: &Database, last: Option<Moment>) -> Option<Moment> {
-    let now = database.clock.boot();
-    if last.is_some_and(|last| now < last + PRUNED_EVERY) {
-        return last;
-    }
-    match tokio::time::timeout(PRUNE_TIMEOUT, database.store().prune_instances(KEPT)).await {
-        Ok(Ok(0)) => {}
-        Ok(Ok(rows)) => info!(rows, "deleted old rows of component_instance"),
-        Ok(Err(error)) => {
-            warn!(%error, "could not delete old rows of component_instance; retrying in an hour");
-        }
-        Err(_) => {
-            warn!("deleting old rows of component_instance took too long; retrying in an hour");
+/// Its ttl, and a pause that a resource wanted: nobody would end it any more.
+async fn clear(database: &Database, component: &ComponentName) -> Result<(), StoreError> {
+    let store = database.store();
+    store.clear_intent(component).await?;
+    let mut seen = store.look_at(&std::iter::once(component.clone()).collect(), false).await?;
+    let paused = seen.asked.remove(component.as_str()).and_then(|asked| asked.paused);
+    if let Some(paused) = paused.filter(|paused| is_of_a_resource(paused.by())) {
+        // Lost: somebody else has paused it meanwhile, and may go on doing so.
+        if store.resume(component, Some(paused.by())).await? == Outcome::Applied {
+            info!(%component, "the resource that paused the election is gone: the election goes on");
+            // Costs speed only.
+            let _ = store.notify(component).await;
         }
     }
-    Some(now)
+    Ok(())
 }

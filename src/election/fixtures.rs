@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::life::{Life, Record, STEP};
+use super::life::{Life, LifeRecord, STEP};
 use super::machine::{Action, Election, Looked};
 use super::row::{LeaseRow, Take};
 use super::timing::{Moment, Timing};
@@ -42,6 +42,6 @@ pub(super) fn leader() -> Election {
 
 /// A server whose record is of `recorded`.
 pub(super) fn life(server: &str, recorded: &str, epoch: i64, settled: bool) -> Life {
-    let record = Record { identity: recorded.into(), epoch, settled, max_ttl: 30 };
+    let record = LifeRecord { identity: recorded.into(), epoch, settled, max_ttl: 30 };
     Life::Recorded { identity: server.into(), step: STEP, record }
 }

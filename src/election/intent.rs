@@ -7,7 +7,7 @@
 //!
 //! | verb | the leader | the target | the others |
 //! |---|---|---|---|
-//! | switchover | stops and releases | may take as ever | wait out the head start first |
+//! | switchover | stops and releases; stays away for a head start if no target is named | may take as ever | wait out the head start first |
 //! | step down | stops, releases, stays away for a while | (none) | may take as ever |
 //! | promote | as for a switchover | as for a switchover, also of a lease that lapsed | wait out the head start first |
 //! | promote now | stops and releases | takes at once, though the term of another may still run | as for promote |
@@ -32,33 +32,46 @@ pub enum Verb {
     PromoteNow,
 }
 
-impl Verb {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Switchover, Self::StepDown, Self::Promote, Self::PromoteNow];
-
-    /// As it stands in the table.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Switchover => "switchover",
-            Self::StepDown => "step_down",
-            Self::Promote => "promote",
-            Self::PromoteNow => "promote_now",
-        }
-    }
-
-    /// From the word in the table.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|verb| verb.as_str() == word)
-    }
-}
-
 /// What a look showed of both.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Intent {
     pub(super) paused: bool,
+    pub(super) preferred: Option<HolderId>,
+    pub(super) cooldown: Duration,
     pub(super) request: Option<Request>,
+}
+
+/// So much earlier than all others the preferred participant may take a free or lapsed row, and never more than a head
+/// start: one that died costs no more.
+const PREFERENCE: Duration = Duration::from_secs(2);
+
+impl Intent {
+    /// From when `me` may take a row that anybody could take from `open` on; `since` is when that row was first
+    /// seen as it is. A request for a target beats what the resource prefers. After any request, nobody waits because the
+    /// holder changes too often, nor if the row lapsed; and no wait is longer than a head start.
+    pub(super) fn opens(
+        &self,
+        me: &HolderId,
+        row: Option<&LeaseRow>,
+        (open, since): (Moment, Moment),
+        head_start: Duration,
+    ) -> Moment {
+        let asked = self.request.as_ref().filter(|asked| asked.is_about(row));
+        let target = asked.and_then(|asked| Some((asked.verb, asked.target.as_ref()?)));
+        match (target, &self.preferred) {
+            (Some((_, target)), _) if target != me => open.max(since) + head_start,
+            (Some((Verb::PromoteNow, _)), _) => Moment::ZERO,
+            (Some(_), _) => open,
+            (None, preferred) => {
+                let other = preferred.as_ref().is_some_and(|preferred| preferred != me);
+                let given_back = asked.is_none() && row.is_some_and(LeaseRow::is_free);
+                // Who is preferred still comes first.
+                let cooldown = self.cooldown.min(head_start - PREFERENCE.min(head_start / 2));
+                let wait = cooldown * u32::from(given_back) + PREFERENCE * u32::from(other);
+                if wait.is_zero() { open } else { open.max(since) + wait.min(head_start) }
+            }
+        }
+    }
 }
 
 /// One request of an operator.
@@ -72,7 +85,8 @@ pub struct Request {
     pub version: i64,
     /// Who is to lead next, if anybody in particular.
     pub target: Option<HolderId>,
-    /// How long a leader that steps down takes nothing afterwards; zero where nobody else could lead.
+    /// How long the leader takes nothing afterwards, when it steps down or makes way for nobody in particular; zero
+    /// where nobody else could lead.
     pub away: Duration,
 }
 
@@ -86,15 +100,5 @@ impl Request {
     /// Whether the leader of this term stops. Nobody makes way for itself.
     pub(super) fn ends(&self, term: &TermKey) -> bool {
         self.version == term.version && self.target.as_ref() != Some(&term.holder)
-    }
-
-    /// From when `me` may take a row that anybody could take from `open` on; `since` is when that row was first
-    /// seen as it is.
-    pub(super) fn opens(&self, me: &HolderId, open: Moment, since: Moment, head_start: Duration) -> Moment {
-        match &self.target {
-            Some(target) if target != me => open.max(since) + head_start,
-            Some(_) if self.verb == Verb::PromoteNow => Moment::ZERO,
-            _ => open,
-        }
     }
 }

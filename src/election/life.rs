@@ -33,7 +33,7 @@ pub const FLOOR_MAX: i64 = DATE_MAX * STEP;
 
 /// What the look of a decision and the take that follows from it must agree on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Generation {
+pub struct LifeId {
     /// The server's own; empty where there is no table to record it in.
     pub identity: String,
     /// The recorded one.
@@ -42,7 +42,7 @@ pub struct Generation {
 
 /// The one row of `component_lease_store`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Record {
+pub struct LifeRecord {
     /// Of the server that last began an epoch.
     pub identity: String,
     /// Counts the lives of this database.
@@ -63,29 +63,26 @@ pub enum Life {
     /// The table is there and its row is gone. `step` is how far the versions of an epoch are above those of the last.
     Unrecorded { identity: String, step: i64 },
     /// The server's own identity, and what is recorded.
-    Recorded { identity: String, step: i64, record: Record },
+    Recorded { identity: String, step: i64, record: LifeRecord },
 }
 
 impl Life {
     /// The identity and the epoch by which a take is bound to this life.
     #[must_use]
-    pub fn generation(&self) -> Generation {
+    pub fn id(&self) -> LifeId {
         match self {
-            Self::Unknown => Generation::default(),
-            Self::Unrecorded { identity, .. } => Generation { identity: identity.clone(), epoch: -1 },
+            Self::Unknown => LifeId::default(),
+            Self::Unrecorded { identity, .. } => LifeId { identity: identity.clone(), epoch: -1 },
             Self::Recorded { identity, record, .. } => {
-                Generation { identity: identity.clone(), epoch: record.epoch }
+                LifeId { identity: identity.clone(), epoch: record.epoch }
             }
         }
     }
 
     /// What is recorded, where anything is.
     #[must_use]
-    pub fn record(&self) -> Option<&Record> {
-        match self {
-            Self::Recorded { record, .. } => Some(record),
-            Self::Unknown | Self::Unrecorded { .. } => None,
-        }
+    pub fn record(&self) -> Option<&LifeRecord> {
+        if let Self::Recorded { record, .. } = self { Some(record) } else { None }
     }
 
     /// Whether the record is not this server's: nothing may be taken, and an epoch must begin.
@@ -107,21 +104,15 @@ impl Life {
     /// Which database this is, whichever server has it: the UUID of the record, in which each identity ends.
     #[must_use]
     pub fn database(&self) -> Option<&str> {
-        match self {
-            Self::Recorded { identity, .. } => {
-                identity.rsplit_once('/').map(|(_, uuid)| uuid).filter(|uuid| !uuid.is_empty())
-            }
-            Self::Unknown | Self::Unrecorded { .. } => None,
-        }
+        let Self::Recorded { identity, .. } = self else { return None };
+        identity.rsplit_once('/').map(|(_, uuid)| uuid).filter(|uuid| !uuid.is_empty())
     }
 
     /// Versions of this epoch are above this.
     #[must_use]
     pub fn base(&self) -> i64 {
-        match self {
-            Self::Recorded { step, record, .. } => record.epoch.saturating_mul(*step),
-            Self::Unknown | Self::Unrecorded { .. } => 0,
-        }
+        let Self::Recorded { step, record, .. } = self else { return 0 };
+        record.epoch.saturating_mul(*step)
     }
 }
 
@@ -135,7 +126,7 @@ pub fn date(now_ms: i64, step: i64) -> i64 {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NewEpoch {
     /// What was recorded when it was decided; `None` where nothing was.
-    pub seen: Option<Record>,
+    pub seen: Option<LifeRecord>,
     /// Lower bound, because a resource remembers a later version; 0 where there is none. Nothing is recorded where
     /// the database's date does not explain it.
     pub at_least: i64,
@@ -167,7 +158,7 @@ pub struct Quarantine {
 /// How far the history of one component reached, in the life of the database that was seen last.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Memory {
-    life: Generation,
+    life: LifeId,
     highest: i64,
 }
 
@@ -196,7 +187,7 @@ impl Quarantine {
     /// before. What never had a record is no change at the first answer: there is nothing to wait for.
     pub fn answered(&mut self, at: Moment, life: Life) -> bool {
         let bare_from_the_start = self.life.is_none() && life == Life::Unknown;
-        let changed = self.life.as_ref().map(Life::generation) != Some(life.generation());
+        let changed = self.life.as_ref().map(Life::id) != Some(life.id());
         if let Some(record) = life.record() {
             self.longest = self.longest.max(Duration::from_secs(record.max_ttl.into()));
         }
@@ -212,7 +203,7 @@ impl Quarantine {
     /// database has forgotten something without being another one; then a quarantine begins, and an epoch.
     pub fn reaches(&mut self, at: Moment, recorded: i64) -> bool {
         let Some(life) = self.life.as_ref().filter(|life| life.record().is_some()) else { return false };
-        let (now, before) = (life.generation(), std::mem::take(&mut self.memory));
+        let (now, before) = (life.id(), std::mem::take(&mut self.memory));
         let same_server = now.identity == before.life.identity;
         // An epoch that was recorded went as well: the record was put back with the rest.
         let forgot = same_server
@@ -254,10 +245,8 @@ impl Quarantine {
     #[must_use]
     pub fn longest_ttl(&self) -> u32 {
         let own = u32::try_from(self.own.as_secs()).unwrap_or(u32::MAX);
-        match self.life.as_ref().and_then(Life::record) {
-            Some(record) => own.min(record.max_ttl),
-            None => own,
-        }
+        let recorded = self.life.as_ref().and_then(Life::record);
+        recorded.map_or(own, |record| own.min(record.max_ttl))
     }
 
     /// The longest ttl that is configured and the one that is recorded, in seconds, where they differ.
@@ -285,7 +274,7 @@ impl Quarantine {
     pub(super) fn end(&self) -> Option<Moment> {
         let life = self.life.as_ref()?;
         let of_change = self.since.filter(|_| !life.is_settled());
-        // Somebody who settled this generation cannot have known of the loss.
+        // Somebody who settled this life cannot have known of the loss.
         Some(of_change.max(self.forgot)? + self.longest)
     }
 
@@ -310,14 +299,14 @@ impl Quarantine {
 
     /// What to say for others who would have to wait too, once this one has waited. Said again
     /// after `again` if it had no effect.
-    pub fn to_settle(&mut self, now: Moment, again: Duration) -> Option<Generation> {
+    pub fn to_settle(&mut self, now: Moment, again: Duration) -> Option<LifeId> {
         let life = self.life.as_ref()?;
         let due = self.settled_at.is_none_or(|at| now >= at + again);
         if life.record().is_none() || life.is_settled() || !self.is_over(now) || !due {
             return None;
         }
         self.settled_at = Some(now);
-        Some(life.generation())
+        Some(life.id())
     }
 }
 

@@ -4,16 +4,16 @@ use super::*;
 
 const S: fn(u64) -> Duration = Duration::from_secs;
 
-fn record(identity: &str, epoch: i64, settled: bool) -> Record {
-    Record { identity: identity.into(), epoch, settled, max_ttl: 30 }
+fn record(identity: &str, epoch: i64, settled: bool) -> LifeRecord {
+    LifeRecord { identity: identity.into(), epoch, settled, max_ttl: 30 }
 }
 
 fn life(server: &str, recorded: &str, epoch: i64, settled: bool) -> Life {
     Life::Recorded { identity: server.into(), step: STEP, record: record(recorded, epoch, settled) }
 }
 
-fn of(identity: &str, epoch: i64) -> Generation {
-    Generation { identity: identity.into(), epoch }
+fn of(identity: &str, epoch: i64) -> LifeId {
+    LifeId { identity: identity.into(), epoch }
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn the_larger_maximum_counts_for_waiting_and_the_smaller_for_a_lease() {
 fn a_maximum_that_was_ever_recorded_is_remembered_when_the_tables_are_made_anew_with_a_shorter_one() {
     let mut q = Quarantine::new(10);
     q.answered(S(100), life("a", "a", 7, false));
-    let shorter = Record { max_ttl: 5, ..record("b", 8, false) };
+    let shorter = LifeRecord { max_ttl: 5, ..record("b", 8, false) };
     q.answered(S(200), Life::Recorded { identity: "b".into(), step: STEP, record: shorter });
     assert_eq!((q.length(), q.longest_ttl()), (S(30), 5));
 }
@@ -100,7 +100,7 @@ fn a_bare_table_knows_no_quarantine_until_its_record_goes_under_way() {
 }
 
 fn recorded(identity: &str, epoch: i64) -> Life {
-    let record = Record { identity: identity.into(), epoch, settled: true, max_ttl: 30 };
+    let record = LifeRecord { identity: identity.into(), epoch, settled: true, max_ttl: 30 };
     Life::Recorded { identity: identity.into(), step: STEP, record }
 }
 
@@ -177,7 +177,7 @@ fn the_database_of_an_identity_is_the_uuid_in_which_it_ends() {
 
 #[test]
 fn what_was_decided_without_a_record_holds_for_no_recorded_epoch() {
-    let unrecorded = Life::Unrecorded { identity: "a".into(), step: STEP }.generation();
+    let unrecorded = Life::Unrecorded { identity: "a".into(), step: STEP }.id();
     for epoch in [0, 1] {
         assert_ne!(unrecorded, of("a", epoch));
     }

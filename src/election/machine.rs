@@ -14,6 +14,7 @@
 //!      └────────────────────────────────────────────────────────────── Stopping
 //! ```
 
+mod fitness;
 mod leftover;
 mod taking;
 mod term;
@@ -22,11 +23,12 @@ mod words;
 
 use std::time::Duration;
 
+use self::fitness::{Fitness, StaysAway};
 use self::leftover::Leftover;
 use self::taking::{FailedTakes, Taking};
 pub use self::term::Term;
 pub use self::words::{Action, Ineligible, Looked, Release, Standing, StopReason};
-use super::intent::Intent;
+use super::intent::{Intent, Request};
 use super::life::{Life, MAX_TTL_DEFAULT_SECONDS, Quarantine};
 use super::row::{LeaseRow, Take, TermKey};
 pub use super::sight::{Past, Sight};
@@ -67,19 +69,12 @@ pub struct Election {
     longest_wait: Duration,
     failed_looks: u32,
     draining: bool,
-    unhealthy: bool,
+    fitness: Fitness,
     intent: Intent,
     stays_away: Option<StaysAway>,
     taking: Taking,
     failed_takes: Option<FailedTakes>,
     leftover: Option<Leftover>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct StaysAway {
-    until: Moment,
-    /// The participant may return early once somebody else has begun a later term than this.
-    after_version: i64,
 }
 
 impl Election {
@@ -101,7 +96,7 @@ impl Election {
             longest_wait: TOLD_LOOK,
             failed_looks: 0,
             draining: false,
-            unhealthy: false,
+            fitness: Fitness::Fit,
             intent: Intent::default(),
             stays_away: None,
             taking: Taking::No,
@@ -149,6 +144,12 @@ impl Election {
         }
     }
 
+    /// Takes nothing, whatever it sees: it is there to be counted.
+    #[must_use]
+    pub fn that_never_leads(self) -> Self {
+        Self { fitness: Fitness::NeverLeads, ..self }
+    }
+
     /// What was seen last, if anything was in this life of the database.
     #[must_use]
     pub fn sight(&self) -> Option<&Sight> {
@@ -161,14 +162,22 @@ impl Election {
         &self.quarantine
     }
 
+    /// What an operator asked last, as far as a look showed it.
+    #[must_use]
+    pub fn request(&self) -> Option<&Request> {
+        self.intent.request.as_ref()
+    }
+
     /// Why this participant would not take even a free row.
     #[must_use]
     pub fn ineligible(&self, now: Moment) -> Option<Ineligible> {
         if self.draining {
             return Some(Ineligible::Draining);
         }
-        if self.unhealthy {
-            return Some(Ineligible::Unhealthy);
+        match self.fitness {
+            Fitness::Fit => {}
+            Fitness::Unhealthy => return Some(Ineligible::Unhealthy),
+            Fitness::NeverLeads => return Some(Ineligible::NeverLeads),
         }
         if self.intent.paused {
             return Some(Ineligible::Paused);
@@ -251,7 +260,7 @@ impl Election {
             term: TermKey { component: self.component.clone(), holder: self.me.clone(), version },
             ttl: timing.ttl_seconds(),
             expected: sight.past.expects(sight.row.as_ref()),
-            generation: life.generation(),
+            life_id: life.id(),
         })
     }
 
@@ -263,14 +272,10 @@ impl Election {
 
     /// From when this participant may take what was seen if it stays as it is.
     fn opens(&self, sight: &Sight) -> Moment {
-        let open = self.takeable_from(sight);
-        let Some(request) = self.intent.request.as_ref().filter(|asked| asked.is_about(sight.row.as_ref()))
-        else {
-            return open;
-        };
         // Nobody could use a head start before the end of a quarantine.
         let since = sight.since.max(self.quarantine.end().unwrap_or_default());
-        request.opens(&self.me, open, since, self.timing().renew_interval())
+        let open = self.takeable_from(sight);
+        self.intent.opens(&self.me, sight.row.as_ref(), (open, since), self.timing().renew_interval())
     }
 
     /// From when anybody may take it.
@@ -291,9 +296,10 @@ impl Election {
     /// A look was answered at `at`, read *after* the answer arrived: counted from the request,
     /// two participants could lead.
     pub fn looked(&mut self, at: Moment, looked: Looked, jitter: f64) {
-        let Looked { row, database_now, standing_ttl, paused, request, past, life } = looked;
+        let Looked { row, database_now, standing_ttl, preferred, cooldown, paused, request, past, life } =
+            looked;
         self.failed_looks = 0;
-        self.intent = Intent { paused, request };
+        self.intent = Intent { paused, preferred, cooldown, request };
         self.leftover = self.leftover.take().filter(|leftover| leftover.outlives(row.as_ref(), past, &life));
         let changed = self.quarantine.answered(at, life);
         let forgot = self.quarantine.reaches(at, past.recorded());
@@ -380,11 +386,7 @@ impl Election {
     /// Beginning an epoch or ending a quarantine was done, or was not, whatever the reason: the next
     /// look tells.
     pub fn recorded(&mut self, at: Moment, done: bool, jitter: f64) {
-        if done {
-            self.hinted(at);
-        } else {
-            self.look_failed(at, at, jitter);
-        }
+        if done { self.hinted(at) } else { self.look_failed(at, at, jitter) }
     }
 
     /// Something may have changed: look now. A hint; polling stays the truth.
@@ -430,12 +432,15 @@ impl Election {
             // It is from before the term: nobody has watched since.
             sight.watched_from(now);
         }
-        if matches!(reason, StopReason::Unhealthy | StopReason::SteppedDown) {
-            let asked = self.intent.request.as_ref().filter(|asked| asked.ends(&term.key));
-            let away = match (reason, asked) {
-                (StopReason::SteppedDown, Some(request)) => request.away,
-                _ => self.cooldown,
-            };
+        let asked = self.intent.request.as_ref().filter(|asked| asked.ends(&term.key));
+        let away = match (reason, asked) {
+            (StopReason::SteppedDown, Some(request)) => request.away,
+            // For a target there is the head start.
+            (StopReason::SwitchedOver, Some(request)) if request.target.is_none() => request.away,
+            (StopReason::SteppedDown | StopReason::Unhealthy, _) => self.cooldown,
+            _ => Duration::ZERO,
+        };
+        if !away.is_zero() {
             self.stays_away = Some(StaysAway { until: now + away, after_version: term.key.version });
         }
         if reason == StopReason::Lost {
@@ -460,8 +465,9 @@ impl Election {
 
     /// The program's health check changed its mind.
     pub fn set_healthy(&mut self, healthy: bool) {
-        self.unhealthy = !healthy;
-        if self.unhealthy {
+        let (Fitness::Fit | Fitness::Unhealthy) = self.fitness else { return };
+        self.fitness = if healthy { Fitness::Fit } else { Fitness::Unhealthy };
+        if !healthy {
             self.stop(StopReason::Unhealthy);
         }
     }

@@ -1,7 +1,7 @@
 //! What becomes of a term that is over while the row still says that it is led.
 
 use super::super::fixtures::{self, S, election, row};
-use super::super::life::Generation;
+use super::super::life::LifeId;
 use super::*;
 
 fn life(server: &str, recorded: &str, epoch: i64) -> Life {
@@ -45,7 +45,7 @@ fn overdue() -> Election {
 /// The version that it releases, bound to the life in which it was taken.
 fn releases(e: &mut Election, at: Moment) -> Option<i64> {
     let Action::Release(Release { term, within }) = e.next(at) else { return None };
-    assert_eq!(within, Some(Generation { identity: "a".into(), epoch: 0 }));
+    assert_eq!(within, Some(LifeId { identity: "a".into(), epoch: 0 }));
     assert_eq!(term.holder.as_str(), "me");
     Some(term.version)
 }

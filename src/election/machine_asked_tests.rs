@@ -155,6 +155,14 @@ fn a_leader_that_was_asked_to_step_down_stays_away_for_as_long_as_was_asked() {
     assert_eq!(e.ineligible(S(101)), Some(Ineligible::StaysAway { until: S(111) }));
 }
 
+#[test]
+fn a_leader_that_makes_way_for_nobody_in_particular_does_not_win_against_those_it_made_way_for() {
+    let anybody = Request { away: Duration::from_secs(4), ..asked(Verb::Switchover, 42, None) };
+    let mut e = made_way(&anybody, S(101));
+    assert_eq!(e.ineligible(S(101)), Some(Ineligible::StaysAway { until: S(105) }));
+    assert_eq!(take_of(e.next(S(105))).term.version, 43, "nobody else took it");
+}
+
 /// What a follower does that sees the row for the first time, free at 100 s.
 fn follower(request: Option<Request>) -> Action {
     let mut e = election();
@@ -262,10 +270,87 @@ fn a_target_that_may_not_take_does_not() {
     assert!(!matches!(e.next(S(100)), Action::Take(_)), "excluded beats preferred");
 }
 
+/// What a follower does that sees the row free for the first time at 100 s, while somebody is preferred.
+fn prefers(preferred: &str, request: Option<Request>) -> Action {
+    let mut e = election();
+    let preferred = Some(HolderId::new(preferred).unwrap());
+    e.looked(S(100), Looked { preferred, ..looked(row("", 41, 0), request) }, 0.0);
+    e.next(S(100))
+}
+
 #[test]
-fn a_verb_reads_as_it_was_written() {
-    for verb in Verb::ALL {
-        assert_eq!(Verb::parse(verb.as_str()), Some(verb));
+fn the_preferred_takes_a_free_row_at_once_and_the_others_a_moment_later() {
+    assert!(matches!(prefers("me", None), Action::Take(_)));
+    assert!(matches!(prefers("other", None), Action::Wait(_)));
+    let mut e = election();
+    let preferred = Some(HolderId::new("other").unwrap());
+    let free = Looked { preferred: preferred.clone(), ..looked(row("", 41, 0), None) };
+    e.looked(S(100), free.clone(), 0.0);
+    e.looked(S(102), free, 0.0);
+    assert_eq!(take_of(e.next(S(102))).term.version, 42, "one that died keeps nobody out for longer");
+    // A row that lapsed: one ttl after it was last seen to change, and the moment.
+    let mut e = election();
+    let held = Looked { preferred, ..looked(row("gone", 41, 7), None) };
+    e.looked(S(100), held.clone(), 0.0);
+    e.looked(S(111), held.clone(), 0.0);
+    assert!(matches!(e.next(S(111)), Action::Wait(_)));
+    e.looked(S(112), held, 0.0);
+    assert_eq!(take_of(e.next(S(112))).term.version, 42);
+}
+
+#[test]
+fn a_request_for_a_target_beats_what_the_resource_prefers_and_one_without_does_not() {
+    let for_me = asked(Verb::Switchover, 41, Some("me"));
+    assert!(matches!(prefers("other", Some(for_me)), Action::Take(_)));
+    assert!(matches!(prefers("other", Some(asked(Verb::StepDown, 41, None))), Action::Wait(_)));
+    let void = asked(Verb::Switchover, 40, Some("me"));
+    assert!(matches!(prefers("other", Some(void)), Action::Wait(_)), "it is about another term");
+}
+
+/// How long after its first sight this row is taken, if the holder changes too often.
+fn taken_after(
+    row: LeaseRow,
+    preferred: Option<&str>,
+    request: Option<Request>,
+    cooldown: Duration,
+) -> Duration {
+    let mut e = election();
+    let preferred = preferred.map(|holder| HolderId::new(holder).unwrap());
+    let seen = Looked { preferred, cooldown, ..looked(row, request) };
+    let at = (0..200).map(|step| S(100) + MS(100) * step).find(|at| {
+        e.looked(*at, seen.clone(), 0.0);
+        matches!(e.next(*at), Action::Take(_))
+    });
+    at.unwrap() - S(100)
+}
+
+#[test]
+fn a_lease_that_changes_hands_too_often_is_left_alone_for_a_while_when_it_was_given_back_and_never_longer() {
+    let free = || row("", 41, 0);
+    let near = |found: Duration, wanted: Duration| {
+        assert!(found >= wanted && found < wanted + MS(200), "{found:?} {wanted:?}");
+    };
+    near(taken_after(free(), None, None, S(1)), S(1));
+    let longest = HEAD_START - (HEAD_START / 2).min(S(2));
+    near(taken_after(free(), None, None, S(3600)), longest);
+    near(taken_after(free(), Some("me"), None, S(3600)), longest);
+    near(taken_after(free(), Some("other"), None, S(3600)), HEAD_START);
+    // One that lapsed has cost a ttl already, and people are not kept waiting.
+    near(taken_after(row("gone", 41, 7), None, None, S(3600)), S(10));
+    for verb in [Verb::Switchover, Verb::Promote] {
+        near(taken_after(free(), None, Some(asked(verb, 41, Some("me"))), S(3600)), S(0));
     }
-    assert_eq!(Verb::parse("restart"), None);
+    near(taken_after(free(), None, Some(asked(Verb::StepDown, 41, None)), S(3600)), S(0));
+    near(taken_after(free(), None, Some(asked(Verb::StepDown, 40, None)), S(3600)), longest);
+}
+
+#[test]
+fn a_participant_that_never_leads_takes_nothing_whatever_it_sees() {
+    let mut e = election().that_never_leads();
+    let promoted = asked(Verb::PromoteNow, 41, Some("me"));
+    see(&mut e, S(100), row("", 41, 0), Some(promoted));
+    assert_eq!(e.ineligible(S(100)), Some(Ineligible::NeverLeads));
+    assert!(matches!(e.next(S(100)), Action::Wait(_)));
+    e.set_healthy(true);
+    assert_eq!(e.ineligible(S(100)), Some(Ineligible::NeverLeads), "health does not change that");
 }

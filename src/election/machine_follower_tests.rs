@@ -192,9 +192,9 @@ fn a_version_that_cannot_be_counted_up_is_not_taken_over_with_a_smaller_one() {
 
 #[test]
 fn takes_that_fail_in_another_life_of_the_database_are_counted_anew() {
-    use super::super::life::{Record, STEP};
+    use super::super::life::{LifeRecord, STEP};
     let free = |epoch| {
-        let record = Record { identity: "a".into(), epoch, settled: true, max_ttl: 30 };
+        let record = LifeRecord { identity: "a".into(), epoch, settled: true, max_ttl: 30 };
         let life = Life::Recorded { identity: "a".into(), step: STEP, record };
         Looked { row: Some(row("", 41, 0)), past: Past::Lived(41), life, ..Looked::default() }
     };

@@ -2,7 +2,7 @@
 //! or granted a version twice, in an earlier wording.
 
 use super::super::fixtures::{S, election, life, row};
-use super::super::life::Generation;
+use super::super::life::LifeId;
 use super::super::row::Expected;
 use super::*;
 
@@ -68,14 +68,14 @@ fn at_the_end_of_the_quarantine_it_is_said_for_the_others_and_then_taken() {
     assert_eq!(takes(&mut e, S(100)), None);
     assert_eq!(e.next(S(130)), Action::Look);
     look(&mut e, S(130), row("", 41, 0), Past::Lived(41), unsettled());
-    let said = Generation { identity: "a".into(), epoch: 28 };
+    let said = LifeId { identity: "a".into(), epoch: 28 };
     assert_eq!(e.next(S(130)), Action::Settle(said.clone()));
     e.recorded(S(130), true, 0.0);
     assert_eq!(e.next(S(130)), Action::Look);
     // It had no effect, for instance for want of a privilege: that keeps nobody from taking.
     look(&mut e, S(130), row("", 41, 0), Past::Lived(41), unsettled());
     let take = takes(&mut e, S(130)).unwrap();
-    assert_eq!((take.generation, take.term.version), (said, 28_000_001));
+    assert_eq!((take.life_id, take.term.version), (said, 28_000_001));
 }
 
 #[test]

@@ -201,17 +201,3 @@ fn work_that_stops_at_the_very_deadline_releases_nothing_at_once() {
         assert_eq!(e.work_stopped(at).is_some(), in_time, "{at:?}");
     }
 }
-
-/// They are labels of metrics, so they stay as they are.
-#[test]
-fn a_reason_to_stop_is_one_word() {
-    let all = [
-        StopReason::Lost,
-        StopReason::Deadline,
-        StopReason::Unhealthy,
-        StopReason::SteppedDown,
-        StopReason::Draining,
-    ];
-    let words = all.map(StopReason::as_str);
-    assert_eq!(words, ["lost", "deadline", "unhealthy", "stepped_down", "draining"]);
-}

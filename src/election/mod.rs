@@ -35,7 +35,7 @@ pub mod sight;
 pub mod timing;
 
 pub use intent::{Request, Verb};
-pub use life::{Generation, Life, NewEpoch, Record};
+pub use life::{Life, LifeId, LifeRecord, NewEpoch};
 pub use machine::{Action, Election, Ineligible, Standing, StopReason};
 pub use row::{Expected, LeaseRow, Take, TermKey};
 pub use timing::{Moment, Pace, Timing, TimingError};

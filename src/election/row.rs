@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::life::Generation;
+use super::life::LifeId;
 use super::timing::judged_ttl;
 use crate::name::{ComponentName, HolderId};
 
@@ -86,5 +86,5 @@ pub struct Take {
     /// What is compared.
     pub expected: Expected,
     /// Which life of the database the decision was made on.
-    pub generation: Generation,
+    pub life_id: LifeId,
 }

@@ -133,6 +133,8 @@ pub struct Instance {
     pub mode: Option<Mode>,
     /// What it may have told other processes.
     pub promise: Option<Promise>,
+    /// Among those that could lead, a higher one is preferred; 0 never leads.
+    pub priority: Option<u8>,
     /// Whether its program is well enough to lead.
     pub healthy: bool,
     /// The version of the term that it believes it leads.
@@ -190,6 +192,8 @@ pub struct SeenInstance {
     pub mode: Option<Mode>,
     /// What it may have told other processes.
     pub promise: Option<Promise>,
+    /// Among those that could lead, a higher one is preferred; 0 never leads.
+    pub priority: Option<u8>,
     /// Whether its program is well enough to lead.
     pub healthy: bool,
     /// The version of the term that it believes it leads.
@@ -228,6 +232,7 @@ impl SeenInstance {
             program_version: says.program_version.clone(),
             mode: says.mode,
             promise: says.promise,
+            priority: says.priority,
             healthy: says.healthy,
             leads: says.leads,
         }
@@ -247,6 +252,7 @@ mod tests {
             program_version: None,
             mode: None,
             promise: None,
+            priority: None,
             healthy: true,
             leads: None,
         }

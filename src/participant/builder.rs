@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use super::endings::Endings;
 use super::handle::Participant;
 use super::notice::Notice;
 use super::outcome::{Drained, ElectionFailed};
@@ -36,7 +37,7 @@ pub enum BuildError {
     #[error(transparent)]
     Timing(#[from] TimingError),
     /// The row carries whole seconds.
-    #[error("a ttl of {0:?} is not a whole number of seconds, which is what the database carries")]
+    #[error("the ttl {0:?} is not a whole number of seconds")]
     FractionOfASecond(Duration),
     /// The ttl is longer than [`ParticipantBuilder::max_ttl`].
     #[error(
@@ -72,6 +73,7 @@ pub struct ParticipantBuilder {
     program_version: Option<String>,
     mode: Mode,
     promise: Option<Promise>,
+    priority: u8,
     clock: Arc<dyn Clock>,
     on_overrun: OnOverrun,
 }
@@ -84,6 +86,9 @@ impl Participant {
         ParticipantBuilder::new(store, component)
     }
 }
+
+/// Of a participant of which nothing is said: there is room above and below.
+const PRIORITY: u8 = 100;
 
 impl ParticipantBuilder {
     pub(super) fn new(store: Arc<dyn LeaseStore>, component: ComponentName) -> Self {
@@ -100,6 +105,7 @@ impl ParticipantBuilder {
             program_version: None,
             mode: Mode::Embedded,
             promise: Some(Promise::NONE),
+            priority: PRIORITY,
             clock: Arc::new(SystemClock),
             on_overrun: Box::new(watchdog::abort_process),
         }
@@ -172,6 +178,15 @@ impl ParticipantBuilder {
         self
     }
 
+    /// How much this participant is preferred among those that could lead; default 100. The controller of a ComponentLease
+    /// goes by it when nobody leads: the others then wait for up to 2 s. Without one it decides nothing, but for 0: such a
+    /// participant never leads.
+    #[must_use]
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.priority = priority;
+        self
+    }
+
     /// The longest promise that this participant ever gives to another process; default [`Promise::NONE`]. When all
     /// containers of a leader's pod have ended, the controller releases its lease; it first waits until nobody can
     /// believe such a promise any more. So a program that tells other processes that it leads must say so here (`None`:
@@ -218,6 +233,7 @@ impl ParticipantBuilder {
             program_version,
             mode,
             promise,
+            priority,
             clock,
             on_overrun,
         } = self;
@@ -246,9 +262,12 @@ impl ParticipantBuilder {
             program_version,
             mode: Some(mode),
             promise,
+            priority: Some(priority),
             healthy: true,
             leads: None,
         });
+        let election = Election::new(component, me.clone(), timing, cooldown).with_max_ttl(max_ttl_seconds);
+        let election = if priority == 0 { election.that_never_leads() } else { election };
         let (commands, inbox) = mpsc::unbounded_channel();
         let (view, seen) = watch::channel(View::default());
         let (hints, clock_now) = (store.hints(), clock.boot());
@@ -257,12 +276,13 @@ impl ParticipantBuilder {
             hints,
             store,
             shared: Arc::clone(&shared),
-            election: Election::new(component, me.clone(), timing, cooldown).with_max_ttl(max_ttl_seconds),
+            election,
             presence,
             commands: inbox,
             view,
             trouble: Trouble::default(),
             lock_wait: Duration::ZERO,
+            endings: Endings::default(),
             untold: false,
             unreleased: None,
             handle_gone: false,

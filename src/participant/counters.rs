@@ -2,7 +2,24 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::latencies::Latencies;
 use crate::election::StopReason;
+
+impl StopReason {
+    /// For logs and metrics: a bounded set of words.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Deadline => "deadline",
+            Self::Unhealthy => "unhealthy",
+            Self::SteppedDown => "stepped_down",
+            Self::SwitchedOver => "switched_over",
+            Self::Promoted => "promoted",
+            Self::Draining => "draining",
+        }
+    }
+}
 
 /// How often things happened since the start.
 #[derive(Debug, Default)]
@@ -40,6 +57,14 @@ pub struct Counters {
     pub ended_promoted: AtomicU64,
     /// Terms that ended by [`StopReason::Draining`].
     pub ended_draining: AtomicU64,
+    /// How long looks took.
+    pub look_times: Latencies,
+    /// How long takes took.
+    pub take_times: Latencies,
+    /// How long renewals took.
+    pub renew_times: Latencies,
+    /// How long releases took.
+    pub release_times: Latencies,
 }
 
 impl Counters {
@@ -57,5 +82,29 @@ impl Counters {
             StopReason::Promoted => &self.ended_promoted,
             StopReason::Draining => &self.ended_draining,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// They are labels of metrics, so they stay as they are.
+    #[test]
+    fn a_reason_to_stop_is_one_word() {
+        let all = [
+            StopReason::Lost,
+            StopReason::Deadline,
+            StopReason::Unhealthy,
+            StopReason::SteppedDown,
+            StopReason::SwitchedOver,
+            StopReason::Promoted,
+            StopReason::Draining,
+        ];
+        let words = all.map(StopReason::as_str);
+        assert_eq!(
+            words,
+            ["lost", "deadline", "unhealthy", "stepped_down", "switched_over", "promoted", "draining"]
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! A participant on the memory store, in paused time: tokio's clock and the boot clock move together.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,11 +8,11 @@ use super::builder::ParticipantBuilder;
 use super::handle::Participant;
 use crate::clock::Clock;
 use crate::election::machine::Looked;
-use crate::election::{ComponentName, LeaseRow, Request, Take, TermKey};
+use crate::election::{ComponentName, LeaseRow, Pace, Request, Take, TermKey};
 use crate::membership::Instance;
 use crate::store::{
-    Directory, Epochs, Hints, LeaseStore, MemoryStore, Names, Outcome, Said, Snapshot, StandingIntent,
-    StoreError,
+    Directory, Ending, Epochs, Hints, LeaseStore, MemoryStore, Names, Outcome, Retention, Roster, Said,
+    Snapshot, StandingIntent, StoreError, Term,
 };
 
 /// A boot clock that follows tokio's (paused) time, plus what a test adds for a suspend.
@@ -44,12 +45,14 @@ impl Clock for TestClock {
 pub(super) struct Rig {
     pub(super) clock: Arc<TestClock>,
     pub(super) store: Arc<MemoryStore>,
+    /// Calls of a store that is far away, which were dropped before their end.
+    pub(super) given_up: Arc<AtomicU64>,
 }
 
 impl Rig {
     pub(super) fn new() -> Self {
         let clock = TestClock::new();
-        Self { store: Arc::new(MemoryStore::new(clock.clone())), clock }
+        Self { store: Arc::new(MemoryStore::new(clock.clone())), clock, given_up: Arc::default() }
     }
 
     pub(super) fn component() -> ComponentName {
@@ -78,14 +81,43 @@ pub(super) enum Flaw {
     SignsAreRefused,
     SignsHang,
     FarewellsAreLost,
+    /// An account without the right to change the history.
+    EndsAreRefused,
+    EndsHang,
     /// As a pooler between us and `LISTEN`: it looks as if notifications came.
     HintsAreSwallowed,
     LooksTakeTheirTime,
+    /// A round trip takes 300 ms, and what is asked for the first time takes two.
+    IsFarAway,
+    /// Each is applied.
+    ReleasesAreNotAnswered,
+}
+
+/// What is not waited for to its end is counted.
+struct Awaited<'a>(&'a AtomicU64, bool);
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        if !self.1 {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Does everything but one thing.
 #[derive(Debug)]
-struct Flawed(Arc<MemoryStore>, Flaw);
+struct Flawed(Arc<MemoryStore>, Flaw, Arc<AtomicU64>);
+
+impl Flawed {
+    /// The way there and back, twice, if it is far.
+    async fn travel(&self) {
+        if self.1 == Flaw::IsFarAway {
+            let mut awaited = Awaited(&self.2, false);
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            awaited.1 = true;
+        }
+    }
+}
 
 #[async_trait::async_trait]
 impl LeaseStore for Flawed {
@@ -93,10 +125,14 @@ impl LeaseStore for Flawed {
         self.0.describe()
     }
     fn epochs(&self) -> Option<&dyn Epochs> {
-        None
+        (self.1 == Flaw::ReleasesAreNotAnswered).then_some(&*self.0 as &dyn Epochs)
     }
     fn directory(&self) -> Option<&dyn Directory> {
         Some(self)
+    }
+
+    fn roster(&self) -> Option<&dyn Roster> {
+        None
     }
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         if self.1 == Flaw::LooksTakeTheirTime {
@@ -111,7 +147,8 @@ impl LeaseStore for Flawed {
         self.0.renew(term).await
     }
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        self.0.release(term).await
+        let released = self.0.release(term).await;
+        if self.1 == Flaw::ReleasesAreNotAnswered { Err(StoreError::retryable("lost")) } else { released }
     }
     fn hints(&self) -> Hints {
         if self.1 != Flaw::HintsAreSwallowed {
@@ -123,11 +160,13 @@ impl LeaseStore for Flawed {
         })
     }
     async fn notify(&self, _: &ComponentName) -> Result<(), StoreError> {
+        self.travel().await;
         Ok(())
     }
     fn limit_lock_wait(&self, _: Duration) {}
-    fn pace(&self) -> Option<crate::election::Pace> {
-        None
+    fn pace(&self) -> Option<Pace> {
+        let ms = Duration::from_millis;
+        (self.1 == Flaw::IsFarAway).then(|| Pace { connect: ms(3600), round_trip: ms(300) })
     }
 }
 
@@ -141,7 +180,8 @@ impl Directory for Flawed {
             Flaw::SignsAreRefused => Err(StoreError::misconfigured("permission denied")),
             Flaw::SignsHang => std::future::pending().await,
             Flaw::FarewellsAreLost if says.lasts == 0 => Err(StoreError::retryable("lost")),
-            Flaw::FarewellsAreLost | Flaw::HintsAreSwallowed | Flaw::LooksTakeTheirTime => {
+            _ => {
+                self.travel().await;
                 self.0.beat(says, id).await
             }
         }
@@ -155,11 +195,16 @@ impl Directory for Flawed {
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
         self.0.clear_intent(component).await
     }
-    async fn pause(&self, component: &ComponentName, said: &Said) -> Result<(), StoreError> {
-        self.0.pause(component, said).await
+    async fn pause(
+        &self,
+        component: &ComponentName,
+        said: &Said,
+        over: Option<&str>,
+    ) -> Result<Outcome, StoreError> {
+        self.0.pause(component, said, over).await
     }
-    async fn resume(&self, component: &ComponentName) -> Result<Outcome, StoreError> {
-        self.0.resume(component).await
+    async fn resume(&self, component: &ComponentName, of: Option<&str>) -> Result<Outcome, StoreError> {
+        self.0.resume(component, of).await
     }
     async fn ask(
         &self,
@@ -173,11 +218,40 @@ impl Directory for Flawed {
     async fn withdraw(&self, component: &ComponentName, id: &str) -> Result<Outcome, StoreError> {
         self.0.withdraw(component, id).await
     }
+    async fn components(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
+        self.0.components(after, limit).await
+    }
+    async fn history(
+        &self,
+        component: &ComponentName,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Term>, StoreError> {
+        self.0.history(component, before, limit).await
+    }
+    async fn end_term(
+        &self,
+        component: &ComponentName,
+        version: i64,
+        ending: &Ending,
+    ) -> Result<Outcome, StoreError> {
+        match self.1 {
+            Flaw::EndsAreRefused => Err(StoreError::misconfigured("permission denied")),
+            Flaw::EndsHang => std::future::pending().await,
+            _ => {
+                self.travel().await;
+                self.0.end_term(component, version, ending).await
+            }
+        }
+    }
+    async fn prune_history(&self, component: &ComponentName, kept: Retention) -> Result<u64, StoreError> {
+        self.0.prune_history(component, kept).await
+    }
 }
 
 impl Rig {
     pub(super) fn flawed(&self, flaw: Flaw) -> Participant {
-        let store = Arc::new(Flawed(self.store.clone(), flaw));
+        let store = Arc::new(Flawed(self.store.clone(), flaw, self.given_up.clone()));
         let builder = Participant::builder(store, Self::component())
             .ttl(Duration::from_secs(10))
             .clock(self.clock.clone());

@@ -165,6 +165,13 @@ impl Participant {
         self.shared.clock.boot().saturating_sub(self.shared.last_beat())
     }
 
+    /// How long ago the last take or renewal was sent that was acknowledged; `None` while this participant does not
+    /// lead. A renewal is due after a third of the ttl.
+    #[must_use]
+    pub fn renewal_age(&self) -> Option<Duration> {
+        self.is_leader().then(|| self.shared.clock.boot().saturating_sub(self.shared.last_renewal()))
+    }
+
     /// For a liveness probe: whether the election loop turns. A database that is away does not make it fail, as a
     /// restart would not bring that back. Not for readiness: a standby is ready too.
     ///

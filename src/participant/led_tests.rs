@@ -1,15 +1,23 @@
 //! The loop, the terms that it hands out, and the watchdog.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use futures::FutureExt as _;
 
 use super::fixtures::{Rig, TestClock};
 use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::election::machine::Looked;
 use crate::election::{ComponentName, HolderId, StopReason, Take, TermKey, TimingError};
-use crate::store::{Directory, Epochs, Hints, LeaseStore, MemoryStore, Outcome, StandingIntent, StoreError};
+use crate::store::{
+    Directory, Epochs, Hints, LeaseStore, MemoryStore, Outcome, Roster, StandingIntent, StoreError,
+};
+
+fn count(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
 
 #[tokio::test(start_paused = true)]
 async fn the_first_of_two_leads_and_the_second_follows_when_the_first_drains() {
@@ -52,6 +60,32 @@ async fn a_leader_renews_for_as_long_as_it_lives() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_says_how_long_ago_it_renewed_and_how_long_its_calls_took() {
+    let rig = Rig::new();
+    let first = rig.start("first");
+    assert_eq!(first.renewal_age(), None, "it does not lead");
+    let held = first.lead().await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(
+        first.renewal_age().unwrap() <= Duration::from_secs(4),
+        "a third of the ttl and what a call takes"
+    );
+    rig.clock.suspend(Duration::from_secs(9));
+    assert_eq!(first.renewal_age(), None, "the term is over");
+    drop(held);
+    first.drain();
+    first.ended().await.unwrap();
+    let counters = first.counters();
+    let calls = |times: &Latencies| times.buckets().iter().map(|(_, count)| count).sum::<u64>();
+    let renewals = counters.renewals.load(Ordering::Relaxed);
+    assert!(calls(&counters.renew_times) >= renewals && renewals > 0);
+    assert_eq!(calls(&counters.look_times), counters.looks.load(Ordering::Relaxed));
+    let takes = [&counters.takes_won, &counters.takes_lost, &counters.takes_unknown];
+    let takes: u64 = takes.iter().map(|takes| takes.load(Ordering::Relaxed)).sum();
+    assert!(calls(&counters.take_times) == takes && takes > 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_suspend_longer_than_the_term_the_first_ask_says_no() {
     let rig = Rig::new();
     let first = rig.start("first");
@@ -73,7 +107,7 @@ async fn a_seized_term_ends_at_the_next_renewal_and_is_not_released() {
         term: thief,
         ttl: 10,
         expected: crate::election::Expected::of(Some(&seen)),
-        generation: rig.store.look(&Rig::component()).await.unwrap().life.generation(),
+        life_id: rig.store.look(&Rig::component()).await.unwrap().life.id(),
     };
     rig.store.take(&take).await.unwrap();
     assert_eq!(held.lost().await, StopReason::Lost);
@@ -85,7 +119,7 @@ async fn a_seized_term_ends_at_the_next_renewal_and_is_not_released() {
 #[tokio::test(start_paused = true)]
 async fn the_resources_ttl_reaches_the_next_term() {
     let rig = Rig::new();
-    rig.store.set_intent(&Rig::component(), StandingIntent { ttl: 20 }).await.unwrap();
+    rig.store.set_intent(&Rig::component(), StandingIntent::ttl(20)).await.unwrap();
     let first = rig.start("first");
     let _held = first.lead().await.unwrap().unwrap();
     assert_eq!(rig.row().await.ttl, 20);
@@ -146,7 +180,7 @@ fn work_that_outlives_its_participant_and_runtime_is_still_ended() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_grace_that_nobody_chose_fits_every_ttl_of_a_resource() {
     let rig = Rig::new();
-    rig.store.set_intent(&Rig::component(), StandingIntent { ttl: 5 }).await.unwrap();
+    rig.store.set_intent(&Rig::component(), StandingIntent::ttl(5)).await.unwrap();
     let participant = rig.builder("a").ttl(Duration::from_secs(30)).start().unwrap();
     let held = participant.lead().await.unwrap().unwrap();
     assert_eq!(held.stop_grace(), Duration::from_secs(1));
@@ -163,6 +197,54 @@ async fn a_stop_grace_that_cannot_fit_is_refused_at_the_start() {
     assert!(matches!(refused, Err(BuildError::Timing(TimingError::StopGraceTooLong { .. }))));
 }
 
+/// The clock of a process that is stopped once its renewal is acknowledged, for longer than its term had left before.
+/// Its work goes on first.
+#[derive(Debug)]
+struct Stopped {
+    clock: Arc<TestClock>,
+    leads: Mutex<Option<(Arc<Participant>, TermObserver)>>,
+    told: AtomicBool,
+}
+
+impl Clock for Stopped {
+    fn boot(&self) -> Duration {
+        let now = self.clock.boot();
+        let renewed = |(first, _): &mut (Arc<Participant>, _)| count(&first.counters().renewals) > 0;
+        let stopped = self.leads.lock().unwrap().take_if(renewed);
+        if let Some((_, work)) = stopped {
+            self.clock.suspend(Duration::from_secs(4));
+            let told = work.lost().now_or_never();
+            self.told.store(told == Some(StopReason::Deadline), Ordering::Relaxed);
+        }
+        now
+    }
+
+    fn wall_ms(&self) -> i64 {
+        self.clock.wall_ms()
+    }
+}
+
+/// A supervisor that has ended its program must not lead on without it because the renewal counted.
+#[tokio::test(start_paused = true)]
+async fn a_process_stopped_between_a_renewal_and_its_publication_does_not_lead_without_its_work() {
+    let rig = Rig::new();
+    let clock =
+        Arc::new(Stopped { clock: rig.clock.clone(), leads: Mutex::default(), told: AtomicBool::default() });
+    let first = Arc::new(rig.builder("first").clock(clock.clone()).start().unwrap());
+    let held = first.lead().await.unwrap().unwrap();
+    *clock.leads.lock().unwrap() = Some((first.clone(), held.observer()));
+    // Until after the renewal, and before the next one.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(clock.told.load(Ordering::Relaxed));
+    // What waits for the end of the term once more does not wait for ever.
+    let over = tokio::time::timeout(Duration::from_secs(60), held.lost()).await;
+    assert_eq!(over, Ok(StopReason::Deadline));
+    assert!(!first.is_leader() && held.valid_for().is_zero());
+    assert_eq!(count(&first.counters().ended_deadline), 1);
+    drop(held);
+    assert_eq!(first.lead().await.unwrap().unwrap().version(), 2);
+}
+
 /// A store whose takes are answered late.
 #[derive(Debug)]
 struct SlowTakes(MemoryStore);
@@ -176,6 +258,10 @@ impl LeaseStore for SlowTakes {
         None
     }
     fn directory(&self) -> Option<&dyn Directory> {
+        None
+    }
+
+    fn roster(&self) -> Option<&dyn Roster> {
         None
     }
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {

@@ -39,7 +39,9 @@ mod attempt;
 mod builder;
 mod calls;
 mod counters;
+mod endings;
 mod handle;
+mod latencies;
 mod notice;
 mod outcome;
 mod presence;
@@ -57,12 +59,15 @@ mod watchdog;
 pub use builder::{BuildError, ParticipantBuilder};
 pub use counters::Counters;
 pub use handle::{Participant, Stalled};
+pub use latencies::Latencies;
 pub use outcome::{Drained, ElectionFailed};
 pub use surroundings::{component, surroundings};
 pub use term::{HeldTerm, TermObserver};
 pub use view::View;
 pub use watchdog::Overrun;
 
+#[cfg(test)]
+mod endings_tests;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]

@@ -10,8 +10,8 @@ use super::fixtures::TestClock;
 use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::election::machine::Looked;
-use crate::election::{ComponentName, Generation, LeaseRow, NewEpoch, StopReason, Take, TermKey};
-use crate::store::{Directory, Epochs, Hints, LeaseStore, MemoryStore, Outcome, StoreError};
+use crate::election::{ComponentName, LeaseRow, LifeId, NewEpoch, StopReason, Take, TermKey};
+use crate::store::{Directory, Epochs, Hints, LeaseStore, MemoryStore, Outcome, Roster, StoreError};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Frozen {
@@ -54,6 +54,10 @@ impl LeaseStore for Freezable {
     fn directory(&self) -> Option<&dyn Directory> {
         None
     }
+
+    fn roster(&self) -> Option<&dyn Roster> {
+        None
+    }
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         let (inner, component) = (self.inner.clone(), component.clone());
         self.done(async move { inner.look(&component).await }, false).await
@@ -87,10 +91,10 @@ impl Epochs for Freezable {
     async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
         self.inner.begin_epoch(new).await
     }
-    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
+    async fn settle(&self, waited_out: &LifeId) -> Result<Outcome, StoreError> {
         self.inner.settle(waited_out).await
     }
-    async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
+    async fn release_late(&self, term: &TermKey, within: &LifeId) -> Result<Outcome, StoreError> {
         let (inner, term, within) = (self.inner.clone(), term.clone(), within.clone());
         self.done(async move { inner.release_late(&term, &within).await }, false).await
     }

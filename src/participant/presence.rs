@@ -37,17 +37,20 @@ impl Presence {
     }
 
     /// What is to be said now, and how long it may take, if it is time for it and there is time for it: half
-    /// of what is left until the next thing to do.
+    /// of what is left until the next thing to do, or as long as the database `takes` to answer. Less is left alone: a
+    /// call that is given up costs the connection.
     pub(super) fn due(
         &mut self,
         now: Moment,
         until: Moment,
+        takes: Duration,
         timing: &Timing,
         (healthy, leads): (bool, Option<i64>),
     ) -> Option<(Instance, Option<i64>, Duration)> {
         let news = self.said.is_none_or(|said| said != (healthy, leads));
-        let limit = timing.attempt_timeout().min(until.saturating_sub(now) / 2);
-        if limit < LEAST || now < self.due && (!news || self.trouble.is_some()) {
+        let left = until.saturating_sub(now);
+        let limit = timing.attempt_timeout().min((left / 2).max(left.min(takes)));
+        if limit < LEAST.max(takes) || now < self.due && (!news || self.trouble.is_some()) {
             return None;
         }
         self.says.lasts = rhythm(timing).1;
@@ -96,6 +99,7 @@ mod tests {
     use crate::membership::Whereabouts;
 
     const S: fn(u64) -> Duration = Duration::from_secs;
+    const NEAR: Duration = Duration::from_millis(1);
 
     fn presence() -> (Presence, Timing) {
         let says = Instance {
@@ -106,6 +110,7 @@ mod tests {
             program_version: None,
             mode: None,
             promise: None,
+            priority: None,
             healthy: true,
             leads: None,
         };
@@ -116,29 +121,43 @@ mod tests {
     fn the_first_sign_is_given_at_once_and_the_next_after_an_interval_or_with_news() {
         let (mut presence, timing) = presence();
         let following = (true, None);
-        let (says, row, limit) = presence.due(S(0), S(4), &timing, following).unwrap();
+        let (says, row, limit) = presence.due(S(0), S(4), NEAR, &timing, following).unwrap();
         assert_eq!((says.lasts, row, limit), (54, None, S(2)));
         presence.said(S(0), &timing, Some(Ok(Some(7))));
-        assert!(presence.due(S(17), S(21), &timing, following).is_none());
-        let (says, row, _) = presence.due(S(1), S(5), &timing, (true, Some(41))).unwrap();
+        assert!(presence.due(S(17), S(21), NEAR, &timing, following).is_none());
+        let (says, row, _) = presence.due(S(1), S(5), NEAR, &timing, (true, Some(41))).unwrap();
         assert_eq!((says.leads, row), (Some(41), Some(7)));
-        assert!(presence.due(S(18), S(22), &timing, following).is_some());
+        assert!(presence.due(S(18), S(22), NEAR, &timing, following).is_some());
     }
 
     #[test]
     fn a_sign_takes_half_of_what_is_left_at_most_and_waits_where_that_is_too_little() {
         let (mut presence, timing) = presence();
-        let limit = presence.due(S(0), S(1), &timing, (true, None)).unwrap().2;
+        let limit = presence.due(S(0), S(1), NEAR, &timing, (true, None)).unwrap().2;
         assert_eq!(limit, Duration::from_millis(500));
-        assert!(presence.due(S(0), Duration::from_millis(30), &timing, (true, None)).is_none());
-        assert!(presence.due(S(1), S(0), &timing, (true, None)).is_none());
+        assert!(presence.due(S(0), Duration::from_millis(30), NEAR, &timing, (true, None)).is_none());
+        assert!(presence.due(S(1), S(0), NEAR, &timing, (true, None)).is_none());
+    }
+
+    #[test]
+    fn a_sign_for_which_the_database_needs_longer_than_there_is_time_waits() {
+        let (mut presence, timing) = presence();
+        let mut limit = |left, takes| {
+            let (left, takes) = (Duration::from_millis(left), Duration::from_millis(takes));
+            presence.due(S(0), left, takes, &timing, (true, None)).map(|(.., limit)| limit.as_millis())
+        };
+        assert_eq!(limit(700, 750), None);
+        assert_eq!(limit(800, 750), Some(750), "more than half of what is left");
+        assert_eq!(limit(2000, 750), Some(1000));
+        // An attempt of any kind takes a sixth of the ttl at most.
+        assert_eq!(limit(6000, 3100), None);
     }
 
     #[test]
     fn a_farewell_says_that_this_life_is_over_and_is_said_once_and_to_those_who_knew_of_it() {
         let (mut presence, timing) = presence();
         assert_eq!(presence.farewell(), None, "nobody knows of it");
-        presence.due(S(0), S(4), &timing, (true, Some(41))).unwrap();
+        presence.due(S(0), S(4), NEAR, &timing, (true, Some(41))).unwrap();
         presence.said(S(0), &timing, Some(Ok(Some(7))));
         let (says, row) = presence.farewell().unwrap();
         assert_eq!((says.lasts, says.healthy, says.leads, row), (0, false, None, 7));
@@ -148,9 +167,9 @@ mod tests {
     #[test]
     fn a_sign_that_failed_is_not_repeated_before_its_time() {
         let (mut presence, timing) = presence();
-        presence.due(S(0), S(4), &timing, (true, None)).unwrap();
+        presence.due(S(0), S(4), NEAR, &timing, (true, None)).unwrap();
         presence.said(S(0), &timing, Some(Err(StoreError::retryable("no"))));
-        assert!(presence.due(S(4), S(8), &timing, (true, Some(1))).is_none());
-        assert!(presence.due(S(18), S(22), &timing, (true, Some(1))).is_some());
+        assert!(presence.due(S(4), S(8), NEAR, &timing, (true, Some(1))).is_none());
+        assert!(presence.due(S(18), S(22), NEAR, &timing, (true, Some(1))).is_some());
     }
 }

@@ -104,3 +104,23 @@ async fn signs_of_life_that_fail_or_hang_end_no_term_and_delay_no_renewal() {
         assert!(first.watch().borrow().problem.is_none(), "it is no problem of the election");
     }
 }
+
+/// Each call that is given up costs the connection, and to make another one takes a dozen round trips.
+#[tokio::test(start_paused = true)]
+async fn no_call_that_nothing_depends_on_is_given_up_where_the_database_is_merely_far_away() {
+    let rig = Rig::new();
+    let first = rig.flawed(Flaw::IsFarAway);
+    let held = first.lead().await.unwrap().unwrap();
+    rig.sees(|seen| seen.leads == Some(1)).await;
+    first.step_down();
+    held.lost().await;
+    drop(held);
+    rig.sees(|seen| seen.leads.is_none()).await;
+    let end = async || rig.store.history(&Rig::component(), None, 1).await.unwrap().remove(0).end;
+    while end().await.is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    first.drain();
+    first.ended().await.unwrap();
+    assert_eq!(rig.given_up.load(Ordering::Relaxed), 0);
+}

@@ -100,8 +100,12 @@ where
             }
         }) => Some(outcome),
     };
-    match catch_unwind(AssertUnwindSafe(|| drop(running))) {
+    let outcome = match catch_unwind(AssertUnwindSafe(|| drop(running))) {
         Ok(()) => outcome,
         Err(panic) => outcome.filter(thread::Result::is_err).or(Some(Err(panic))),
+    };
+    if let Some(outcome) = &outcome {
+        held.work_ended(matches!(outcome, Ok(Ok(_))));
     }
+    outcome
 }

@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{Span, debug_span, info, info_span};
 
 use super::counters::Counters;
+use super::endings::Endings;
 use super::notice::Notice;
 use super::presence::Presence;
 use super::shared::{Command, Shared};
@@ -38,6 +39,8 @@ pub(super) struct Runner {
     pub(super) notice: Notice,
     pub(super) trouble: Trouble,
     pub(super) lock_wait: Duration,
+    /// What the history has to be told.
+    pub(super) endings: Endings,
     /// A take of ours that nobody was told of yet.
     pub(super) untold: bool,
     /// A take of ours that may be in the row, or may come there.
@@ -101,9 +104,16 @@ impl Runner {
 
     /// Makes visible what the state machine says.
     pub(super) fn publish(&mut self) {
+        if let Standing::Leading(term) = self.election.standing()
+            && !self.publish_term(term)
+        {
+            // Its work has stopped by now: the renewal counts as one that was answered at the deadline, too late.
+            let over = term.deadline();
+            self.election.renewed(over, over, Some(true), 0.0);
+        }
         let shared = &self.shared;
         match self.election.standing() {
-            Standing::Leading(term) => self.publish_term(term),
+            Standing::Leading(_) => {}
             Standing::Stopping(_, reason) => {
                 if let Some(cell) = shared.term.load().as_ref()
                     && cell.end(reason)
@@ -132,7 +142,8 @@ impl Runner {
         });
     }
 
-    fn publish_term(&self, term: &Term) {
+    /// False when the work of this term was told before that it is over.
+    fn publish_term(&self, term: &Term) -> bool {
         let shared = &self.shared;
         if let Some(cell) = shared.term.load().as_ref()
             && cell.version() == term.key.version
@@ -144,6 +155,7 @@ impl Runner {
         let cell =
             TermCell::new(version, clock, shared.watchdog.clone(), term.deadline(), term.abort(), span);
         shared.term.store(Some(Arc::new(cell)));
+        true
     }
 }
 

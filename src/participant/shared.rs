@@ -20,6 +20,8 @@ pub(super) struct Shared {
     pub(super) term: ArcSwapOption<TermCell>,
     pub(super) watchdog: Arc<OnceLock<Thread>>,
     beat: AtomicU64,
+    /// When the last take or renewal was sent that was acknowledged.
+    renewal: AtomicU64,
     pub(super) counters: Counters,
 }
 
@@ -32,6 +34,7 @@ impl Shared {
             term: ArcSwapOption::empty(),
             watchdog: Arc::default(),
             beat,
+            renewal: AtomicU64::new(0),
             counters: Counters::default(),
         }
     }
@@ -47,6 +50,16 @@ impl Shared {
     /// The loop turns.
     pub(super) fn beat(&self, now: Moment) {
         self.beat.store(ms(now), Ordering::Relaxed);
+    }
+
+    /// A take or a renewal was acknowledged that was sent then.
+    pub(super) fn renewed(&self, sent: Moment) {
+        self.renewal.store(ms(sent), Ordering::Relaxed);
+    }
+
+    /// Boot clock, ms resolution.
+    pub(super) fn last_renewal(&self) -> Moment {
+        Duration::from_millis(self.renewal.load(Ordering::Relaxed))
     }
 
     /// Boot clock, ms resolution.

@@ -66,7 +66,7 @@ impl TermObserver {
         self.cell.asked_to_stop().await;
     }
 
-    /// Resolves as soon as the work must stop, at the term's deadline at the latest.
+    /// Resolves as soon as the work must stop, at the term's deadline at the latest. The term is over then for good.
     ///
     /// Cancel safe: it may be dropped and called again.
     pub async fn lost(&self) -> StopReason {
@@ -108,6 +108,11 @@ impl HeldTerm {
     pub(super) fn begin(cell: &Arc<TermCell>, watched: Arc<Shared>) -> Option<Self> {
         cell.begin_work()
             .then(|| Self { observer: TermObserver { cell: Arc::clone(cell) }, _watched: watched })
+    }
+
+    /// The work has come to its end by itself. For the history, and before it says that it has stopped.
+    pub(crate) fn work_ended(&self, succeeded: bool) {
+        self.observer.cell.work_ended(succeeded);
     }
 
     /// A copy of what may be handed around.
@@ -171,9 +176,27 @@ mod tests {
         *clock.0.lock().unwrap() = s(7);
         assert!(HeldTerm::begin(&cell, shared()).is_none());
         assert!(!cell.work_runs());
-        cell.extend(s(17), s(19));
+        assert!(cell.extend(s(17), s(19)));
         assert!(HeldTerm::begin(&cell, shared()).is_some());
         cell.ask_to_stop();
         assert!(HeldTerm::begin(&cell, shared()).is_none(), "nor when it is to stop");
+    }
+
+    #[tokio::test]
+    async fn work_that_was_told_at_the_deadline_to_stop_is_not_told_otherwise_by_a_renewal_that_becomes_known_then()
+     {
+        let s = Duration::from_secs;
+        let clock = Arc::new(SetClock::default());
+        let cell = || TermCell::new(1, clock.clone(), Arc::default(), s(7), s(9), Span::none());
+        let (stops, asked, free) = (cell(), cell(), cell());
+        *clock.0.lock().unwrap() = s(7);
+        assert_eq!(stops.lost().await, StopReason::Deadline);
+        asked.asked_to_stop().await;
+        for told in [stops, asked] {
+            assert!(!told.extend(s(17), s(19)));
+            assert_eq!((told.valid_for(), told.aborts_at()), (Duration::ZERO, s(9)));
+            assert_eq!(told.lost().await, StopReason::Deadline);
+        }
+        assert!(free.extend(s(17), s(19)), "nobody has stopped anything");
     }
 }

@@ -36,6 +36,10 @@ struct Work {
     asked: bool,
     /// No more work may begin.
     over: Option<StopReason>,
+    /// Work was told at the deadline that the term is over, so it is: no renewal brings it back.
+    told: bool,
+    /// The work came to its end by itself: whether it succeeded.
+    succeeded: Option<bool>,
 }
 
 fn nanos(moment: Moment) -> u64 {
@@ -86,10 +90,25 @@ impl TermCell {
         deadline.saturating_sub(self.clock.boot())
     }
 
-    pub(super) fn extend(&self, deadline: Moment, abort: Moment) {
+    /// Nothing is extended, and false is answered, when work was told already that the deadline has passed. That can
+    /// happen although the renewal was in time: this process may be stopped between its answer and this call.
+    #[must_use]
+    pub(super) fn extend(&self, deadline: Moment, abort: Moment) -> bool {
+        let work = self.lock();
+        if work.told {
+            return false;
+        }
         // The abort first: nobody may ever see a deadline that the watchdog does not know of.
         self.abort.store(nanos(abort), Ordering::Release);
         self.deadline.store(nanos(deadline), Ordering::Release);
+        true
+    }
+
+    /// Whether the deadline has passed. Work that hears so stops.
+    fn tell_the_deadline(&self) -> bool {
+        let mut work = self.lock();
+        work.told |= self.valid_for().is_zero();
+        work.told
     }
 
     /// From here on no answer says that this term is led. False when it was over already.
@@ -98,6 +117,17 @@ impl TermCell {
         let first = self.lock().over.replace(reason).is_none();
         self.changed.notify_waiters();
         first
+    }
+
+    /// The work has come to its end by itself. One that was asked to stop does as it was asked.
+    pub(super) fn work_ended(&self, succeeded: bool) {
+        let mut work = self.lock();
+        work.succeeded = (!work.asked).then_some(succeeded);
+    }
+
+    /// Whether the work succeeded, if it came to its end by itself.
+    pub(super) fn succeeded(&self) -> Option<bool> {
+        self.lock().succeeded
     }
 
     fn lock(&self) -> MutexGuard<'_, Work> {
@@ -162,11 +192,10 @@ impl TermCell {
                 let work = self.lock();
                 (work.asked, work.over.is_some())
             };
-            let left = self.valid_for();
-            if asked || over || left.is_zero() {
+            if asked || over || self.tell_the_deadline() {
                 return;
             }
-            let _ = timeout(left.min(RECHECK), changed).await;
+            let _ = timeout(self.valid_for().min(RECHECK), changed).await;
         }
     }
 
@@ -177,11 +206,10 @@ impl TermCell {
             if let Some(reason) = self.over() {
                 return reason;
             }
-            let left = self.valid_for();
-            if left.is_zero() {
+            if self.tell_the_deadline() {
                 return StopReason::Deadline;
             }
-            let _ = timeout(left.min(RECHECK), changed).await;
+            let _ = timeout(self.valid_for().min(RECHECK), changed).await;
         }
     }
 }

@@ -44,6 +44,9 @@ impl Runner {
                 Action::Wait(until) => self.wait(until).await,
                 Action::AwaitWork => self.await_work().await,
                 Action::Ended => {
+                    if let Some(end) = self.endings.due.take() {
+                        self.write_end(end).await;
+                    }
                     self.say_farewell().await;
                     return if self.unreleased.is_none() { Drained::Released } else { Drained::LeftToLapse };
                 }
@@ -54,6 +57,9 @@ impl Runner {
     async fn wait(&mut self, until: Moment) {
         if std::mem::take(&mut self.untold) {
             return self.notify().await;
+        }
+        if let Some(end) = self.endings.due.take() {
+            return self.write_end(end).await;
         }
         if self.give_sign_of_life(until).await {
             return;
@@ -90,7 +96,15 @@ impl Runner {
                 command = self.commands.recv(), if !self.handle_gone => return self.heard(command),
             }
         }
-        if let Some(release) = self.election.work_stopped(self.now()) {
+        let now = self.now();
+        if let Standing::Stopping(term, reason) = self.election.standing() {
+            let over = now.min(term.deadline());
+            let cell = self.shared.term().filter(|cell| cell.version() == term.key.version);
+            let succeeded = cell.and_then(|cell| cell.succeeded());
+            let (version, request) = (term.key.version, self.election.request());
+            self.endings.stopped(version, (reason, succeeded), request, over);
+        }
+        if let Some(release) = self.election.work_stopped(now) {
             self.release(release).await;
         }
     }

@@ -10,6 +10,12 @@ pub enum ExitCode {
     Unexpected,
     /// Unknown, unreadable or contradictory flags.
     Usage,
+    /// An operator's request was refused. Nothing was changed.
+    Refused,
+    /// An operator's request was made, and did not come about.
+    NotCarriedOut,
+    /// There is no such lease.
+    NoSuchLease,
     /// The database cannot be reached now.
     Unavailable,
     /// The election loop ended: restarting the program is right.
@@ -28,6 +34,9 @@ impl ExitCode {
         match self {
             Self::Unexpected => 1,
             Self::Usage => 2,
+            Self::Refused => 3,
+            Self::NotCarriedOut => 4,
+            Self::NoSuchLease => 5,
             Self::Unavailable => 69,
             Self::Ended => 75,
             Self::Config => 78,

@@ -12,7 +12,7 @@ use tracing::info;
 use super::exit::Failure;
 
 /// Connections that the kernel completes before they are accepted.
-const BACKLOG: u32 = 1024;
+const BACKLOG: u32 = 4096;
 
 /// An address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

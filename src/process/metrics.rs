@@ -37,10 +37,12 @@ pub struct Sample {
     pub value: Value,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Value {
     Counter(u64),
     Gauge(f64),
+    /// The sum, and of each bucket its upper bound and how many are in it alone.
+    Histogram(f64, Vec<(f64, u64)>),
 }
 
 /// Samples that share a name. Not empty.
@@ -53,7 +55,7 @@ pub struct Family {
 
 impl Family {
     #[must_use]
-    pub fn counter(name: &'static str, help: &'static str) -> Self {
+    pub fn of(name: &'static str, help: &'static str) -> Self {
         Self { name, help, samples: Vec::new() }
     }
 
@@ -61,6 +63,13 @@ impl Family {
     #[must_use]
     pub fn count(mut self, labels: &[(&'static str, &str)], value: u64) -> Self {
         self.samples.push(Sample { labels: owned(labels), value: Value::Counter(value) });
+        self
+    }
+
+    /// Adds a histogram.
+    #[must_use]
+    pub fn histogram(mut self, labels: &[(&'static str, &str)], sum: f64, buckets: Vec<(f64, u64)>) -> Self {
+        self.samples.push(Sample { labels: owned(labels), value: Value::Histogram(sum, buckets) });
         self
     }
 
@@ -99,14 +108,15 @@ where
             let kind = match first.value {
                 Value::Counter(_) => MetricType::Counter,
                 Value::Gauge(_) => MetricType::Gauge,
+                Value::Histogram(..) => MetricType::Histogram,
             };
             let mut metric = encoder.encode_descriptor(family.name, family.help, None, kind)?;
             for sample in &family.samples {
                 // A family without labels would be written with empty braces.
                 if sample.labels.is_empty() {
-                    encode_one(&mut metric, sample.value)?;
+                    encode_one(&mut metric, &sample.value)?;
                 } else {
-                    encode_one(&mut metric.encode_family(&sample.labels)?, sample.value)?;
+                    encode_one(&mut metric.encode_family(&sample.labels)?, &sample.value)?;
                 }
             }
         }
@@ -114,10 +124,14 @@ where
     }
 }
 
-fn encode_one(metric: &mut MetricEncoder<'_>, value: Value) -> Result<(), fmt::Error> {
+fn encode_one(metric: &mut MetricEncoder<'_>, value: &Value) -> Result<(), fmt::Error> {
     match value {
-        Value::Counter(value) => metric.encode_counter::<NoLabelSet, _, u64>(&value, None),
-        Value::Gauge(value) => metric.encode_gauge(&value),
+        Value::Counter(value) => metric.encode_counter::<NoLabelSet, _, u64>(value, None),
+        Value::Gauge(value) => metric.encode_gauge(value),
+        Value::Histogram(sum, buckets) => {
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            metric.encode_histogram::<NoLabelSet>(*sum, count, buckets, None)
+        }
     }
 }
 
@@ -130,13 +144,26 @@ mod tests {
         let mut registry = registry();
         registry.register_collector(Box::new(ReadAtScrape(|| {
             vec![
-                Family::counter("renewals", "Renewals").count(&[("outcome", "applied")], 7),
+                Family::of("renewals", "Renewals").count(&[("outcome", "applied")], 7),
+                Family::of("took", "Calls").histogram(
+                    &[("call", "look")],
+                    3.5,
+                    vec![(0.1, 2), (f64::INFINITY, 1)],
+                ),
                 Family::gauge("leader", "Whether it leads", &[("component", "c")], 1.0),
                 Family::gauge("acting", "Whether it acts", &[], 1.0),
             ]
         })));
         let page = encode(&registry);
         assert!(page.contains("componentlease_renewals_total{outcome=\"applied\"} 7\n"), "{page}");
+        for line in [
+            "bucket{le=\"0.1\",call=\"look\"} 2",
+            "bucket{le=\"+Inf\",call=\"look\"} 3",
+            "sum{call=\"look\"} 3.5",
+            "count{call=\"look\"} 3",
+        ] {
+            assert!(page.contains(&format!("componentlease_took_{line}\n")), "{line}: {page}");
+        }
         assert!(page.contains("componentlease_leader{component=\"c\"} 1.0\n"), "{page}");
         assert!(page.contains("componentlease_acting 1.0\n"), "{page}");
         assert!(page.contains("componentlease_build_info{version="), "{page}");

@@ -50,6 +50,10 @@ words! {
         DatabaseChanged,
         /// Only shown while it is true: no workload owns the leader's pod any more.
         LeaderOrphaned,
+        /// Only shown while it is true: nobody takes the lease, because somebody wants it so.
+        Paused,
+        /// Only shown while it is true: the leader changes too often.
+        Flapping,
     }
 }
 
@@ -68,6 +72,8 @@ words! {
         Expired,
         /// LeaderElected: nobody leads, and nobody may until what the database may have forgotten is over.
         Quarantine,
+        /// LeaderElected: nobody leads, and nobody may while the election is paused.
+        Paused,
         /// The row has not been looked at for long enough to tell.
         NotYetKnown,
         /// HolderAccepted: the holder is one of the candidate pods.
@@ -130,6 +136,12 @@ words! {
         AnotherDatabase,
         /// LeaderOrphaned: a workload that made the pod does not count it among its own.
         ReleasedByWorkload,
+        /// Paused: `spec.paused` of this resource.
+        PausedBySpec,
+        /// Paused: somebody else, in the database.
+        PausedByOperator,
+        /// Flapping: more terms began within an hour than the resource says.
+        ChangesTooOften,
     }
 }
 
@@ -151,6 +163,59 @@ words! {
         SplitBrain,
         DatabaseChanged,
         LeaderOrphaned,
+        Paused,
+        Resumed,
+        Flapping,
+        HandOver,
+        RequestAccepted,
+        RequestCarriedOut,
+        RequestRefused,
+        RequestVoid,
+    }
+}
+
+words! {
+    /// Why a `LeaseRequest` is in its state, as far as the controller says so itself. The other reasons are those of
+    /// `operator::Refusal` and `operator::Outcome`.
+    RequestReason {
+        /// Pending: no controller has looked at the request yet.
+        Pending,
+        /// Pending: it is planned, and is being written into the database.
+        Asking,
+        /// Accepted: the leader has not made way yet.
+        Waiting,
+        /// Accepted: the lease is free, and nobody has taken it yet.
+        LeaseFree,
+        /// Pending, Accepted or Void: the database does not answer.
+        DatabaseUnreachable,
+        /// Refused: the database answers, but cannot be used as it is.
+        DatabaseMisconfigured,
+        /// Refused: another database answers than the one that the resource has known.
+        AnotherDatabase,
+        /// Refused: there is no such ComponentLease.
+        NoSuchLease,
+        /// Refused: the ComponentLease may not act, because another one was first.
+        Conflict,
+        /// Refused: the ComponentLease cannot be reconciled as written.
+        InvalidSpec,
+        /// Refused: the ComponentLease may not claim its component.
+        ComponentNotAllowed,
+        /// Refused: the holder says that it runs in another namespace.
+        HolderElsewhere,
+        /// Refused: the target is no candidate of the ComponentLease.
+        TargetOutsideSelector,
+        /// Refused: it is not known which pods there are.
+        PodsUnknown,
+        /// Refused: so many requests of the namespace are not finished that no more are looked at.
+        TooManyRequests,
+        /// Refused: the request itself is not one that can be asked.
+        InvalidRequest,
+        /// Planned: nothing was to be asked.
+        DryRun,
+        /// Void: nobody looked at it in time, so it was not asked.
+        TooLate,
+        /// Void: it was taken back, because it was not carried out in time.
+        TimedOut,
     }
 }
 

@@ -19,11 +19,11 @@ impl std::fmt::Display for AnotherDatabase {
         match now {
             Some(now) => write!(
                 f,
-                "the database that answers has the UUID {now}, not {known}, with which this resource was seen last; nothing is done by what it says. Lead the controller to the right database; or if this is the right one (repaired, or moved with new tables), start the controller with --accept-database={now}"
+                "another database answers: its UUID is {now}, and this resource knows {known}. The controller changes nothing. Correct the controller's URL; or if this is the right database (repaired, or moved with new tables), start the controller with --accept-database={now}"
             ),
             None => write!(
                 f,
-                "the database that answers does not say which one it is (component_lease_store is missing or empty), and this resource was seen last with the one of UUID {known}; nothing is done by what it says. Lead the controller to the right database, or run `component-lease migrate` and then start the controller with --accept-database and the new UUID"
+                "the database that answers does not say which one it is (component_lease_store is missing or empty), and this resource knows the UUID {known}. The controller changes nothing. Correct the controller's URL, or run `component-lease migrate` and then start the controller with --accept-database and the new UUID"
             ),
         }
     }

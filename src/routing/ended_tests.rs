@@ -85,6 +85,7 @@ fn told(mode: Mode, promise: Option<Promise>) -> SeenInstance {
         program_version: None,
         mode: Some(mode),
         promise,
+        priority: None,
         healthy: true,
         leads: Some(7),
     }

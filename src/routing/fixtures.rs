@@ -7,7 +7,7 @@ use super::decide::{Decision, Plan, PodChange, decide};
 use super::floor::FloorSight;
 use super::observed::{
     Claim, Desired, HolderPod, LabelScheme, Memory, Observed, OnDatabaseUnreachable, Place, RowSight,
-    ServiceSight, StoreSight,
+    ServiceSight, StoreSight, Strategy, Transition,
 };
 use super::pod::{Container, Incarnation, Pod, Requirement, Selector};
 use crate::election::ComponentName;
@@ -83,7 +83,13 @@ pub(crate) fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
             labels: scheme(KEY, "leader"),
             holder_pattern: None,
             on_database_unreachable: OnDatabaseUnreachable::Keep,
+            strategy: Strategy::Any,
             service: None,
+            pause: crate::routing::pause::PauseWish::Unsaid,
+            hand_over_after: None,
+            hand_over_when_cordoned: true,
+            flapping_above: None,
+            deletion_cost: None,
         },
         memory: Memory::default(),
         claim: Claim::First,
@@ -92,6 +98,7 @@ pub(crate) fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
         row: RowSight::Seen { row: Some(row), since: S(95) },
         row_confirmed: false,
         longest_ttl: Some(30),
+        pause: crate::routing::pause::PauseSight::Running,
         quarantine: None,
         epoch_step: Some(1_000_000),
         floor: FloorSight::default(),
@@ -127,6 +134,17 @@ pub(crate) fn remembers(name: &str, version: i64) -> Memory {
         transitions: 4,
         applied: Some(scheme(KEY, "leader")),
         database: Some("uuid-a".into()),
+        last_transition: Some(Transition {
+            version,
+            from: Some(held_by("d-9", version - 1).holder),
+            to: held_by(name, version).holder,
+            at: 1_764_000_000_000,
+            reason: Some("Released".into()),
+            by: None,
+            without_leader_ms: Some(180),
+        }),
+        flapping: false,
+        pause: None,
     }
 }
 
@@ -171,6 +189,7 @@ pub(crate) fn instance(name: &str) -> SeenInstance {
         program_version: None,
         mode: None,
         promise: None,
+        priority: None,
         healthy: true,
         leads: None,
     }

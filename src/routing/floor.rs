@@ -109,14 +109,14 @@ impl EpochRate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::election::life::{EPOCH_ZERO, NARROW_STEP, Record};
+    use crate::election::life::{EPOCH_ZERO, LifeRecord, NARROW_STEP};
 
     const S: fn(u64) -> Duration = Duration::from_secs;
     /// 2026-11-22, in ms.
     const NOW: i64 = (EPOCH_ZERO + 28_000_000) * 1000;
 
     fn life(epoch: i64, step: i64) -> Life {
-        let record = Record { identity: "a".into(), epoch, settled: true, max_ttl: 30 };
+        let record = LifeRecord { identity: "a".into(), epoch, settled: true, max_ttl: 30 };
         Life::Recorded { identity: "a".into(), step, record }
     }
 

@@ -17,12 +17,17 @@ mod elected_tests;
 pub mod ended;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod flapping;
 pub mod floor;
 pub mod holder_pattern;
+pub mod making_way;
 pub mod observed;
 mod orphan;
 pub mod outcome;
+pub mod pause;
+mod paused;
 pub mod pod;
+pub mod preference;
 pub mod reach;
 pub mod report;
 mod routed;

@@ -2,10 +2,12 @@
 //! `controller::reconcile::observe`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::conditions::{Condition, ConditionType, Reason, Truth};
 use super::floor::FloorSight;
 use super::holder_pattern::HolderPattern;
+use super::pause::{PauseSight, PauseWish};
 use super::pod::{Pod, Selector};
 use super::split_brain::Belief;
 use crate::election::ComponentName;
@@ -28,7 +30,26 @@ pub struct Desired {
     pub holder_pattern: Option<HolderPattern>,
     pub labels: LabelScheme,
     pub on_database_unreachable: OnDatabaseUnreachable,
+    pub strategy: Strategy,
     pub service: Option<DesiredService>,
+    pub pause: PauseWish,
+    /// A leader whose pod has not been ready for so long is asked to make way.
+    pub hand_over_after: Option<Duration>,
+    /// So is one whose node is cordoned, at once.
+    pub hand_over_when_cordoned: bool,
+    /// So many terms may begin within an hour; `None`: as many as like.
+    pub flapping_above: Option<usize>,
+    /// What the leader's pod costs to delete; `None`: nothing is said about that.
+    pub deletion_cost: Option<i32>,
+}
+
+/// Who is preferred among candidates that are as good as each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Strategy {
+    #[default]
+    Any,
+    /// The participant that has been alive for longest.
+    Oldest,
 }
 
 /// What is put on pods.
@@ -45,6 +66,14 @@ pub enum OnDatabaseUnreachable {
     Keep,
     /// Once the last known lease has run out.
     Remove,
+}
+
+impl Desired {
+    /// Which pods are candidates: the same text for the same ones.
+    #[must_use]
+    pub fn candidates(&self) -> String {
+        format!("{}/{:?}", self.namespace, self.selector)
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -176,6 +205,29 @@ pub struct Memory {
     pub applied: Option<LabelScheme>,
     /// The UUID of the database.
     pub database: Option<String>,
+    pub last_transition: Option<Transition>,
+    /// The leader changed too often.
+    pub flapping: bool,
+    /// The election was paused: why, in a word and in a sentence.
+    pub pause: Option<(Reason, String)>,
+}
+
+/// How the leader's term followed the one before, as the history tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// Of the term that began.
+    pub version: i64,
+    /// Who led before; `None` where nobody did.
+    pub from: Option<String>,
+    pub to: String,
+    /// When the term began: database time, ms.
+    pub at: i64,
+    /// Why the term before ended; `None` while nobody has written that down.
+    pub reason: Option<String>,
+    /// Who asked for it.
+    pub by: Option<String>,
+    /// From the end of the term before to the begin of this one.
+    pub without_leader_ms: Option<i64>,
 }
 
 /// Nobody takes a lease of the database, because it may have forgotten a term.
@@ -228,6 +280,8 @@ pub struct Observed {
     pub row_confirmed: bool,
     /// Seconds; no lease of the database may have a longer ttl. `None` where nothing says so.
     pub longest_ttl: Option<u32>,
+    /// Whether the election is paused.
+    pub pause: PauseSight,
     /// While nobody takes a lease of the database.
     pub quarantine: Option<Quarantined>,
     /// How far the versions of two epochs of the database are apart; `None` where it keeps none.
@@ -293,6 +347,7 @@ pub struct Status {
     pub applied: Option<LabelScheme>,
     /// The UUID of the database that this was seen in.
     pub database: Option<String>,
+    pub last_transition: Option<Transition>,
     pub conditions: Vec<Condition>,
 }
 
@@ -320,6 +375,11 @@ impl Status {
             transitions: self.transitions,
             applied: self.applied.clone(),
             database: self.database.clone(),
+            last_transition: self.last_transition.clone(),
+            flapping: self.condition(ConditionType::Flapping).is_some(),
+            pause: self
+                .condition(ConditionType::Paused)
+                .map(|paused| (paused.reason, paused.message.clone())),
         }
     }
 }

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 /// Prefix of every label and annotation that is ours.
 pub const PREFIX: &str = "componentlease.io/";
+/// Kubernetes' own annotation: of the pods of a ReplicaSet that shrinks, those with a lower cost go first.
+pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// One observed pod.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all combinations occur")]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pod {
     pub name: String,
@@ -16,8 +19,14 @@ pub struct Pod {
     pub annotations: BTreeMap<String, String>,
     pub ips: Vec<String>,
     pub node: Option<String>,
+    /// Its node takes no new pods: what runs there is about to be evicted.
+    pub cordoned: bool,
     /// Its loopback interface is the node's, which others use too.
     pub host_network: bool,
+    /// When it was made: ms since 1970 UTC.
+    pub created: Option<i64>,
+    /// Its deletion was asked for.
+    pub terminating: bool,
     /// Phase Succeeded or Failed.
     pub finished: bool,
     /// Kind and name of what makes such pods and owns it, as in `ReplicaSet web-7d9`.
@@ -149,6 +158,12 @@ impl Selector {
         })
     }
 
+    /// All must hold.
+    #[must_use]
+    pub fn requirements(&self) -> &[Requirement] {
+        &self.0
+    }
+
     #[must_use]
     pub fn mentions(&self, key: &str) -> bool {
         self.0.iter().any(|requirement| requirement.key() == key)
@@ -160,13 +175,16 @@ impl Selector {
 pub struct Marks {
     pub version: String,
     pub label: String,
+    /// The deletion cost that we gave the pod: what somebody else has written there is left alone.
+    pub cost: String,
 }
 
 impl Marks {
     /// Of the lease with this name.
     #[must_use]
     pub fn of(lease: &str) -> Self {
-        Self { version: format!("{PREFIX}{lease}-version"), label: format!("{PREFIX}{lease}-label") }
+        let mark = |what: &str| format!("{PREFIX}{lease}-{what}");
+        Self { version: mark("version"), label: mark("label"), cost: mark("deletion-cost") }
     }
 
     /// The names of the leases that have stamped a pod, and the label key each of them used.
@@ -189,6 +207,13 @@ impl Pod {
     #[must_use]
     pub fn stamped(&self, marks: &Marks) -> Option<i64> {
         self.annotations.get(&marks.version)?.parse().ok()
+    }
+
+    /// The deletion cost that we gave the pod, if it is still that.
+    #[must_use]
+    pub fn cost_of_ours(&self, marks: &Marks) -> Option<&str> {
+        let ours = self.annotations.get(&marks.cost)?;
+        (self.annotations.get(DELETION_COST) == Some(ours)).then_some(ours.as_str())
     }
 
     /// Forgets the label key that the pod claims to have been stamped with, unless we may write it.

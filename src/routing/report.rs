@@ -10,6 +10,8 @@ use super::observed::{
 };
 use super::orphan::orphaned;
 use super::outcome::Outcome;
+use super::pause::why;
+use super::paused::paused;
 use super::routed::{not_known, routed};
 use crate::election::life::FLOOR_MAX;
 use crate::election::row::LeaseRow;
@@ -49,6 +51,7 @@ pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
     }
     conditions.extend(disputed(o, row));
     conditions.extend(orphaned(o, plan));
+    conditions.extend(paused(o));
     Status {
         observed_generation: o.desired.generation,
         holder: match row {
@@ -68,6 +71,7 @@ pub fn report(o: &Observed, plan: &Plan, outcome: &Outcome) -> Status {
         instances: o.instances.iter().take(INSTANCES_SHOWN).cloned().collect(),
         applied: Some(o.desired.labels.clone()),
         database: if unknown { o.memory.database.clone() } else { o.database.clone() },
+        last_transition: o.memory.last_transition.clone(),
         conditions,
     }
 }
@@ -111,7 +115,7 @@ fn regressed(o: &Observed, plan: &Plan) -> Option<Condition> {
         let then = match o.floor.status {
             Remedy::Nothing => "versions of later terms are above that",
             Remedy::Epoch(_) if o.floor.exhausted => {
-                "several epochs have begun for that within an hour, so no other does now: find out why the database forgets, then run `component-lease epoch bump` (nobody takes a lease for its max_ttl)"
+                "several epochs have begun for that within an hour, so the controller begins no further one: find out why the database forgets, then run `component-lease epoch bump` (nobody takes a lease for its max_ttl)"
             }
             Remedy::Epoch(_) => "an epoch begins, and versions of later terms are above that",
             Remedy::Unexplained => {
@@ -163,6 +167,7 @@ pub fn report_conflict(o: &Observed, by: &str) -> Status {
         instances: Vec::new(),
         applied: o.memory.applied.clone(),
         database: o.memory.database.clone(),
+        last_transition: o.memory.last_transition.clone(),
         conditions: vec![
             condition(ConditionType::Ready, Truth::False),
             condition(ConditionType::LeaderElected, Truth::Unknown),
@@ -199,6 +204,7 @@ pub fn report_invalid(
         instances: Vec::new(),
         applied: memory.applied.clone(),
         database: memory.database.clone(),
+        last_transition: memory.last_transition.clone(),
         conditions: vec![
             condition(ConditionType::Ready, Truth::False),
             condition(ConditionType::LeaderElected, Truth::Unknown),
@@ -220,7 +226,7 @@ fn disputed(o: &Observed, row: Option<&LeaseRow>) -> Option<Condition> {
         true,
         Reason::TermDisputed,
         format!(
-            "{}, but the row says {} with version {}: end what is not meant to run, and let what it writes to refuse other versions",
+            "{}, but the row says {} with version {}: stop the participant that should not run, and make what it writes to refuse other versions",
             claims.collect::<Vec<_>>().join(", "),
             row.holder,
             row.version
@@ -243,13 +249,21 @@ fn told(o: &Observed, plan: &Plan) -> String {
 }
 
 /// Nobody leads: why, and until when nobody does.
-fn nobody(o: &Observed, reason: Reason, why: String) -> Condition {
-    let (reason, why) = match &o.quarantine {
-        None => (reason, why),
-        Some(Quarantined { told: until, .. }) => (
+fn nobody(o: &Observed, reason: Reason, so: String) -> Condition {
+    let (reason, why) = match (o.pause.pause(), &o.quarantine) {
+        (Some(pause), _) => (
+            Reason::Paused,
+            format!(
+                "{so}; nobody takes the lease while {} keeps the election paused{}",
+                pause.by,
+                why(pause)
+            ),
+        ),
+        (None, None) => (reason, so),
+        (None, Some(Quarantined { told: until, .. })) => (
             Reason::Quarantine,
             format!(
-                "{why}; nobody takes the lease before {until}: the database was restarted, failed over, restored or made anew, so a term that it has forgotten may last until then"
+                "{so}; nobody takes the lease before {until}: the database was restarted, failed over, restored or made anew, so a term that it has forgotten may last until then"
             ),
         ),
     };

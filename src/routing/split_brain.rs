@@ -88,6 +88,7 @@ mod tests {
             program_version: None,
             mode: None,
             promise: None,
+            priority: None,
             healthy: true,
             leads,
         };

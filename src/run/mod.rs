@@ -1,15 +1,9 @@
 //! The participant as a program around another one (the command `run`): that one runs while this process leads.
 
 mod args;
-mod birth;
-mod children;
-pub mod guardian;
-mod guardians;
-mod processes;
 mod program;
 mod signals;
 mod supervise;
-mod tree;
 mod withheld;
 
 use std::ffi::OsString;
@@ -17,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use tracing::error;
+use tracing::{error, warn};
 
 pub use args::AroundArgs;
 
@@ -26,10 +20,10 @@ use crate::membership::Mode;
 use crate::process::listen::{Listen, reachable};
 use crate::process::{ExitCode, Failure};
 use crate::store::LeaseStore;
-use children::Children;
+use crate::supervise::children::Children;
+use crate::supervise::tree::Tree;
 use signals::Signals;
 use supervise::Supervisor;
-use tree::Tree;
 
 /// Where `run` listens unless told otherwise: any free port, which the child finds in its environment.
 const LISTENS: Listen = Listen::Loopback(0);
@@ -58,16 +52,26 @@ pub async fn around(
         let tree = Arc::clone(&tree);
         move |overrun| {
             // A plain thread: this happens even when every async worker is blocked.
-            tree.kill(LAST_RESORT);
-            error!(version = overrun.version, "the program did not stop before its lease ran out: killed");
+            let version = overrun.version;
+            if tree.kill(LAST_RESORT) {
+                error!(version, "the program did not stop before its lease ran out: killed");
+            } else {
+                warn!(
+                    version,
+                    "this process was paused beyond the end of its term; no program was running any more"
+                );
+            }
         }
     });
-    let served = serve(&config, builder, LISTENS).await?;
+    let served = serve(&config, builder, Mode::Around, LISTENS).await?;
+    let path = served.teller.path_of_the_program();
+    let agent_url = format!("http://{}{path}", reachable(served.address));
     let supervisor = Supervisor {
         participant: served.participant,
         teller: served.teller,
         command,
-        agent_url: format!("http://{}", reachable(served.address)),
+        _control: served.control,
+        agent_url,
         withheld: withheld::from_the_program(&around.pass_env),
         guardian: around.guardian,
         cooldown: config.cooldown,

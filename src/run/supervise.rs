@@ -22,17 +22,17 @@ use rustix::process::Signal;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
-use super::children::Children;
-use super::guardians::{Guardians, Happening, Program};
 use super::program;
 use super::signals::{Heard, Signals};
-use super::tree::{self, ROUND, Remains, Tree};
 use crate::agent::health::{Judge, Probe};
-use crate::agent::{Teller, confirm_the_stop, election_failed};
+use crate::agent::{Control, Teller, confirm_the_stop, election_failed};
 use crate::clock::{Clock, SystemClock};
 use crate::election::{Moment, StopReason};
 use crate::participant::{HeldTerm, Participant, TermObserver};
 use crate::process::Failure;
+use crate::supervise::children::Children;
+use crate::supervise::guardians::{Guardians, Happening, Program};
+use crate::supervise::tree::{self, ROUND, Remains, Tree};
 
 /// How often the abort moment is passed on.
 const TICK: Duration = Duration::from_millis(100);
@@ -50,6 +50,8 @@ const REPEAT: Duration = Duration::from_secs(60);
 /// What is supervised, and by what rules.
 #[derive(Debug)]
 pub(super) struct Supervisor {
+    /// Removed when the process ends in order.
+    pub(super) _control: Option<Control>,
     pub(super) participant: Arc<Participant>,
     pub(super) teller: Arc<Teller>,
     pub(super) command: Vec<OsString>,
@@ -118,8 +120,8 @@ impl Supervisor {
         self.participant.begin_shutdown(self.drain_timeout);
     }
 
-    async fn finish(&mut self, code: u8) -> Result<u8, Failure> {
-        self.participant.drain();
+    /// Waits for the end of the participant, which was drained or shut down before.
+    async fn finish(&self, code: u8) -> Result<u8, Failure> {
         self.participant.ended().await.map_err(election_failed)?;
         Ok(code)
     }
@@ -135,10 +137,11 @@ impl Supervisor {
             Ok(guardians) => guardians,
             Err(error) => {
                 self.participant.drain();
+                held.work_ended(false);
                 confirm_the_stop(held, &self.teller).await;
                 self.finish(0).await?;
                 return Err(Failure::unexpected(format!(
-                    "cannot start the guardian process, without which no program is run: {error}"
+                    "cannot start the guardian process, without which `run` starts no program: {error}"
                 )));
             }
         };
@@ -151,17 +154,16 @@ impl Supervisor {
             Err(error) => {
                 running.guardians.dismiss();
                 self.stop(&held, &mut running, None).await;
-                self.tree.set(None);
                 if error.kind() == io::ErrorKind::TimedOut {
                     warn!(version = held.version(), "the term was over before the program could be started");
-                    // It may have been renewed meanwhile: who cannot start a program for so long lets another lead.
-                    if held.is_valid() {
-                        self.participant.step_down();
-                    }
+                    // It may have been renewed meanwhile, or a renewal may be answered yet. A participant that cannot
+                    // start its program for so long lets another one lead.
+                    self.participant.step_down();
                     confirm_the_stop(held, &self.teller).await;
                     return Ok(self.ending.then_some(0));
                 }
                 self.participant.drain();
+                held.work_ended(false);
                 confirm_the_stop(held, &self.teller).await;
                 self.finish(0).await?;
                 return Err(program::failure(&self.command[0], &error));
@@ -176,7 +178,9 @@ impl Supervisor {
         self.stop(&held, &mut running, reason).await;
         let ended = running.guardians.last_word().await;
         info!(version = held.version(), %ended, "the program has ended");
-        self.tree.set(None);
+        if by_itself {
+            held.work_ended(ended.exit_code() == 0);
+        }
         // The program has stopped; others may have been told that this process leads.
         confirm_the_stop(held, &self.teller).await;
 
@@ -232,7 +236,7 @@ impl Supervisor {
         }
     }
 
-    /// Returns when nothing is left of the program.
+    /// Returns when nothing is left of the program, and nothing is to be killed any more.
     async fn stop(&mut self, term: &TermObserver, running: &mut Running, reason: Option<StopReason>) {
         let began = SystemClock.boot();
         let stop_grace = term.stop_grace();
@@ -266,6 +270,8 @@ impl Supervisor {
                 },
             }
         }
+        // The term may last until others were told: what runs below this process then is no part of the program.
+        self.tree.set(None);
     }
 
     /// One round of getting a program to end.
@@ -332,6 +338,7 @@ impl Supervisor {
             ],
             unset: self.withheld.clone(),
             guardian: self.guardian.clone(),
+            output: None,
         }
     }
 }

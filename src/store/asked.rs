@@ -1,7 +1,7 @@
 //! What operators ask for, with who asked and why: for people. What participants need of it is
-//! [`Request`].
+//! [`Request`]. And what the controller writes for participants to find.
 
-use crate::election::Request;
+use crate::election::{HolderId, Request, Verb};
 
 /// Characters of a reason that the tables hold.
 const REASON_MAX: usize = 1024;
@@ -9,6 +9,48 @@ const REASON_MAX: usize = 1024;
 const BY_MAX: usize = 253;
 /// Characters of a request's id.
 const ID_MAX: usize = 64;
+
+/// What the controller writes for participants to find: the standing part of `component_lease_intent`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandingIntent {
+    /// Seconds; in force from a participant's next term.
+    pub ttl: u32,
+    /// Whom the others leave a free or lapsed row to for up to 2 s.
+    pub preferred: Option<HolderId>,
+    /// Seconds for which all leave a free row alone, because its holder changes too often; 0: none. They wait for a third
+    /// of their ttl at most.
+    pub cooldown: u32,
+}
+
+impl StandingIntent {
+    /// Prefers nobody, and delays nobody.
+    #[must_use]
+    pub fn ttl(ttl: u32) -> Self {
+        Self { ttl, preferred: None, cooldown: 0 }
+    }
+}
+
+impl Verb {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Switchover, Self::StepDown, Self::Promote, Self::PromoteNow];
+
+    /// As it stands in the table.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Switchover => "switchover",
+            Self::StepDown => "step_down",
+            Self::Promote => "promote",
+            Self::PromoteNow => "promote_now",
+        }
+    }
+
+    /// From the word in the table.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verb| verb.as_str() == word)
+    }
+}
 
 /// Who asked for something, and why. Neither is checked by anybody: they are what the asker says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -122,6 +164,14 @@ impl Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_verb_reads_as_it_was_written() {
+        for verb in Verb::ALL {
+            assert_eq!(Verb::parse(verb.as_str()), Some(verb));
+        }
+        assert_eq!(Verb::parse("restart"), None);
+    }
 
     #[test]
     fn what_does_not_fit_is_refused_before_it_is_sent() {

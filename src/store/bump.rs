@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Directory, Names, Outcome, StoreError};
+use super::error::StoreError;
+use super::names::Names;
+use super::traits::{Directory, Outcome};
 use crate::election::life::MAX_TTL_DEFAULT_SECONDS;
 use crate::election::{Life, NewEpoch};
 

@@ -3,6 +3,9 @@
 //! write to is the API server, so that is where they must elect; with the database down, one of them still has
 //! to say so.
 //!
+//! A record and reports stand in annotations: the record in that of the lease, a report in a `Lease` of its own, so that a member
+//! needs no right to write another's.
+//!
 //! A `Lease` carries no intents and no history. etcd forgets nothing that it acknowledged, so there are no epochs.
 
 use std::collections::BTreeMap;
@@ -15,16 +18,22 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, Config, ResourceExt as _};
 use serde_json::json;
 
-use super::{Directory, Epochs, Hints, LeaseStore, Outcome, StoreError, rules};
+use super::error::StoreError;
+use super::hints::Hints;
+use super::rules;
+use super::traits::{Directory, Epochs, LeaseStore, Outcome, Roster};
 use crate::clock::Clock;
-use crate::election::machine::Looked;
+use crate::election::machine::{Looked, Past};
 use crate::election::{ComponentName, LeaseRow, Pace, Take, TermKey};
 
 /// Whose the fields are that we write, in Kubernetes' words.
 pub(crate) const FIELD_MANAGER: &str = "component-lease";
+
+/// How long the API server may take, for those who connect by [`KubernetesStore::connect`].
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// The `Lease` objects of a namespace.
 pub struct KubernetesStore {
@@ -33,6 +42,8 @@ pub struct KubernetesStore {
     clock: Arc<dyn Clock>,
     /// The objects as the last answers showed them: their resource versions guard the next writes.
     last: Mutex<BTreeMap<String, Lease>>,
+    /// Versions that were granted before an object was deleted, as members know.
+    above: Mutex<BTreeMap<String, i64>>,
 }
 
 impl KubernetesStore {
@@ -44,11 +55,35 @@ impl KubernetesStore {
             namespace: namespace.to_owned(),
             clock,
             last: Mutex::default(),
+            above: Mutex::default(),
         }
+    }
+
+    /// By the service account of this pod, or the kubeconfig; `namespace` is that of the configuration where none is given.
+    ///
+    /// # Errors
+    /// [`StoreError::Misconfigured`] where no way to an API server is configured.
+    pub async fn connect(namespace: Option<&str>, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let wrong = |error: &dyn std::error::Error| {
+            StoreError::misconfigured(format!(
+                "no way to the API server is configured (run within a pod with a service account, or set KUBECONFIG): {error}"
+            ))
+        };
+        let mut config = Config::infer().await.map_err(|error| wrong(&error))?;
+        // Members do nothing else meanwhile.
+        (config.connect_timeout, config.read_timeout) = (Some(ANSWER), Some(ANSWER));
+        config.write_timeout = Some(ANSWER);
+        let namespace = namespace.unwrap_or(&config.default_namespace).to_owned();
+        let client = Client::try_from(config).map_err(|error| wrong(&error))?;
+        Ok(Self::new(client, &namespace, clock))
     }
 
     fn last(&self) -> MutexGuard<'_, BTreeMap<String, Lease>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn above(&self) -> MutexGuard<'_, BTreeMap<String, i64>> {
+        self.above.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remember(&self, component: &ComponentName, lease: Option<Lease>) -> Option<LeaseRow> {
@@ -239,11 +274,16 @@ impl LeaseStore for KubernetesStore {
         None
     }
 
+    fn roster(&self) -> Option<&dyn Roster> {
+        Some(self)
+    }
+
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         Ok(Looked {
             row: self.read(component).await?,
             database_now: self.clock.wall_ms(),
-            // etcd forgets nothing, and an overlap of two replicas is harmless: no quarantine.
+            // etcd forgets nothing but what somebody deletes, and an overlap of two replicas is harmless: no quarantine.
+            past: Past::of(true, None, self.above().get(component.as_str()).copied()),
             ..Looked::default()
         })
     }
@@ -280,6 +320,7 @@ impl LeaseStore for KubernetesStore {
 
 #[cfg(test)]
 pub(crate) mod fake_api;
+mod roster;
 #[cfg(test)]
 #[path = "kubernetes_tests.rs"]
 mod tests;

@@ -1,9 +1,10 @@
 use super::fake_api::FakeApi;
 use super::*;
-use crate::election::{Expected, Generation, HolderId};
+use crate::election::{Expected, HolderId, LifeId};
 
 const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/ours/leases/controller";
 
+#[derive(Debug)]
 struct StandingClock;
 
 impl Clock for StandingClock {
@@ -28,7 +29,7 @@ fn term(holder: &str, version: i64) -> TermKey {
 /// A take by somebody who saw this.
 fn take(term: &TermKey, seen: Option<&LeaseRow>) -> Take {
     let expected = Expected::of(seen);
-    Take { term: term.clone(), ttl: 15, expected, generation: Generation::default() }
+    Take { term: term.clone(), ttl: 15, expected, life_id: LifeId::default() }
 }
 
 async fn seen(store: &KubernetesStore) -> Option<LeaseRow> {

@@ -1,6 +1,8 @@
 //! The specification: the [`rules`] on a map. For tests, and for a reading of
 //! what the databases must do.
 
+mod roster;
+
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,16 +12,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
-use super::uuid::new_uuid;
-use super::{
-    Asked, Directory, Epochs, Hint, Hints, INSTANCES_EACH, INSTANCES_IN_ALL, LeaseStore, Names, Outcome,
-    Posted, Said, Snapshot, StandingIntent, StoreError, rules,
+use super::asked::{Asked, Posted, Said, StandingIntent};
+use super::error::StoreError;
+use super::hints::{Hint, Hints};
+use super::history::{Ending, Retention, Term};
+use super::names::Names;
+use super::rules;
+use super::traits::{
+    Directory, Epochs, INSTANCES_EACH, INSTANCES_IN_ALL, LeaseStore, Outcome, PRUNED_AT_ONCE, Roster,
+    Snapshot,
 };
+use super::uuid::new_uuid;
 use crate::clock::Clock;
 use crate::election::life::{MAX_TTL_DEFAULT_SECONDS, STEP};
 use crate::election::machine::{Looked, Past};
 use crate::election::{
-    ComponentName, Generation, LeaseRow, Life, NewEpoch, Pace, Record, Request, Take, TermKey,
+    ComponentName, LeaseRow, Life, LifeId, LifeRecord, NewEpoch, Pace, Request, Take, TermKey,
 };
 use crate::membership::{Instance, SeenInstance};
 
@@ -38,15 +46,30 @@ pub struct MemoryTables {
     rows: BTreeMap<String, LeaseRow>,
     intents: BTreeMap<String, StandingIntent>,
     asked: BTreeMap<String, Asked>,
-    /// Highest version by component.
-    history: BTreeMap<String, i64>,
-    record: Option<Record>,
+    /// By component and version.
+    history: BTreeMap<String, BTreeMap<i64, Term>>,
+    record: Option<LifeRecord>,
     /// Of the record: another one with each that is made anew.
     uuid: String,
     instances: BTreeMap<i64, SeenInstance>,
     last_instance: i64,
     /// The highest version that an instance ever led.
     led: BTreeMap<i64, i64>,
+    /// Of a lease: what its leader wrote last.
+    recorded: BTreeMap<String, String>,
+    /// Of a lease: all versions up to this one count as granted.
+    above: BTreeMap<String, i64>,
+    /// Of a lease, by member.
+    reports: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl MemoryTables {
+    /// The highest version in a component's history, or that was said to have been granted.
+    fn highest(&self, component: &ComponentName) -> Option<i64> {
+        let history = self.history.get(component.as_str());
+        let recorded = history.and_then(|history| history.keys().next_back().copied());
+        recorded.max(self.above.get(component.as_str()).copied())
+    }
 }
 
 impl MemoryStore {
@@ -62,7 +85,7 @@ impl MemoryStore {
     pub fn with_max_ttl(clock: Arc<dyn Clock>, max_ttl: Duration) -> Self {
         let max_ttl = u32::try_from(max_ttl.as_secs()).unwrap_or(u32::MAX);
         let uuid = new_uuid();
-        let record = Record { identity: identity(1, &uuid), epoch: 0, settled: true, max_ttl };
+        let record = LifeRecord { identity: identity(1, &uuid), epoch: 0, settled: true, max_ttl };
         let tables = MemoryTables { record: Some(record), uuid, ..MemoryTables::default() };
         Self { clock, tables: Mutex::new(tables), life: Mutex::new(1), changed: broadcast::channel(64).0 }
     }
@@ -115,7 +138,8 @@ impl MemoryStore {
         let Some(after) = rule(&tables, before, self.clock.wall_ms()) else { return Outcome::Lost };
         let new_holder = before.is_none_or(|before| before.holder != after.holder);
         if before.is_none_or(|before| before.version != after.version) {
-            tables.history.insert(component.as_str().to_owned(), after.version);
+            let term = Term::begun_by(&after);
+            tables.history.entry(component.as_str().to_owned()).or_default().insert(after.version, term);
         }
         tables.rows.insert(component.as_str().to_owned(), after);
         if new_holder {
@@ -138,7 +162,7 @@ impl MemoryStore {
         change(rows.get(component.as_str()), asked.entry(component.as_str().to_owned()).or_default())
     }
 
-    fn write_record(&self, rule: impl FnOnce(Option<&Record>, &str) -> Option<Record>) -> Outcome {
+    fn write_record(&self, rule: impl FnOnce(Option<&LifeRecord>, &str) -> Option<LifeRecord>) -> Outcome {
         let mut tables = self.tables();
         if tables.record.is_none() {
             tables.uuid = new_uuid();
@@ -204,16 +228,23 @@ impl LeaseStore for MemoryStore {
         Some(self)
     }
 
+    fn roster(&self) -> Option<&dyn Roster> {
+        Some(self)
+    }
+
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         let tables = self.tables();
-        let highest = tables.history.get(component.as_str()).copied();
+        let highest = tables.highest(component);
         let of = tables.instances.values().filter(|seen| seen.component == component.as_str());
         let asked = tables.asked.get(component.as_str());
+        let standing = tables.intents.get(component.as_str());
         let claimed = of.filter_map(|seen| tables.led.get(&seen.id)).max().copied();
         Ok(Looked {
             row: tables.rows.get(component.as_str()).cloned(),
             database_now: self.clock.wall_ms(),
-            standing_ttl: tables.intents.get(component.as_str()).map(|intent| intent.ttl),
+            standing_ttl: standing.map(|intent| intent.ttl),
+            preferred: standing.and_then(|intent| intent.preferred.clone()),
+            cooldown: Duration::from_secs(standing.map_or(0, |intent| intent.cooldown.into())),
             paused: asked.is_some_and(|asked| asked.paused.is_some()),
             request: asked.and_then(|asked| asked.request.as_ref()).map(|posted| posted.request.clone()),
             past: Past::of(true, highest, claimed),
@@ -223,10 +254,10 @@ impl LeaseStore for MemoryStore {
 
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
         Ok(self.apply(&take.term.component, |tables, row, now| {
-            let highest = tables.history.get(take.term.component.as_str()).copied().unwrap_or(0);
+            let highest = tables.highest(&take.term.component).unwrap_or(0);
             let paused = tables.asked.get(take.term.component.as_str());
             let paused = paused.is_some_and(|asked| asked.paused.is_some());
-            (!paused && rules::same_life(&take.generation, &self.life(tables)))
+            (!paused && rules::same_life(&take.life_id, &self.life(tables)))
                 .then(|| rules::take(row, highest, take, now))
                 .flatten()
         }))
@@ -275,11 +306,11 @@ impl Epochs for MemoryStore {
         Ok(self.write_record(|recorded, identity| rules::begin(recorded, new, identity, now, STEP)))
     }
 
-    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
+    async fn settle(&self, waited_out: &LifeId) -> Result<Outcome, StoreError> {
         Ok(self.write_record(|recorded, identity| rules::settle(recorded, waited_out, identity)))
     }
 
-    async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
+    async fn release_late(&self, term: &TermKey, within: &LifeId) -> Result<Outcome, StoreError> {
         Ok(self.apply(&term.component, |tables, row, _| {
             rules::release_late(row, term, within, &self.life(tables))
         }))
@@ -299,7 +330,8 @@ impl Directory for MemoryStore {
             .filter(|(name, _)| asked(name))
             .map(|(n, row)| (n.clone(), row.clone()))
             .collect();
-        let intents = tables.intents.iter().filter(|(name, _)| asked(name)).map(|(n, i)| (n.clone(), *i));
+        let intents =
+            tables.intents.iter().filter(|(name, _)| asked(name)).map(|(n, i)| (n.clone(), i.clone()));
         let operators = tables.asked.iter().filter(|(name, of)| asked(name) && !of.is_empty());
         Ok(Snapshot {
             intents: intents.collect(),
@@ -348,13 +380,25 @@ impl Directory for MemoryStore {
         Ok(())
     }
 
-    async fn pause(&self, component: &ComponentName, said: &Said) -> Result<(), StoreError> {
-        self.asked(component, |_, asked| asked.paused = Some(said.clone()));
-        Ok(())
+    async fn pause(
+        &self,
+        component: &ComponentName,
+        said: &Said,
+        over: Option<&str>,
+    ) -> Result<Outcome, StoreError> {
+        Ok(self.asked(component, |_, asked| {
+            let applies = asked.paused.as_ref().map(Said::by) == over;
+            if applies {
+                asked.paused = Some(said.clone());
+            }
+            Outcome::of(applies)
+        }))
     }
 
-    async fn resume(&self, component: &ComponentName) -> Result<Outcome, StoreError> {
-        Ok(self.asked(component, |_, asked| Outcome::of(asked.paused.take().is_some())))
+    async fn resume(&self, component: &ComponentName, of: Option<&str>) -> Result<Outcome, StoreError> {
+        Ok(self.asked(component, |_, asked| {
+            Outcome::of(asked.paused.take_if(|paused| of.is_none_or(|of| of == paused.by())).is_some())
+        }))
     }
 
     async fn ask(
@@ -379,5 +423,52 @@ impl Directory for MemoryStore {
         Ok(self.asked(component, |_, asked| {
             Outcome::of(asked.request.take_if(|posted| posted.request.id == id).is_some())
         }))
+    }
+
+    async fn components(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
+        let tables = self.tables();
+        let names = tables.rows.keys().filter(|name| after.is_none_or(|after| name.as_str() > after));
+        Ok(names.take(limit as usize).cloned().collect())
+    }
+
+    async fn history(
+        &self,
+        component: &ComponentName,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Term>, StoreError> {
+        let tables = self.tables();
+        let terms = tables.history.get(component.as_str()).into_iter().flat_map(BTreeMap::values).rev();
+        let terms = terms.filter(|term| before.is_none_or(|before| term.version < before));
+        Ok(terms.take(limit as usize).cloned().collect())
+    }
+
+    async fn end_term(
+        &self,
+        component: &ComponentName,
+        version: i64,
+        ending: &Ending,
+    ) -> Result<Outcome, StoreError> {
+        let (mut tables, now) = (self.tables(), self.clock.wall_ms());
+        let MemoryTables { history, asked, .. } = &mut *tables;
+        let posted = asked.get(component.as_str()).and_then(|asked| asked.request.as_ref());
+        let term = history.get_mut(component.as_str()).and_then(|terms| terms.get_mut(&version));
+        let end = term.as_deref().and_then(|term| rules::end(term, ending, posted, now));
+        Ok(Outcome::of(term.zip(end).map(|(term, end)| term.end = Some(end)).is_some()))
+    }
+
+    async fn prune_history(&self, component: &ComponentName, kept: Retention) -> Result<u64, StoreError> {
+        let (mut tables, now) = (self.tables(), self.clock.wall_ms());
+        let Some(terms) = tables.history.get_mut(component.as_str()) else { return Ok(0) };
+        let before = terms.len();
+        let mut places = before;
+        let mut left = PRUNED_AT_ONCE;
+        terms.retain(|_, term| {
+            places -= 1;
+            let looks = left > 0;
+            left = left.saturating_sub(1);
+            !(looks && rules::may_be_forgotten(term, places, kept, now))
+        });
+        Ok((before - terms.len()) as u64)
     }
 }

@@ -13,6 +13,7 @@ pub struct Names(Arc<Inner>);
 struct Inner {
     sorted: Vec<String>,
     /// The same as a JSON array, for the databases that have no arrays.
+    #[cfg(any(feature = "mysql", feature = "sqlite"))]
     json: String,
 }
 
@@ -36,7 +37,7 @@ impl Names {
     }
 
     /// For a database that takes a list as JSON.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "not each kind of database needs it"))]
+    #[cfg(any(feature = "mysql", feature = "sqlite"))]
     pub(super) fn json(&self) -> &str {
         &self.0.json
     }
@@ -44,10 +45,20 @@ impl Names {
 
 impl FromIterator<ComponentName> for Names {
     fn from_iter<I: IntoIterator<Item = ComponentName>>(names: I) -> Self {
-        let mut sorted: Vec<String> = names.into_iter().map(|name| name.as_str().to_owned()).collect();
+        Self::of(names.into_iter().map(|name| name.as_str().to_owned()).collect())
+    }
+}
+
+impl Names {
+    /// Of members, say, whose names are in the same places of a statement.
+    pub(super) fn of(mut sorted: Vec<String>) -> Self {
         sorted.sort_unstable();
         sorted.dedup();
-        Self(Arc::new(Inner { json: json(&sorted), sorted }))
+        Self(Arc::new(Inner {
+            #[cfg(any(feature = "mysql", feature = "sqlite"))]
+            json: json(&sorted),
+            sorted,
+        }))
     }
 }
 
@@ -58,6 +69,7 @@ impl fmt::Debug for Names {
 }
 
 /// Written here: a program that embeds the participant has no JSON library.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
 fn json(names: &[String]) -> String {
     use fmt::Write as _;
 

@@ -1,15 +1,17 @@
 //! What a store's statements do to a row and to the record of the database's lives, as pure functions. The memory
 //! store is made of them, and every database must answer as they do: the contract holds them against each other.
 
-use crate::election::life::{EPOCH_MAX, Generation, Life, NewEpoch, Record, STEP, date};
+use super::asked::Posted;
+use super::history::{End, Ending, Retention, Term};
+use crate::election::life::{EPOCH_MAX, Life, LifeId, LifeRecord, NewEpoch, STEP, date};
 use crate::election::row::{Expected, LeaseRow, Take, TermKey};
 
 /// Whether a take or late release that was decided on one life of the database may be applied to another
 /// answer's: the server must be the one that is recorded *and* the one that the decision saw. (The record
 /// alone is replicated: a connection that now leads to a promoted standby would find it as it was.)
 #[must_use]
-pub fn same_life(decided_on: &Generation, life: &Life) -> bool {
-    !life.is_strange() && life.generation() == *decided_on
+pub fn same_life(decided_on: &LifeId, life: &Life) -> bool {
+    !life.is_strange() && life.id() == *decided_on
 }
 
 /// The row after a successful take, or `None` when the race was lost. `highest` is the highest version
@@ -58,10 +60,31 @@ pub fn release(row: Option<&LeaseRow>, term: &TermKey) -> Option<LeaseRow> {
 pub fn release_late(
     row: Option<&LeaseRow>,
     term: &TermKey,
-    within: &Generation,
+    within: &LifeId,
     life: &Life,
 ) -> Option<LeaseRow> {
     (*life != Life::Unknown && same_life(within, life)).then(|| release(row, term)).flatten()
+}
+
+/// The end of a term that is written down, or `None` where it is written already. `posted` is what was asked last.
+#[must_use]
+pub fn end(term: &Term, ending: &Ending, posted: Option<&Posted>, now: i64) -> Option<End> {
+    let asked = posted.filter(|posted| {
+        posted.request.version == term.version && Some(&posted.request.id) == ending.request.as_ref()
+    });
+    term.end.is_none().then(|| End {
+        at: ending.at.by(now).max(term.lease_time),
+        reason: ending.reason,
+        said: asked.map(|posted| posted.said.clone()),
+    })
+}
+
+/// Whether a line of a history, to which so many newer ones follow, need not be kept.
+#[must_use]
+pub fn may_be_forgotten(term: &Term, newer: usize, kept: Retention, now: i64) -> bool {
+    let over = term.end.as_ref().map_or(term.lease_time, |end| end.at);
+    let age = i64::try_from(kept.age.as_millis()).unwrap_or(i64::MAX);
+    newer > 0 && (newer >= kept.newest as usize || over < now.saturating_sub(age))
 }
 
 /// Whether all versions of an epoch fit a column that ends at `version_max`.
@@ -80,25 +103,30 @@ pub fn next_epoch(epoch: i64, at_least: i64, now_ms: i64, step: i64) -> i64 {
 /// The record after an attempt to begin an epoch, or `None` when it is not as it was seen.
 #[must_use]
 pub fn begin(
-    recorded: Option<&Record>,
+    recorded: Option<&LifeRecord>,
     new: &NewEpoch,
     identity: &str,
     now_ms: i64,
     step: i64,
-) -> Option<Record> {
+) -> Option<LifeRecord> {
     if step >= STEP && new.at_least > date(now_ms, step) {
         return None;
     }
-    let seen = |record: &Record| (record.identity.clone(), record.epoch);
+    let seen = |record: &LifeRecord| (record.identity.clone(), record.epoch);
     if recorded.map(seen) != new.seen.as_ref().map(seen) {
         return None;
     }
     let Some(record) = recorded else {
         let epoch = next_epoch(0, new.at_least, now_ms, step);
-        return Some(Record { identity: identity.to_owned(), epoch, settled: false, max_ttl: new.max_ttl });
+        return Some(LifeRecord {
+            identity: identity.to_owned(),
+            epoch,
+            settled: false,
+            max_ttl: new.max_ttl,
+        });
     };
     let wanted = new.deliberate || record.identity != identity;
-    (wanted && record.epoch < EPOCH_MAX).then(|| Record {
+    (wanted && record.epoch < EPOCH_MAX).then(|| LifeRecord {
         identity: identity.to_owned(),
         epoch: next_epoch(record.epoch, new.at_least, now_ms, step),
         settled: false,
@@ -106,14 +134,14 @@ pub fn begin(
     })
 }
 
-/// The record after an attempt to say that the quarantine of this generation is over, or `None`
+/// The record after an attempt to say that the quarantine of this life is over, or `None`
 /// when another one is recorded, or another server answers.
 #[must_use]
-pub fn settle(recorded: Option<&Record>, waited_out: &Generation, identity: &str) -> Option<Record> {
+pub fn settle(recorded: Option<&LifeRecord>, waited_out: &LifeId, identity: &str) -> Option<LifeRecord> {
     recorded
         .filter(|record| record.identity == waited_out.identity && record.epoch == waited_out.epoch)
         .filter(|record| record.identity == identity)
-        .map(|record| Record { settled: true, ..record.clone() })
+        .map(|record| LifeRecord { settled: true, ..record.clone() })
 }
 
 #[cfg(test)]

@@ -11,12 +11,7 @@ fn term(holder: &str, version: i64) -> TermKey {
 }
 
 fn attempt(holder: &str, version: i64, row: Option<&LeaseRow>) -> Take {
-    Take {
-        term: term(holder, version),
-        ttl: 5,
-        expected: Expected::of(row),
-        generation: Generation::default(),
-    }
+    Take { term: term(holder, version), ttl: 5, expected: Expected::of(row), life_id: LifeId::default() }
 }
 
 #[test]
@@ -84,7 +79,7 @@ fn a_take_changes_the_row_even_when_the_database_clock_stands_or_goes_back() {
 #[test]
 fn only_the_server_that_is_recorded_and_that_the_decision_saw_is_the_same_life() {
     let seen = life("a", "a", 1, true);
-    let on = seen.generation();
+    let on = seen.id();
     assert!(same_life(&on, &seen));
     for other in [
         life("b", "a", 1, true),
@@ -96,21 +91,21 @@ fn only_the_server_that_is_recorded_and_that_the_decision_saw_is_the_same_life()
         assert!(!same_life(&on, &other), "{other:?}");
     }
     let unrecorded = Life::Unrecorded { identity: "a".to_owned(), step: 1 };
-    assert!(!same_life(&unrecorded.generation(), &unrecorded));
+    assert!(!same_life(&unrecorded.id(), &unrecorded));
     // Nobody can tell lives apart there, and takes are not bound to one.
-    assert!(same_life(&Generation::default(), &Life::Unknown));
+    assert!(same_life(&LifeId::default(), &Life::Unknown));
 }
 
 #[test]
 fn a_late_release_needs_the_same_life_and_one_that_can_be_told_from_others() {
     let row = take(None, 0, &attempt("a", 4, None), 1000).unwrap();
     let (held, seen) = (term("a", 4), life("a", "a", 1, true));
-    let free = release_late(Some(&row), &held, &seen.generation(), &seen).unwrap();
+    let free = release_late(Some(&row), &held, &seen.id(), &seen).unwrap();
     assert!(free.is_free() && free.version == 4);
     let other = life("a", "a", 2, true);
-    assert_eq!(release_late(Some(&row), &held, &seen.generation(), &other), None);
-    assert_eq!(release_late(Some(&row), &held, &Generation::default(), &Life::Unknown), None);
-    assert_eq!(release_late(Some(&row), &term("a", 5), &seen.generation(), &seen), None);
+    assert_eq!(release_late(Some(&row), &held, &seen.id(), &other), None);
+    assert_eq!(release_late(Some(&row), &held, &LifeId::default(), &Life::Unknown), None);
+    assert_eq!(release_late(Some(&row), &term("a", 5), &seen.id(), &seen), None);
 }
 
 #[test]
@@ -122,24 +117,24 @@ fn a_holder_id_and_a_component_are_printed_as_they_stand() {
 /// 2026-11-22, in ms.
 const NOW: i64 = (EPOCH_ZERO + 28_000_000) * 1000;
 
-fn record(identity: &str, epoch: i64, settled: bool) -> Record {
-    Record { identity: identity.into(), epoch, settled, max_ttl: 30 }
+fn record(identity: &str, epoch: i64, settled: bool) -> LifeRecord {
+    LifeRecord { identity: identity.into(), epoch, settled, max_ttl: 30 }
 }
 
 fn life(server: &str, recorded: &str, epoch: i64, settled: bool) -> Life {
     Life::Recorded { identity: server.into(), step: STEP, record: record(recorded, epoch, settled) }
 }
 
-fn new_epoch(seen: &Record) -> NewEpoch {
+fn new_epoch(seen: &LifeRecord) -> NewEpoch {
     NewEpoch { seen: Some(seen.clone()), at_least: 0, max_ttl: 30, deliberate: false }
 }
 
-fn of(identity: &str, epoch: i64) -> Generation {
-    Generation { identity: identity.into(), epoch }
+fn of(identity: &str, epoch: i64) -> LifeId {
+    LifeId { identity: identity.into(), epoch }
 }
 
 fn recorded(identity: &str, epoch: i64) -> Life {
-    let record = Record { identity: identity.into(), epoch, settled: true, max_ttl: 30 };
+    let record = LifeRecord { identity: identity.into(), epoch, settled: true, max_ttl: 30 };
     Life::Recorded { identity: identity.into(), step: STEP, record }
 }
 

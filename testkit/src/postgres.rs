@@ -6,6 +6,7 @@
 //! [`shared`] to use instead of starting one.
 
 mod database;
+pub mod member;
 mod own;
 mod pgbouncer;
 mod programs;

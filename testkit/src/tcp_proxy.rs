@@ -8,7 +8,11 @@ use anyhow::{Context as _, Result};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// So many pieces of data can be on their way in one direction before the sender has to wait.
+const PIECES: usize = 64;
 
 /// What the network does to the bytes of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,7 +199,8 @@ async fn connection(client: TcpStream, target: SocketAddr, weather: watch::Recei
     }
 }
 
-/// Passes one direction on, and its end.
+/// Passes one direction on, and its end. What is sent while something is on its way travels behind it: on a long
+/// wire, too, two pieces take no longer than one.
 async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -203,24 +208,40 @@ async fn pass(
     carried: &AtomicUsize,
     path: fn(&Weather) -> Path,
 ) {
-    let mut buffer = vec![0; 16 * 1024];
-    loop {
-        let length = from.read(&mut buffer).await.unwrap_or(0);
-        carried.fetch_add(length, Ordering::Relaxed);
-        let delay = weather.borrow().delay;
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
+    let (wire, mut arriving) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES);
+    let delays = weather.clone();
+    let sending = async move {
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            let length = from.read(&mut buffer).await.unwrap_or(0);
+            carried.fetch_add(length, Ordering::Relaxed);
+            let arrives = Instant::now() + delays.borrow().delay;
+            if wire.send((arrives, buffer[..length].to_vec())).await.is_err() || length == 0 {
+                // What is on its way arrives.
+                return std::future::pending().await;
+            }
         }
-        if weather.wait_for(|now| path(now) == Path::Open).await.is_err() {
-            return;
+    };
+    let delivering = async {
+        while let Some((arrives, piece)) = arriving.recv().await {
+            if arrives > Instant::now() {
+                tokio::time::sleep_until(arrives).await;
+            }
+            if weather.wait_for(|now| path(now) == Path::Open).await.is_err() {
+                return;
+            }
+            if piece.is_empty() {
+                let _ = to.shutdown().await;
+                return;
+            }
+            if to.write_all(&piece).await.is_err() {
+                return;
+            }
         }
-        if length == 0 {
-            let _ = to.shutdown().await;
-            return;
-        }
-        if to.write_all(&buffer[..length]).await.is_err() {
-            return;
-        }
+    };
+    tokio::select! {
+        () = sending => {}
+        () = delivering => {}
     }
 }
 
@@ -319,5 +340,26 @@ mod tests {
         let asked = Instant::now();
         assert_eq!(ask(&mut stream, PATIENCE).await, Some(b'x'));
         assert!(asked.elapsed() >= Duration::from_millis(120));
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_in_pieces_takes_no_longer_than_what_is_sent_at_once() {
+        let (target, _counted) = echo().await;
+        let proxy = TcpProxy::start(target).unwrap();
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        assert_eq!(ask(&mut stream, PATIENCE).await, Some(b'x'));
+        proxy.delay(Duration::from_millis(500));
+        let asked = Instant::now();
+        for _ in 0..5 {
+            stream.write_all(b"x").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for _ in 0..5 {
+            assert_eq!(answer(&mut stream, PATIENCE).await, Some(b'x'));
+        }
+        let took = asked.elapsed();
+        // One after the other they would need five times 500 ms.
+        assert!(took >= Duration::from_millis(1000) && took < Duration::from_millis(2400), "{took:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! Programs of servers: of this machine, or of a tree that `hack/databases.sh` fetched.
 
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,6 +58,27 @@ impl Programs {
             command.uid(account.user).gid(account.group);
         }
         command
+    }
+
+    /// What stands before a program in a command that somebody else runs, to the same effect.
+    pub(crate) fn prefix(&self, account: Option<&Account>, scratch: &Path) -> Vec<OsString> {
+        match self {
+            Self::Installed => account.map_or_else(Vec::new, |account| {
+                let (user, group) =
+                    (format!("--reuid={}", account.user), format!("--regid={}", account.group));
+                vec!["setpriv".into(), user.into(), group.into(), "--clear-groups".into()]
+            }),
+            Self::Tree(name) => {
+                let account = account.map_or("root", |account| &account.name);
+                vec![
+                    hack("databases.sh").into(),
+                    "--in".into(),
+                    (*name).into(),
+                    account.into(),
+                    mounted(scratch).into(),
+                ]
+            }
+        }
     }
 }
 

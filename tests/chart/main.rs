@@ -67,14 +67,16 @@ fn kind(document: &Value) -> &str {
     document["kind"].as_str().unwrap()
 }
 
-/// The documents that grant rights to our account. Those that Kubernetes adds to its own roles are for people.
+/// The documents that grant rights to our account.
 fn roles(documents: &[Value]) -> impl Iterator<Item = &Value> {
     documents.iter().filter(|document| kind(document).ends_with("Role") && !is_for_people(document))
 }
 
+/// Kubernetes adds it to its own roles, or it is bound to those who may move leaders.
 fn is_for_people(role: &Value) -> bool {
     let labels = role["metadata"]["labels"].as_mapping().unwrap();
     labels.keys().any(|key| key.as_str().unwrap().starts_with("rbac.authorization.k8s.io/aggregate-to-"))
+        || role["metadata"]["name"].as_str().unwrap().ends_with(".operator")
 }
 
 #[test]
@@ -110,8 +112,8 @@ fn every_right_stands_under_a_comment_that_names_the_code_which_needs_it() {
     for name in names() {
         let rendered = render(&["-f", &values(&name)]).unwrap();
         let mut rules = 0;
-        let roles_of_ours =
-            |text: &&str| text.contains("Role\nmetadata:") && !text.contains("/aggregate-to-");
+        let for_people = |text: &str| text.contains("/aggregate-to-") || text.contains(".operator\n");
+        let roles_of_ours = |text: &&str| text.contains("Role\nmetadata:") && !for_people(text);
         for document in rendered.split("\n---\n").filter(roles_of_ours) {
             let mut commented = false;
             for line in document.lines() {
@@ -131,14 +133,16 @@ fn every_right_stands_under_a_comment_that_names_the_code_which_needs_it() {
 }
 
 #[test]
-fn no_right_is_on_secrets_or_everything_and_none_deletes_but_services() {
+fn no_right_is_on_secrets_or_everything_and_none_deletes_but_services_and_requests() {
     for name in names() {
         let rendered = documents(&render(&["-f", &values(&name)]).unwrap());
         for rule in roles(&rendered).flat_map(|role| role["rules"].as_sequence().unwrap()) {
             for field in ["apiGroups", "resources", "verbs"] {
                 for word in rule[field].as_sequence().unwrap().iter().map(|word| word.as_str().unwrap()) {
-                    let services = rule["resources"] == serde_yaml::from_str::<Value>("[services]").unwrap();
-                    let deletes = word.contains("delete") && !(services && word == "delete");
+                    let bounded = ["[services]", "[leaserequests]"]
+                        .iter()
+                        .any(|all| rule["resources"] == serde_yaml::from_str::<Value>(all).unwrap());
+                    let deletes = word.contains("delete") && !(bounded && word == "delete");
                     let too_much = word.contains('*') || word.contains("secrets") || deletes;
                     assert!(!too_much, "ci/{name}.yaml grants {word:?} in {rule:?}");
                 }
@@ -148,31 +152,42 @@ fn no_right_is_on_secrets_or_everything_and_none_deletes_but_services() {
 }
 
 #[test]
-fn a_list_of_namespaces_grants_nothing_outside_of_them_but_to_read_leases() {
+fn a_list_of_namespaces_grants_nothing_outside_of_them_but_to_read_leases_and_nodes() {
     let rendered = documents(&render(&["-f", &values("namespaces")]).unwrap());
     let of_kind = |wanted: &'static str| rendered.iter().filter(move |document| kind(document) == wanted);
     let cluster_wide: Vec<_> = of_kind("ClusterRole").filter(|role| !is_for_people(role)).collect();
-    let [role] = cluster_wide.as_slice() else { panic!("{cluster_wide:?}") };
-    let wanted = "[{ apiGroups: [coordination.k8s.io], resources: [leases], verbs: [list, watch] }]";
-    assert_eq!(role["rules"], serde_yaml::from_str::<Value>(wanted).unwrap());
+    let [leases, nodes] = cluster_wide.as_slice() else { panic!("{cluster_wide:?}") };
+    let wanted = |rule: &str| serde_yaml::from_str::<Value>(&format!("[{rule}]")).unwrap();
+    let (of_leases, of_nodes) = (
+        "{ apiGroups: [coordination.k8s.io], resources: [leases], verbs: [list, watch] }",
+        "{ apiGroups: [\"\"], resources: [nodes], verbs: [list, watch] }",
+    );
+    assert_eq!((&leases["rules"], &nodes["rules"]), (&wanted(of_leases), &wanted(of_nodes)));
     let bound: Vec<_> = of_kind("ClusterRoleBinding").map(|binding| &binding["roleRef"]["name"]).collect();
-    assert_eq!(bound, [&role["metadata"]["name"]]);
+    assert_eq!(bound, [&leases["metadata"]["name"], &nodes["metadata"]["name"]]);
+    let none = render(&["-f", &values("namespaces"), "--set", "watch.nodes=false,rbac.otherReleases=false"]);
+    let none = documents(&none.unwrap());
+    let cluster_wide = |d: &&Value| kind(d) == "ClusterRole" && !is_for_people(d);
+    assert_eq!(none.iter().filter(cluster_wide).count(), 0);
 }
 
 #[test]
-fn the_chart_installs_the_resource_definition_as_the_program_prints_it_and_keeps_it() {
-    let file = "componentleases.componentlease.io.yaml";
-    let read = |folder: PathBuf| fs::read_to_string(folder.join(file)).unwrap();
-    let (printed, carried) = (read(repository().join("crds")), read(chart().join("files")));
-    assert!(printed == carried, "crds/ and the chart's files/ differ: `make crd` writes both");
+fn the_chart_installs_the_resource_definitions_as_the_program_prints_them_and_keeps_them() {
     let rendered = documents(&render(&["-f", &values("everything")]).unwrap());
     let found: Vec<_> = rendered.iter().filter(|d| kind(d) == "CustomResourceDefinition").collect();
-    let [definition] = found.as_slice() else { panic!("{} definitions", found.len()) };
-    let printed: Value = serde_yaml::from_str(&printed).unwrap();
-    assert_eq!(definition["spec"], printed["spec"]);
-    assert_eq!(definition["metadata"]["name"], printed["metadata"]["name"]);
-    assert_eq!(definition["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
-    assert_eq!(definition["metadata"]["labels"]["app.kubernetes.io/managed-by"], "Helm");
+    let names = ["componentleases.componentlease.io", "leaserequests.componentlease.io"];
+    assert_eq!(found.len(), names.len());
+    for (name, definition) in names.into_iter().zip(found) {
+        let read = |folder: PathBuf| fs::read_to_string(folder.join(name).with_extension("io.yaml")).unwrap();
+        let (printed, carried) = (read(repository().join("crds")), read(chart().join("files")));
+        assert!(printed == carried, "crds/ and the chart's files/ differ: `make crd` writes both");
+        let printed: Value = serde_yaml::from_str(&printed).unwrap();
+        assert_eq!(definition["spec"], printed["spec"]);
+        assert_eq!(definition["metadata"]["name"], printed["metadata"]["name"]);
+        assert_eq!(definition["metadata"]["name"], name);
+        assert_eq!(definition["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+        assert_eq!(definition["metadata"]["labels"]["app.kubernetes.io/managed-by"], "Helm");
+    }
 }
 
 #[test]

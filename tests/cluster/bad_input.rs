@@ -13,11 +13,12 @@ use component_lease::store::{self, Source};
 use component_lease_testkit::control_plane::{ControlPlane, FakePod};
 use component_lease_testkit::wait;
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::PostParams;
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::support::controller::config;
-use crate::support::objects::{condition, lease, lease_with, term, typed};
+use crate::support::objects::{condition, lease, lease_with, request, term, typed};
 use crate::support::{KEY, LONG, Replica, Rows, SOON, Site, install_crd, led_site};
 
 /// The versions of the three candidates of [`led_site`] and of their resource.
@@ -105,7 +106,7 @@ async fn a_holder_whose_pod_is_in_another_watched_namespace_is_rejected_and_that
     let _controller = Replica::start_with(&site, config).await?;
     // Over there it leads something of its own.
     let leases: Api<component_lease::api::ComponentLease> = Api::namespaced(site.admin.clone(), there.name());
-    leases.create(&kube::api::PostParams::default(), &typed(&lease("theirs", "discovery"))).await?;
+    leases.create(&PostParams::default(), &typed(&lease("theirs", "discovery"))).await?;
     site.rows.take(&format!("{}/theirs", there.name()), &far, LONG).await?;
     let marks = async || -> Result<Vec<String>> {
         let pod = pods.get("far-0").await?;
@@ -236,6 +237,41 @@ async fn without_the_right_to_write_a_status_or_an_event_the_label_follows_the_l
     .await
 }
 
+#[tokio::test(crate = "crate::harness")]
+async fn without_the_right_to_read_or_answer_requests_leaders_are_labelled_and_nothing_is_asked() -> Result<()>
+{
+    let site = Site::new("unheard").await?;
+    site.make_pods("discovery", &["d-0", "d-1"]).await?;
+    let rights = Rights::of(&site).await?;
+    rights.take_away("list", "leaserequests").await?;
+    let mut controller = Replica::start(&site).await?;
+    site.make_lease(&lease("discovery", "discovery")).await?;
+    site.rows.take("discovery", &site.holder("d-0").await?, LONG).await?;
+    site.wait_for_labelled(KEY, "leader", &["d-0"]).await?;
+    site.wait_until_ready("discovery").await?;
+    controller.probe.ready().map_err(anyhow::Error::msg)?;
+
+    rights.give_back().await?;
+    rights.take_away("patch", "leaserequests/status").await?;
+    let promote = json!({"verb": "Promote", "target": "d-1"});
+    let made = serde_json::from_value(request("quiet", &promote))?;
+    site.requests().create(&PostParams::default(), &made).await?;
+    site.rows.take("discovery", &site.holder("d-1").await?, LONG).await?;
+    site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
+    assert_eq!(
+        site.rows.asked_of("discovery").await?.request,
+        None,
+        "it is asked once its status can be written"
+    );
+    controller.still_runs()?;
+    rights.give_back().await?;
+    wait::until(SOON * 2, "an answer", async || {
+        let status = site.requests().get("quiet").await?.status.context("no status")?;
+        Ok(status.state.is_final().then_some(()))
+    })
+    .await
+}
+
 /// The real program, with everything it can log in a file. Ended when dropped.
 struct Program {
     child: Child,
@@ -288,10 +324,26 @@ fn token(kubeconfig: &Path) -> Result<String> {
     Ok(token.chars().take_while(|c| !c.is_whitespace() && *c != '}').collect())
 }
 
+/// In a cluster without our kinds a missing kind and a missing object are the same answer to a request.
+async fn operators_commands_say_that_the_definitions_are_missing(kubeconfig: &Path) -> Result<()> {
+    for words in [&["get"][..], &["get", "x"], &["describe", "x"], &["step-down", "x"], &["pause", "x"]] {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_component-lease"));
+        let output = command.args(words).env("KUBECONFIG", kubeconfig).output().await?;
+        let said = String::from_utf8([output.stdout, output.stderr].concat())?;
+        ensure!(output.status.code() == Some(78), "{words:?}: {:?} {said}", output.status.code());
+        ensure!(
+            said.contains("has no ComponentLeases") && said.contains("--database-url"),
+            "{words:?}: {said}"
+        );
+    }
+    Ok(())
+}
+
 #[tokio::test(crate = "crate::harness")]
 async fn the_programs_log_says_what_is_missing_and_what_cannot_be_read_and_never_a_secret() -> Result<()> {
     // A definition that lets everything in is not for the other tests.
     let plane: &ControlPlane = Box::leak(Box::new(ControlPlane::start().await?));
+    operators_commands_say_that_the_definitions_are_missing(plane.kubeconfig()).await?;
     install_crd(plane).await?;
     let mut site = Site::on(plane, "logged", &[]).await?;
     site.make_pods("discovery", &["d-0"]).await?;

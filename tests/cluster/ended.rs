@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use component_lease::clock::{Clock as _, SystemClock};
 use component_lease::election::HolderId;
 use component_lease::membership::{Instance, Mode, Promise, Whereabouts};
-use component_lease::store::{Directory as _, StoreError};
+use component_lease::store::{Directory as _, EndReason, StoreError};
 use component_lease_testkit::wait;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
@@ -92,6 +92,7 @@ async fn tells(site: &Site, holder: &str, promise: Option<Promise>) -> Result<()
         program_version: None,
         mode: promise.map(|_| Mode::Beside),
         promise,
+        priority: None,
         healthy: true,
         leads: None,
     };
@@ -142,6 +143,7 @@ async fn a_leader_whose_containers_have_all_ended_is_released_at_once() -> Resul
         Ok(Some(()))
     })
     .await?;
+    assert_eq!(site.rows.end_reason("discovery", version).await?, Some(EndReason::ContainerEnded));
     assert_eq!(site.rows.take("discovery", &site.holder("d-1").await?, LONG).await?, version + 1);
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use component_lease::api::ConditionStatus;
+use component_lease::store::{EndReason, Ending, When};
 use component_lease_testkit::wait;
 use tokio::io::AsyncReadExt as _;
 
@@ -66,6 +67,30 @@ async fn a_release_takes_the_label_away_and_the_next_take_brings_it_at_once() ->
         Ok(Some(()))
     })
     .await
+}
+
+#[tokio::test(crate = "crate::harness")]
+async fn the_status_tells_who_led_before_why_that_ended_and_how_long_nobody_led() -> Result<()> {
+    let (site, _controller) = led_site("transition").await?;
+    let lease = site.wait_until_ready("discovery").await?;
+    let first = status(&lease).last_transition.context("nothing of the first leader")?;
+    let holder = term(&lease).holder.unwrap_or_default();
+    assert_eq!((first.version, first.from, &first.to, first.reason), (1, None, &holder, None));
+
+    let ending = Ending { at: When::Ago(Duration::from_secs(2)), ..Ending::now(EndReason::Deadline) };
+    site.rows.release("discovery").await?;
+    site.rows.end("discovery", 1, &ending).await?;
+    let next = site.holder("d-1").await?;
+    site.rows.take("discovery", &next, LONG).await?;
+    site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
+    let lease = site.wait_until_ready("discovery").await?;
+    let second = status(&lease).last_transition.context("nothing of the second leader")?;
+    assert_eq!((second.version, second.from, second.to), (2, Some(holder), next));
+    assert_eq!((second.reason.as_deref(), second.requested_by), (Some("Deadline"), None));
+    let nobody = second.without_leader_milliseconds.context("for how long nobody led")?;
+    ensure!((0..60_000).contains(&nobody), "{nobody} ms");
+    assert_eq!(second.time, term(&lease).start_time);
+    Ok(())
 }
 
 #[tokio::test(crate = "crate::harness")]

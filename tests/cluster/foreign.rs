@@ -65,7 +65,8 @@ async fn a_program_with_its_own_sql_is_shown_and_routed_to_and_its_versions_caus
         let asked = site.rows.asked();
         wait::until_true(SOON, "three looks", async || site.rows.asked() >= asked + 3).await?;
         let writes = site.plane.writes_since(mark)?;
-        ensure!(!writes.iter().any(|write| write.user == account), "still writing");
+        let writes: Vec<_> = writes.into_iter().filter(|write| write.user == account).collect();
+        ensure!(writes.is_empty(), "still writing: {writes:?}");
         Ok(Some(()))
     })
     .await?;

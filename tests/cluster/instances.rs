@@ -3,42 +3,24 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use component_lease::election::HolderId;
-use component_lease::membership::{Instance, Mode, Promise, Whereabouts};
+use component_lease::controller::Config;
+use component_lease::membership::{Instance, Whereabouts};
 use component_lease::store::Directory as _;
 use component_lease_testkit::wait;
 use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 
 use crate::support::objects::{condition, status};
-use crate::support::{KEY, LONG, SOON, Site, led_site};
+use crate::support::participants::{runs_in, says};
+use crate::support::{KEY, LONG, Replica, SOON, Site, led_site_with};
 
-/// Instances are asked for every ten seconds.
-const ASKED: Duration = Duration::from_secs(11);
+/// That of the controllers of these tests.
+const POLL: Duration = Duration::from_millis(200);
+/// Instances are asked for with every tenth poll.
+const ASKED: Duration = Duration::from_millis(2500);
 
-async fn runs_in(site: &Site, pod: &str) -> Result<Whereabouts> {
-    let pod_uid = site.pods().get(pod).await?.uid().context("a pod without UID")?;
-    Ok(Whereabouts {
-        namespace: Some(site.name().to_owned()),
-        pod: Some(pod.to_owned()),
-        pod_uid: Some(pod_uid),
-        node: Some("fake".to_owned()),
-        ..Whereabouts::default()
-    })
-}
-
-fn says(site: &Site, holder: &str, whereabouts: Whereabouts) -> Result<Instance> {
-    Ok(Instance {
-        component: site.rows.key("discovery")?,
-        holder: HolderId::new(holder)?,
-        lasts: LONG,
-        whereabouts,
-        program_version: Some("1.2.3".to_owned()),
-        mode: Some(Mode::Around),
-        promise: Some(Promise::NONE),
-        healthy: true,
-        leads: None,
-    })
+async fn led_site(prefix: &str) -> Result<(Site, Replica)> {
+    led_site_with(prefix, |config| Config { poll_interval: POLL, ..config }).await
 }
 
 #[tokio::test(crate = "crate::harness")]
@@ -89,7 +71,7 @@ async fn the_status_shows_who_is_alive_since_when_and_how_well_and_heartbeats_wr
     // Heartbeats, and what each believes it leads, for longer than it takes to ask for them again.
     let version = site.leases().get("discovery").await?.resource_version();
     let until = std::time::Instant::now() + ASKED;
-    wait::until_true(ASKED * 2, "heartbeats to be seen", async || {
+    wait::until_true(SOON, "heartbeats to be seen", async || {
         for (id, says) in &ids {
             let leading = Instance { leads: Some(fastrand::i64(1..100)), ..says.clone() };
             if site.rows.beat(&leading, *id).await.is_err() {
@@ -146,7 +128,7 @@ async fn somebody_who_goes_on_claiming_a_lost_term_is_named_until_it_stops() -> 
     let id = site.rows.beat(&claims, None).await?;
     let version = site.rows.take("discovery", &new, LONG).await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
-    let named = wait::until(ASKED * 5, "SplitBrain", async || {
+    let named = wait::until(SOON, "SplitBrain", async || {
         site.rows.beat(&claims, id).await?;
         let lease = site.leases().get("discovery").await?;
         let named = condition(&lease, "SplitBrain");

@@ -160,7 +160,9 @@ async fn a_list_of_namespaces_needs_roles_in_them_and_none_in_the_cluster() -> R
     ensure!(labelled(unlisted.name()).await?.is_none(), "nobody asked for that one");
     let bindings = site.plane.kubectl(&["get", "clusterrolebindings", "-o", "name"]).await?;
     let ours: Vec<_> = bindings.lines().filter(|binding| binding.contains(site.name())).collect();
-    ensure!(ours.len() == 1 && ours[0].ends_with(".component-lease.releases"), "{ours:?}");
+    let read_only = [".component-lease.nodes", ".component-lease.releases"];
+    ensure!(ours.iter().zip(read_only).all(|(binding, end)| binding.ends_with(end)), "{ours:?}");
+    assert_eq!(ours.len(), read_only.len());
     let account = account(&site).await?;
     let everywhere: Api<Pod> = Api::all(account.clone());
     ensure!(refusal(everywhere.list(&kube::api::ListParams::default()).await)?.contains("cannot list"));

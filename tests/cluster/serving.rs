@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use component_lease::routing::serving::STEADY;
+use component_lease::store::Directory as _;
 use component_lease_testkit::control_plane::FakePod;
 use component_lease_testkit::wait;
 use k8s_openapi::api::core::v1::Service;
@@ -11,7 +12,10 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::support::objects::{condition, lease};
+use crate::preferred::beat;
+use crate::requests::leader;
+use crate::support::objects::{condition, lease, lease_with};
+use crate::support::participants::compete;
 use crate::support::{KEY, LONG, Replica, SOON, Site, led_site};
 
 /// What a kubelet, or the controller of its node, says of a pod.
@@ -163,4 +167,82 @@ async fn without_the_right_to_see_endpoints_only_what_needs_them_is_unknown_and_
     .await?;
     site.plane.apply(&role.to_string()).await?;
     site.wait_until_ready("discovery").await.map(drop)
+}
+
+#[tokio::test(crate = "crate::harness", flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_stays_not_ready_makes_way_where_the_resource_says_so_and_somebody_else_is_ready()
+-> Result<()> {
+    let site = Site::new("hand-over").await?;
+    let all = ["d-0", "d-1"];
+    site.make_pods("discovery", &all).await?;
+    let after = json!({"handOverAfterNotReadySeconds": 1});
+    site.make_lease(&lease_with("discovery", "discovery", &after)).await?;
+    let _controller = Replica::start(&site).await?;
+    let _competitors = compete(&site, &all, Duration::from_secs(30)).await?;
+    let first = leader(&site).await?;
+    let second = all.into_iter().find(|pod| *pod != first).context("there are two")?;
+    let ready = async |pod: &str, is: &str| say(&site, pod, &[("ContainersReady", is), ("Ready", is)]).await;
+
+    // Nobody else is ready.
+    ready(second, "False").await?;
+    ready(&first, "False").await?;
+    site.wait_for_condition("discovery", "Ready", "False", "LeaderNotReady").await?;
+    let began = Instant::now();
+    let asked = async || Ok::<_, anyhow::Error>(site.rows.asked_of("discovery").await?.request);
+    wait::until(SOON, "two seconds to pass", async || {
+        ensure!(asked().await?.is_none(), "it was asked although nobody else is ready");
+        Ok((began.elapsed() > Duration::from_secs(2)).then_some(()))
+    })
+    .await?;
+
+    ready(second, "True").await?;
+    site.wait_for_labelled(KEY, "leader", &[second]).await?;
+    let said = asked().await?.context("nothing was asked")?.said;
+    assert_eq!(said.by(), format!("ComponentLease {}/discovery", site.name()));
+    ensure!(
+        said.reason().starts_with(&format!("pod {first} has not been ready for 1 s")),
+        "{}",
+        said.reason()
+    );
+    ensure!(site.events("discovery").await?.iter().any(|event| event == "HandOver"), "no Event");
+    site.wait_until_ready("discovery").await.map(drop)
+}
+
+#[tokio::test(crate = "crate::harness")]
+async fn what_an_unready_leader_was_asked_is_taken_back_when_it_is_ready_again_and_is_asked_once()
+-> Result<()> {
+    let site = Site::new("taken-back").await?;
+    site.make_pods("discovery", &["d-0", "d-1"]).await?;
+    let after = json!({"handOverAfterNotReadySeconds": 1});
+    site.make_lease(&lease_with("discovery", "discovery", &after)).await?;
+    let _controller = Replica::start(&site).await?;
+    // Both give signs of life, and the leader obeys nothing.
+    let holder = beat(&site, "d-0", 100).await?;
+    beat(&site, "d-1", 100).await?;
+    site.rows.take("discovery", &holder, LONG).await?;
+    site.wait_until_ready("discovery").await?;
+    let ready = async |is: &str| say(&site, "d-0", &[("ContainersReady", is), ("Ready", is)]).await;
+    let asked = async || Ok::<_, anyhow::Error>(site.rows.asked_of("discovery").await?.request);
+    let until_asked = async |is: bool| {
+        wait::until_true(SOON, &format!("asked: {is}"), async || {
+            asked().await.is_ok_and(|request| request.is_some() == is)
+        })
+        .await
+    };
+    ready("False").await?;
+    until_asked(true).await?;
+    ready("True").await?;
+    until_asked(false).await?;
+    ready("False").await?;
+    until_asked(true).await?;
+    // An operator takes it back: it is not asked again for this.
+    let id = asked().await?.context("nothing was asked")?.request.id;
+    site.rows.withdraw(&site.rows.key("discovery")?, &id).await?;
+    let (looks, began) = (site.rows.asked(), Instant::now());
+    wait::until(SOON, "six seconds of looks", async || {
+        ensure!(asked().await?.is_none(), "it was asked again");
+        let enough = began.elapsed() > Duration::from_secs(6) && site.rows.asked() > looks + 3;
+        Ok(enough.then_some(()))
+    })
+    .await
 }

@@ -75,6 +75,7 @@ impl<'s> Tenant<'s> {
             program_version: None,
             mode: None,
             promise: None,
+            priority: None,
             healthy: true,
             leads: None,
         };

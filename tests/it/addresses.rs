@@ -13,7 +13,7 @@ async fn look(source: Source) -> Result<(), StoreError> {
 }
 
 #[tokio::test]
-async fn of_several_hosts_the_first_that_can_be_written_to_is_used_and_a_failover_is_followed() {
+async fn of_several_hosts_the_one_that_can_be_written_to_is_used_and_a_failover_is_followed() {
     let primary = Server::start().await.unwrap();
     store::migrate(&Source::url(primary.superuser_url())).await.unwrap();
     let standby = primary.standby().await.unwrap();
@@ -49,17 +49,45 @@ async fn of_several_hosts_the_first_that_can_be_written_to_is_used_and_a_failove
 }
 
 #[tokio::test]
-async fn where_a_server_does_not_let_us_in_no_other_is_asked() {
+async fn of_two_primaries_the_later_one_is_used_and_one_that_is_frozen_delays_nobody() {
+    let old = Server::start().await.unwrap();
+    store::migrate(&Source::url(old.superuser_url())).await.unwrap();
+    let new = old.standby().await.unwrap();
+    let version = |version: u32| format!("ALTER ROLE ALL SET component_lease.primary_version = {version}");
+    old.psql(&version(11)).await.unwrap();
+    old.caught_up(&new).await.unwrap();
+    new.promote().await.unwrap();
+    new.psql(&version(12)).await.unwrap();
+    // What only the later one knows.
+    let insert =
+        "INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)
+                  VALUES ('c', 'me', 1, 1, 1, 30)";
+    new.psql(insert).await.unwrap();
+    let row = async |ports: [u16; 2]| {
+        let url = old.url_of_several(&ports, "postgres");
+        store::open(Source::url(url), "addresses").unwrap().look(&component("c")).await.unwrap().row
+    };
+    for ports in [[old.port(), new.port()], [new.port(), old.port()]] {
+        assert!(row(ports).await.is_some(), "the old primary was asked: {ports:?}");
+    }
+    old.freeze_all().unwrap();
+    let asked = tokio::time::timeout(Duration::from_secs(5), row([old.port(), new.port()])).await;
+    old.thaw_all().unwrap();
+    assert!(asked.expect("the frozen server is not waited for").is_some());
+}
+
+#[tokio::test]
+async fn where_no_server_lets_us_in_that_is_said() {
     let server = postgres::shared().await.unwrap();
     let url = server.url_of_several(&[server.port(), server.port()], "postgres");
     let (before, after) = url.split_once("://postgres:").unwrap();
     let (_, hosts) = after.split_once('@').unwrap();
     let wrong = look(Source::url(format!("{before}://postgres:wrong@{hosts}"))).await;
-    says(&misconfigured(wrong), &["does not let in"]);
+    says(&misconfigured(wrong), &["rejects the user"]);
 }
 
 #[tokio::test]
-async fn of_several_mysql_hosts_the_first_that_can_be_written_to_is_used() {
+async fn of_several_mysql_hosts_the_one_that_can_be_written_to_is_used() {
     use component_lease_testkit::mysql::Kind;
     let machine = Machine::start(Make::MySql(Kind::MariaDb11_8)).await;
     let url = machine.url();

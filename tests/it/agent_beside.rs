@@ -1,5 +1,7 @@
 //! `agent`: what it answers over HTTP, and that it answers in time.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 
 use crate::agent_support::*;
@@ -58,7 +60,7 @@ fn no_promise_that_was_given_out_outlives_the_release() {
     second.sees(1);
     let before = now();
     let promised = first.ask("/leader").unwrap().json()["valid_for_ms"].as_u64().unwrap();
-    let until = before + std::time::Duration::from_millis(promised);
+    let until = before + Duration::from_millis(promised);
     first.signal(Signal::TERM);
     assert_eq!(second.leads().version(), 2);
     assert!(now() >= until, "the next leader began while the last promise still held");
@@ -73,7 +75,7 @@ fn an_agent_that_was_stopped_beyond_its_term_says_503_at_the_first_ask() {
     first.leads();
     let second = rig.agent("second", &[]);
     second.sees(1);
-    first.signal(Signal::STOP);
+    rig.freeze(&first);
     assert_eq!(second.leads().version(), 2);
     first.signal(Signal::CONT);
     let answer = first.ask("/leader").unwrap();
@@ -135,8 +137,37 @@ fn the_metrics_say_whether_it_leads_and_under_which_version() {
         "componentlease_leader{component=\"discovery\"} 1.0",
         "componentlease_term_version{component=\"discovery\"} 1.0",
         "componentlease_takes_total{component=\"discovery\",outcome=\"won\"} 1",
+        "componentlease_call_duration_seconds_count{component=\"discovery\",call=\"take\"} 1",
+        "componentlease_call_duration_seconds_bucket{le=\"+Inf\",component=\"discovery\",call=\"take\"} 1",
         "# EOF",
     ] {
         assert!(page.body.lines().any(|found| found == line), "no {line} in\n{}", page.body);
     }
+    let age = "componentlease_renewal_age_seconds{component=\"discovery\"} ";
+    let age = page.body.lines().find_map(|line| line.strip_prefix(age)).unwrap();
+    assert!((0.0..5.0).contains(&age.parse::<f64>().unwrap()), "{age}");
+}
+
+#[test]
+fn a_program_that_says_that_it_stopped_lets_the_lease_be_released_at_once() {
+    let rig = Rig::new();
+    let first = rig.agent("first", &["--stop-grace", "1.5"]);
+    first.leads();
+    let second = rig.agent("second", &["--stop-grace", "1.5"]);
+    second.sees(1);
+    let promised = first.ask("/leader").unwrap().json()["valid_for_ms"].as_u64().unwrap();
+    assert!(promised > 1000, "{promised}");
+    assert_eq!(post(first.address, "/stopped?version=1").unwrap().status, 409, "it still leads");
+    let asked = now();
+    first.signal(Signal::TERM);
+    until("the end of the term", || {
+        first.ask("/leader").is_none_or(|answer| answer.status != 200).then_some(())
+    });
+    for wrong in ["/stopped", "/stopped?version=2", "/stopped?version=x"] {
+        let status = post(first.address, wrong).unwrap().status;
+        assert!((400..500).contains(&status), "{wrong}: {status}");
+    }
+    assert_eq!(post(first.address, "/stopped?version=1").unwrap().status, 204);
+    assert_eq!(second.leads().version(), 2);
+    assert!(now() - asked < Duration::from_millis(promised), "the promise was not waited for");
 }

@@ -84,7 +84,7 @@ fn a_supervisor_that_is_stopped_beyond_its_term_leaves_no_program_running_and_sa
     first.leads();
     let program = rig.pid("first.pid");
     let began = now();
-    first.signal(Signal::STOP);
+    rig.freeze(&first);
     // Its guardian ends the program although the supervisor itself cannot.
     until("the end of the program", || is_gone(program).then_some(()));
     assert!(now() - began < TTL, "before anybody could seize the row: took {:?}", now() - began);
@@ -194,6 +194,31 @@ fn a_program_beside_which_nobody_asked_is_not_waited_for() {
 }
 
 #[test]
+fn what_the_program_itself_was_told_ends_with_it_and_delays_no_release() {
+    let rig = Rig::new();
+    // By bash's own sockets, so that it is the program that asks.
+    let script = r#"
+        url=${COMPONENT_LEASE_AGENT_URL#http://}; host=${url%%/*}; path=/${url#*/}/leader
+        while [ ! -e "$DIR/end" ]; do
+            exec 3<>"/dev/tcp/${host%:*}/${host##*:}"
+            printf 'GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n' "$path" >&3
+            head -1 <&3 >>"$DIR/answers"
+            exec 3<&-
+            sleep 0.02
+        done"#;
+    std::fs::write(rig.path("asks.bash"), script).unwrap();
+    let mut first = rig.run("first", &["--stop-grace", "1.5"], "exec bash $DIR/asks.bash");
+    assert!(rig.line("answers").contains("200"));
+    let second = rig.run("second", &[], WORK);
+    second.sees(1);
+    std::fs::write(rig.path("end"), "").unwrap();
+    first.exit_code();
+    let ended = now();
+    until("the next program", || (!rig.lines("second.pid").is_empty()).then_some(()));
+    assert!(now() - ended < Duration::from_millis(700), "the release waited for what the program was told");
+}
+
+#[test]
 fn the_program_is_told_what_it_needs_and_not_how_to_reach_the_database() {
     let rig = Rig::new();
     let first = rig.run(
@@ -204,6 +229,11 @@ fn the_program_is_told_what_it_needs_and_not_how_to_reach_the_database() {
     let answer = first.leads();
     let mut told = until("the environment", || Some(rig.lines("env")).filter(|lines| !lines.is_empty()));
     told.sort();
+    let url = told[0].clone();
+    let (before, secret) = url.split_once("/program/").unwrap();
+    told[0] = before.to_owned();
+    assert_eq!(first.ask(&format!("/program/{secret}/leader")).unwrap().status, 200);
+    assert_eq!(first.ask(&format!("/program/{}/leader", "0".repeat(36))).unwrap().status, 404);
     assert_eq!(
         told,
         [

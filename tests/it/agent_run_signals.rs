@@ -1,5 +1,6 @@
 //! `run` in the place of the program that it runs: signals in, exit codes out.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -38,6 +39,47 @@ fn an_interrupt_reaches_the_program_as_an_interrupt_and_is_not_followed_by_anoth
     first.signal(Signal::INT);
     assert_eq!(first.exit_code(), 5);
     assert_eq!(rig.lines("heard"), ["INT"]);
+}
+
+#[test]
+fn a_program_that_gets_no_time_to_drain_hears_sigterm_only_after_half_of_its_stop_grace() {
+    let rig = Rig::new();
+    let mut first = rig.run(
+        "first",
+        &["--drain-timeout", "0", "--stop-grace", "1.5"],
+        r"trap 'echo INT >> $DIR/heard' INT; trap 'echo TERM >> $DIR/heard; exit 6' TERM
+        echo $$ > $DIR/pid; while :; do sleep 0.02; done",
+    );
+    rig.pid("pid");
+    let began = now();
+    first.signal(Signal::INT);
+    assert_eq!(first.exit_code(), 6, "before it was killed");
+    assert!(now() - began >= Duration::from_millis(750), "took {:?}", now() - began);
+    assert_eq!(rig.lines("heard"), ["INT", "TERM"]);
+}
+
+#[test]
+fn a_program_that_is_being_stopped_gets_signals_all_the_same() {
+    let rig = Rig::new();
+    let well = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = well.local_addr().unwrap().to_string();
+    let probe = ["--health-tcp", &address, "--health-interval", "0.1", "--health-threshold", "1"];
+    let flags = [&probe[..], &["--health-start-grace", "0", "--stop-grace", "1.5"]].concat();
+    let mut first = rig.run(
+        "first",
+        &flags,
+        r"trap 'echo TERM >> $DIR/heard' TERM; trap 'echo USR1 >> $DIR/heard' USR1
+        trap 'echo INT >> $DIR/heard; exit 9' INT; echo $$ > $DIR/pid; while :; do sleep 0.02; done",
+    );
+    rig.pid("pid");
+    // Sick, it is to stop.
+    drop(well);
+    for (count, signal) in [(1, Signal::USR1), (2, Signal::INT)] {
+        until("the signal before", || (rig.lines("heard").len() == count).then_some(()));
+        first.signal(signal);
+    }
+    assert_eq!(first.exit_code(), 9, "the last one also asked for the end");
+    assert_eq!(rig.lines("heard"), ["TERM", "USR1", "INT"]);
 }
 
 #[test]

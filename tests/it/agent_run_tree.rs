@@ -231,19 +231,6 @@ fn without_any_guardian_the_supervisor_ends_everything_itself_gives_the_term_bac
 }
 
 #[test]
-fn a_guardian_that_somebody_stopped_goes_on() {
-    let rig = Rig::new();
-    let mut first = rig.run("first", &[], &with_daemon(OBEYS));
-    let (program, _) = runs(&rig, "first", &first);
-    for guardian in guardians_between(first.pid(), program) {
-        kill_process(guardian, Signal::STOP).unwrap();
-        until("it to go on", || stat(guardian).filter(|(state, ..)| *state != 'T'));
-    }
-    first.signal(Signal::TERM);
-    assert_eq!(first.exit_code(), 0);
-}
-
-#[test]
 fn copies_of_terms_that_were_cut_short_in_every_way_never_run_at_a_time() {
     let rig = Rig::new();
     let flags = ["--cooldown", "0.1"];

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use component_lease::clock::{Clock, SystemClock};
+use component_lease::store::{self, Source};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
@@ -90,6 +91,30 @@ impl Rig {
         Pid::from_raw(self.line(name).parse().unwrap()).unwrap()
     }
 
+    /// Stops a process between two writes. In the middle of one it would keep the file locked, and nobody could take
+    /// anything (docs/failure-modes.md): that is not what is tried.
+    pub(crate) fn freeze(&self, running: &Running) {
+        until("the process to be stopped between two writes", || {
+            running.stop();
+            if self.can_be_written() {
+                return Some(());
+            }
+            running.signal(Signal::CONT);
+            None
+        });
+    }
+
+    /// Whether the database's file is not locked for writing, or soon is not.
+    fn can_be_written(&self) -> bool {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = store::open(Source::url(self.url()), "test").unwrap();
+            store.limit_lock_wait(Duration::from_millis(100));
+            // Deletes nothing, and locks the file as if it did.
+            store.prune_instances(Duration::from_secs(1_000_000)).await.is_ok()
+        })
+    }
+
     fn command(&self, name: &str, verb: &str, flags: &[&str]) -> Command {
         let mut command = program();
         command
@@ -155,6 +180,19 @@ impl Running {
 
     pub(crate) fn signal(&self, signal: Signal) {
         rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Returns when each of its threads is stopped: until then one of them may still be right to answer.
+    fn stop(&self) {
+        self.signal(Signal::STOP);
+        until("each of its threads to be stopped", || {
+            let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()?;
+            let running = threads.flatten().filter(|thread| {
+                let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+                !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+            });
+            (running.count() == 0).then_some(())
+        });
     }
 
     /// How it ended.
@@ -239,9 +277,18 @@ impl Answer {
 
 /// `None` while nobody answers.
 pub(crate) fn ask(address: SocketAddr, path: &str) -> Option<Answer> {
+    exchange(address, "GET", path)
+}
+
+/// Without a body.
+pub(crate) fn post(address: SocketAddr, path: &str) -> Option<Answer> {
+    exchange(address, "POST", path)
+}
+
+fn exchange(address: SocketAddr, method: &str, path: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;

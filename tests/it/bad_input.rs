@@ -158,11 +158,14 @@ async fn a_stop_grace_that_does_not_fit_a_resources_ttl_keeps_only_that_particip
     let rig = Rig::new();
     let store = store::open(Source::url(rig.url()), "test").unwrap();
     // What a controller writes for `ttlSeconds: 10`; 3 s of it may be kept for stopping.
-    store.set_intent(&component("discovery"), StandingIntent { ttl: 10 }).await.unwrap();
+    store.set_intent(&component("discovery"), StandingIntent::ttl(10)).await.unwrap();
     let url = rig.url();
     let slow = ["--ttl", "30", "--stop-grace", "6", "--database-url", &url];
     let slow = agent(&slow, &rig.path("slow.log"));
-    logs(&slow, &["it takes nothing", "ttl of 10 s", "shorten the stop grace or lengthen the ttl"]);
+    logs(
+        &slow,
+        &["this participant takes no lease", "ttl of 10 s", "shorten the stop grace or lengthen the ttl"],
+    );
     assert_eq!(row(&*store, "discovery").await, None, "the row is free, and it takes nothing");
     let quick = rig.agent("quick", &["--stop-grace", "1.5"]);
     assert_eq!(quick.leads().version(), 1);

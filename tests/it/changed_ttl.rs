@@ -24,7 +24,7 @@ async fn a_changed_ttl_is_in_force_from_the_next_term_and_not_before() {
             .stop_grace(Duration::ZERO)
             .start()
     };
-    let ask = async |ttl| eye.set_intent(&component("c"), StandingIntent { ttl }).await.unwrap();
+    let ask = async |ttl| eye.set_intent(&component("c"), StandingIntent::ttl(ttl)).await.unwrap();
     let row = async || eye.look(&component("c")).await.unwrap().row.unwrap();
 
     ask(BEFORE).await;

@@ -163,12 +163,12 @@ async fn nothing_hangs_on_the_clock_of(server: Server) {
     let first = Install::default().first(true);
     store::install(&server.source(server.port()), first).await.unwrap();
     let eye = store::open(server.source(server.port()), "clock steps").unwrap();
-    let generation = async || {
+    let life_id = async || {
         let life = eye.look(&component("steady")).await.unwrap().life;
         assert!(life.is_settled() && !life.is_strange(), "{life:?}");
-        life.generation()
+        life.id()
     };
-    let identity = generation().await;
+    let identity = life_id().await;
 
     let watch = Watch::start();
     let steady: Vec<_> = (0..3).map(|_| participant(server.source(server.port()), "steady")).collect();
@@ -192,7 +192,7 @@ async fn nothing_hangs_on_the_clock_of(server: Server) {
         wait::until_true(SOON, "the moment of the step", async || now() >= steps).await.unwrap();
         server.set_clock(ahead).await;
         for _ in 0..20 {
-            assert_eq!(generation().await, identity, "the server is the same, {ahead} s ahead");
+            assert_eq!(life_id().await, identity, "the server is the same, {ahead} s ahead");
         }
         dying = (pair("killed", turn + 1).await, pair("cut", turn + 1).await);
         killed.replaced(&watch, died).await;

@@ -11,6 +11,7 @@ use component_lease_testkit::tcp_proxy::TcpProxy;
 use component_lease_testkit::{postgres, wait};
 use tokio::time::timeout;
 
+use crate::agent_support::{Running, free_address, program};
 use crate::servers::{Machine, Make, on_servers};
 use crate::store_postgres::{migrated, open};
 use crate::stores::{SOON, component, held, retryable};
@@ -64,6 +65,42 @@ async fn a_participant_leads_and_is_followed_where_a_round_trip_takes_200_ms(mak
     assert!(two.is_leader());
 }
 
+/// Where no call can ever be answered in time, the connection that is made meanwhile tells why.
+async fn a_participant_whose_database_is_too_far_away_says_so_with_a_ttl_that_would_do_and_a_near_one_does_not(
+    make: Make,
+) {
+    let server = Machine::start(make).await;
+    store::install(&Source::url(server.url()), Install::default().first(true)).await.unwrap();
+    let proxy = TcpProxy::start(([127, 0, 0, 1], server.port()).into()).unwrap();
+    // More than that, and no connection is made within its ten seconds.
+    proxy.delay(Duration::from_millis(250));
+    let folder = tempfile::tempdir().unwrap();
+    let agent = |name: &str, url: &str| {
+        let (address, log) = (free_address(), folder.path().join(name));
+        let mut command = program();
+        command.args(["agent", "--component", "c", "--ttl", "5", "--name", name, "--database-url", url]);
+        command.args(["--listen", &address.to_string()]);
+        Running::start(command, log, address)
+    };
+    let says = |of: &Running| -> Vec<String> {
+        let log = of.log();
+        log.lines().filter(|line| line.contains("too far away or too slow")).map(str::to_owned).collect()
+    };
+    let far = agent("far", &server.url_through(proxy.port()));
+    until("the far one to say so", async || !says(&far).is_empty()).await;
+    let said = says(&far).remove(0);
+    let number = |before: &str| -> u64 {
+        let digits = said.split_once(before).expect(&said).1;
+        digits.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().expect(&said)
+    };
+    assert!(number("round_trip_ms=") >= 500, "{said}");
+    // Two round trips take less than a sixth of it.
+    assert!(number("use a ttl of ") > 6, "{said}");
+    let near = agent("near", &server.url());
+    until("the near one to lead", async || near.log().contains("INFO leading")).await;
+    assert_eq!(says(&near), [""; 0]);
+}
+
 /// Each renewal would find its connection closed.
 async fn where_idle_connections_are_closed_they_are_kept_alive_and_no_renewal_is_wasted(make: Make) {
     const TTL: u32 = 9;
@@ -95,6 +132,7 @@ async fn where_idle_connections_are_closed_they_are_kept_alive_and_no_renewal_is
 
 on_servers! {
     [POSTGRES, MYSQL, MARIADB] =>
+        a_participant_whose_database_is_too_far_away_says_so_with_a_ttl_that_would_do_and_a_near_one_does_not,
         where_idle_connections_are_closed_they_are_kept_alive_and_no_renewal_is_wasted,
         a_participant_leads_and_is_followed_where_a_round_trip_takes_200_ms;
 }

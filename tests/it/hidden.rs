@@ -16,7 +16,7 @@ use crate::stores::{
 async fn next(store: &dyn Directory, holder: &str) -> Take {
     let seen = store.look(&component("c")).await.unwrap();
     let version = seen.row.as_ref().map_or(0, |row| row.version) + 1;
-    Take { generation: seen.life.generation(), ..take(&term("c", holder, version), seen.row.as_ref()) }
+    Take { life_id: seen.life.id(), ..take(&term("c", holder, version), seen.row.as_ref()) }
 }
 
 async fn a_view_in_the_place_of_a_table_is_refused_and_ends_no_term(kind: Kind) {
@@ -28,7 +28,7 @@ async fn a_view_in_the_place_of_a_table_is_refused_and_ends_no_term(kind: Kind) 
             "RENAME TABLE {table} TO hidden; CREATE VIEW {table} AS SELECT * FROM hidden WHERE 1 = 0"
         );
         database.sql(&hide).await.unwrap();
-        says(&misconfigured(open(&database).look(&a.component).await), &[table, "is a view", "less"]);
+        says(&misconfigured(open(&database).look(&a.component).await), &[table, "is a view", "hide rows"]);
         says(&misconfigured(open(&database).look_at(&named(&["c"]), false).await), &[table, "is a view"]);
         if table == "component_lease" {
             says(&misconfigured(leader.renew(&a).await), &[table, "is a view"]);

@@ -15,13 +15,15 @@ use crate::stores::{
     SOON, component, held, migrated_database, misconfigured, named, row, says, take, taking, term,
 };
 
-/// Ours that a look of the controller or of a participant reads.
-const TABLES: [&str; 5] = [
+/// Ours, of which a call reads some.
+const TABLES: [&str; 7] = [
     "component_lease",
     "component_lease_intent",
     "component_lease_history",
     "component_lease_store",
     "component_instance",
+    "component_lease_record",
+    "component_lease_report",
 ];
 
 async fn both() -> [(&'static Server, Database); 2] {
@@ -176,7 +178,7 @@ async fn views_child_tables_and_rules_are_refused_by_name() {
         (
             "ALTER TABLE component_lease RENAME TO leases; CREATE VIEW component_lease AS SELECT * FROM leases WHERE holder_id <> 'a'",
             "DROP VIEW component_lease; ALTER TABLE leases RENAME TO component_lease",
-            &["component_lease is a view", "show less"][..],
+            &["component_lease is a view", "hide rows"][..],
         ),
         (
             "ALTER TABLE component_lease_history RENAME TO lines; CREATE VIEW component_lease_history AS SELECT * FROM lines",
@@ -229,7 +231,7 @@ async fn trigger(database: &Database, body: &str) {
 async fn next(store: &dyn Directory, holder: &str) -> Take {
     let seen = store.look(&component("c")).await.unwrap();
     let version = seen.row.as_ref().map_or(0, |row| row.version) + 1;
-    Take { generation: seen.life.generation(), ..take(&term("c", holder, version), seen.row.as_ref()) }
+    Take { life_id: seen.life.id(), ..take(&term("c", holder, version), seen.row.as_ref()) }
 }
 
 #[tokio::test]
@@ -291,9 +293,9 @@ async fn what_a_role_lacks_is_named_with_the_grant_that_helps() {
     let a = held(&*role.store().await, "c", "a").await;
     let seen = role.store().await.look(&a.component).await.unwrap();
     let b = term("c", "b", 2);
-    let next = Take { generation: seen.life.generation(), ..take(&b, seen.row.as_ref()) };
+    let next = Take { life_id: seen.life.id(), ..take(&b, seen.row.as_ref()) };
     let record = async |store: &dyn Directory| -> Result<Outcome, StoreError> {
-        store.epochs().unwrap().settle(&next.generation).await
+        store.epochs().unwrap().settle(&next.life_id).await
     };
     for (table, right) in [
         ("component_lease_store", "UPDATE"),
@@ -318,7 +320,7 @@ async fn what_a_role_lacks_is_named_with_the_grant_that_helps() {
         database.psql(&format!("GRANT {right} ON {table} TO {name}")).await.unwrap();
     }
     let store = role.store().await;
-    let why = misconfigured(store.set_intent(&a.component, StandingIntent { ttl: 5 }).await);
+    let why = misconfigured(store.set_intent(&a.component, StandingIntent::ttl(5)).await);
     says(&why, &["lacks INSERT ON component_lease_intent, UPDATE ON component_lease_intent"]);
     assert_eq!(taking(&*store, &take(&b, seen.row.as_ref())).await.unwrap(), Outcome::Applied);
     drop(store);

@@ -16,6 +16,9 @@ use component_lease::clock::{Clock, SystemClock};
 use component_lease::election::{StopReason, Timing};
 use component_lease::membership::Whereabouts;
 use component_lease::participant::{Participant, ParticipantBuilder};
+use component_lease::process::args::{LogArgs, LogFormat};
+use component_lease::process::listen::Listen;
+use component_lease::process::telemetry;
 use component_lease::run::{self, AroundArgs};
 use component_lease::store::{self, Directory, Source};
 use rustix::process::Signal;
@@ -115,10 +118,8 @@ fn leads_without_work(folder: &Path) {
     block();
 }
 
-/// `run` on a runtime of one thread, which is blocked once the program runs.
-fn supervises_with_its_thread_blocked(folder: &Path) {
-    let pid = folder.join("program.pid");
-    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 0.05; done", pid.display());
+/// `run` around a shell script on a runtime of one thread, which is blocked at this moment.
+fn supervises_until(folder: &Path, listen: Option<Listen>, script: &str, moment: fn(&Path) -> bool) {
     let config = Config {
         component: component("discovery"),
         name: None,
@@ -128,20 +129,23 @@ fn supervises_with_its_thread_blocked(folder: &Path) {
         timing: Timing::with_default_grace(5).unwrap(),
         cooldown: TTL,
         max_ttl: 30,
-        listen: None,
+        listen,
+        control_socket: None,
+        priority: 100,
         answer_outside: false,
         probe: None,
     };
     runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let looked_at = folder.to_owned();
         tokio::spawn(async move {
             let began = now();
-            while !pid.exists() {
-                assert!(now() - began < PATIENCE, "waited in vain for the program's pid");
+            while !moment(&looked_at) {
+                assert!(now() - began < PATIENCE, "waited in vain for the moment");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             block();
         });
-        let command = ["sh", "-c", &script].map(Into::into).to_vec();
+        let command = ["sh", "-c", script].map(Into::into).to_vec();
         let around = AroundArgs {
             drain_timeout: Duration::from_secs(25),
             pass_env: Vec::new(),
@@ -149,6 +153,28 @@ fn supervises_with_its_thread_blocked(folder: &Path) {
         };
         let ended = run::around(config, around, open(folder), command).await;
         panic!("the supervisor has ended: {ended:?}");
+    });
+}
+
+fn supervises_with_its_thread_blocked(folder: &Path) {
+    let pid = folder.join("program.pid");
+    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 0.05; done", pid.display());
+    supervises_until(folder, None, &script, |folder| folder.join("program.pid").exists());
+}
+
+/// Others were just told that it leads, so the end of the program does not end the work of its term.
+fn supervises_with_its_thread_blocked_after_the_program(folder: &Path) {
+    let log = LogArgs { log: "info".to_owned(), log_format: LogFormat::Text };
+    telemetry::init(&log, Box::new(|_| true)).unwrap();
+    let address = free_address();
+    let told = folder.join("told");
+    let script = format!("while [ ! -e {} ]; do sleep 0.02; done; exit 3", told.display());
+    thread::spawn(move || {
+        until("leadership", || ask(address, "/leader").filter(|answer| answer.status == 200));
+        File::create(told).unwrap();
+    });
+    supervises_until(folder, Some(Listen::At(address)), &script, |folder| {
+        std::fs::read_to_string(folder.join("holder.log")).unwrap().contains("the program has ended")
     });
 }
 
@@ -191,7 +217,8 @@ fn last_promise(rig: &Rig, moment: Duration) -> Asked {
 struct Stress {
     rig: Rig,
     holder: Running,
-    runtime: Runtime,
+    /// The follower runs on it.
+    _runtime: Runtime,
     follower: Participant,
 }
 
@@ -215,47 +242,17 @@ impl Stress {
         drop(entered);
         let follows = || follower.watch().borrow().row.is_some().then_some(());
         until("the follower to see who leads", follows);
-        Self { rig, holder, runtime, follower }
+        Self { rig, holder, _runtime: runtime, follower }
     }
 
     /// Stops the holder, waits for `what`, and continues it; answers when.
     fn stopped_until(&self, what: &str, done: impl Fn() -> bool) -> (Duration, Duration) {
-        // Stopped in the middle of a write, it would keep the file locked, and nobody could take anything
-        // (docs/failure-modes.md): that is not what is tried here.
-        until("the holder to be stopped between two writes", || {
-            self.stop();
-            if self.can_be_written() {
-                return Some(());
-            }
-            self.holder.signal(Signal::CONT);
-            None
-        });
+        self.rig.freeze(&self.holder);
         let stopped = now();
         until(what, || done().then_some(()));
         let continued = now();
         self.holder.signal(Signal::CONT);
         (stopped, continued)
-    }
-
-    fn stop(&self) {
-        self.holder.signal(Signal::STOP);
-        // What it still asks before the signal reaches each of its threads is right to be answered.
-        until("each of its threads to be stopped", || {
-            let threads = std::fs::read_dir(format!("/proc/{}/task", self.holder.child.id())).ok()?;
-            let running = threads.flatten().filter(|thread| {
-                let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-                !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
-            });
-            (running.count() == 0).then_some(())
-        });
-    }
-
-    /// Whether the database's file is not locked for writing, or soon is not.
-    fn can_be_written(&self) -> bool {
-        let store = open(&self.rig.path(""));
-        store.limit_lock_wait(MOMENT / 2);
-        // Deletes nothing, and locks the file as if it did.
-        self.runtime.block_on(store.prune_instances(Duration::from_secs(1_000_000))).is_ok()
     }
 
     /// Waits until the holder has ended itself by an abort; answers when that was seen.
@@ -346,7 +343,7 @@ fn a_supervisor_stopped_for_less_than_its_margin_leads_on_and_so_does_its_progra
     assert_eq!(first.leads().version(), 1);
     let program = rig.pid("pid");
     let began = now();
-    first.signal(Signal::STOP);
+    rig.freeze(&first);
     until("a tenth of a ttl", || (now() > began + TTL / 10).then_some(()));
     first.signal(Signal::CONT);
     let answer = first.ask("/leader").unwrap();
@@ -371,6 +368,22 @@ fn a_supervisor_whose_only_thread_is_blocked_kills_its_program_before_anybody_el
     }
     until("the end of the program", || is_gone(program).then_some(()));
     assert!(!stress.follower.is_leader(), "both led");
+    stress.follower_leads();
+}
+
+#[test]
+fn a_supervisor_whose_only_thread_is_blocked_after_its_program_has_ended_kills_nothing() {
+    let stress = Stress::of(
+        "a_supervisor_whose_only_thread_is_blocked_after_its_program_has_ended_kills_nothing",
+        supervises_with_its_thread_blocked_after_the_program,
+    );
+    let said = until("a word of its plain thread", || {
+        let log = stress.holder.log();
+        log.lines()
+            .find(|line| line.contains("beyond the end of its term") || line.contains("killed"))
+            .map(str::to_owned)
+    });
+    assert!(said.contains("no program was running any more"), "{said}");
     stress.follower_leads();
 }
 

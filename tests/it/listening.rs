@@ -56,7 +56,7 @@ fn where_there_is_only_ipv6_every_listener_is_reached() {
         begin run --listen '[::]:8357' -- sh -c 'echo "$COMPONENT_LEASE_AGENT_URL" > "$DIR/url"; exec sleep 100'
         n=0; until [ -s "$DIR/url" ]; do n=$((n + 1)); [ $n -lt 600 ]; sleep 0.1; done
         cat "$DIR/url"
-        ask "$(sed s,http://,, "$DIR/url")" /leader
+        url=$(sed s,http://,, "$DIR/url"); ask "${url%%/*}" "/${url#*/}/leader"
         end
         "#,
     );

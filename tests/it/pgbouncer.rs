@@ -311,7 +311,7 @@ async fn texts_come_back_as_they_were_sent_whatever_is_in_them() {
             assert_eq!(last.whereabouts, says.whereabouts, "{encoding}, round {round}");
         }
         let tables = "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'component_%'";
-        assert_eq!(database.psql(tables).await.unwrap(), "6");
+        assert_eq!(database.psql(tables).await.unwrap(), "8");
     }
 }
 

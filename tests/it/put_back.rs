@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use component_lease::election::{Generation, Life};
+use component_lease::election::{Life, LifeId};
 use component_lease::store::{self, Directory, Source};
 use component_lease_testkit::mysql::{self, Kind};
 use component_lease_testkit::{postgres, wait};
@@ -24,15 +24,15 @@ async fn life(store: &dyn Directory) -> Life {
     .unwrap()
 }
 
-async fn calm(store: &dyn Directory) -> Generation {
+async fn calm(store: &dyn Directory) -> LifeId {
     let life = life(store).await;
     assert!(life.is_settled() || !life.is_strange(), "{life:?}");
-    life.generation()
+    life.id()
 }
 
-async fn is_another(store: &dyn Directory, before: &Generation) {
+async fn is_another(store: &dyn Directory, before: &LifeId) {
     let life = life(store).await;
-    assert!(life.is_strange() && life.generation() != *before, "{life:?} after {before:?}");
+    assert!(life.is_strange() && life.id() != *before, "{life:?} after {before:?}");
 }
 
 #[tokio::test]

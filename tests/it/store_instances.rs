@@ -24,6 +24,7 @@ pub(crate) fn instance(name: &str, holder: &str) -> Instance {
         program_version: given("1.2.3"),
         mode: Some(Mode::Beside),
         promise: Some(Promise { longest: Duration::from_millis(6_001), outside: true }),
+        priority: Some(7),
         healthy: true,
         leads: None,
     }

@@ -1,19 +1,19 @@
 //! Identity, epoch and history, where one engine is unlike the others. What all do is `src/contract/epochs.rs`.
 
 use component_lease::election::machine::Past;
-use component_lease::election::{Expected, Generation, Take};
+use component_lease::election::{Expected, LifeId, Take};
 use component_lease::store::{Directory, Outcome, StoreError, begin_epoch};
 
 use crate::stores::{component, held, row, take, term};
 
-async fn generation(store: &dyn Directory) -> Generation {
-    store.look(&component("c")).await.unwrap().life.generation()
+async fn life_id(store: &dyn Directory) -> LifeId {
+    store.look(&component("c")).await.unwrap().life.id()
 }
 
 /// On what each store says now, but with a sight of no row.
 async fn insertion(store: &dyn Directory, holder: &str, version: i64, highest: i64) -> Take {
-    let generation = generation(store).await;
-    Take { generation, expected: Expected::Missing { highest }, ..take(&term("c", holder, version), None) }
+    let life_id = life_id(store).await;
+    Take { life_id, expected: Expected::Missing { highest }, ..take(&term("c", holder, version), None) }
 }
 
 /// What only an administrator does, on a real server.
@@ -49,8 +49,8 @@ mod deleted_rows {
         held(&*store, "c", "a").await;
         database.psql("UPDATE component_lease SET version = 0, holder_id = ''").await.unwrap();
         let seen = row(&*store, "c").await;
-        let generation = generation(&*store).await;
-        let low = Take { generation, ..take(&term("c", "b", 1), seen.as_ref()) };
+        let life_id = life_id(&*store).await;
+        let low = Take { life_id, ..take(&term("c", "b", 1), seen.as_ref()) };
         assert_eq!(store.take(&low).await.unwrap(), Outcome::Lost);
         assert_eq!(row(&*store, "c").await, seen);
         let high = Take { term: term("c", "b", 2), ..low };
@@ -60,12 +60,12 @@ mod deleted_rows {
     #[tokio::test]
     async fn a_copied_sqlite_file_is_another_database() {
         let file = SqliteFile::migrated().await;
-        let before = generation(&*file.store()).await;
+        let before = life_id(&*file.store()).await;
         let copy = file.folder.path().join("copy.db");
         std::fs::copy(file.path(), &copy).unwrap();
         std::fs::rename(&copy, file.path()).unwrap();
         let life = file.store().look(&component("c")).await.unwrap().life;
-        assert!(life.is_strange() && life.generation() != before);
+        assert!(life.is_strange() && life.id() != before);
     }
 
     #[tokio::test]
@@ -74,7 +74,7 @@ mod deleted_rows {
         let backup = file.folder.path().join("backup.db");
         std::fs::copy(file.path(), &backup).unwrap();
         let store = file.store();
-        let before = generation(&*store).await;
+        let before = life_id(&*store).await;
         held(&*store, "c", "a").await;
         // Everybody stops: the last one out takes the log along.
         drop(store);
@@ -85,7 +85,7 @@ mod deleted_rows {
         std::fs::remove_file(file.path()).unwrap();
         std::fs::copy(&backup, file.path()).unwrap();
         let looked = file.store().look(&component("c")).await.unwrap();
-        let now = looked.life.generation();
+        let now = looked.life.id();
         assert!(looked.life.is_strange() && now != before, "inode {old}, then {}: {now:?}", inode());
         assert_eq!(looked.past, Past::NeverLived, "the backup knows nothing of it");
     }
@@ -93,7 +93,7 @@ mod deleted_rows {
     #[tokio::test]
     async fn a_sqlite_file_is_known_by_inode_birth_and_boot_as_long_as_nobody_puts_another_there() {
         let file = SqliteFile::migrated().await;
-        let before = generation(&*file.store()).await;
+        let before = life_id(&*file.store()).await;
         let meta = std::fs::metadata(file.path()).unwrap();
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
         says(&before.identity, &[&format!("sqlite/{}/", meta.ino()), &format!("/{}/", boot.trim())]);
@@ -103,7 +103,7 @@ mod deleted_rows {
         }
         std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
         held(&*file.store(), "c", "a").await;
-        assert_eq!(generation(&*file.store()).await, before);
+        assert_eq!(life_id(&*file.store()).await, before);
     }
 
     #[tokio::test]
@@ -141,8 +141,8 @@ mod deleted_rows {
         database.psql(&grants).await.unwrap();
         let store = open(Source::url(server.url_as(&role, "x", &database.name)), "test").unwrap();
         begin_epoch(&*store).await.unwrap();
-        let generation = generation(&*store).await;
-        assert_eq!(store.epochs().unwrap().settle(&generation).await.unwrap(), Outcome::Applied);
+        let life_id = life_id(&*store).await;
+        assert_eq!(store.epochs().unwrap().settle(&life_id).await.unwrap(), Outcome::Applied);
         held(&*store, "c", "a").await;
         drop(store);
         database.psql(&format!("DROP OWNED BY {role} CASCADE")).await.unwrap();

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use component_lease::election::machine::Past;
-use component_lease::store::{self, Install, Source};
+use component_lease::store::{self, EndReason, Ending, Install, Outcome, Source};
 use component_lease_testkit::mysql::{self, Kind};
 use component_lease_testkit::postgres;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Executor};
 
 use crate::agent_support::program;
-use crate::stores::{SqliteFile, component, held, misconfigured, says};
+use crate::stores::{SqliteFile, component, held, misconfigured, says, term};
 
 /// A database of one kind, with a lease in it.
 struct Bench {
@@ -86,6 +86,8 @@ async fn a_table_that_was_dropped_or_renamed_is_made_anew_with_the_wait_that_thi
         ("DROP TABLE component_lease_store", "the table component_lease_store", true, Past::Lived(1)),
         ("DROP TABLE component_lease_intent", "the table component_lease_intent", false, Past::Lived(1)),
         ("DROP TABLE component_instance", "the table component_instance", false, Past::Lived(1)),
+        ("DROP TABLE component_lease_record", "the table component_lease_record", false, Past::Lived(1)),
+        ("DROP TABLE component_lease_report", "the table component_lease_report", false, Past::Lived(1)),
         ("DROP TABLE component_lease_schema", "", false, Past::Lived(1)),
         (
             "DROP TABLE component_lease_schema; DROP TABLE component_lease",
@@ -120,10 +122,45 @@ async fn a_table_that_was_dropped_or_renamed_is_made_anew_with_the_wait_that_thi
             let (was, is) = (before.record().unwrap().epoch, looked.life.record().unwrap().epoch);
             assert_eq!(is > was, waits, "{which}: {was}, {is}");
             // Everything works again, and there is nothing more to do.
-            store.set_intent(&component("c"), store::StandingIntent { ttl: 5 }).await.unwrap();
+            store.set_intent(&component("c"), store::StandingIntent::ttl(5)).await.unwrap();
             let again = store::migrate(&bench.source).await.unwrap();
             assert!(again.mended.is_empty() && again.waits.is_none(), "{which}: {again}");
         }
+    }
+}
+
+/// Of a program that knew no ends.
+#[tokio::test]
+async fn ends_are_added_to_a_history_without_and_until_then_only_they_are_missed() {
+    const COLUMNS: [&str; 4] = ["end_time", "end_reason", "ended_by", "ended_why"];
+    for bench in Bench::all().await {
+        let which = bench.name();
+        for column in COLUMNS {
+            bench.sql(&format!("ALTER TABLE component_lease_history DROP COLUMN {column}")).await;
+        }
+        let store = store::open(bench.source.clone(), "test").unwrap();
+        let (c, end) = (component("c"), Ending::now(EndReason::Released));
+        let term = term("c", "a", 1);
+        assert_eq!(store.renew(&term).await.unwrap(), Outcome::Applied, "{which}");
+        says(&misconfigured(store.end_term(&c, 1, &end).await), &["end_time", "component-lease migrate"]);
+        assert_eq!(store.renew(&term).await.unwrap(), Outcome::Applied, "{which}");
+        says(&misconfigured(store.history(&c, None, 5).await), &["end_time", "component-lease migrate"]);
+        let life = async || store.look(&c).await.unwrap().life;
+        let before = life().await;
+        // MySQL knows its tables by when they were made, which for it is also when they were altered.
+        if which != "MySQL" {
+            held(&*store, "other", "a").await;
+        }
+        let report = store::migrate(&bench.source).await.unwrap();
+        let made = COLUMNS.map(|column| format!("the column component_lease_history.{column}"));
+        assert_eq!(report.mended, made, "{which}");
+        let after = life().await;
+        assert!(!after.is_strange(), "{which}");
+        let (was, is) = (before.record().unwrap().epoch, after.record().unwrap().epoch);
+        assert_eq!(report.waits.is_some(), is > was, "{which}: {report}");
+        assert!(which == "MySQL" || is == was, "{which}: nobody waits for columns");
+        assert_eq!(store.end_term(&c, 1, &end).await.unwrap(), Outcome::Applied, "{which}");
+        assert_eq!(store.history(&c, None, 5).await.unwrap()[0].end.as_ref().unwrap().reason, end.reason);
     }
 }
 
@@ -247,4 +284,55 @@ fn printing_into_a_pipe_that_nobody_reads_ends_as_the_work_does() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let status = program().arg("crd").stdout(full).status().unwrap();
     assert_eq!(status.code(), Some(1));
+}
+
+/// As an earlier `migrate` has left them.
+#[tokio::test]
+async fn tables_without_a_roster_work_for_everybody_else_and_migrate_adds_it() {
+    let members = ["m".to_owned()].into();
+    for bench in Bench::all().await {
+        let which = bench.name();
+        bench.sql("DROP TABLE component_lease_record; DROP TABLE component_lease_report").await;
+        let store = store::open(bench.source.clone(), "test").unwrap();
+        let led = term("c", "a", 1);
+        let roster = store.roster().unwrap();
+        for refused in [
+            roster.read_roster(&led.component, &members).await.map(drop),
+            roster.record(&led, "r").await.map(drop),
+            roster.report(&led.component, "m", "says").await,
+        ] {
+            says(&misconfigured(refused), &["component_lease_re", "run `component-lease migrate`"]);
+        }
+        assert_eq!(store.renew(&led).await.unwrap(), Outcome::Applied, "{which}");
+        store.look(&led.component).await.unwrap();
+        let report = store::migrate(&bench.source).await.unwrap();
+        assert_eq!(report.mended, ["the table component_lease_record", "the table component_lease_report"]);
+        assert_eq!(report.waits, None, "{which}: nobody waits for what no lease needs");
+        assert_eq!(roster.record(&led, "r").await.unwrap(), Outcome::Applied, "{which}");
+        roster.report(&led.component, "m", "says").await.unwrap();
+        let read = roster.read_roster(&led.component, &members).await.unwrap();
+        assert_eq!((read.record.as_deref(), read.reports["m"].as_str()), (Some("r"), "says"), "{which}");
+        assert!(read.row.is_some_and(|row| row.is_term(&led)), "{which}");
+    }
+}
+
+/// Anybody who may write the tables may write anything into them.
+#[tokio::test]
+async fn what_somebody_else_wrote_in_place_of_a_record_or_a_report_counts_as_none() {
+    let members = ["m".to_owned()].into();
+    for bench in Bench::all().await.into_iter().filter(|bench| bench.name() != "PostgreSQL") {
+        let store = store::open(bench.source.clone(), "test").unwrap();
+        let (led, roster) = (term("c", "a", 1), store.roster().unwrap());
+        roster.record(&led, "r").await.unwrap();
+        roster.report(&led.component, "m", "says").await.unwrap();
+        // PostgreSQL's columns hold no more.
+        let long = "x".repeat(store::TEXT_MAX + 1);
+        bench
+            .sql(&format!(
+                "UPDATE component_lease_record SET record = '{long}'; UPDATE component_lease_report SET report = '{long}'"
+            ))
+            .await;
+        let read = roster.read_roster(&led.component, &members).await.unwrap();
+        assert_eq!((read.record, read.reports.len()), (None, 0), "{}", bench.name());
+    }
 }

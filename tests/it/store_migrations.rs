@@ -1,10 +1,10 @@
-//! `migrate`: repeated, at once, beside somebody else's table, and against a newer schema.
+//! `migrate`: repeated, at once, beside somebody else's table, and against the schema of a newer or an older program.
 
 use std::time::Duration;
 
 use component_lease::election::Life;
 use component_lease::election::machine::Past;
-use component_lease::store::{self, Install, Source};
+use component_lease::store::{self, EndReason, Ending, Install, Outcome, Retention, Source};
 use component_lease_testkit::mysql::{self, Kind};
 use component_lease_testkit::postgres;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -75,7 +75,7 @@ async fn every_column_of_ours_in_postgres_has_a_comment() {
         .unwrap();
     assert_eq!(bare, "");
     let columns = "SELECT count(*) FROM information_schema.columns WHERE table_name LIKE 'component\\_%'";
-    assert_eq!(database.psql(columns).await.unwrap(), "52");
+    assert_eq!(database.psql(columns).await.unwrap(), "65");
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn every_column_of_ours_in_mysql_has_a_comment() {
         let columns = "FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE()";
         let bare = format!("SELECT CONCAT(TABLE_NAME, '.', COLUMN_NAME) {columns} AND COLUMN_COMMENT = ''");
         assert_eq!(database.sql(&bare).await.unwrap(), "", "{kind}");
-        assert_eq!(database.sql(&format!("SELECT COUNT(*) {columns}")).await.unwrap(), "52", "{kind}");
+        assert_eq!(database.sql(&format!("SELECT COUNT(*) {columns}")).await.unwrap(), "65", "{kind}");
     }
 }
 
@@ -148,20 +148,33 @@ async fn somebody_elses_table_in_sqlite_is_not_altered() {
 }
 
 #[tokio::test]
-async fn a_schema_from_a_newer_program_is_refused_by_stores_and_by_migrate() {
-    let newer = "INSERT INTO component_lease_schema VALUES (99, 0, false)";
+async fn a_schema_from_another_program_is_refused_by_stores_and_by_migrate() {
     let database = migrated_database(postgres::shared().await.unwrap()).await;
-    database.psql(newer).await.unwrap();
     let mariadb = migrated_mysql(mysql::shared(Kind::MariaDb10_11).await.unwrap()).await;
-    mariadb.sql(newer).await.unwrap();
     let file = SqliteFile::migrated().await;
     let options = SqliteConnectOptions::new().filename(file.path());
-    SqliteConnection::connect_with(&options).await.unwrap().execute(newer).await.unwrap();
-    for source in [Source::url(&database.url), Source::url(&mariadb.url), file.source()] {
-        let store = store::open(source.clone(), "test").unwrap();
-        let pieces = &["schema version 99", "use a newer component-lease"];
-        says(&misconfigured(store.look(&component("c")).await), pieces);
-        says(&misconfigured(store::migrate(&source).await), pieces);
+    for (version, what_to_do) in [
+        (2, "older than this program"),
+        (4, "`component-lease migrate` without --first-install"),
+        (5, "use a newer component-lease"),
+        (99, "use a newer component-lease"),
+    ] {
+        let sql = format!("INSERT INTO component_lease_schema VALUES ({version}, 0, false)");
+        database.psql(&sql).await.unwrap();
+        mariadb.sql(&sql).await.unwrap();
+        SqliteConnection::connect_with(&options)
+            .await
+            .unwrap()
+            .execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql)))
+            .await
+            .unwrap();
+        for source in [Source::url(&database.url), Source::url(&mariadb.url), file.source()] {
+            let store = store::open(source.clone(), "test").unwrap();
+            let found = format!("schema version {version}");
+            let pieces = &[found.as_str(), what_to_do];
+            says(&misconfigured(store.look(&component("c")).await), pieces);
+            says(&misconfigured(store::migrate(&source).await), pieces);
+        }
     }
 }
 
@@ -247,10 +260,13 @@ async fn migrate_ends_with_78_and_says_why_where_what_it_made_cannot_be_used() {
     let (code, said, _) = migrate(&[]);
     assert_eq!(code, 0);
     // All that is said can be run.
-    database.psql("CREATE ROLE my_participant; CREATE ROLE my_controller").await.unwrap();
+    database
+        .psql("CREATE ROLE my_participant; CREATE ROLE my_controller; CREATE ROLE my_member")
+        .await
+        .unwrap();
     database.psql(&said).await.unwrap();
     database
-        .psql("DROP OWNED BY my_participant, my_controller; DROP ROLE my_participant, my_controller")
+        .psql("DROP OWNED BY my_participant, my_controller, my_member; DROP ROLE my_participant, my_controller, my_member")
         .await
         .unwrap();
     says(
@@ -363,4 +379,45 @@ async fn a_narrow_version_column_has_epochs_without_dates() {
     assert_eq!(store.look(&component("c")).await.unwrap().life.base(), 1000);
     assert_eq!(store::begin_epoch(&*store).await.unwrap().epoch, 2);
     assert_eq!(store.look(&component("c")).await.unwrap().life.base(), 2000);
+}
+
+/// Somebody else's table alone lists its components, has no history, and nothing to forget.
+#[tokio::test]
+async fn a_bare_table_lists_its_components_and_has_no_history() {
+    let leased = format!(
+        "{FOREIGN}; INSERT INTO component_lease VALUES ('b', 'x', 1, 1, 41, 5), ('B', 'x', 1, 1, 41, 5), ('a', 'x', 1, 1, 41, 5)"
+    );
+    let postgres = postgres::shared().await.unwrap().fresh_database().await.unwrap();
+    postgres.psql(&leased).await.unwrap();
+    let file = SqliteFile::none_yet();
+    let options = SqliteConnectOptions::new().filename(file.path()).create_if_missing(true);
+    let mut sqlite = SqliteConnection::connect_with(&options).await.unwrap();
+    sqlite.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(leased.clone()))).await.unwrap();
+    let mut sources = vec![Source::url(&postgres.url), file.source()];
+    let mut databases = Vec::new();
+    for kind in [Kind::MariaDb10_11, Kind::MySql9] {
+        let database = mysql::shared(kind).await.unwrap().fresh_database().await.unwrap();
+        // Its collation may take the two for one.
+        database.sql(&leased.replace("'B'", "'Bb'")).await.unwrap();
+        sources.push(Source::url(&database.url));
+        databases.push(database);
+    }
+    for source in sources {
+        let store = store::open(source, "test").unwrap();
+        let all = store.components(None, 10).await.unwrap();
+        assert_eq!(all.len(), 3, "{all:?}");
+        let mut paged = Vec::new();
+        while let Some(name) = store.components(paged.last().map(String::as_str), 1).await.unwrap().pop() {
+            paged.push(name);
+        }
+        assert_eq!(paged, all, "{store:?}");
+        let c = component("b");
+        says(
+            &misconfigured(store.history(&c, None, 5).await),
+            &["component_lease_history is missing", "component-lease migrate"],
+        );
+        assert_eq!(store.end_term(&c, 41, &Ending::now(EndReason::Released)).await.unwrap(), Outcome::Lost);
+        let kept = Retention { newest: 0, age: Duration::ZERO };
+        assert_eq!(store.prune_history(&c, kept).await.unwrap(), 0);
+    }
 }

@@ -68,13 +68,13 @@ async fn a_renewal_is_one_round_trip_and_so_is_every_other_call(kind: Kind) {
         store.look(&a.component).await.unwrap();
         look_at(&*store, &["c"]).await;
         alive_at(&*store, &["c", "d"]).await;
-        store.set_intent(&a.component, store::StandingIntent { ttl: 9 }).await.unwrap();
+        store.set_intent(&a.component, store::StandingIntent::ttl(9)).await.unwrap();
         store.clear_intent(&a.component).await.unwrap();
         store.release(&a).await.unwrap();
         let looked = store.look(&a.component).await.unwrap();
         a.version += 1;
-        let generation = looked.life.generation();
-        store.take(&Take { generation, ..take(&a, looked.row.as_ref()) }).await.unwrap();
+        let life_id = looked.life.id();
+        store.take(&Take { life_id, ..take(&a, looked.row.as_ref()) }).await.unwrap();
         store.limit_lock_wait(Duration::from_secs(1));
     };
     // Each statement is prepared at its first use.

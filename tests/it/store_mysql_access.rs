@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use component_lease::election::Take;
-use component_lease::store::{self, Directory, Outcome, Source, StoreError};
+use component_lease::store::{self, Directory, EndReason, Ending, Outcome, Retention, Source, StoreError};
 use component_lease_testkit::mysql::{Database, Kind, Server};
 
 use crate::store_instances::instance;
@@ -12,6 +12,8 @@ use crate::store_mysql::{on_each_kind, open, server};
 use crate::stores::{
     alive_at, component, held, migrated_mysql, misconfigured, named, retryable, says, take, term,
 };
+
+const KEPT: Retention = Retention { newest: 10, age: Duration::from_secs(3600) };
 
 /// A user without any privilege, dropped by hand at the end (a failed test leaves it to its server's end).
 pub(crate) struct User<'a> {
@@ -39,7 +41,8 @@ impl<'a> User<'a> {
     pub(crate) async fn grant(&self, example: &str) {
         let report = store::migrate(&Source::url(&self.database.url)).await.unwrap();
         let grants: Vec<_> = report.grants.unwrap().lines().filter(|line| line.contains(example)).collect();
-        assert!(grants.len() >= 3, "{grants:?}");
+        // The fewest are those of a member of a database.
+        assert!(grants.len() >= 2, "{grants:?}");
         for line in grants {
             self.database.sql(&line.replace(example, &format!("'{}'@'%'", self.name))).await.unwrap();
         }
@@ -64,7 +67,19 @@ async fn a_participant_needs_exactly_the_grants_that_migrate_prints(kind: Kind) 
     let id = store.beat(&instance("c", "a"), None).await.unwrap();
     assert!(id.is_some() && store.beat(&instance("c", "a"), id).await.unwrap() == id);
     says(&misconfigured(store.prune_instances(Duration::ZERO).await), &["denied"]);
-    let why = misconfigured(store.set_intent(&a.component, store::StandingIntent { ttl: 5 }).await);
+    // Of a line of the history it may write the end, and nothing else.
+    let ended = store.end_term(&a.component, 1, &Ending::now(EndReason::Released)).await.unwrap();
+    assert_eq!(ended, Outcome::Applied);
+    says(
+        &misconfigured(store.prune_history(&a.component, KEPT).await),
+        &["denied", "component_lease_history"],
+    );
+    let columns = format!(
+        "SELECT GROUP_CONCAT(COLUMN_NAME ORDER BY BINARY COLUMN_NAME) FROM information_schema.COLUMN_PRIVILEGES WHERE TABLE_NAME = 'component_lease_history' AND TABLE_SCHEMA = DATABASE() AND PRIVILEGE_TYPE = 'UPDATE' AND GRANTEE LIKE '%{}%'",
+        user.name
+    );
+    assert_eq!(database.sql(&columns).await.unwrap(), "end_reason,end_time,ended_by,ended_why");
+    let why = misconfigured(store.set_intent(&a.component, store::StandingIntent::ttl(5)).await);
     says(&why, &["denied", "component_lease_intent", "GRANT SELECT, INSERT, UPDATE ON"]);
     drop(store);
     user.drop().await;
@@ -82,15 +97,18 @@ async fn the_controller_needs_exactly_the_grants_that_migrate_prints(kind: Kind)
     let all = alive_at(&*store, &["c"]).await;
     assert_eq!(all.instances.unwrap().len(), 1);
     assert_eq!(store.prune_instances(Duration::from_secs(3600)).await.unwrap(), 0);
+    assert_eq!(store.prune_history(&a.component, KEPT).await.unwrap(), 0);
+    let ended = store.end_term(&a.component, 1, &Ending::now(EndReason::ContainerEnded)).await.unwrap();
+    assert_eq!(ended, Outcome::Applied);
     assert_eq!(all.rows.len(), 1);
     assert!(all.life.record().is_some(), "it knows of epochs");
-    store.set_intent(&a.component, store::StandingIntent { ttl: 5 }).await.unwrap();
+    store.set_intent(&a.component, store::StandingIntent::ttl(5)).await.unwrap();
     store.clear_intent(&a.component).await.unwrap();
     // It may end a term, and neither begin one nor change a version.
     assert_eq!(store.release(&a).await.unwrap(), Outcome::Applied);
     let seen = participant.look(&a.component).await.unwrap();
     let take = take(&term("c", "controller", 2), seen.row.as_ref());
-    let take = Take { generation: seen.life.generation(), ..take };
+    let take = Take { life_id: seen.life.id(), ..take };
     says(&misconfigured(store.take(&take).await), &["denied"]);
     drop(store);
     user.drop().await;
@@ -231,7 +249,7 @@ async fn a_server_without_tls_is_refused_where_tls_is_wanted(kind: Kind) {
         says(&why, &["no table component_lease"]);
     } else {
         // A password in clear over TCP: not even on this machine.
-        says(&why, &["only given over TLS", "certificate"]);
+        says(&why, &["over TLS only", "certificate"]);
     }
 }
 
@@ -259,9 +277,29 @@ async fn an_authentication_that_we_do_not_speak_is_named(kind: Kind) {
     server.sql(&format!("DROP USER '{name}'@'%'")).await.unwrap();
 }
 
+async fn a_member_of_a_database_needs_exactly_the_grants_that_migrate_prints(kind: Kind) {
+    let server = server(kind).await;
+    let database = migrated_mysql(server).await;
+    let user = User::create(server, &database, "member").await;
+    user.grant("my_participant").await;
+    let store = user.store();
+    let a = held(&*store, "c", "a").await;
+    let members = ["m".to_owned()].into();
+    let roster = store.roster().unwrap();
+    says(&misconfigured(roster.record(&a, "r").await), &["denied", "component_lease_record"]);
+    user.grant("my_member").await;
+    assert_eq!(roster.record(&a, "r").await.unwrap(), Outcome::Applied);
+    assert_eq!(roster.record(&a, "r").await.unwrap(), Outcome::Applied, "the same once more");
+    roster.report(&a.component, "m", "says").await.unwrap();
+    assert_eq!(roster.read_roster(&a.component, &members).await.unwrap().reports.len(), 1);
+    drop(store);
+    user.drop().await;
+}
+
 on_each_kind!(
     a_participant_needs_exactly_the_grants_that_migrate_prints,
     the_controller_needs_exactly_the_grants_that_migrate_prints,
+    a_member_of_a_database_needs_exactly_the_grants_that_migrate_prints,
     a_missing_grant_is_refused_with_the_tables_name,
     a_leader_goes_on_while_tables_are_made_that_it_has_no_grants_for_yet,
     a_user_who_may_not_create_tables_reads_which_grants_are_enough,

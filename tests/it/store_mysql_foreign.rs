@@ -65,7 +65,7 @@ async fn a_table_of_another_program_works_and_nothing_is_ever_cut(kind: Kind) {
         let names = [a.component.as_str(), &"n".repeat(65), "c", "ключ"];
         assert_eq!(look_at(&*store, &names).await.rows.len(), 1, "nothing was written");
         says(
-            &misconfigured(store.set_intent(&component("c"), store::StandingIntent { ttl: 5 }).await),
+            &misconfigured(store.set_intent(&component("c"), store::StandingIntent::ttl(5)).await),
             &["component_lease_intent", "component-lease migrate"],
         );
     }
@@ -129,7 +129,7 @@ async fn companions_go_with_a_table_of_another_collation_and_leave_it_alone(kind
     let store = open(&database);
     held(&*store, "c", "a").await;
     for name in ["c", "intent-only"] {
-        store.set_intent(&component(name), store::StandingIntent { ttl: 9 }).await.unwrap();
+        store.set_intent(&component(name), store::StandingIntent::ttl(9)).await.unwrap();
     }
     let all = look_at(&*store, &["c", "intent-only"]).await;
     assert_eq!((all.rows.len(), all.intents.len()), (1, 2));

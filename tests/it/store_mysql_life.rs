@@ -1,7 +1,7 @@
 //! Identity, epoch and history on MySQL and MariaDB, as far as an administrator has a hand in it.
 
 use component_lease::election::machine::Past;
-use component_lease::election::{Expected, Generation, Life, Take};
+use component_lease::election::{Expected, Life, LifeId, Take};
 use component_lease::store::{self, Directory, Outcome, Source, begin_epoch};
 use component_lease_testkit::mysql::{Kind, Server, Stop};
 use component_lease_testkit::wait;
@@ -15,14 +15,14 @@ async fn life(store: &dyn Directory) -> Life {
     wait::until(SOON, "an answer", async || Ok(Some(store.look(&component("c")).await?.life))).await.unwrap()
 }
 
-async fn generation(store: &dyn Directory) -> Generation {
-    life(store).await.generation()
+async fn life_id(store: &dyn Directory) -> LifeId {
+    life(store).await.id()
 }
 
 /// On what the store says now, but with a sight of no row.
 async fn insertion(store: &dyn Directory, version: i64, highest: i64) -> Take {
-    let generation = generation(store).await;
-    Take { generation, expected: Expected::Missing { highest }, ..take(&term("c", "b", version), None) }
+    let life_id = life_id(store).await;
+    Take { life_id, expected: Expected::Missing { highest }, ..take(&term("c", "b", version), None) }
 }
 
 async fn a_row_that_went_and_came_back_lets_no_lower_version_follow_a_higher_one(kind: Kind) {
@@ -39,8 +39,8 @@ async fn a_row_that_went_and_came_back_lets_no_lower_version_follow_a_higher_one
     // A foreign program puts a row below the history: it is taken above that only.
     database.sql("INSERT INTO component_lease VALUES ('c', '', 0, 0, 0, 5)").await.unwrap();
     let seen = row(&*store, "c").await;
-    let generation = generation(&*store).await;
-    let low = Take { generation, ..take(&term("c", "b", 1), seen.as_ref()) };
+    let life_id = life_id(&*store).await;
+    let low = Take { life_id, ..take(&term("c", "b", 1), seen.as_ref()) };
     assert_eq!(store.take(&low).await.unwrap(), Outcome::Lost);
     assert_eq!(row(&*store, "c").await, seen);
     let high = Take { term: term("c", "b", 2), ..low };
@@ -56,18 +56,16 @@ async fn a_take_decides_on_what_is_there_after_its_waits(kind: Kind) {
     let store = open(&database);
     held(&*store, "c", "a").await;
     let seen = row(&*store, "c").await;
-    let generation = generation(&*store).await;
+    let life_id = life_id(&*store).await;
     for change in [
         "UPDATE component_lease SET version = 7 WHERE component_name = 'c'",
-        "INSERT INTO component_lease_history VALUES ('c', 7, 'x', 0, 5); UPDATE component_lease SET ttl = ttl WHERE component_name = 'c'",
+        "INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl) VALUES ('c', 7, 'x', 0, 5); UPDATE component_lease SET ttl = ttl WHERE component_name = 'c'",
         "UPDATE component_lease_store SET epoch = epoch + 1",
     ] {
         let mut theirs = other(&database).await;
         theirs.execute(sqlx::raw_sql("BEGIN; SELECT * FROM component_lease FOR UPDATE; SELECT * FROM component_lease_store FOR UPDATE")).await.unwrap();
-        let (store, take) = (
-            store.clone(),
-            Take { generation: generation.clone(), ..take(&term("c", "b", 2), seen.as_ref()) },
-        );
+        let (store, take) =
+            (store.clone(), Take { life_id: life_id.clone(), ..take(&term("c", "b", 2), seen.as_ref()) });
         let taking = tokio::spawn(async move { store.take(&take).await });
         wait_for_a_lock(server(kind).await, &database).await;
         theirs.execute(sqlx::raw_sql(change)).await.unwrap();
@@ -95,10 +93,10 @@ async fn each_start_of_a_server_is_a_life_of_its_own(kind: Kind) {
     let store = open(&database);
     let mut lives = Vec::new();
     for how in [Some(Stop::Fast), Some(Stop::Immediate), None] {
-        let now = generation(&*store).await;
+        let now = life_id(&*store).await;
         // Whatever part of a second the question falls into.
         for _ in 0..200 {
-            assert_eq!(store.look(&component("c")).await.unwrap().life.generation(), now);
+            assert_eq!(store.look(&component("c")).await.unwrap().life.id(), now);
         }
         begin_epoch(&*store).await.unwrap();
         assert!(!life(&*store).await.is_strange());
@@ -121,7 +119,7 @@ async fn each_start_of_a_server_is_a_life_of_its_own(kind: Kind) {
                 assert!(matches!(life(&*store).await, Life::Unrecorded { .. }));
                 begin_epoch(&*store).await.unwrap();
                 assert!(!life(&*store).await.is_strange());
-                lives.push(generation(&*store).await.identity);
+                lives.push(life_id(&*store).await.identity);
             }
         }
     }

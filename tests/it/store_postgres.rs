@@ -47,7 +47,7 @@ async fn a_renewal_is_one_statement_and_so_is_every_other_call() {
         store.look(&a.component).await.unwrap();
         look_at(&*store, &["c"]).await;
         alive_at(&*store, &["c", "d"]).await;
-        store.set_intent(&a.component, store::StandingIntent { ttl: 9 }).await.unwrap();
+        store.set_intent(&a.component, store::StandingIntent::ttl(9)).await.unwrap();
         store.clear_intent(&a.component).await.unwrap();
         store.limit_lock_wait(Duration::from_secs(1));
     };

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use component_lease::election::Take;
-use component_lease::store::{self, Directory, Outcome, Source, StoreError};
+use component_lease::store::{self, Directory, EndReason, Ending, Outcome, Retention, Source, StoreError};
 use component_lease_testkit::postgres::{self, Database, Server};
 
 use crate::store_instances::instance;
 use crate::store_postgres::{migrated, open};
 use crate::stores::{alive_at, component, held, misconfigured, retryable, says, take, term};
+
+const KEPT: Retention = Retention { newest: 10, age: Duration::from_secs(3600) };
 
 /// A role without any privilege, dropped at the end.
 pub(crate) struct Role<'a> {
@@ -64,7 +66,19 @@ async fn a_participant_needs_exactly_the_grants_that_migrate_prints() {
     let id = store.beat(&instance("c", "a"), None).await.unwrap();
     assert!(id.is_some() && store.beat(&instance("c", "a"), id).await.unwrap() == id);
     says(&misconfigured(store.prune_instances(Duration::ZERO).await), &["permission denied"]);
-    misconfigured(store.set_intent(&a.component, store::StandingIntent { ttl: 5 }).await);
+    // Of a line of the history it may write the end, and nothing else.
+    let ended = store.end_term(&a.component, 1, &Ending::now(EndReason::Released)).await.unwrap();
+    assert_eq!(ended, Outcome::Applied);
+    let says_so = misconfigured(store.prune_history(&a.component, KEPT).await);
+    says(&says_so, &["permission denied", "GRANT DELETE ON component_lease_history"]);
+    for (column, may) in [("end_time", "t"), ("ended_why", "t"), ("version", "f"), ("lease_time", "f")] {
+        let asked = format!(
+            "SELECT has_column_privilege('{}', 'component_lease_history', '{column}', 'UPDATE')",
+            role.name
+        );
+        assert_eq!(database.psql(&asked).await.unwrap(), may, "{column}");
+    }
+    misconfigured(store.set_intent(&a.component, store::StandingIntent::ttl(5)).await);
     for may_not in ["DELETE", "TRUNCATE", "TRIGGER"] {
         let asked = format!("SELECT has_table_privilege('{}', 'component_lease', '{may_not}')", role.name);
         assert_eq!(database.psql(&asked).await.unwrap(), "f", "{may_not}");
@@ -85,15 +99,18 @@ async fn the_controller_needs_exactly_the_grants_that_migrate_prints() {
     let all = alive_at(&*store, &["c"]).await;
     assert_eq!(all.instances.unwrap().len(), 1);
     assert_eq!(store.prune_instances(Duration::from_secs(3600)).await.unwrap(), 0);
+    assert_eq!(store.prune_history(&a.component, KEPT).await.unwrap(), 0);
+    let ended = store.end_term(&a.component, 1, &Ending::now(EndReason::ContainerEnded)).await.unwrap();
+    assert_eq!(ended, Outcome::Applied);
     assert_eq!(all.rows.len(), 1);
     assert!(all.life.record().is_some(), "it knows of epochs");
-    store.set_intent(&a.component, store::StandingIntent { ttl: 5 }).await.unwrap();
+    store.set_intent(&a.component, store::StandingIntent::ttl(5)).await.unwrap();
     store.clear_intent(&a.component).await.unwrap();
     // It may end a term, and neither begin one nor change a version.
     assert_eq!(store.release(&a).await.unwrap(), Outcome::Applied);
     let seen = participant.look(&a.component).await.unwrap();
     let take = take(&term("c", "controller", 2), seen.row.as_ref());
-    let take = Take { generation: seen.life.generation(), ..take };
+    let take = Take { life_id: seen.life.id(), ..take };
     says(&misconfigured(store.take(&take).await), &["permission denied"]);
     let column =
         format!("SELECT has_column_privilege('{}', 'component_lease', 'version', 'UPDATE')", role.name);
@@ -238,4 +255,23 @@ async fn migrated_database_with(server: &Server, parameters: &str) -> Database {
     let database = server.fresh_database().await.unwrap();
     store::migrate(&Source::url(format!("{}?{parameters}", database.url))).await.unwrap();
     database
+}
+
+#[tokio::test]
+async fn a_member_of_a_database_needs_exactly_the_grants_that_migrate_prints() {
+    let database = migrated().await;
+    let role = Role::create(&database, "member").await;
+    role.grant("my_participant").await;
+    let store = role.store().await;
+    let a = held(&*store, "c", "a").await;
+    let members = ["m".to_owned()].into();
+    let roster = store.roster().unwrap();
+    let grant = "GRANT INSERT ON component_lease_record";
+    says(&misconfigured(roster.record(&a, "r").await), &["permission denied", grant]);
+    role.grant("my_member").await;
+    assert_eq!(roster.record(&a, "r").await.unwrap(), Outcome::Applied);
+    roster.report(&a.component, "m", "says").await.unwrap();
+    assert_eq!(roster.read_roster(&a.component, &members).await.unwrap().reports.len(), 1);
+    drop(store);
+    role.drop().await;
 }

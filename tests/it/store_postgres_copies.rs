@@ -19,7 +19,7 @@ async fn original(server: &Server) -> Database {
         next(&*store, name, "b").await.unwrap();
         store.beat(&instance(name, "b"), None).await.unwrap();
     }
-    store.set_intent(&component("c"), store::StandingIntent { ttl: 9 }).await.unwrap();
+    store.set_intent(&component("c"), store::StandingIntent::ttl(9)).await.unwrap();
     database
 }
 
@@ -31,10 +31,7 @@ fn open(database: &Database) -> std::sync::Arc<dyn Directory> {
 async fn next(store: &dyn Directory, name: &str, holder: &str) -> Result<Outcome, store::StoreError> {
     let looked = store.look(&component(name)).await?;
     let version = looked.row.as_ref().map_or(0, |row| row.version) + 1;
-    let take = Take {
-        generation: looked.life.generation(),
-        ..take(&term(name, holder, version), looked.row.as_ref())
-    };
+    let take = Take { life_id: looked.life.id(), ..take(&term(name, holder, version), looked.row.as_ref()) };
     store.take(&take).await
 }
 
@@ -101,7 +98,7 @@ async fn data_alone_is_refused_by_tables_that_are_in_use_and_leaves_nothing_behi
     let refused = copy
         .psql(
             "INSERT INTO component_lease_history VALUES ('c', 2, 'x', 0, 5);
-             COPY component_lease_history FROM stdin;\nc\t1\ta\t0\t5\n\\.\n",
+             COPY component_lease_history (component_name, version, holder_id, lease_time, ttl) FROM stdin;\nc\t1\ta\t0\t5\n\\.\n",
         )
         .await
         .unwrap_err()

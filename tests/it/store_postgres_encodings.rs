@@ -62,7 +62,7 @@ async fn elects(store: &dyn Directory, name: &str) -> TermKey {
     assert_eq!(taking(store, &take(&a, None)).await.unwrap(), Outcome::Applied);
     assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
     assert!(row(store, name).await.unwrap().is_term(&a));
-    store.set_intent(&a.component, StandingIntent { ttl: 9 }).await.unwrap();
+    store.set_intent(&a.component, StandingIntent::ttl(9)).await.unwrap();
     let mut says = instance(name, name);
     says.whereabouts.node = Some("node".to_owned());
     let id = store.beat(&says, None).await.unwrap();
@@ -76,11 +76,11 @@ async fn elects(store: &dyn Directory, name: &str) -> TermKey {
 async fn refuses(store: &dyn Directory, name: &str, encoding: &str) {
     let pieces = &[encoding, name, "cannot hold", "UTF8"];
     says(&misconfigured(store.look(&component(name)).await), pieces);
-    let generation = store.look(&component("plain")).await.unwrap().life.generation();
+    let life_id = store.look(&component("plain")).await.unwrap().life.id();
     for term in [term("plain", name, 1), term(name, "plain", 1)] {
-        let take = Take { generation: generation.clone(), ..take(&term, None) };
+        let take = Take { life_id: life_id.clone(), ..take(&term, None) };
         says(&misconfigured(store.take(&take).await), pieces);
     }
-    says(&misconfigured(store.set_intent(&component(name), StandingIntent { ttl: 5 }).await), pieces);
+    says(&misconfigured(store.set_intent(&component(name), StandingIntent::ttl(5)).await), pieces);
     says(&misconfigured(store.beat(&instance("plain", name), None).await), pieces);
 }

@@ -52,7 +52,7 @@ async fn a_table_of_another_program_with_narrow_columns_works_and_nothing_is_eve
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     assert_eq!(look_at(&*store, &names).await.rows.len(), 1, "nothing was written");
     says(
-        &misconfigured(store.set_intent(&component("c"), store::StandingIntent { ttl: 5 }).await),
+        &misconfigured(store.set_intent(&component("c"), store::StandingIntent::ttl(5)).await),
         &["component_lease_intent", "component-lease migrate"],
     );
 }

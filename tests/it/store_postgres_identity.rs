@@ -45,7 +45,7 @@ async fn elects(database: &Database) -> String {
     let Life::Recorded { identity, record, .. } = &looked.life else { panic!("nothing is recorded") };
     assert_eq!(*identity, record.identity, "the same as migrate wrote");
     let a = term("c", "a", 1);
-    let take = Take { generation: looked.life.generation(), ..take(&a, None) };
+    let take = Take { life_id: looked.life.id(), ..take(&a, None) };
     assert_eq!(store.take(&take).await.unwrap(), Outcome::Applied);
     assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
     assert_eq!(look_at(&*store, &["c"]).await.rows.len(), 1);
@@ -83,7 +83,7 @@ async fn aurora_is_told_by_instance_and_start_whatever_its_wal_level_and_a_failo
     database.psql("DROP FUNCTION pg_catalog.pg_current_wal_lsn(); ALTER FUNCTION pg_catalog.lacking_pg_current_wal_lsn() RENAME TO pg_current_wal_lsn").await.unwrap();
     let store = store::open(Source::url(&database.url), "identity").unwrap();
     let looked = store.look(&component("c")).await.unwrap();
-    assert_eq!(looked.life.generation().identity, first);
+    assert_eq!(looked.life.id().identity, first);
     // Another instance is the writer now.
     database
         .psql(
@@ -96,7 +96,7 @@ async fn aurora_is_told_by_instance_and_start_whatever_its_wal_level_and_a_failo
         panic!("nothing is recorded")
     };
     assert_ne!(identity, record.identity);
-    let take = Take { generation: looked.life.generation(), ..take(&term("c", "b", 2), looked.row.as_ref()) };
+    let take = Take { life_id: looked.life.id(), ..take(&term("c", "b", 2), looked.row.as_ref()) };
     assert_eq!(store.take(&take).await.unwrap(), Outcome::Lost, "decided on the instance before");
 }
 

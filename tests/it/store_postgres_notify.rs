@@ -101,7 +101,7 @@ async fn a_take_and_a_release_notify_by_a_call_of_their_own_and_other_programs_b
     assert_eq!(timeout(SOON, hints.next()).await.unwrap(), Hint::Component("foreign".into()));
     store.notify(&a.component).await.unwrap();
     assert_eq!(timeout(SOON, hints.next()).await.unwrap(), Hint::Component("c".into()));
-    let setting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ours'";
+    let setting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ours' AND datname = current_database()";
     assert_eq!(database.psql(setting).await.unwrap(), "1");
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use component_lease::election::{Generation, NewEpoch, Take};
+use component_lease::election::{LifeId, NewEpoch, Take};
 use component_lease::store::{self, Directory, Outcome, Source, StandingIntent};
 use component_lease_testkit::postgres::{self, Database, Server};
 use tokio::time::timeout;
@@ -20,14 +20,14 @@ async fn all_calls(store: &dyn Directory) {
         let looked = store.look(&c).await.unwrap();
         assert_eq!(looked.row.is_some(), highest == 1);
         let a = term("c", "a", highest + 1);
-        let take = Take { generation: looked.life.generation(), ..take(&a, looked.row.as_ref()) };
+        let take = Take { life_id: looked.life.id(), ..take(&a, looked.row.as_ref()) };
         assert_eq!(store.take(&take).await.unwrap(), Outcome::Applied);
         store.limit_lock_wait(Duration::from_secs(1));
         assert_eq!(store.renew(&a).await.unwrap(), Outcome::Applied);
         assert_eq!(store.release(&a).await.unwrap(), Outcome::Applied);
     }
     assert_eq!(store.renew(&a).await.unwrap(), Outcome::Lost);
-    let stale = Take { generation: Generation::default(), ..take(&term("c", "b", 1), None) };
+    let stale = Take { life_id: LifeId::default(), ..take(&term("c", "b", 1), None) };
     assert_eq!(store.take(&stale).await.unwrap(), Outcome::Lost);
     assert_eq!(look_at(store, &["c"]).await.rows.len(), 1);
 }
@@ -37,8 +37,8 @@ async fn calls_of_companions(store: &dyn Directory) {
     let id = store.beat(&instance("c", "a"), None).await.unwrap();
     assert_eq!(store.beat(&instance("c", "a"), id).await.unwrap(), id);
     assert_eq!(alive_at(store, &["c"]).await.instances.unwrap().len(), 1);
-    store.set_intent(&c, StandingIntent { ttl: 9 }).await.unwrap();
-    store.set_intent(&c, StandingIntent { ttl: 8 }).await.unwrap();
+    store.set_intent(&c, StandingIntent::ttl(9)).await.unwrap();
+    store.set_intent(&c, StandingIntent::ttl(8)).await.unwrap();
     assert_eq!(store.look(&c).await.unwrap().standing_ttl, Some(8));
     store.clear_intent(&c).await.unwrap();
     store.look(&component("nobody-had-this")).await.unwrap();
@@ -46,8 +46,8 @@ async fn calls_of_companions(store: &dyn Directory) {
     let life = store.look(&c).await.unwrap().life;
     let new = NewEpoch { seen: life.record().cloned(), at_least: 0, max_ttl: 30, deliberate: true };
     assert_eq!(store.epochs().unwrap().begin_epoch(&new).await.unwrap(), Outcome::Applied);
-    let generation = store.look(&c).await.unwrap().life.generation();
-    assert_eq!(store.epochs().unwrap().settle(&generation).await.unwrap(), Outcome::Applied);
+    let life_id = store.look(&c).await.unwrap().life.id();
+    assert_eq!(store.epochs().unwrap().settle(&life_id).await.unwrap(), Outcome::Applied);
 }
 
 /// A database in which anybody made everything that could be picked, and our tables are in a schema of their own.

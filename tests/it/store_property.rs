@@ -83,7 +83,7 @@ async fn make(
             Some(store.release(&term(name, holder, version + version_step)).await.unwrap())
         }
         Call::SetIntent { ttl } => {
-            store.set_intent(&component(name), StandingIntent { ttl: *ttl }).await.unwrap();
+            store.set_intent(&component(name), StandingIntent::ttl(*ttl)).await.unwrap();
             None
         }
         Call::ClearIntent => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use component_lease::clock::SystemClock;
 use component_lease::contract;
-use component_lease::election::{ComponentName, Expected, Generation, HolderId, LeaseRow, Take, TermKey};
+use component_lease::election::{ComponentName, Expected, HolderId, LeaseRow, LifeId, Take, TermKey};
 use component_lease::store::{
     self, Directory, LeaseStore, MemoryStore, Names, Outcome, Snapshot, Source, StoreError,
 };
@@ -165,13 +165,13 @@ pub(crate) fn term(name: &str, holder: &str, version: i64) -> TermKey {
 
 /// The call, in the life of the database that this very moment is.
 pub(crate) async fn taking(store: &dyn Directory, take: &Take) -> Result<Outcome, StoreError> {
-    let generation = store.look(&take.term.component).await?.life.generation();
-    store.take(&Take { generation, ..take.clone() }).await
+    let life_id = store.look(&take.term.component).await?.life.id();
+    store.take(&Take { life_id, ..take.clone() }).await
 }
 
 /// A take of this term by somebody who saw this row; for [`taking`].
 pub(crate) fn take(term: &TermKey, seen: Option<&LeaseRow>) -> Take {
-    Take { term: term.clone(), ttl: 7, expected: Expected::of(seen), generation: Generation::default() }
+    Take { term: term.clone(), ttl: 7, expected: Expected::of(seen), life_id: LifeId::default() }
 }
 
 /// One look at these components, without instances.

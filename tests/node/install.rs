@@ -60,12 +60,12 @@ async fn a_removed_release_leaves_nothing_that_hangs_and_another_one_takes_over_
     println!("the namespace was gone after {:.1?}", begun.elapsed());
 
     let second = Stage::prepare(&node, "second", "leases", Store::sqlite(&node)?).await?;
-    // The definition still belongs to the release that is gone; the refusal says how to hand it over.
+    // The definitions still belong to the release that is gone; the refusal says how to hand them over.
     let Err(refused) = second.install(&["watch.namespaces={second}"]).await else {
         bail!("the definition of another release was taken");
     };
     let refused = format!("{refused:#}");
-    ensure!(refused.contains("belongs to the release component-lease in the namespace first"), "{refused}");
+    ensure!(refused.contains("belong to the release component-lease in the namespace first"), "{refused}");
     let commands: Vec<_> = refused.lines().filter_map(|line| line.trim().strip_prefix("kubectl ")).collect();
     ensure!(commands.len() == 2, "{refused}");
     for command in commands {

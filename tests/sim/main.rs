@@ -12,5 +12,6 @@
     reason = "a test says where it fails, and simulated times are small"
 )]
 
+mod database;
 mod election;
 mod labels;

@@ -68,6 +68,11 @@ k.startsWith('componentlease.io/')
 {{- range .Values.allowedLabelPrefixes }} || k.startsWith('{{ . }}'){{ end }}
 {{- end }}
 
+{{- /* CEL: whether the key `k` of a pod's annotation is ours to write (src/routing/decide/marks.rs). */}}
+{{- define "component-lease.ourAnnotation" -}}
+k.startsWith('componentlease.io/') || k == 'controller.kubernetes.io/pod-deletion-cost'
+{{- end }}
+
 {{- /* What the schema cannot say in words that help. */}}
 {{- define "component-lease.validate" -}}
 {{- $v := .Values }}

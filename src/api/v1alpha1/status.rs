@@ -32,6 +32,10 @@ pub struct ComponentLeaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transitions: Option<i64>,
 
+    /// How the leader's term followed the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transition: Option<LastTransition>,
+
     /// How many pods the selector matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidates: Option<i64>,
@@ -47,8 +51,8 @@ pub struct ComponentLeaseStatus {
     pub internal: Option<InternalStatus>,
 
     /// Good while True: Ready, LeaderElected, HolderAccepted, Routed, DatabaseReachable. Bad while True:
-    /// Stalled, and VersionRegressed, TtlLimited, SplitBrain, DatabaseChanged, LeaderOrphaned, which are only
-    /// there while they are True.
+    /// Stalled, and VersionRegressed, TtlLimited, SplitBrain, DatabaseChanged, LeaderOrphaned, Paused, which are
+    /// only there while they are True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<StatusCondition>,
@@ -88,6 +92,44 @@ pub struct TermStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub renew_time: Option<String>,
+}
+
+/// How one term followed another, as the history in the database tells. Read when the leader changes.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastTransition {
+    /// The version of the term that began.
+    pub version: i64,
+
+    /// Who led before; missing where nobody ever did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub from: Option<String>,
+
+    /// Who has led since.
+    #[schemars(length(max = 1024))]
+    pub to: String,
+
+    /// When the term began, by the database's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub time: Option<String>,
+
+    /// Why the term before ended: Released, WorkEnded, WorkFailed, Expired, Deadline, SteppedDown, SwitchedOver, Promoted,
+    /// Unhealthy, ContainerEnded, DatabaseChanged, Foreign; missing where nobody wrote that down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub reason: Option<String>,
+
+    /// Who asked for it, in their own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub requested_by: Option<String>,
+
+    /// How long nobody led: from the end of the term before (of one that expired, its last renewal) to the begin of
+    /// this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_leader_milliseconds: Option<i64>,
 }
 
 /// The leader's pod.

@@ -76,11 +76,11 @@ async fn patch_pod(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> Pa
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     match pods.patch(&change.name, &params, &Patch::Merge(json!({ "metadata": metadata }))).await {
         Ok(answer) => {
-            scope.remember(answer);
+            scope.behind.answered(&answer);
             Patched::Done
         }
         Err(kube::Error::Api(status)) if status.code == 404 => {
-            scope.forget(namespace, &change.name, &change.uid);
+            scope.behind.is_known_to_be_gone(namespace, &change.name, &change.uid);
             Patched::Gone
         }
         Err(kube::Error::Api(status)) if status.code == 409 => reread(pods, scope, change).await,
@@ -99,11 +99,11 @@ async fn reread(pods: &Api<KubePod>, scope: &Scope, change: &PodChange) -> Patch
     let namespace = pods.namespace().unwrap_or_default();
     match pods.get_opt(&change.name).await {
         Ok(Some(pod)) if pod.uid().as_deref() == Some(change.uid.as_str()) => {
-            scope.remember(pod);
+            scope.behind.answered(&pod);
             Patched::Conflict
         }
         Ok(_) => {
-            scope.forget(namespace, &change.name, &change.uid);
+            scope.behind.is_known_to_be_gone(namespace, &change.name, &change.uid);
             Patched::Gone
         }
         Err(error) => Patched::Unknown(text(&error)),

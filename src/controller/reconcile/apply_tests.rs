@@ -158,7 +158,7 @@ async fn the_next_decision_waits_until_the_watch_shows_what_was_answered() {
     let rig = Rig::new();
     rig.apply(&rig.plan()).await;
     for pod in ["a", "b", "c"] {
-        assert_eq!(rig.scope.awaited()[&format!("uid-of-{pod}")], version(&rig, pod), "{pod}");
+        assert_eq!(rig.scope.behind.awaited()[&format!("uid-of-{pod}")], version(&rig, pod), "{pod}");
     }
 
     // What a conflict was read to be.
@@ -166,7 +166,7 @@ async fn the_next_decision_waits_until_the_watch_shows_what_was_answered() {
     let plan = rig.plan();
     rig.api.touch(&path("a"));
     rig.apply(&plan).await;
-    assert_eq!(rig.scope.awaited(), [("uid-of-a".to_owned(), version(&rig, "a"))].into());
+    assert_eq!(rig.scope.behind.awaited(), [("uid-of-a".to_owned(), version(&rig, "a"))].into());
 
     // Gone, by the patch's answer and by the one that was read after a conflict.
     for replaced in [false, true] {
@@ -180,7 +180,7 @@ async fn the_next_decision_waits_until_the_watch_shows_what_was_answered() {
             );
         }
         rig.apply(&plan).await;
-        assert_eq!(rig.scope.awaited()["uid-of-a"], None, "{replaced}");
+        assert_eq!(rig.scope.behind.awaited()["uid-of-a"], None, "{replaced}");
     }
 }
 

@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 
 use crate::api::ComponentLease;
 use crate::controller::announcer::name_of;
+use crate::controller::database::Database;
 use crate::controller::error::text;
 use crate::controller::handles::Handles;
 use crate::controller::pods::{self, KubePod};
@@ -17,7 +18,7 @@ use crate::routing::conditions::EventReason;
 use crate::routing::decide::{Event, Plan};
 use crate::routing::ended::{Suspicion, has_ended, promised};
 use crate::routing::observed::Observed;
-use crate::store::{Outcome, StoreError};
+use crate::store::{EndReason, Ending, Outcome, StoreError};
 
 /// How long after a failure it is tried again.
 const NOTIFY_LIMIT: Duration = Duration::from_secs(1);
@@ -96,6 +97,7 @@ async fn released(lease: &ComponentLease, term: &TermKey, pod: &str, handles: &H
             if !matches!(tokio::time::timeout(NOTIFY_LIMIT, notify).await, Ok(Ok(()))) {
                 debug!(%component, "could not notify; standbys find the release by polling");
             }
+            write_end(term, database).await;
             let note = format!(
                 "every container of pod {pod} has ended that ran when it led: version {version} of {component} was released for {holder}"
             );
@@ -119,6 +121,20 @@ async fn released(lease: &ComponentLease, term: &TermKey, pod: &str, handles: &H
     announcer.metrics.released("failed");
     warn!(%component, %holder, error = why, "the leader has ended, but its lease could not be released; trying again");
     Release::After(RETRY)
+}
+
+/// Into the history. A call of its own, as of a participant that releases: it costs that line only.
+async fn write_end(term: &TermKey, database: &Database) {
+    let ending = Ending::now(EndReason::ContainerEnded);
+    let call = database.store().end_term(&term.component, term.version, &ending);
+    let error = match tokio::time::timeout(NOTIFY_LIMIT, call).await {
+        Ok(Ok(_)) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {NOTIFY_LIMIT:?}"),
+    };
+    if database.may_warn(&error) {
+        warn!(component = %term.component, error, "the end of a term could not be written into component_lease_history; nothing else is affected");
+    }
 }
 
 #[cfg(test)]

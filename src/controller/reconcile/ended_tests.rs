@@ -26,7 +26,8 @@ use crate::membership::{Instance, SeenInstance, Whereabouts};
 use crate::routing::decide::{Decision, decide};
 use crate::routing::floor::FloorSight;
 use crate::routing::observed::{
-    Claim, Desired, HolderPod, LabelScheme, Memory, OnDatabaseUnreachable, RowSight, ServiceSight, StoreSight,
+    Claim, Desired, HolderPod, LabelScheme, Memory, OnDatabaseUnreachable, RowSight, ServiceSight,
+    StoreSight, Strategy,
 };
 use crate::routing::pod::{Requirement, Selector};
 use crate::store::{LeaseStore, MemoryStore};
@@ -35,7 +36,7 @@ const HOLDER: &str = "d-0_8b7e12c0_1f0c9a3d";
 const UID: &str = "8b7e12c0-1111-4222-8333-444455556666";
 
 /// Boot and wall clock alike, in ms.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct HandClock(AtomicU64);
 
 impl HandClock {
@@ -113,8 +114,8 @@ impl Scene {
         let holder = HolderId::new(HOLDER).unwrap();
         let looked = store.look(&component).await.unwrap();
         let term = TermKey { component: component.clone(), holder: holder.clone(), version: 1 };
-        let (expected, generation) = (Expected::of(None), looked.life.generation());
-        let take = Take { term, ttl: 600, expected, generation };
+        let (expected, life_id) = (Expected::of(None), looked.life.id());
+        let take = Take { term, ttl: 600, expected, life_id };
         assert_eq!(store.take(&take).await.unwrap(), Outcome::Applied);
         let row = store.look(&component).await.unwrap().row.unwrap();
 
@@ -141,6 +142,7 @@ impl Scene {
             program_version: None,
             mode: Some(Mode::Beside),
             promise: Some(promise),
+            priority: None,
             healthy: true,
             leads: Some(1),
         };
@@ -179,7 +181,13 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
             holder_pattern: None,
             labels: scheme,
             on_database_unreachable: OnDatabaseUnreachable::Keep,
+            strategy: Strategy::Any,
             service: None,
+            pause: crate::routing::pause::PauseWish::Unsaid,
+            hand_over_after: None,
+            hand_over_when_cordoned: true,
+            flapping_above: None,
+            deletion_cost: None,
         },
         memory: Memory {
             holder: Some(row.holder.clone()),
@@ -192,6 +200,7 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
         database: None,
         row: RowSight::Seen { row: Some(row), since: now },
         row_confirmed: false,
+        pause: crate::routing::pause::PauseSight::Running,
         quarantine: None,
         epoch_step: None,
         floor: FloorSight::default(),

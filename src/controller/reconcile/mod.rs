@@ -13,9 +13,12 @@
 mod apply;
 mod ended;
 mod floor;
+mod hand_over;
 mod observe;
+mod pause;
 mod report;
 mod services;
+mod transition;
 
 use std::time::Duration;
 
@@ -81,6 +84,7 @@ async fn reconcile_valid(
 ) -> Result<Action, Error> {
     let Handles { database, cluster, announcer } = handles;
     for _ in 0..PASSES {
+        let turn = cluster.turns.to_label(desired.candidates()).await;
         // The look that shows the row, or where its holder runs, queues the resource again.
         let Some(Seen { before, mut observed }) = observe::observe(lease, desired, scope, handles).await?
         else {
@@ -96,7 +100,7 @@ async fn reconcile_valid(
         let plan = match decision {
             Decision::Act(plan) => plan,
             Decision::Conflict(by) => {
-                report::conflict(lease, before.as_ref(), &observed, by, announcer).await?;
+                report::conflict(lease, before.as_ref(), &observed, by, handles, turn).await?;
                 return Ok(Action::await_change());
             }
             // Never after a look; and if it were, the next pass begins with a newer one.
@@ -112,12 +116,11 @@ async fn reconcile_valid(
             continue;
         }
         if plan.leads_to_a_pod() && outcome.failed().is_none() {
-            let metrics = &announcer.metrics;
-            if let Some(handover) = database.known().handover(desired.component.as_str()) {
-                metrics.measured(metrics.resources.labelled(lease, handover, database.clock.boot()));
-            }
+            let handover = database.known().handover(desired.component.as_str());
+            announcer.metrics.labelled(lease, handover, database.clock.boot());
         }
-        let again = report::report(lease, before.as_ref(), &observed, &plan, &outcome, handles).await?;
+        let again =
+            report::report(lease, before.as_ref(), &mut observed, &plan, &outcome, handles, turn).await?;
         apply::complete(&outcome)?;
         let again = again.into_iter().chain(release.after()).min();
         return Ok(again

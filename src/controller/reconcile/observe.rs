@@ -12,6 +12,7 @@ use crate::controller::database::Database;
 use crate::controller::handles::Handles;
 use crate::routing::floor::FloorSight;
 use crate::routing::observed::{Desired, LabelScheme, Observed, RowSight, StoreSight};
+use crate::routing::pause::PauseSight;
 use crate::routing::pod::Marks;
 
 /// Why nothing could be observed that a decision may go by.
@@ -50,7 +51,7 @@ pub(super) async fn observe(
     if !database.known().looked(component) {
         return Ok(None);
     }
-    if !scope.caught_up().await {
+    if !scope.behind.caught_up(&scope.pods).await {
         return Err(Error::WatchBehind);
     }
     let before = announcer.status_before(lease);
@@ -84,6 +85,7 @@ pub(super) async fn observe(
     let marks = Marks::of(&desired.name);
     for pod in pods.iter_mut().flatten() {
         pod.forget_forbidden_key(&marks, |key| cluster.may_write(key));
+        pod.cordoned = pod.node.as_deref().is_some_and(|node| cluster.nodes.are_cordoned(node));
     }
     let mut observed = Observed {
         claim: claim(lease, desired, scope, cluster, pods.as_deref().unwrap_or(&[])),
@@ -91,6 +93,7 @@ pub(super) async fn observe(
         database: None,
         row_confirmed: false,
         longest_ttl,
+        pause: database.known().pause(component),
         quarantine: database.quarantined(),
         epoch_step,
         floor: floor::sight(&memory, &row, database),
@@ -141,6 +144,7 @@ fn hold_if_another(observed: &mut Observed, database: &Database, cluster: &Clust
             (observed.instances, observed.disputed, observed.longest_ttl) = (Vec::new(), Vec::new(), None);
             observed.floor = FloorSight::default();
             (observed.quarantine, observed.epoch_step) = (None, None);
+            observed.pause = PauseSight::Unknown;
         }
     }
 }

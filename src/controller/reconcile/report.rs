@@ -2,26 +2,30 @@
 
 use std::time::Duration;
 
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, ResourceExt as _};
-use serde_json::json;
 use tracing::warn;
 
 use super::floor;
-use crate::api::{self, ComponentLease, ComponentLeaseStatus, FLOOR_ANNOTATION, InvalidSpec};
+use super::hand_over::hand_over;
+use super::pause::keep;
+use super::transition::{flaps, learn};
+use crate::api::{self, ComponentLease, ComponentLeaseStatus, InvalidSpec};
 use crate::controller::announcer::{Announcer, name_of};
-use crate::controller::cluster::FIELD_MANAGER;
 use crate::controller::database::Database;
 use crate::controller::handles::Handles;
+use crate::controller::turns::Labelling;
 use crate::routing::conditions::{ConditionType, EventReason, Reason};
 use crate::routing::decide::{Event, Plan};
-use crate::routing::observed::{Desired, Observed, Status, StoreSight};
+use crate::routing::flapping::{cooldown, flapping};
+use crate::routing::observed::{Observed, Status, StoreSight};
 use crate::routing::outcome::Outcome;
+use crate::routing::preference;
 use crate::routing::report;
 use crate::store::StandingIntent;
 
 /// How long after a failure the ttl is passed on to the participants again.
 const INTENT_RETRY: Duration = Duration::from_secs(5);
+/// While a new pod's participant is not known in a rollout, those that take part are asked for this often.
+const ROLLOUT: Duration = Duration::from_secs(1);
 /// The floor's second copy is written once in so many terms: each writing is one more line in
 /// `kubectl get -w`, and a copy that lags by this much still tells a database that lost its writes.
 const FLOOR_COPY_STEP: i64 = 64;
@@ -48,35 +52,53 @@ impl Error {
 pub(super) async fn report(
     lease: &ComponentLease,
     before: Option<&ComponentLeaseStatus>,
-    observed: &Observed,
+    observed: &mut Observed,
     plan: &Plan,
     outcome: &Outcome,
     handles: &Handles,
+    labelled: Labelling<'_>,
 ) -> Result<Option<Duration>, Error> {
     let Handles { database, cluster, announcer } = handles;
+    let _turn = cluster.turns.to_say(labelled).await;
+    let held = matches!(observed.store, StoreSight::Another(_));
+    let paused = keep(observed, plan.intend && !held, database).await;
+    let observed = &*observed;
     let desired = &observed.desired;
     let now = database.clock.boot();
     let (unserved, steady) = cluster.serving.say(observed, plan, now);
-    let status = report::report(observed, plan, &Outcome { unserved, ..outcome.clone() });
+    let mut status = report::report(observed, plan, &Outcome { unserved, ..outcome.clone() });
+    learn(&mut status, before, observed, plan, database).await;
+    let flaps = flaps(observed, plan, handles).await;
+    status.conditions.extend(flaps.map(|_| flapping(desired)));
     let written = announcer.write_status(lease, before, Some(&desired.component), &status).await;
     written.map_err(Error::Status)?;
     let events: Vec<Event> = plan.events.iter().cloned().chain(news(before, &status)).collect();
     // At once: until all is done, nothing else is done about this resource.
-    let held = matches!(observed.store, StoreSight::Another(_));
-    let ((), intended, raised, copied) = futures::join!(
+    let ((), intended, raised, copied, handed) = futures::join!(
         announcer.record(lease, &events),
-        set_intent(desired, plan.intend, database),
+        set_intent(observed, plan.intend, flaps.is_some(), database),
         async { held || floor::raise_epoch(desired, observed.memory.floor, database).await },
-        copy_floor(&cluster.client, lease, status.floor)
+        announcer.copy_floor(lease, status.floor, FLOOR_COPY_STEP),
+        hand_over(lease, observed, plan, handles)
     );
     copied.map_err(Error::Floor)?;
     // While the database answers, the look that shows the row's expiry reports it.
     let next = plan.next.filter(|_| observed.store != StoreSight::Answers);
     let over = observed.quarantine.as_ref().map(|quarantined| quarantined.until);
-    let next =
-        next.into_iter().chain(steady).chain(over).min().map(|at| at.saturating_sub(database.clock.boot()));
-    let retry = (!(intended & raised)).then_some(INTENT_RETRY);
-    Ok(next.into_iter().chain(retry).min())
+    let next = next
+        .into_iter()
+        .chain(steady)
+        .chain(over)
+        .chain(flaps)
+        .min()
+        .map(|at| at.saturating_sub(database.clock.boot()));
+    let retry = (!(paused & intended & raised)).then_some(INTENT_RETRY);
+    // Participants of the newest revision are to be known when an old leader goes.
+    let rolls_out = preference::awaits_participants(observed).then(|| {
+        database.want_instances();
+        ROLLOUT
+    });
+    Ok(next.into_iter().chain(retry).chain(rolls_out).chain(handed).min())
 }
 
 /// Of a resource that may not act, because another one was first.
@@ -85,8 +107,11 @@ pub(super) async fn conflict(
     before: Option<&ComponentLeaseStatus>,
     observed: &Observed,
     by: String,
-    announcer: &Announcer,
+    handles: &Handles,
+    seen: Labelling<'_>,
 ) -> Result<(), Error> {
+    let Handles { cluster, announcer, .. } = handles;
+    let _turn = cluster.turns.to_say(seen).await;
     let status = report::report_conflict(observed, &by);
     let component = &observed.desired.component;
     announcer.write_status(lease, before, Some(component), &status).await.map_err(Error::Status)?;
@@ -131,6 +156,8 @@ fn news(before: Option<&ComponentLeaseStatus>, status: &Status) -> Vec<Event> {
         (ConditionType::SplitBrain, EventReason::SplitBrain),
         (ConditionType::DatabaseChanged, EventReason::DatabaseChanged),
         (ConditionType::LeaderOrphaned, EventReason::LeaderOrphaned),
+        (ConditionType::Paused, EventReason::Paused),
+        (ConditionType::Flapping, EventReason::Flapping),
     ];
     let said = |kind: ConditionType| {
         before.is_some_and(|before| before.conditions.iter().any(|c| c.type_ == kind.as_str()))
@@ -140,23 +167,35 @@ fn news(before: Option<&ComponentLeaseStatus>, status: &Status) -> Vec<Event> {
     let waited = before.is_some_and(|before| before.conditions.iter().any(|c| waits(&c.reason)));
     let quarantine = (ConditionType::LeaderElected, EventReason::Quarantine);
     let wait = status.condition(quarantine.0).filter(|elected| !waited && waits(elected.reason.as_str()));
+    let resumed = said(ConditionType::Paused) && status.condition(ConditionType::Paused).is_none();
+    let goes_on = Event {
+        reason: EventReason::Resumed,
+        warning: false,
+        note: "the election is not paused any more: every participant may take the lease".to_owned(),
+    };
     new.chain(wait.map(|_| quarantine))
         .filter_map(|(kind, reason)| {
             let condition = status.condition(kind)?;
             Some(Event { reason, warning: true, note: condition.message.clone() })
         })
+        .chain(resumed.then_some(goes_on))
         .collect()
 }
 
-/// What participants find in the database: the ttl that the resource asks for, if they may be told.
-/// False when it should be tried again.
-async fn set_intent(desired: &Desired, may: bool, database: &Database) -> bool {
-    let wanted = StandingIntent { ttl: desired.ttl };
+/// What participants find in the database, if they may be told: the ttl that the resource asks for, and who should lead
+/// next, and for how long all leave a lease alone that was given back. False when it should be tried again.
+async fn set_intent(observed: &Observed, may: bool, flaps: bool, database: &Database) -> bool {
+    let desired = &observed.desired;
+    let wanted = StandingIntent {
+        ttl: desired.ttl,
+        preferred: preference::preferred(observed),
+        cooldown: if flaps { cooldown(desired) } else { 0 },
+    };
     // Once the database answers, every resource is reconciled anew.
-    if !may || !database.known().lacks_intent(&desired.component, wanted) {
+    if !may || !database.known().lacks_intent(&desired.component, &wanted) {
         return true;
     }
-    let set = database.store().set_intent(&desired.component, wanted);
+    let set = database.store().set_intent(&desired.component, wanted.clone());
     let error = match tokio::time::timeout(Duration::from_secs(5), set).await {
         Ok(Ok(())) => {
             database.wrote_intent(&desired.component, wanted);
@@ -165,19 +204,6 @@ async fn set_intent(desired: &Desired, may: bool, database: &Database) -> bool {
         Ok(Err(error)) => error.to_string(),
         Err(_) => "no answer in time".to_owned(),
     };
-    warn!(component = %desired.component, error, "the ttl could not be passed on to the participants; trying again");
+    warn!(component = %desired.component, error, "could not pass the ttl and the preference on to the participants; trying again");
     false
-}
-
-/// Keeps the floor's second copy roughly up to date.
-async fn copy_floor(client: &Client, lease: &ComponentLease, floor: i64) -> Result<(), kube::Error> {
-    let copy: i64 =
-        lease.annotations().get(FLOOR_ANNOTATION).and_then(|floor| floor.parse().ok()).unwrap_or(0);
-    if floor == 0 || floor.saturating_sub(copy) < FLOOR_COPY_STEP && copy != 0 {
-        return Ok(());
-    }
-    let leases: Api<ComponentLease> = Api::namespaced(client.clone(), &lease.namespace().unwrap_or_default());
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let patch = json!({ "metadata": { "annotations": { FLOOR_ANNOTATION: floor.to_string() } } });
-    leases.patch_metadata(&lease.name_any(), &params, &Patch::Merge(patch)).await.map(drop)
 }

@@ -14,7 +14,7 @@
 
 use super::term::Term;
 use super::words::Release;
-use crate::election::life::{Generation, Life};
+use crate::election::life::{Life, LifeId};
 use crate::election::row::{Expected, LeaseRow, Take, TermKey};
 use crate::election::sight::Past;
 
@@ -24,7 +24,7 @@ const TRIES: u32 = 3;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Leftover {
     term: TermKey,
-    generation: Generation,
+    life_id: LifeId,
     /// What the take expected, where it is not known whether it was applied.
     awaited: Option<Expected>,
     failures: u32,
@@ -33,22 +33,22 @@ pub(super) struct Leftover {
 impl Leftover {
     /// After a term that was led, and whose work has stopped.
     pub(super) fn led(term: &Term) -> Option<Self> {
-        Self::new(&term.key, &term.generation, None)
+        Self::new(&term.key, &term.life_id, None)
     }
 
     /// After a take that was acknowledged too late to be used.
     pub(super) fn unused(take: &Take) -> Option<Self> {
-        Self::new(&take.term, &take.generation, None)
+        Self::new(&take.term, &take.life_id, None)
     }
 
     /// After a take that was never answered: it may have been applied, or may be applied later.
     pub(super) fn unanswered(take: &Take) -> Option<Self> {
-        Self::new(&take.term, &take.generation, Some(take.expected.clone()))
+        Self::new(&take.term, &take.life_id, Some(take.expected.clone()))
     }
 
-    fn new(term: &TermKey, generation: &Generation, awaited: Option<Expected>) -> Option<Self> {
-        let told_apart = *generation != Generation::default();
-        told_apart.then(|| Self { term: term.clone(), generation: generation.clone(), awaited, failures: 0 })
+    fn new(term: &TermKey, life_id: &LifeId, awaited: Option<Expected>) -> Option<Self> {
+        let told_apart = *life_id != LifeId::default();
+        told_apart.then(|| Self { term: term.clone(), life_id: life_id.clone(), awaited, failures: 0 })
     }
 
     pub(super) fn is_unanswered(&self) -> bool {
@@ -57,7 +57,7 @@ impl Leftover {
 
     /// Whether the right is still there after a look.
     pub(super) fn outlives(&self, row: Option<&LeaseRow>, past: Past, life: &Life) -> bool {
-        let same_life = !life.is_strange() && life.generation() == self.generation;
+        let same_life = !life.is_strange() && life.id() == self.life_id;
         let still = row.is_some_and(|row| row.is_term(&self.term));
         same_life && (still || self.awaited == Some(past.expects(row)))
     }
@@ -68,7 +68,7 @@ impl Leftover {
     }
 
     pub(super) fn release(&self) -> Release {
-        Release { term: self.term.clone(), within: Some(self.generation.clone()) }
+        Release { term: self.term.clone(), within: Some(self.life_id.clone()) }
     }
 
     pub(super) fn after_a_failure(mut self) -> Option<Self> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::election::life::Generation;
+use crate::election::life::LifeId;
 use crate::election::row::{Expected, Take};
 use crate::election::timing::Timing;
 
@@ -19,17 +19,17 @@ pub(super) enum Taking {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct FailedTakes {
     expected: Expected,
-    generation: Generation,
+    life_id: LifeId,
     count: u32,
 }
 
 impl FailedTakes {
     /// One more take failed.
     pub(super) fn and(before: Option<Self>, take: &Take) -> Self {
-        let same = before.filter(|b| b.expected == take.expected && b.generation == take.generation);
+        let same = before.filter(|b| b.expected == take.expected && b.life_id == take.life_id);
         Self {
             expected: take.expected.clone(),
-            generation: take.generation.clone(),
+            life_id: take.life_id.clone(),
             count: same.map_or(0, |same| same.count) + 1,
         }
     }

@@ -1,6 +1,6 @@
 //! A term as its leader keeps it.
 
-use crate::election::life::Generation;
+use crate::election::life::LifeId;
 use crate::election::row::TermKey;
 use crate::election::timing::{Moment, Timing};
 
@@ -18,7 +18,7 @@ pub struct Term {
     /// When it is next looked whether an operator asks for something.
     pub(super) next_look: Moment,
     /// The life of the database in which it was taken.
-    pub(super) generation: Generation,
+    pub(super) life_id: LifeId,
 }
 
 impl Term {
@@ -35,7 +35,7 @@ impl Term {
 
     /// Looks for requests from `at` on. A bare table has no place for any.
     pub(super) fn listen_from(&mut self, at: Moment) {
-        let has_requests = self.generation != Generation::default();
+        let has_requests = self.life_id != LifeId::default();
         self.next_look = if has_requests { at } else { Moment::MAX };
     }
 

@@ -1,8 +1,9 @@
 //! What becomes of a take: won, lost, too late, or without an answer.
 
+use super::fitness::{Fitness, StaysAway};
 use super::leftover::Leftover;
 use super::taking::{FailedTakes, Taking};
-use super::{Election, Phase, StaysAway, StopReason, Term};
+use super::{Election, Phase, StopReason, Term};
 use crate::election::row::Take;
 use crate::election::timing::Moment;
 
@@ -35,14 +36,14 @@ impl Election {
                 t0,
                 next_attempt: t0 + timing.renew_interval(),
                 next_look: Moment::MAX,
-                generation: take.generation.clone(),
+                life_id: take.life_id.clone(),
             };
             term.listen_from(at + self.longest_wait);
             self.phase = Phase::Leading(term);
             if declined {
                 self.stop(StopReason::SteppedDown);
             }
-            if self.unhealthy {
+            if self.fitness == Fitness::Unhealthy {
                 self.stop(StopReason::Unhealthy);
             }
             if self.draining {

@@ -1,12 +1,15 @@
 //! What a look tells the state machine, and what it says: what to do, where it stands, why leadership
 //! ended, why nothing is taken.
 
+use std::time::Duration;
+
 use super::term::Term;
 use crate::election::intent::{Request, Verb};
-use crate::election::life::{Generation, Life, NewEpoch};
+use crate::election::life::{Life, LifeId, NewEpoch};
 use crate::election::row::{LeaseRow, Take, TermKey};
 use crate::election::sight::Past;
 use crate::election::timing::{Moment, TimingError};
+use crate::name::HolderId;
 
 /// Where a participant stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,10 @@ pub struct Looked {
     pub database_now: i64,
     /// The ttl that the resource asks for, seconds; beats this participant's own from the next term on.
     pub standing_ttl: Option<u32>,
+    /// Whom the resource would like to lead next: the others wait a little.
+    pub preferred: Option<HolderId>,
+    /// For so long, and at most for a third of a ttl, all leave a free row alone: its holder changes too often.
+    pub cooldown: Duration,
     /// Nobody takes anything until this is over; a leader goes on.
     pub paused: bool,
     /// What an operator asks of one of the component's terms.
@@ -51,8 +58,8 @@ pub enum Action {
     Release(Release),
     /// Record that the database is another one than before.
     BeginEpoch(NewEpoch),
-    /// Record that the quarantine of this generation is over.
-    Settle(Generation),
+    /// Record that the quarantine of this life is over.
+    Settle(LifeId),
     /// Nothing before this moment, unless there is news.
     Wait(Moment),
     /// The work of a term that is over has not been confirmed to have stopped; nothing else can be done.
@@ -68,7 +75,7 @@ pub struct Release {
     pub term: TermKey,
     /// The only life of the database in which it may be applied; `None` while the term still runs, when no
     /// other can have begun.
-    pub within: Option<Generation>,
+    pub within: Option<LifeId>,
 }
 
 /// Why a leader stopped leading.
@@ -91,22 +98,6 @@ pub enum StopReason {
     Draining,
 }
 
-impl StopReason {
-    /// For logs and metrics: a bounded set of words.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Lost => "lost",
-            Self::Deadline => "deadline",
-            Self::Unhealthy => "unhealthy",
-            Self::SteppedDown => "stepped_down",
-            Self::SwitchedOver => "switched_over",
-            Self::Promoted => "promoted",
-            Self::Draining => "draining",
-        }
-    }
-}
-
 impl From<Verb> for StopReason {
     fn from(verb: Verb) -> Self {
         match verb {
@@ -127,6 +118,8 @@ pub enum Ineligible {
     Unhealthy,
     /// An operator paused the election: nobody takes anything.
     Paused,
+    /// Its priority is 0.
+    NeverLeads,
     /// Until the moment, or until somebody else has begun a term.
     StaysAway {
         /// Boot clock.

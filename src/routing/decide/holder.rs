@@ -17,7 +17,7 @@ pub enum Rejection {
     )]
     OtherNamespace { holder: String, namespace: String },
     #[error(
-        "holder {holder} could be any of the pods {pods}; give the pods names of which none is the beginning of another"
+        "holder {holder} could be any of the pods {pods}; rename the pods so that no pod's name begins with another's"
     )]
     Ambiguous { holder: String, pods: String },
     #[error("holder {holder} names pod {pod}, which spec.selector does not match")]

@@ -94,6 +94,7 @@ fn told(o: &mut Observed, namespace: &str) {
         program_version: None,
         mode: Some(Mode::Embedded),
         promise: Some(Promise::NONE),
+        priority: None,
         healthy: true,
         leads: Some(row.version),
     };

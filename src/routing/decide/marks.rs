@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::observed::Observed;
-use super::super::pod::{Marks, Pod, default_label_key};
+use super::super::pod::{DELETION_COST, Marks, Pod, default_label_key};
 use super::lead::Lead;
 use super::plan::PodChange;
 
@@ -114,6 +114,7 @@ fn change_of(o: &Observed, marks: &Marks, pod: &Pod, version: Option<i64>, leads
         annotations.insert(marks.version.clone(), None);
         annotations.insert(marks.label.clone(), None);
     }
+    annotations.extend(change_cost(o, marks, pod, leads));
     // Others may use that key for purposes of their own.
     let used_by_status =
         o.memory.applied.as_ref().filter(|_| ours || was_ours).map(|applied| applied.key.clone());
@@ -133,3 +134,24 @@ fn change_of(o: &Observed, marks: &Marks, pod: &Pod, version: Option<i64>, leads
         annotations,
     })
 }
+
+/// The leader's pod costs what the resource says, unless somebody else has said what it costs. What we gave a pod goes
+/// with the label.
+fn change_cost(o: &Observed, marks: &Marks, pod: &Pod, leads: bool) -> Vec<(String, Option<String>)> {
+    let (ours, now) = (pod.cost_of_ours(marks), pod.annotations.get(DELETION_COST));
+    let wanted = o.desired.deletion_cost.filter(|_| leads && (now.is_none() || ours.is_some()));
+    match wanted {
+        Some(cost) => {
+            [marks.cost.clone(), DELETION_COST.to_owned()].map(|key| (key, Some(cost.to_string()))).into()
+        }
+        None if pod.annotations.contains_key(&marks.cost) => {
+            let cost = ours.map(|_| (DELETION_COST.to_owned(), None));
+            std::iter::once((marks.cost.clone(), None)).chain(cost).collect()
+        }
+        None => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+#[path = "cost_tests.rs"]
+mod cost_tests;

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use super::value::Row;
-use crate::election::{HolderId, LeaseRow, Life, Record, Request, Verb};
+use crate::election::{HolderId, LeaseRow, Life, LifeRecord, Request, Verb};
 use crate::membership::{Mode, Promise, SeenInstance, Whereabouts};
-use crate::store::{Asked, Names, Posted, Said, Snapshot, StandingIntent};
+use crate::store::asked::{Asked, Posted, Said, StandingIntent};
+use crate::store::history::{End, EndReason, Term};
+use crate::store::names::Names;
+use crate::store::traits::Snapshot;
 
 /// Nobody who steps down stays away for longer.
 const AWAY_MAX_SECONDS: u64 = 3600;
@@ -16,7 +19,7 @@ pub(super) fn life(row: &Row, step: i64) -> Result<Life, sqlx::Error> {
     let Some(recorded) = row.text_or_none("recorded")? else {
         return Ok(Life::Unrecorded { identity, step });
     };
-    let record = Record {
+    let record = LifeRecord {
         identity: recorded,
         epoch: row.int("epoch")?,
         settled: row.yes("settled")?,
@@ -36,6 +39,16 @@ pub(super) fn lease_row(row: &Row) -> Result<Option<LeaseRow>, sqlx::Error> {
         version: row.int("version")?,
         ttl: row.int("ttl")?,
     }))
+}
+
+/// What cannot be a holder id prefers nobody.
+pub(super) fn preferred(row: &Row) -> Result<Option<HolderId>, sqlx::Error> {
+    Ok(row.text_or_none("preferred")?.and_then(|holder| HolderId::new(holder).ok()))
+}
+
+/// Seconds; 0 if the column is empty.
+pub(super) fn cooldown(row: &Row) -> Result<u32, sqlx::Error> {
+    Ok(row.int_or_none("cooldown")?.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(0))
 }
 
 pub(super) fn standing_ttl(row: &Row) -> Result<Option<u32>, sqlx::Error> {
@@ -96,7 +109,8 @@ pub(super) fn snapshot(rows: &[Row], names: &Names, step: i64) -> Result<Snapsho
             continue;
         }
         if let Some(ttl) = standing_ttl(row)? {
-            out.intents.insert(name.clone(), StandingIntent { ttl });
+            let intent = StandingIntent { ttl, preferred: preferred(row)?, cooldown: cooldown(row)? };
+            out.intents.insert(name.clone(), intent);
         }
         let asked = asked(row)?;
         if !asked.is_empty() {
@@ -107,6 +121,26 @@ pub(super) fn snapshot(rows: &[Row], names: &Names, step: i64) -> Result<Snapsho
         }
     }
     Ok(out)
+}
+
+/// A line of the history.
+pub(super) fn term(row: &Row) -> Result<Term, sqlx::Error> {
+    let said = |by: Option<String>, why| by.map(|by| Said::read(Some(by), why));
+    let end = match row.int_or_none("end_time")? {
+        None => None,
+        Some(at) => Some(End {
+            at,
+            reason: EndReason::parse(&row.text_or_none("end_reason")?.unwrap_or_default()),
+            said: said(row.text_or_none("ended_by")?, row.text_or_none("ended_why")?),
+        }),
+    };
+    Ok(Term {
+        version: row.int("version")?,
+        holder: row.text("holder")?,
+        lease_time: row.int("lease_time")?,
+        ttl: row.int("ttl")?,
+        end,
+    })
 }
 
 pub(super) fn seen_instance(row: &Row) -> Result<SeenInstance, sqlx::Error> {
@@ -130,5 +164,6 @@ pub(super) fn seen_instance(row: &Row) -> Result<SeenInstance, sqlx::Error> {
         leads: row.int_or_none("leads")?,
         mode: row.text_or_none("mode")?.and_then(|mode| Mode::parse(&mode)),
         promise: Promise::stored(row.int_or_none("longest_promise")?, row.yes_or_none("promises_outside")?),
+        priority: row.int_or_none("priority")?.and_then(|priority| u8::try_from(priority).ok()),
     })
 }

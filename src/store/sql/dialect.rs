@@ -7,16 +7,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::address::{Url, misconfigured};
+use super::doubt;
 use super::migration::{Install, MigrationReport};
 use super::pace::PaceCell;
+use super::session::Session;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use super::several::SaidSeveral;
 use super::slot::{Connect, Slot};
 use super::source::Source;
 use super::statement::Statement;
 use super::table::Table;
 use super::value::{Done, Given, Row, Value};
-use super::{Session, doubt};
 use crate::election::{ComponentName, Expected, Take, TermKey};
-use crate::store::{Hints, StoreError};
+use crate::store::error::StoreError;
+use crate::store::hints::Hints;
 
 /// A kind of SQL database, and which database of it.
 pub(super) trait Dialect: Connect<Session = Session<Self>> {
@@ -238,8 +242,15 @@ pub(super) enum Call {
     Term,
     Beat,
     Prune,
+    /// Which components have a row.
+    List,
+    ReadHistory,
+    EndTerm,
+    PruneHistory,
     Intent,
     Record,
+    /// A record or a report beside a lease.
+    Roster,
 }
 
 /// Refuses a database that may forget what it acknowledged.
@@ -260,9 +271,16 @@ struct Shared {
     /// The longest wait for a lock, ms; 0 until somebody sets it.
     lock_limit: AtomicU64,
     pace: PaceCell,
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    said_several: SaidSeveral,
 }
 
 impl Settings {
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(super) fn said_several(&self) -> &SaidSeveral {
+        &self.0.said_several
+    }
+
     pub(super) fn lock_limit(&self) -> u64 {
         self.0.lock_limit.load(Ordering::Relaxed)
     }

@@ -1,11 +1,12 @@
 //! What "no row" means, where a race or a lost term does not explain it.
 
-use super::Session;
 use super::dialect::{About, Dialect};
+use super::session::Session;
+use super::session::of_term;
 use super::suspicion::suppressed;
-use super::{of_term, value::Given};
+use super::value::Given;
 use crate::election::Expected;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// The inner error: the row is as it was, or something hides it, so the change was suppressed.
 pub(super) async fn ask<D: Dialect>(

@@ -5,7 +5,7 @@ use sqlx::{Column as _, ColumnIndex, Database, Encode, Type, TypeInfo as _, Valu
 
 use super::statement::Statement;
 use super::value::{Cell, Row, Value};
-use crate::store::Names;
+use crate::store::names::Names;
 
 type Bound<DB> = Query<'static, DB, <DB as Database>::Arguments>;
 

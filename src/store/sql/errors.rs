@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io;
 
 use super::tls::advice;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// `parameter` names the certificates' authority in a URL.
 pub(super) fn classify(

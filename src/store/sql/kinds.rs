@@ -2,13 +2,26 @@
 
 use std::sync::Arc;
 
-use super::SqlStore;
 use super::address::{Url, begins, misconfigured, mistake};
 use super::dialect::{Dialect, Opened};
 use super::migration::{Install, MigrationReport};
 use super::source::Source;
+use super::store::SqlStore;
 use crate::election::timing::TTL_MAX_SECONDS;
-use crate::store::{Directory, StoreError};
+use crate::store::error::StoreError;
+use crate::store::traits::{Directory, Roster};
+
+/// All that an SQL database keeps.
+trait Keeps: Directory + Roster {
+    /// Another store on the same database, with connections of its own: what one of them learns of versions, both know.
+    fn twin(&self) -> Arc<dyn Roster>;
+}
+
+impl<D: Dialect> Keeps for SqlStore<D> {
+    fn twin(&self) -> Arc<dyn Roster> {
+        Arc::new(self.another())
+    }
+}
 
 /// Writes what is done by kind from the list of kinds: for each its folder, whose `Place` is the dialect, the feature
 /// that it is built with, and how its URLs begin.
@@ -17,7 +30,7 @@ macro_rules! kinds {
         /// Of all kinds, also of those that this program is built without.
         const SCHEMES: &[&str] = &[$($($scheme),+),+];
 
-        fn open_by_kind(text: &str, source: Source, application: &str) -> Result<Arc<dyn Directory>, StoreError> {
+        fn open_by_kind(text: &str, source: Source, application: &str) -> Result<Arc<dyn Keeps>, StoreError> {
             $(
                 #[cfg(feature = $feature)]
                 if begins(text, &[$($scheme),+]) {
@@ -72,7 +85,22 @@ kinds! {
 /// # Errors
 /// [`StoreError::Misconfigured`] when the URL or a file cannot be read or means nothing.
 pub fn open(source: Source, application: &str) -> Result<Arc<dyn Directory>, StoreError> {
-    open_by_kind(&known(&source.text()?)?, source, application)
+    Ok(open_by_kind(&known(&source.text()?)?, source, application)?)
+}
+
+/// As [`open`], for members of a database: what one of the two stores learns ([`Roster::begin_above`]), the other
+/// knows. A member competes by one of them, whose renewals wait for nothing that the other is asked.
+///
+/// # Errors
+/// As [`open`].
+#[cfg(feature = "cli")]
+pub(crate) fn open_rosters(
+    source: Source,
+    application: &str,
+) -> Result<(Arc<dyn Roster>, Arc<dyn Roster>), StoreError> {
+    let store = open_by_kind(&known(&source.text()?)?, source, application)?;
+    let twin = store.twin();
+    Ok((store, twin))
 }
 
 /// Creates or upgrades the tables; does nothing where they are up to date. Any number of processes
@@ -119,7 +147,7 @@ fn not_built(text: &str) -> StoreError {
     misconfigured(format!("{scheme}: this program was built without support for this kind of database"))
 }
 
-fn open_as<D: Dialect + Opened>(source: Source, application: &str) -> Result<Arc<dyn Directory>, StoreError> {
+fn open_as<D: Dialect + Opened>(source: Source, application: &str) -> Result<Arc<dyn Keeps>, StoreError> {
     let url: D::Url = source.read()?;
     if let Some(weaker) = url.weaker_tls() {
         tracing::warn!("{url}: {weaker}");

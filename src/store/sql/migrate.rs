@@ -6,19 +6,22 @@
 //! made anybody forget the wait.
 
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::dialect::Dialect;
 use super::migration::{Install, MigrationReport};
 use super::schema::{Found, Job, Present, repairs};
 use super::statement::Statements;
-use super::value::{Given, Row};
+use super::value::{Done, Given, Row};
 use crate::election::life::DATE_MAX;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::uuid::new_uuid;
 
-/// The version of the schema, and what the run that makes it is called.
+/// The version of the schema, and what the run that makes it is called. The next one is above all of [`UNRELEASED`].
 pub(super) const VERSION: i64 = 1;
+/// Versions of schemas from before this one. No release had them, but there are databases that do.
+const UNRELEASED: RangeInclusive<i64> = 2..=4;
 const NAME: &str = "0001_tables";
 
 /// How long a run may take.
@@ -89,8 +92,13 @@ impl From<sqlx::Error> for Failed {
     }
 }
 
-/// Refuses a schema of a newer program.
+/// Refuses a schema of a newer program, or of one from before the first release.
 pub(super) fn known(version: i64, place: &impl Display) -> Result<(), StoreError> {
+    if UNRELEASED.contains(&version) {
+        return Err(StoreError::misconfigured(format!(
+            "{place}: the tables have schema version {version} of an unreleased component-lease, which is older than this program and works with other tables; stop all participants and the controller, set these tables aside, and run `component-lease migrate` without --first-install (CHANGELOG.md says how)"
+        )));
+    }
     if version > VERSION {
         return Err(StoreError::misconfigured(format!(
             "{place}: the tables have schema version {version}, this program knows {VERSION} at most; use a newer component-lease"
@@ -142,6 +150,7 @@ async fn make<D: Migrate>(
     if forgot && !D::SCHEMA.rolls_back {
         waits = begin_epoch::<D>(line, sql, latest_date, true).await?;
     }
+    let mends = !job.is_new && !repairs.list.is_empty();
     let all: Vec<&str> = repairs.list.iter().map(|repair| repair.sql.as_str()).collect();
     if !all.is_empty() {
         D::script(line, &all.join(";\n")).await?;
@@ -150,6 +159,9 @@ async fn make<D: Migrate>(
         // Tables that were made since are part of what a server is known by.
         let again = begin_epoch::<D>(line, sql, latest_date, D::SCHEMA.rolls_back).await?;
         waits = waits.or(again);
+    } else if mends && seen.present.tables.contains_key("component_lease_store") {
+        // MySQL tells its tables by when they were made, which for it includes a new column.
+        waits = begin_epoch::<D>(line, sql, latest_date, false).await?;
     }
     let made: Vec<String> = repairs.list.into_iter().filter_map(|repair| repair.what).collect();
     let (mut applied, mut mended) = (Vec::new(), Vec::new());
@@ -245,8 +257,8 @@ async fn execute<D: Migrate>(
     line: &mut D::Line,
     statement: &'static super::statement::Statement,
     given: &Given<'_>,
-) -> Result<(), sqlx::Error> {
-    D::execute(line, statement, &statement.values(given)?).await.map(drop)
+) -> Result<Done, sqlx::Error> {
+    D::execute(line, statement, &statement.values(given)?).await
 }
 
 async fn record_step<D: Migrate>(
@@ -255,11 +267,12 @@ async fn record_step<D: Migrate>(
     version: i64,
     foreign: bool,
 ) -> Result<(), sqlx::Error> {
-    execute::<D>(line, &sql.record_step, &[("version", version.into()), ("is_foreign", foreign.into())]).await
+    let given = [("version", version.into()), ("is_foreign", foreign.into())];
+    execute::<D>(line, &sql.record_step, &given).await.map(drop)
 }
 
 /// Records an epoch: in any case, or only where the server is not the one that is recorded any more. For how many
-/// seconds nobody takes anything then.
+/// seconds nobody takes anything then; `None` where none began.
 async fn begin_epoch<D: Migrate>(
     line: &mut D::Line,
     sql: &'static Statements,
@@ -276,8 +289,8 @@ async fn begin_epoch<D: Migrate>(
         ("deliberate", in_any_case.into()),
         ("server", (&server).into()),
     ];
-    execute::<D>(line, &sql.begin_epoch, &given).await?;
-    Ok(u32::try_from(row.int("max_ttl")?).ok())
+    let begun = execute::<D>(line, &sql.begin_epoch, &given).await?.affected > 0;
+    Ok(u32::try_from(row.int("max_ttl")?).ok().filter(|_| begun))
 }
 
 /// Leases that are there go on with their numbers; nobody knows whether this is still the server that
@@ -315,5 +328,5 @@ async fn record<D: Migrate>(
         ("server", (&server).into()),
         ("uuid", (&uuid).into()),
     ];
-    execute::<D>(line, &sql.first_record, &given).await
+    execute::<D>(line, &sql.first_record, &given).await.map(drop)
 }

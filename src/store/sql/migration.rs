@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::StoreError;
 use crate::election::life::MAX_TTL_DEFAULT_SECONDS;
+use crate::store::error::StoreError;
 
 /// Says which tables of schema `version` are not to be seen: such a table must not pass for one that
 /// never had companions, which means no history and no quarantine.

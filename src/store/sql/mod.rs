@@ -18,6 +18,8 @@ mod pace;
 mod postgres;
 mod schema;
 mod session;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod several;
 mod slot;
 mod source;
 #[cfg(feature = "sqlite")]
@@ -29,12 +31,11 @@ mod table;
 mod tls;
 mod value;
 
+#[cfg(feature = "cli")]
+pub(crate) use self::kinds::open_rosters;
 pub use self::kinds::{install, migrate, open};
 pub use self::migration::{Install, MigrationReport};
-use self::session::{Session, of_term};
 pub use self::source::Source;
-use self::store::SqlStore;
-use super::StoreError;
 
 #[cfg(test)]
 mod tests {

@@ -98,7 +98,7 @@ pub(super) fn repairs(job: &Job<'_>, present: &Present) -> Result<Repairs, Strin
     let all = statements(job.schema.tables);
     let others = others(&all, job.foreign, theirs);
     let mut out = Repairs::default();
-    let mut made = BTreeSet::new();
+    let (mut made, mut grown) = (BTreeSet::new(), BTreeSet::new());
     for statement in all.into_iter().filter(|statement| !others.contains(statement.what.of())) {
         let Statement { sql, what } = statement;
         match what {
@@ -109,7 +109,13 @@ pub(super) fn repairs(job: &Job<'_>, present: &Present) -> Result<Repairs, Strin
                     made.insert(table.name);
                     out.list.push(Repair { what, sql });
                 }
-                Some(found) => complete(&table, found, job.schema, &mut out)?,
+                Some(found) => {
+                    let before = out.list.len();
+                    complete(&table, found, job.schema, &mut out)?;
+                    if out.list.len() > before {
+                        grown.insert(table.name);
+                    }
+                }
             },
             What::Function(name) if !present.functions.contains(&name) => {
                 out.list.push(Repair { what: Some(format!("the function {name}")), sql });
@@ -128,6 +134,7 @@ pub(super) fn repairs(job: &Job<'_>, present: &Present) -> Result<Repairs, Strin
             }
             What::Comment { table }
                 if made.contains(&table)
+                    || grown.contains(&table)
                     || present.tables.get(&table).is_some_and(|found| found.lacks_comments) =>
             {
                 out.list.push(Repair { what: None, sql });
@@ -182,19 +189,20 @@ fn complete(table: &Table, found: &Found, schema: &Schema, out: &mut Repairs) ->
         if found.columns.contains(column) {
             continue;
         }
+        let may_lack = !definition.contains("NOT NULL");
         // A line without its key, or without what it recorded, says nothing.
-        if table.key.contains(column) || records && name != "component_lease" {
+        if table.key.contains(column) || records && name != "component_lease" && !may_lack {
             return Err(format!(
                 "the table {name} has no column {column}, which cannot be made up: DROP TABLE {name}, or rename it, and run `component-lease migrate` again"
             ));
         }
         let default = match definition.split_whitespace().next().unwrap_or_default() {
-            _ if !definition.contains("NOT NULL") => "",
+            _ if may_lack => "",
             kind if kind.starts_with("VARCHAR") || kind.starts_with("TEXT") => " DEFAULT ''",
             "BOOLEAN" => " DEFAULT false",
             _ => " DEFAULT 0",
         };
-        out.forgot |= records;
+        out.forgot |= records && !may_lack;
         out.list.push(Repair {
             what: Some(format!("the column {name}.{column}")),
             sql: format!("ALTER TABLE {name} ADD COLUMN {column} {definition}{default}"),

@@ -6,7 +6,7 @@ use super::statement::Statement;
 use super::table::Table;
 use super::value::{Done, Given, Row, Value};
 use crate::election::TermKey;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// A connection that has been looked at.
 pub(super) struct Session<D: Dialect> {

@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, MutexGuard, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::StoreError;
+use crate::store::error::StoreError;
 
 /// A connection that stands beside the one of the slot and takes its place when that broke.
 #[path = "slot_beside.rs"]

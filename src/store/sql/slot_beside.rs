@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Answer, Coming, Connect, Slot};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// What a connection beside the one of the slot is asked for.
 pub(in crate::store::sql) enum Request<C: Connect> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::address::{self, Url, misconfigured};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// Where the database URL and its password come from. Files are read again at every connect, so
 /// that a mounted secret may be rotated.

@@ -8,7 +8,8 @@ use std::borrow::Cow;
 
 use super::value::{Given, Value};
 use crate::election::life::{EPOCH_MAX, EPOCH_ZERO};
-use crate::store::{HOLDER_READ, INSTANCES_EACH, INSTANCES_IN_ALL};
+use crate::store::roster::TEXT_MAX;
+use crate::store::traits::{HOLDER_READ, INSTANCES_EACH, INSTANCES_IN_ALL, PRUNED_AT_ONCE};
 
 /// How a database marks the places of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,13 +88,16 @@ impl Statement {
 }
 
 /// Numbers that are Rust's, too.
-fn constants() -> [(&'static str, String); 5] {
+fn constants() -> [(&'static str, String); 7] {
     [
         ("epoch_zero", EPOCH_ZERO.to_string()),
         ("epoch_max", EPOCH_MAX.to_string()),
         ("holder_read", HOLDER_READ.to_string()),
         ("instances_each", INSTANCES_EACH.to_string()),
         ("instances_in_all", INSTANCES_IN_ALL.to_string()),
+        ("pruned_at_once", PRUNED_AT_ONCE.to_string()),
+        // One character more than anybody writes, so that what is longer is known as such.
+        ("text_read", (TEXT_MAX + 1).to_string()),
     ]
 }
 
@@ -228,22 +232,35 @@ statements! {
     move_heartbeat(id, component, holder, lasts, healthy, leads);
     begin_instance(
         id, component, holder, lasts, healthy, leads, namespace, pod, pod_uid, container, node, address, program_version,
-        mode, longest_promise, promises_outside,
+        mode, longest_promise, promises_outside, priority,
     );
     /// In ms.
     prune_instances(older_than);
-    set_intent(component, ttl);
+    set_intent(component, ttl, preferred, cooldown);
     clear_intent(component);
-    pause(component, asked_by, reason);
-    resume(component);
+    /// By compare-and-set: whether it was seen to be paused, and by whom.
+    pause(component, asked_by, reason, was, over);
+    /// That of this one, or any.
+    resume(component, any, over);
     begin_intent(component);
     /// By compare-and-set: `replaces` is the request that was seen, empty for none.
     ask(component, id, verb, version, target, away, asked_by, reason, replaces);
     withdraw(component, id);
+    components(after, at_most);
+    history(component, newest, at_most);
+    /// Once; who asked is copied from the request, if one ended the term.
+    end_term(component, version, reason, ended_at, ago, request);
+    /// In ms.
+    prune_history(component, kept, older_than);
     /// The rule is `store::rules::begin`.
     begin_epoch(latest_date, at_least, identity, epoch, deliberate, server);
     first_record(latest_date, at_least, max_ttl, settled, first, server, uuid);
     settle(identity, epoch, server);
+    /// By compare-and-set on the lease: only while this holder has it at this version.
+    write_record(component, holder, version, record);
+    write_report(component, member, report);
+    /// First the lease with its record, without a member; then what each of these members says. At one moment.
+    read_roster(component, names);
     /// Of `migrate`.
     record_step(version, is_foreign);
     /// The second half of a take, where the first cannot do both.

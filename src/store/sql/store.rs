@@ -1,12 +1,16 @@
 //! What the calls do on an SQL database, and what their answers mean.
 
+mod history;
+mod instances;
 mod intents;
+mod roster;
 
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::roster::Above;
 use super::decode;
 use super::dialect::{About, Call, Dialect, Taken};
 use super::session::{Session, of_term};
@@ -16,12 +20,17 @@ use super::suspicion::{LostTake, Shown};
 use super::value::{Done, Given, Row};
 use crate::election::life::DATE_MAX;
 use crate::election::machine::{Looked, Past};
-use crate::election::{ComponentName, Expected, Generation, Life, NewEpoch, Pace, Request, Take, TermKey};
-use crate::membership::{Instance, Mode, Whereabouts};
-use crate::store::uuid::new_uuid;
-use crate::store::{
-    Directory, Epochs, Hints, LeaseStore, Names, Outcome, Said, Snapshot, StandingIntent, StoreError,
+use crate::election::{
+    ComponentName, Expected, HolderId, Life, LifeId, NewEpoch, Pace, Request, Take, TermKey,
 };
+use crate::membership::Instance;
+use crate::store::asked::{Said, StandingIntent};
+use crate::store::error::StoreError;
+use crate::store::hints::Hints;
+use crate::store::history::{Ending, Retention, Term};
+use crate::store::names::Names;
+use crate::store::traits::{Directory, Epochs, LeaseStore, Outcome, Roster, Snapshot};
+use crate::store::uuid::new_uuid;
 
 /// An SQL database. Each call is one statement in a transaction of its own, on the one connection of the [`Slot`].
 pub(super) struct SqlStore<D: Dialect> {
@@ -29,11 +38,19 @@ pub(super) struct SqlStore<D: Dialect> {
     slot: Slot<D>,
     lost: LostTake,
     shown: Shown,
+    above: Above,
 }
 
 impl<D: Dialect> SqlStore<D> {
     pub(super) fn new(place: D) -> Self {
-        Self { place, slot: Slot::default(), lost: LostTake::default(), shown: Shown::default() }
+        let (slot, lost, shown, above) =
+            (Slot::default(), LostTake::default(), Shown::default(), Above::default());
+        Self { place, slot, lost, shown, above }
+    }
+
+    /// With connections of its own, and what this one was told of versions.
+    pub(super) fn another(&self) -> Self {
+        Self { above: self.above.clone(), ..Self::new(self.place.clone()) }
     }
 
     /// The connection, connected and set up as the call needs it.
@@ -153,22 +170,6 @@ impl<D: Dialect> SqlStore<D> {
         }
     }
 
-    /// The highest version that a participant says it leads or has led. What cannot be read says nothing.
-    async fn claimed(
-        session: &mut Session<D>,
-        component: &ComponentName,
-    ) -> Result<Option<i64>, sqlx::Error> {
-        if !session.table.instances {
-            return Ok(None);
-        }
-        let given = [("component", component.as_str().into())];
-        let answer = session.fetch_one(&session.table.sql.claimed, &given).await;
-        match answer.and_then(|row| row.int_or_none("led")) {
-            Err(error) if (D::ERRORS.are_not_to_be_read)(&error) => Ok(None),
-            answer => answer,
-        }
-    }
-
     async fn looked(
         session: &mut Session<D>,
         component: &ComponentName,
@@ -183,6 +184,8 @@ impl<D: Dialect> SqlStore<D> {
             row: decode::lease_row(&row)?,
             database_now: row.int("now")?,
             standing_ttl: decode::standing_ttl(&row)?,
+            preferred: decode::preferred(&row)?,
+            cooldown: Duration::from_secs(decode::cooldown(&row)?.into()),
             paused: row.yes("paused")?,
             request: decode::request(&row)?,
             past: Past::of(life != Life::Unknown, row.int_or_none("highest")?, None),
@@ -195,7 +198,7 @@ impl<D: Dialect> SqlStore<D> {
     }
 
     async fn taken(session: &mut Session<D>, take: &Take) -> Result<Taken, sqlx::Error> {
-        let Take { term, ttl, expected, generation } = take;
+        let Take { term, ttl, expected, life_id } = take;
         let server = D::server(&session.line);
         let (highest, seen_version, seen_renew_time) = match *expected {
             Expected::Missing { highest } => (Some(highest), None, None),
@@ -210,8 +213,8 @@ impl<D: Dialect> SqlStore<D> {
             ("highest", highest.into()),
             ("seen_version", seen_version.into()),
             ("seen_renew_time", seen_renew_time.into()),
-            ("identity", (&generation.identity).into()),
-            ("epoch", generation.epoch.into()),
+            ("identity", (&life_id.identity).into()),
+            ("epoch", life_id.epoch.into()),
             ("server", (&server).into()),
         ];
         if session.table.companions {
@@ -259,21 +262,27 @@ impl<D: Dialect> LeaseStore for SqlStore<D> {
         Some(self)
     }
 
+    fn roster(&self) -> Option<&dyn Roster> {
+        Some(self)
+    }
+
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         self.lost.looked();
         let mut held = self.session_to_look(First::Look).await?;
         held.session.table.fits_component(component, &self.place)?;
+        let limit = held.session.table.version_max;
         let answer = Self::looked(&mut held.session, component).await;
         let answer = self.finish(held, Call::Look, answer).await;
-        let (looked, row) = answer.map_err(|error| D::naming(error, &[component.as_str()]))?;
+        let (mut looked, row) = answer.map_err(|error| D::naming(error, &[component.as_str()]))?;
         self.place.same_name(component, &row)?;
+        looked.past = self.above.of(component, looked.past, looked.row.is_some(), limit);
         Ok(looked)
     }
 
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
         let mut held = self.session(First::Other).await?;
         held.session.table.fits_term(&take.term, &self.place)?;
-        if !held.session.table.companions && take.generation != Generation::default() {
+        if !held.session.table.companions && take.life_id != LifeId::default() {
             return Ok(lost(held));
         }
         match Self::taken(&mut held.session, take).await {
@@ -363,7 +372,7 @@ impl<D: Dialect> Epochs for SqlStore<D> {
         }
     }
 
-    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
+    async fn settle(&self, waited_out: &LifeId) -> Result<Outcome, StoreError> {
         let held = self.session(First::Other).await?;
         let (table, server) = (&held.session.table, D::server(&held.session.line));
         table.keeps_epochs(&self.place)?;
@@ -376,7 +385,7 @@ impl<D: Dialect> Epochs for SqlStore<D> {
         self.change(held, Call::Record, statement, &given).await
     }
 
-    async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
+    async fn release_late(&self, term: &TermKey, within: &LifeId) -> Result<Outcome, StoreError> {
         let held = self.session(First::Other).await?;
         let (table, server) = (&held.session.table, D::server(&held.session.line));
         if !table.companions {
@@ -411,66 +420,37 @@ impl<D: Dialect> Directory for SqlStore<D> {
     }
 
     async fn beat(&self, says: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {
-        let mut held = self.session(First::Other).await?;
-        if !held.session.table.instances {
-            held.put_back();
-            return Ok(None);
-        }
-        let Whereabouts { namespace, pod, pod_uid, container, node, address } = &says.whereabouts;
-        let given = [
-            ("id", id.into()),
-            ("component", says.component.as_str().into()),
-            ("holder", says.holder.as_str().into()),
-            ("lasts", says.lasts.into()),
-            ("healthy", says.healthy.into()),
-            ("leads", says.leads.into()),
-            ("namespace", namespace.into()),
-            ("pod", pod.into()),
-            ("pod_uid", pod_uid.into()),
-            ("container", container.into()),
-            ("node", node.into()),
-            ("address", address.into()),
-            ("program_version", (&says.program_version).into()),
-            ("mode", says.mode.map(Mode::as_str).into()),
-            ("longest_promise", says.promise.map(|promise| promise.longest_ms()).into()),
-            ("promises_outside", says.promise.map(|promise| promise.outside).into()),
-        ];
-        let answer = D::beat(&mut held.session, &given, id).await;
-        let sent = [says.component.as_str(), says.holder.as_str()];
-        let told = [namespace, pod, pod_uid, container, node, address, &says.program_version];
-        let sent: Vec<&str> =
-            sent.into_iter().chain(told.into_iter().flatten().map(String::as_str)).collect();
-        let answer = self.finish(held, Call::Beat, answer).await.map(Some);
-        answer.map_err(|error| D::naming(error, &sent))
+        self.say_alive(says, id).await
     }
 
     async fn prune_instances(&self, older_than: Duration) -> Result<u64, StoreError> {
-        let mut held = self.session(First::Other).await?;
-        if !held.session.table.instances {
-            held.put_back();
-            return Ok(0);
-        }
-        let older_than = i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX);
-        let statement = &held.session.table.sql.prune_instances;
-        let answer = held.session.execute(statement, &[("older_than", older_than.into())]).await;
-        self.finish(held, Call::Prune, answer).await.map(|done| done.affected)
+        self.forget_instances(older_than).await
     }
 
     async fn set_intent(&self, component: &ComponentName, intent: StandingIntent) -> Result<(), StoreError> {
-        self.intend(component, &[("ttl", intent.ttl.into())], |sql| &sql.set_intent).await.map(drop)
+        let preferred = intent.preferred.as_ref().map(HolderId::as_str);
+        let cooldown = (intent.cooldown > 0).then_some(i64::from(intent.cooldown));
+        let given =
+            [("ttl", intent.ttl.into()), ("preferred", preferred.into()), ("cooldown", cooldown.into())];
+        self.intend(component, &given, |sql| &sql.set_intent).await.map(drop)
     }
 
     async fn clear_intent(&self, component: &ComponentName) -> Result<(), StoreError> {
         self.intend(component, &[], |sql| &sql.clear_intent).await.map(drop)
     }
 
-    async fn pause(&self, component: &ComponentName, said: &Said) -> Result<(), StoreError> {
-        let given = [("asked_by", said.by().into()), ("reason", said.reason().into())];
-        self.intend(component, &given, |sql| &sql.pause).await.map(drop)
+    async fn pause(
+        &self,
+        component: &ComponentName,
+        said: &Said,
+        over: Option<&str>,
+    ) -> Result<Outcome, StoreError> {
+        self.begin_pause(component, said, over).await
     }
 
-    async fn resume(&self, component: &ComponentName) -> Result<Outcome, StoreError> {
-        self.intend(component, &[], |sql| &sql.resume).await
+    async fn resume(&self, component: &ComponentName, of: Option<&str>) -> Result<Outcome, StoreError> {
+        let given = [("any", of.is_none().into()), ("over", of.unwrap_or_default().into())];
+        self.intend(component, &given, |sql| &sql.resume).await
     }
 
     async fn ask(
@@ -485,6 +465,32 @@ impl<D: Dialect> Directory for SqlStore<D> {
 
     async fn withdraw(&self, component: &ComponentName, id: &str) -> Result<Outcome, StoreError> {
         self.intend(component, &[("id", id.into())], |sql| &sql.withdraw).await
+    }
+
+    async fn components(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
+        self.list(after, limit).await
+    }
+
+    async fn history(
+        &self,
+        component: &ComponentName,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Term>, StoreError> {
+        self.terms(component, before, limit).await
+    }
+
+    async fn end_term(
+        &self,
+        component: &ComponentName,
+        version: i64,
+        ending: &Ending,
+    ) -> Result<Outcome, StoreError> {
+        self.write_end(component, version, ending).await
+    }
+
+    async fn prune_history(&self, component: &ComponentName, kept: Retention) -> Result<u64, StoreError> {
+        self.forget_terms(component, kept).await
     }
 }
 

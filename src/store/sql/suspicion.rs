@@ -6,7 +6,9 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use crate::election::Take;
-use crate::store::{Names, Snapshot, StoreError};
+use crate::store::error::StoreError;
+use crate::store::names::Names;
+use crate::store::traits::Snapshot;
 
 /// The last take that was lost, and whether somebody has looked since. Lost once more on the very same
 /// sight, no race explains it, and the store asks.
@@ -28,7 +30,7 @@ impl LostTake {
             looked
                 && before.term.component == take.term.component
                 && before.expected == take.expected
-                && before.generation == take.generation
+                && before.life_id == take.life_id
         })
     }
 }
@@ -66,7 +68,7 @@ pub(super) fn suppressed(place: &impl fmt::Display, component: &str, triggers: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::election::{ComponentName, Expected, Generation, HolderId, LeaseRow, TermKey};
+    use crate::election::{ComponentName, Expected, HolderId, LeaseRow, LifeId, TermKey};
 
     #[test]
     fn a_look_is_suspicious_only_if_it_lacks_a_row_that_the_one_before_showed_and_that_it_asked_for() {
@@ -98,7 +100,7 @@ mod tests {
             },
             ttl: 5,
             expected: Expected::Row { version: 3, renew_time },
-            generation: Generation::default(),
+            life_id: LifeId::default(),
         };
         let lost = LostTake::default();
         assert_eq!(

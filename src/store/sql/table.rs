@@ -6,7 +6,7 @@ use super::dialect::Dialect;
 use super::statement::Statements;
 use crate::election::life::{NARROW_STEP, STEP};
 use crate::election::{ComponentName, NewEpoch, TermKey};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::rules::fits as fits_epoch;
 
 /// As a connection found it.
@@ -83,6 +83,10 @@ impl Table {
 
     pub(super) fn keeps_intents(&self, place: &impl Display) -> Result<(), StoreError> {
         self.keeps("the table component_lease_intent is missing", place)
+    }
+
+    pub(super) fn keeps_history(&self, place: &impl Display) -> Result<(), StoreError> {
+        self.keeps("the table component_lease_history is missing", place)
     }
 
     fn keeps(&self, lacks: &str, place: &impl Display) -> Result<(), StoreError> {

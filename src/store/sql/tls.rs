@@ -27,7 +27,7 @@ pub(super) fn advice(text: &str, parameter: &str) -> String {
     }
     if has("CaUsedAsEndEntity") {
         return format!(
-            "the server's certificate says of itself that it is an authority's (CA:TRUE), as `openssl req -x509` makes it if nothing else is said; such a certificate cannot prove which server this is. Make one that can: {make}"
+            "the server's certificate says of itself that it is an authority's (CA:TRUE), as `openssl req -x509` makes it by default; such a certificate cannot prove which server this is. Make one that can: {make}"
         );
     }
     if has("UnsupportedCertVersion") {

@@ -1,6 +1,6 @@
 //! What goes into a statement and what comes out of it, whichever database it is.
 
-use crate::store::Names;
+use crate::store::names::Names;
 
 /// A value for a place in a statement. A missing one is NULL.
 #[derive(Debug, Clone, Copy)]

@@ -95,6 +95,8 @@ impl Own {
             command.args(self.basics(&data)).arg("--initialize-insecure");
             command
         };
+        // In a folder that others share, two of them name their temporary tables alike: by a process id that is not the machine's.
+        command.arg(format!("--tmpdir={}", place.path().display()));
         // It reads and writes files, and this may be a runtime of one thread.
         let done =
             tokio::task::spawn_blocking(move || command.output()).await?.context("cannot initialise")?;

@@ -1,5 +1,6 @@
 //! Where PostgreSQL's programs are.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,6 +32,11 @@ impl Home {
     /// A program as this account, which sees `scratch`.
     pub fn command(&self, name: &str, account: Option<&Account>, scratch: &Path) -> Command {
         self.programs.command(&self.folder.join(name).display().to_string(), account, scratch)
+    }
+
+    /// For somebody else who starts its programs: the words before each of them, and their folder.
+    pub fn prefix(&self, account: Option<&Account>, scratch: &Path) -> (Vec<OsString>, PathBuf) {
+        (self.programs.prefix(account, scratch), self.folder.clone())
     }
 }
 

@@ -100,7 +100,29 @@ impl Stage<'_> {
     /// kubectl's own words.
     pub async fn restart(&self) -> Result<Instant> {
         let at = Instant::now();
-        self.kubectl(&["rollout", "restart", "deployment", super::COMPONENT]).await?;
+        self.kubectl(&["rollout", "restart", self.workload().kind(), super::COMPONENT]).await?;
+        Ok(at)
+    }
+
+    /// Asks for a switchover to another pod, as an operator does; does not wait for it.
+    ///
+    /// # Errors
+    /// kubectl's own words, or when there is no other candidate.
+    pub async fn switch_over(&self, leader: &str) -> Result<Instant> {
+        let user = self.kubectl(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]).await?;
+        let pods = self.kubectl(&["get", "pods", "-l", super::SELECTOR, "-o", "name"]).await?;
+        let names = pods.lines().filter_map(|pod| pod.strip_prefix("pod/"));
+        let other =
+            names.into_iter().find(|pod| *pod != leader).context("there is no pod but the leader's")?;
+        let request = serde_json::json!({
+            "apiVersion": "componentlease.io/v1alpha1",
+            "kind": "LeaseRequest",
+            "metadata": { "generateName": "bench-" },
+            "spec": { "lease": super::COMPONENT, "verb": "Switchover", "target": other, "requestedBy": user.trim() },
+        });
+        let at = Instant::now();
+        let create = ["-n", &self.namespace, "create", "-f", "-"];
+        self.node.kubectl_with_input(&create, &request.to_string()).await?;
         Ok(at)
     }
 

@@ -42,6 +42,26 @@ pub const IMAGE: &str = concat!("localhost/component-lease:", env!("CARGO_PKG_VE
 /// The image of the program that competes.
 pub const PROGRAM_IMAGE: &str = "localhost/discovery:1";
 
+/// What makes the replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workload {
+    /// A Deployment.
+    Deployment,
+    /// A StatefulSet.
+    StatefulSet,
+}
+
+impl Workload {
+    /// As kubectl calls it.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Deployment => "deployment",
+            Self::StatefulSet => "statefulset",
+        }
+    }
+}
+
 /// A namespace with the chart and the competing service in it.
 #[derive(Debug)]
 pub struct Stage<'n> {
@@ -49,6 +69,7 @@ pub struct Stage<'n> {
     pub namespace: String,
     pub store: Store,
     pub release: Release,
+    workload: Mutex<Workload>,
     /// Pods whose container was ended, and how often it had been restarted before.
     ended: Mutex<BTreeMap<String, i64>>,
 }
@@ -68,8 +89,8 @@ impl<'n> Stage<'n> {
         })
         .await?;
         let release = Release { name: release.to_owned(), namespace: namespace.to_owned() };
-        let ended = Mutex::default();
-        let stage = Self { node, namespace: namespace.to_owned(), store, release, ended };
+        let (ended, workload) = (Mutex::default(), Mutex::new(Workload::Deployment));
+        let stage = Self { node, namespace: namespace.to_owned(), store, release, workload, ended };
         stage.apply(&stage.store.manifests(namespace)?).await?;
         Ok(stage)
     }
@@ -120,6 +141,48 @@ impl<'n> Stage<'n> {
         self.settle().await
     }
 
+    /// What makes the replicas now.
+    #[must_use]
+    pub fn workload(&self) -> Workload {
+        *self.workload.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes how a rollout of the Deployment replaces pods.
+    ///
+    /// # Errors
+    /// kubectl's own words.
+    pub async fn roll_by(&self, max_surge: u32, max_unavailable: u32) -> Result<()> {
+        let how = serde_json::json!({"maxSurge": max_surge, "maxUnavailable": max_unavailable});
+        let patch = serde_json::json!({"spec": {"strategy": {"rollingUpdate": how}}}).to_string();
+        self.kubectl(&["patch", Workload::Deployment.kind(), COMPONENT, "--patch", &patch]).await?;
+        self.settle().await
+    }
+
+    /// Puts a StatefulSet with the same pods in the place of the Deployment; returns when all is routed.
+    ///
+    /// # Errors
+    /// When it does not come to that.
+    pub async fn become_a_stateful_set(&self) -> Result<()> {
+        let deployment = self.get(&[Workload::Deployment.kind(), COMPONENT]).await?;
+        let spec = &deployment["spec"];
+        let set = serde_json::json!({
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": COMPONENT},
+            "spec": {
+                "serviceName": COMPONENT, "replicas": spec["replicas"], "selector": spec["selector"],
+                "template": spec["template"],
+            },
+        });
+        self.kubectl(&["delete", Workload::Deployment.kind(), COMPONENT, "--wait=false"]).await?;
+        wait::until_true(PATIENCE, "the Deployment's pods to go", async || {
+            let pods = self.get(&["pods", "-l", SELECTOR]).await;
+            pods.is_ok_and(|pods| pods["items"].as_array().is_some_and(Vec::is_empty))
+        })
+        .await?;
+        *self.workload.lock().unwrap_or_else(PoisonError::into_inner) = Workload::StatefulSet;
+        self.apply(&set.to_string()).await?;
+        self.settle().await
+    }
+
     /// Waits until three replicas are ready, every container that was ended runs again, and the
     /// resource says that all is well.
     ///
@@ -127,7 +190,7 @@ impl<'n> Stage<'n> {
     /// When it does not come to that.
     pub async fn settle(&self) -> Result<()> {
         let quiet = async || {
-            let deployment = self.get(&["deployment", COMPONENT]).await?;
+            let deployment = self.get(&[self.workload().kind(), COMPONENT]).await?;
             let (spec, status) = (&deployment["spec"], &deployment["status"]);
             let pods = self.get(&["pods", "-l", SELECTOR]).await?;
             let count = pods["items"].as_array().map_or(0, Vec::len);

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use component_lease::clock::SystemClock;
 use component_lease::controller::{Config, Controller, ElectionConfig, Ended, Probe};
 use component_lease::process::admin::{self, Admin};
 use component_lease::process::listen::{Listen, bind};
 use component_lease::process::{http, metrics};
-use component_lease::store::Directory;
+use component_lease::store::{Directory, Retention};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -33,10 +34,14 @@ pub fn config(site: &Site, identity: &str) -> Config {
         class: "default".to_owned(),
         namespaces: vec![site.name().to_owned()],
         poll_interval: Duration::from_secs(1),
+        history: Retention { newest: 1000, age: Duration::from_secs(365 * 24 * 3600) },
         max_ttl: 30,
         allowed_label_prefixes: Vec::new(),
         allowed_components: Vec::new(),
         accept_database: None,
+        requesters_verified: false,
+        watch_nodes: true,
+        clock: Arc::new(SystemClock),
         election: None,
         identity: identity.to_owned(),
         origin: None,

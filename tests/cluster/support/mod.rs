@@ -4,6 +4,7 @@
 pub mod controller;
 pub mod harness;
 pub mod objects;
+pub mod participants;
 pub mod rows;
 
 use std::path::PathBuf;
@@ -11,8 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use component_lease::api::{self, ComponentLease};
+use component_lease::api::{self, ComponentLease, LeaseRequest};
 use component_lease::clock::{Clock as _, SystemClock};
+use component_lease::controller::Config;
 use component_lease_testkit::control_plane::{self, ControlPlane, FakePod, Namespace, program};
 use component_lease_testkit::wait;
 use k8s_openapi::api::core::v1::Pod;
@@ -49,9 +51,14 @@ pub const KEY: &str = "componentlease.io/discovery";
 
 /// Three candidates, a resource, a controller, and the first of the candidates leads.
 pub async fn led_site(prefix: &str) -> Result<(Site, Replica)> {
+    led_site_with(prefix, |config| config).await
+}
+
+/// [`led_site`] with a controller that is set up another way.
+pub async fn led_site_with(prefix: &str, set_up: impl FnOnce(Config) -> Config) -> Result<(Site, Replica)> {
     let site = Site::new(prefix).await?;
     site.make_pods("discovery", &["d-0", "d-1", "d-2"]).await?;
-    let controller = Replica::start(&site).await?;
+    let controller = Replica::start_with(&site, set_up(controller::config(&site, "only"))).await?;
     site.make_lease(&objects::lease("discovery", "discovery")).await?;
     site.rows.take("discovery", &site.holder("d-0").await?, LONG).await?;
     site.wait_until_ready("discovery").await?;
@@ -66,12 +73,12 @@ pub async fn plane() -> Result<&'static ControlPlane> {
     Ok(plane)
 }
 
-/// Applies the resource definition and waits until it is served.
+/// Applies the resource definitions and waits until they are served.
 pub async fn install_crd(plane: &ControlPlane) -> Result<()> {
     plane.apply(&api::crd_yaml()?).await?;
     // `kubectl wait --for=condition=Established` fails where there are no conditions yet.
-    wait::until(SOON, "componentleases in discovery", async || {
-        plane.kubectl(&["get", "componentleases", "-A"]).await.map(Some)
+    wait::until(SOON, "componentleases and leaserequests in discovery", async || {
+        plane.kubectl(&["get", "componentleases,leaserequests", "-A"]).await.map(Some)
     })
     .await?;
     Ok(())
@@ -121,6 +128,10 @@ impl Site {
         Api::namespaced(self.admin.clone(), self.name())
     }
 
+    pub fn requests(&self) -> Api<LeaseRequest> {
+        Api::namespaced(self.admin.clone(), self.name())
+    }
+
     pub fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.admin.clone(), self.name())
     }
@@ -136,7 +147,12 @@ impl Site {
 
     /// Until a resource that is made now is younger than this one: creation times have whole seconds.
     pub async fn let_a_second_pass(&self, lease: &str) -> Result<()> {
-        let made = self.leases().get(lease).await?.creation_timestamp().context("no creation time")?;
+        self.let_a_second_pass_since(&self.leases().get(lease).await?).await
+    }
+
+    /// Until what is made now is younger than this object.
+    pub async fn let_a_second_pass_since(&self, object: &impl kube::ResourceExt) -> Result<()> {
+        let made = object.creation_timestamp().context("no creation time")?;
         let later = || SystemClock.wall_ms() >= (made.0.as_second() + 1) * 1000;
         wait::until_true(SOON, "the next second", async || later()).await
     }

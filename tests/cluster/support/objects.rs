@@ -21,6 +21,20 @@ pub fn lease_with(name: &str, app: &str, more: &Value) -> Value {
     lease
 }
 
+/// A request of `ada` to the leader of `discovery`: a switchover, unless its spec says otherwise. What is null in it
+/// is left out.
+pub fn request(name: &str, spec: &Value) -> Value {
+    let mut whole = json!({"lease": "discovery", "verb": "Switchover", "requestedBy": "ada"});
+    for (key, value) in spec.as_object().expect("fields of a spec") {
+        whole[key] = value.clone();
+    }
+    whole.as_object_mut().expect("fields of a spec").retain(|_, value| !value.is_null());
+    json!({
+        "apiVersion": "componentlease.io/v1alpha1", "kind": "LeaseRequest",
+        "metadata": {"name": name}, "spec": whole,
+    })
+}
+
 pub fn typed(lease: &Value) -> ComponentLease {
     serde_json::from_value(lease.clone()).expect("a ComponentLease")
 }

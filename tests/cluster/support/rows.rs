@@ -12,13 +12,13 @@ use async_trait::async_trait;
 use component_lease::clock::SystemClock;
 use component_lease::election::machine::Looked;
 use component_lease::election::{
-    ComponentName, Expected, Generation, HolderId, NewEpoch, Pace, Request, Take, TermKey,
+    ComponentName, Expected, HolderId, LifeId, NewEpoch, Pace, Request, Take, TermKey,
 };
 use component_lease::membership::Instance;
 use component_lease::membership::namespace::key_in;
 use component_lease::store::{
-    Directory, Epochs, Hints, LeaseStore, MemoryStore, MemoryTables, Names, Outcome, Said, Snapshot,
-    StandingIntent, StoreError,
+    Asked, Directory, EndReason, Ending, Epochs, Hints, LeaseStore, MemoryStore, MemoryTables, Names,
+    Outcome, Retention, Roster, Said, Snapshot, StandingIntent, StoreError, Term,
 };
 
 /// What the store does when it is asked.
@@ -61,6 +61,18 @@ impl Rows {
         }
     }
 
+    /// The same database as others reach it: what this one does when it is asked is no matter there.
+    pub fn beside(&self) -> Self {
+        Self { memory: self.memory.clone(), ..Self::on(Arc::clone(&self.inner), &self.namespace) }
+    }
+
+    /// What operators ask of the component.
+    pub async fn asked_of(&self, component: &str) -> Result<Asked> {
+        let key = self.key(component)?;
+        let mut seen = self.inner.look_at(&std::iter::once(key.clone()).collect(), false).await?;
+        Ok(seen.asked.remove(key.as_str()).unwrap_or_default())
+    }
+
     /// The key of a component.
     pub fn key(&self, component: &str) -> Result<ComponentName> {
         if component.contains('/') {
@@ -97,7 +109,7 @@ impl Rows {
 
     /// The epoch that is recorded.
     pub async fn epoch(&self) -> Result<i64> {
-        Ok(self.inner.look_at(&Names::none(), false).await?.life.generation().epoch)
+        Ok(self.inner.look_at(&Names::none(), false).await?.life.id().epoch)
     }
 
     /// Whose the component is; empty when it is nobody's.
@@ -141,7 +153,7 @@ impl Rows {
             term: term.clone(),
             ttl,
             expected: Expected::of(seen.row.as_ref()),
-            generation: seen.life.generation(),
+            life_id: seen.life.id(),
         };
         ensure!(self.inner.take(&take).await? == Outcome::Applied, "{component} could not be taken");
         self.terms.lock().unwrap_or_else(PoisonError::into_inner).insert(component.as_str().to_owned(), term);
@@ -164,6 +176,25 @@ impl Rows {
         let outcome = self.inner.release(&self.term(component)).await?;
         ensure!(outcome == Outcome::Applied, "{component} could not be released");
         Ok(())
+    }
+
+    /// Writes down how the term of this version ended.
+    pub async fn end(&self, component: &str, version: i64, ending: &Ending) -> Result<()> {
+        let outcome = self.inner.end_term(&self.key(component)?, version, ending).await?;
+        ensure!(outcome == Outcome::Applied, "the end of {component} was written before");
+        Ok(())
+    }
+
+    /// The reason for which the term of this version ended.
+    pub async fn end_reason(&self, component: &str, version: i64) -> Result<Option<EndReason>> {
+        let terms = self.inner.history(&self.key(component)?, Some(version + 1), 1).await?;
+        Ok(terms.into_iter().next().and_then(|term| term.end).map(|end| end.reason))
+    }
+
+    /// The holder that the participants leave a free lease to.
+    pub async fn preferred(&self, component: &str) -> Result<Option<String>> {
+        let looked = self.inner.look(&self.key(component)?).await?;
+        Ok(looked.preferred.map(|holder| holder.as_str().to_owned()))
     }
 
     /// What the participants find.
@@ -205,6 +236,10 @@ impl LeaseStore for Rows {
         Some(self)
     }
 
+    fn roster(&self) -> Option<&dyn Roster> {
+        None
+    }
+
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
         self.mood().await?;
         self.inner.look(component).await
@@ -232,8 +267,9 @@ impl LeaseStore for Rows {
         self.inner.hints()
     }
 
-    async fn notify(&self, _: &ComponentName) -> Result<(), StoreError> {
-        Ok(())
+    async fn notify(&self, component: &ComponentName) -> Result<(), StoreError> {
+        self.mood().await?;
+        self.inner.notify(component).await
     }
 
     fn limit_lock_wait(&self, limit: Duration) {
@@ -252,12 +288,12 @@ impl Epochs for Rows {
         self.epochs_within().begin_epoch(new).await
     }
 
-    async fn settle(&self, waited_out: &Generation) -> Result<Outcome, StoreError> {
+    async fn settle(&self, waited_out: &LifeId) -> Result<Outcome, StoreError> {
         self.mood().await?;
         self.epochs_within().settle(waited_out).await
     }
 
-    async fn release_late(&self, term: &TermKey, within: &Generation) -> Result<Outcome, StoreError> {
+    async fn release_late(&self, term: &TermKey, within: &LifeId) -> Result<Outcome, StoreError> {
         self.mood().await?;
         self.epochs_within().release_late(term, within).await
     }
@@ -291,14 +327,19 @@ impl Directory for Rows {
         self.inner.clear_intent(component).await
     }
 
-    async fn pause(&self, component: &ComponentName, said: &Said) -> Result<(), StoreError> {
+    async fn pause(
+        &self,
+        component: &ComponentName,
+        said: &Said,
+        over: Option<&str>,
+    ) -> Result<Outcome, StoreError> {
         self.mood().await?;
-        self.inner.pause(component, said).await
+        self.inner.pause(component, said, over).await
     }
 
-    async fn resume(&self, component: &ComponentName) -> Result<Outcome, StoreError> {
+    async fn resume(&self, component: &ComponentName, of: Option<&str>) -> Result<Outcome, StoreError> {
         self.mood().await?;
-        self.inner.resume(component).await
+        self.inner.resume(component, of).await
     }
 
     async fn ask(
@@ -315,5 +356,35 @@ impl Directory for Rows {
     async fn withdraw(&self, component: &ComponentName, id: &str) -> Result<Outcome, StoreError> {
         self.mood().await?;
         self.inner.withdraw(component, id).await
+    }
+
+    async fn components(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
+        self.mood().await?;
+        self.inner.components(after, limit).await
+    }
+
+    async fn history(
+        &self,
+        component: &ComponentName,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Term>, StoreError> {
+        self.mood().await?;
+        self.inner.history(component, before, limit).await
+    }
+
+    async fn end_term(
+        &self,
+        component: &ComponentName,
+        version: i64,
+        ending: &Ending,
+    ) -> Result<Outcome, StoreError> {
+        self.mood().await?;
+        self.inner.end_term(component, version, ending).await
+    }
+
+    async fn prune_history(&self, component: &ComponentName, kept: Retention) -> Result<u64, StoreError> {
+        self.mood().await?;
+        self.inner.prune_history(component, kept).await
     }
 }

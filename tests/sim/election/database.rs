@@ -1,10 +1,12 @@
 //! What a database keeps beside the row, what it may forget, what tells its lives apart, and what
 //! it answers to a participant.
 
+use std::time::Duration;
+
 use component_lease::election::life::{NARROW_STEP, STEP};
 use component_lease::election::machine::{Looked, Past, Release};
 use component_lease::election::{
-    Expected, Generation, LeaseRow, Life, NewEpoch, Record, Request, Take, TermKey, Verb,
+    Expected, HolderId, LeaseRow, Life, LifeId, LifeRecord, NewEpoch, Request, Take, TermKey, Verb,
 };
 use component_lease::store::rules;
 
@@ -18,7 +20,7 @@ pub(super) enum Call {
     Renew(TermKey),
     Release(Release),
     BeginEpoch(NewEpoch),
-    Settle(Generation),
+    Settle(LifeId),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,7 +36,7 @@ pub(super) struct Database {
     /// Somebody else made the table: no companions, so that nobody can tell its lives apart.
     bare: bool,
     highest: i64,
-    record: Record,
+    record: LifeRecord,
     pub(super) asked: Asked,
 }
 
@@ -42,6 +44,10 @@ pub(super) struct Database {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Asked {
     pub(super) paused: bool,
+    /// Whom the resource would like to lead next.
+    pub(super) preferred: Option<HolderId>,
+    /// For so long a free row is left alone.
+    pub(super) cooldown: Duration,
     pub(super) request: Option<Request>,
 }
 
@@ -64,7 +70,7 @@ pub(super) fn promotes_now<'a>(
 pub(super) struct Copy {
     row: Option<LeaseRow>,
     highest: i64,
-    record: Record,
+    record: LifeRecord,
     asked: Asked,
 }
 
@@ -88,7 +94,7 @@ impl Copy {
 impl Database {
     /// A first installation.
     pub(super) fn new(max_ttl: u32) -> Self {
-        let record = Record { identity: "1".to_owned(), epoch: 0, settled: true, max_ttl };
+        let record = LifeRecord { identity: "1".to_owned(), epoch: 0, settled: true, max_ttl };
         Self { server: 1, servers: 1, bare: false, highest: 0, record, asked: Asked::default() }
     }
 
@@ -134,8 +140,8 @@ impl Database {
         self.highest
     }
 
-    pub(super) fn generation(&self) -> Generation {
-        self.life(None, None).generation()
+    pub(super) fn id(&self) -> LifeId {
+        self.life(None, None).id()
     }
 
     fn life(&self, row: Option<&LeaseRow>, broken: Option<Broken>) -> Life {
@@ -175,7 +181,7 @@ impl Database {
         let after = match call {
             Call::Look => {
                 let (past, life) = (self.past(row, broken), self.life(row, broken));
-                let Asked { paused, mut request } = self.asked.clone();
+                let Asked { paused, preferred, cooldown, mut request } = self.asked.clone();
                 if let Some(request) =
                     request.as_mut().filter(|_| broken == Some(Broken::RequestNotBoundToItsTerm))
                 {
@@ -183,6 +189,8 @@ impl Database {
                 }
                 let looked = Looked {
                     paused,
+                    preferred,
+                    cooldown,
                     request,
                     row: row.cloned(),
                     database_now: now,
@@ -217,7 +225,7 @@ impl Database {
                     broken,
                     Some(Broken::LateReleaseNotBoundToTheIdentity | Broken::LateReleaseBoundToTheRecord)
                 );
-                if loose && within == self.generation() {
+                if loose && within == self.id() {
                     rules::release(row, term)
                 } else {
                     rules::release_late(row, term, &within, &self.life(row, None))
@@ -241,20 +249,20 @@ impl Database {
     ) -> Option<LeaseRow> {
         let recorded = &self.record;
         let applies = match broken {
-            Some(Broken::TakeNotBoundToTheIdentity) => recorded.epoch == take.generation.epoch,
+            Some(Broken::TakeNotBoundToTheIdentity) => recorded.epoch == take.life_id.epoch,
             Some(Broken::TakeBoundToTheRecord) => {
-                (&recorded.identity, recorded.epoch) == (&take.generation.identity, take.generation.epoch)
+                (&recorded.identity, recorded.epoch) == (&take.life_id.identity, take.life_id.epoch)
             }
             // Somebody who knows the table alone.
-            _ if take.generation == Generation::default() => true,
-            _ => rules::same_life(&take.generation, &self.life(row, None)),
+            _ if take.life_id == LifeId::default() => true,
+            _ => rules::same_life(&take.life_id, &self.life(row, None)),
         };
         let highest = match (&take.expected, broken) {
             (
                 Expected::Missing { highest },
                 Some(Broken::InsertNotBoundToHistory | Broken::DeletedRowInsertedAtOnce),
             ) => *highest,
-            _ if take.generation == Generation::default() => 0,
+            _ if take.life_id == LifeId::default() => 0,
             _ => self.highest,
         };
         let paused = self.asked.paused && broken != Some(Broken::PauseNotInTheTake);
@@ -267,7 +275,7 @@ impl Database {
         self.write(begun)
     }
 
-    fn settle(&mut self, waited_out: &Generation, broken: Option<Broken>) -> bool {
+    fn settle(&mut self, waited_out: &LifeId, broken: Option<Broken>) -> bool {
         let mut waited_out = waited_out.clone();
         if broken == Some(Broken::SettledNotBoundToItsEpoch) {
             waited_out.epoch = self.record.epoch;
@@ -276,7 +284,7 @@ impl Database {
         self.write(settled)
     }
 
-    fn write(&mut self, record: Option<Record>) -> bool {
+    fn write(&mut self, record: Option<LifeRecord>) -> bool {
         let Some(record) = record else { return false };
         self.record = record;
         true

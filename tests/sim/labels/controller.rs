@@ -10,7 +10,9 @@ use component_lease::routing::decide::{Decision, Plan, PodChange, decide};
 use component_lease::routing::floor::FloorSight;
 use component_lease::routing::observed::{
     Claim, Desired, LabelScheme, Memory, Observed, OnDatabaseUnreachable, RowSight, ServiceSight, StoreSight,
+    Strategy,
 };
+use component_lease::routing::pause::{PauseSight, PauseWish};
 use component_lease::routing::pod::{Pod, Requirement, Selector};
 use component_lease::routing::report::report;
 
@@ -114,6 +116,7 @@ impl World {
             row_confirmed: confirmed || self.breaks(Broken::NoLookAgain),
             pods: Ok(pods),
             longest_ttl: None,
+            pause: PauseSight::Running,
             quarantine: None,
             epoch_step: None,
             floor: FloorSight::default(),
@@ -260,6 +263,12 @@ pub(super) fn desired(policy: OnDatabaseUnreachable) -> Desired {
         labels: LabelScheme { key: KEY.into(), leader: "leader".into(), standby: "standby".into() },
         holder_pattern: None,
         on_database_unreachable: policy,
+        strategy: Strategy::Any,
         service: None,
+        pause: PauseWish::Unsaid,
+        hand_over_after: None,
+        hand_over_when_cordoned: true,
+        flapping_above: None,
+        deletion_cost: Some(100),
     }
 }

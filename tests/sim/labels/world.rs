@@ -3,7 +3,7 @@
 
 use component_lease::election::LeaseRow;
 use component_lease::routing::observed::{Memory, OnDatabaseUnreachable};
-use component_lease::routing::pod::Pod;
+use component_lease::routing::pod::{DELETION_COST, Pod};
 
 use super::api::{Api, KEY, Patch, hash, leads};
 use super::controller::{Controller, Job, desired, number};
@@ -237,7 +237,9 @@ impl World {
         let entries = self.api.now();
         for stored in self.api.pods() {
             let pod = &stored.pod;
-            if leads(pod) != (leader.as_ref() == Some(&pod.uid)) || !pod.labels.contains_key(KEY) {
+            let costs = pod.annotations.contains_key(DELETION_COST);
+            let is_leader = leader.as_ref() == Some(&pod.uid);
+            if leads(pod) != is_leader || costs != is_leader || !pod.labels.contains_key(KEY) {
                 return Err(format!("settled on {:?} while the row says {:?}", pod, self.row()));
             }
         }

@@ -1,7 +1,7 @@
 //! What is given in place of a URL again and again: recognised, and said.
 
-use super::{begins, misconfigured};
-use crate::store::StoreError;
+use super::begin::{begins, misconfigured};
+use crate::store::error::StoreError;
 
 /// In place of a URL of one of these schemes. `text` has no white space at its ends. Nothing of it is quoted.
 pub(in crate::store::sql) fn found(text: &str, schemes: &[&str]) -> Option<StoreError> {

@@ -2,6 +2,7 @@
 //! kind may say is its dialect's own. No error quotes a piece of a URL that could not be understood: it might be a piece
 //! of the password. The name of a parameter is quoted where it looks like one.
 
+mod begin;
 mod mistakes;
 mod parts;
 
@@ -9,13 +10,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+pub(super) use self::begin::{begins, misconfigured};
 pub(super) use self::mistakes::found as mistake;
 pub(super) use self::parts::{Parts, decode, named, nearest};
-use super::StoreError;
-
-pub(super) fn misconfigured(text: impl Into<String>) -> StoreError {
-    StoreError::misconfigured(text)
-}
+use crate::store::error::StoreError;
 
 /// The environment, or a test's own.
 pub(super) type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -56,11 +54,6 @@ pub(super) fn read<U: Url>(text: &str, variables: Variables<'_>) -> Result<U, St
         "the database URL does not begin with {}, as the one that this program began with (restart it to change the kind of database)",
         U::SCHEMES.join(" or ")
     )))
-}
-
-/// Whether the text is a URL of these schemes.
-pub(super) fn begins(text: &str, schemes: &[&str]) -> bool {
-    schemes.iter().any(|scheme| text.starts_with(scheme))
 }
 
 /// One of the servers that a URL names.

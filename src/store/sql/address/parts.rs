@@ -1,7 +1,7 @@
 //! A URL taken apart, as libpq and MySQL's programs read it: several hosts, each with its port.
 
-use super::misconfigured;
-use crate::store::StoreError;
+use super::begin::misconfigured;
+use crate::store::error::StoreError;
 
 /// What stands where, decoded. Of each host the port that stands behind it.
 pub(in crate::store::sql) struct Parts {

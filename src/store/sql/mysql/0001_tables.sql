@@ -23,6 +23,10 @@ CREATE TABLE IF NOT EXISTS component_lease_intent (
         COMMENT 'The component, as in component_lease.',
     ttl INT NULL
         COMMENT 'Seconds; beats a participant''s own setting from its next term on. NULL when no resource says any.',
+    preferred VARCHAR(255) NULL
+        COMMENT 'The participant that the resource would like to lead next, as in component_lease.holder_id: the others leave a free or lapsed lease alone for up to 2 s. NULL: any.',
+    cooldown INT NULL
+        COMMENT 'Seconds for which all participants leave the lease alone when it was given back, because its holder changes too often; at most a third of their ttl. NULL: none.',
     paused BOOLEAN NULL
         COMMENT 'While true, no participant takes the lease; its holder goes on. NULL: not paused.',
     paused_by VARCHAR(253) NULL
@@ -64,9 +68,17 @@ CREATE TABLE IF NOT EXISTS component_lease_history (
         COMMENT 'When the term began: this database''s clock, ms since 1970 UTC.',
     ttl INT NOT NULL
         COMMENT 'Seconds that the term lasted without renewal.',
+    end_time BIGINT NULL
+        COMMENT 'When the term ended, written once: this database''s clock, ms since 1970 UTC; of one that lapsed, its last renewal. NULL: it has not ended, or nobody wrote it down.',
+    end_reason VARCHAR(32) NULL
+        COMMENT 'Why: released, work_ended, work_failed, expired, deadline, stepped_down, switched_over, promoted, unhealthy, container_ended, database_changed or foreign.',
+    ended_by VARCHAR(253) NULL
+        COMMENT 'Who asked for it, in their own words.',
+    ended_why VARCHAR(1024) NULL
+        COMMENT 'Why they did.',
     PRIMARY KEY (component_name, version)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
-    COMMENT = 'One line for each term of each component, never deleted while the component lives: a version is granted once.';
+    COMMENT = 'One line for each term of each component; the last one of a component is never deleted: a version is granted once.';
 
 -- The terms that were there before the history; again without effect. Not IGNORE, which would also
 -- write what does not fit.
@@ -133,6 +145,8 @@ CREATE TABLE IF NOT EXISTS component_instance (
         COMMENT 'The longest time, in ms, for which it ever tells another process that it leads. NULL: not known.',
     promises_outside BOOLEAN NULL
         COMMENT 'Whether it tells that to processes outside of its pod too. NULL: not known.',
+    priority INT NULL
+        COMMENT 'Among those that could lead, a higher one is preferred; 0 never leads. NULL: not known.',
     healthy BOOLEAN NOT NULL
         COMMENT 'Whether it would lead, as far as its health goes.',
     leads BIGINT NULL
@@ -143,3 +157,29 @@ CREATE TABLE IF NOT EXISTS component_instance (
     KEY component_instance_component (component_name)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
     COMMENT = 'One row for each unbroken life of a participant, from its start to its last heartbeat. Kept for seven days after it ended.';
+
+-- What stands beside a lease that says who is the primary of a database: src/store/roster.rs.
+
+-- Written by the leader of the lease only, and only while it leads.
+CREATE TABLE IF NOT EXISTS component_lease_record (
+    component_name VARCHAR(253) NOT NULL
+        COMMENT 'The component, as in component_lease.',
+    version BIGINT NOT NULL
+        COMMENT 'The term under which it was written.',
+    record TEXT NOT NULL
+        COMMENT 'The record, as JSON.',
+    PRIMARY KEY (component_name)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
+    COMMENT = 'What the leader of a component keeps for its successor; of a database: who acknowledges its commits. Never change it by hand.';
+
+-- Written by each member about itself.
+CREATE TABLE IF NOT EXISTS component_lease_report (
+    component_name VARCHAR(253) NOT NULL
+        COMMENT 'The component, as in component_lease.',
+    member VARCHAR(253) NOT NULL
+        COMMENT 'The member.',
+    report TEXT NOT NULL
+        COMMENT 'What it says, as JSON.',
+    PRIMARY KEY (component_name, member)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
+    COMMENT = 'What each member of a component says of itself; of a database: which data it has. Never change it by hand.';

@@ -10,10 +10,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 
 use super::errors::classify;
 use super::url::{MySqlUrl, SslMode};
-use crate::store::StoreError;
-use crate::store::sql::Session;
-use crate::store::sql::address::{At, Host};
+use crate::store::error::StoreError;
+use crate::store::sql::address::Host;
 use crate::store::sql::dialect::Settings;
+use crate::store::sql::session::Session;
+use crate::store::sql::several::{self, Says};
 use crate::store::sql::slot::{CONNECT_LIMIT, Connect, First};
 use crate::store::sql::source::{Source, readable};
 
@@ -71,34 +72,38 @@ impl Connect for Place {
     }
 }
 
-/// A connection to the server, or to the first of several, in the order of the URL, that can be written to.
-/// Where a server lets us not in, no other is asked.
+/// A connection to the server, or to the one of several that can be written to.
 pub(super) async fn dial(url: &MySqlUrl, place: &Place) -> Result<MySqlConnection, StoreError> {
-    let one = url.hosts.len() == 1;
-    // Each gets its share, so that one that says nothing does not use up the time of those behind it.
-    let share = CONNECT_LIMIT / u32::try_from(url.hosts.len()).unwrap_or(u32::MAX);
-    let limit = url.connect_timeout.map_or(share, |limit| limit.min(share));
-    let mut found = Vec::new();
-    for (host, port) in &url.hosts {
-        let options = options(url, host, *port)?;
-        let connecting = async {
-            let mut connection = options.connect().await?;
-            let only_reads = !one && only_reads(&mut connection).await?;
-            Ok((connection, only_reads))
-        };
-        let says = match tokio::time::timeout(limit, connecting).await {
-            Ok(Ok((connection, false))) => return Ok(connection),
-            Ok(Ok((_, true))) => "it is read-only".to_owned(),
-            Ok(Err(error)) if !one && is_of_this_host(&error) => error.to_string(),
-            Ok(Err(error)) => return Err(classify(error, place)),
-            Err(_) if one => {
-                return Err(StoreError::retryable(format!("{place}: no connection within {limit:?}")));
-            }
-            Err(_) => format!("no connection within {limit:?}"),
-        };
-        found.push(format!("{}: {says}", At(host, *port)));
+    let [(host, port)] = url.hosts.as_slice() else { return dial_one_of(url, place).await };
+    let limit = url.connect_timeout.map_or(CONNECT_LIMIT, |limit| limit.min(CONNECT_LIMIT));
+    match tokio::time::timeout(limit, options(url, host, *port)?.connect()).await {
+        Ok(answer) => answer.map_err(|error| classify(error, place)),
+        Err(_) => Err(StoreError::retryable(format!("{place}: no connection within {limit:?}"))),
     }
-    Err(StoreError::retryable(format!("{place}: no server of these can be written to: {}", found.join("; "))))
+}
+
+async fn dial_one_of(url: &MySqlUrl, place: &Place) -> Result<MySqlConnection, StoreError> {
+    let ask = |host: Host, port: u16| {
+        let (options, place) = (options(url, &host, port), place.clone());
+        async move {
+            let connected = match options {
+                Ok(options) => options.connect().await,
+                Err(error) => return Says::Refused(error),
+            };
+            let found = match connected {
+                Ok(mut connection) => only_reads(&mut connection).await.map(|reads| (reads, connection)),
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok((false, connection)) => Says::Writable(connection, 0),
+                Ok((true, _)) => Says::ReadOnly,
+                Err(error) if is_of_this_host(&error) => Says::Away(error.to_string()),
+                Err(error) => Says::Refused(classify(error, &place)),
+            }
+        }
+    };
+    let writer = several::writer(url.hosts.clone(), url.connect_timeout, place, &place.settings, ask).await?;
+    Ok(writer.connection)
 }
 
 /// Nobody there, or not yet; not a refusal of us.

@@ -5,7 +5,7 @@ use sqlx::error::DatabaseError;
 use sqlx::mysql::MySqlDatabaseError;
 
 use super::connection::Place;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::sql::errors;
 
 const NOT_NULL: u16 = 1048;
@@ -41,7 +41,7 @@ pub(super) fn leaves_connection_in_order(error: &sqlx::Error) -> bool {
 /// A view, for example.
 pub(super) fn no_table(place: &Place, table: &str) -> StoreError {
     StoreError::misconfigured(format!(
-        "{place}: {table} is a view, which may show less than there is: rename it, and rename the table to {table} again or run `component-lease migrate`"
+        "{place}: {table} is a view, which may hide rows: rename it, and rename the table to {table} again or run `component-lease migrate`"
     ))
 }
 
@@ -55,7 +55,7 @@ pub(super) fn classify(error: sqlx::Error, place: &Place) -> StoreError {
         }
         sqlx::Error::Configuration(why) if why.to_string().contains("RSA") => {
             StoreError::misconfigured(format!(
-                "{place}: the server asks for the password of {} itself, which is only given over TLS: leave out ssl-mode=DISABLED, and let the server have a certificate",
+                "{place}: the server asks for the clear password of {}, which is sent over TLS only: remove ssl-mode=DISABLED, and give the server a certificate",
                 place.user
             ))
         }
@@ -86,7 +86,7 @@ fn by(number: u16, state: &str, message: &str, place: &Place) -> StoreError {
         // The user, the password, the plugin, the host.
         1045 | 1698 | 1130 | 1129 | 1862 | 1820 | 3118 | 4151 | 1251 | 1524 | 3955 => {
             StoreError::misconfigured(format!(
-                "{place}: the server does not let in the user {user}: {message}; check the user, the password, from which host the user may come, and whether the server wants TLS (ssl-mode in the URL)"
+                "{place}: the server rejects the user {user}: {message}; check the user, the password, from which host the user may come, and whether the server wants TLS (ssl-mode in the URL)"
             ))
         }
         3159 | 1835 | 1839 => misconfigured("; use ssl-mode=VERIFY_IDENTITY in the URL"),
@@ -139,7 +139,7 @@ fn by(number: u16, state: &str, message: &str, place: &Place) -> StoreError {
         ),
         // Triggers and functions: raised by one, one without a body, one that may not.
         1303..=1316 | 1318..=1339 | 1419 | 1422 | 1424 | 1442 | 1456 | 1644 | 1645 | 1646 => misconfigured(
-            "; a trigger of somebody else's on these tables does not let it be: correct or drop it",
+            "; another program's trigger on these tables forbids it: correct or drop that trigger",
         ),
         // Columns without a default, values and collations that do not fit, checks, foreign keys, keys too long.
         1048
@@ -211,7 +211,7 @@ fn denied(message: &str, user: &str) -> Option<String> {
 
 fn grants(database: &str, user: &str) -> String {
     format!(
-        "as an administrator run, in the database {database}, what `component-lease migrate` prints: for a participant GRANT SELECT, INSERT, UPDATE ON component_lease TO '{user}'@'%'; the same on component_lease_store and component_instance; SELECT, INSERT on component_lease_history; SELECT on component_lease_intent and component_lease_schema. (For the controller: SELECT, UPDATE (holder_id, renew_time) on component_lease; SELECT on component_lease_history and component_lease_schema; SELECT, INSERT, UPDATE on component_lease_intent and component_lease_store; SELECT, DELETE on component_instance)"
+        "as an administrator run, in the database {database}, what `component-lease migrate` prints: for a participant GRANT SELECT, INSERT, UPDATE ON component_lease TO '{user}'@'%'; the same on component_lease_store and component_instance; SELECT, INSERT, UPDATE (end_time, end_reason, ended_by, ended_why) on component_lease_history; SELECT on component_lease_intent and component_lease_schema. (For the controller: SELECT, UPDATE (holder_id, renew_time) on component_lease; SELECT, DELETE, UPDATE (end_time, end_reason, ended_by, ended_why) on component_lease_history; SELECT on component_lease_schema; SELECT, INSERT, UPDATE on component_lease_intent and component_lease_store; SELECT, DELETE on component_instance)"
     )
 }
 

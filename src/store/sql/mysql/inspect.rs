@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 
 use super::connection::Place;
 use super::errors::{classify, no_table};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::sql::migrate::{VERSION, known};
 use crate::store::sql::migration::not_to_be_seen;
 use crate::store::sql::statement::{Places, Statements};
@@ -36,8 +36,8 @@ SELECT 'table', TABLE_NAME, COALESCE(ENGINE, TABLE_TYPE) FROM information_schema
 WHERE TABLE_SCHEMA = DATABASE()
   AND TABLE_NAME IN ('component_lease', 'component_lease_intent', 'component_lease_schema',
                      'component_lease_history', 'component_lease_store');
-SELECT 'instances', 'promises_outside' FROM information_schema.COLUMNS
-WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_instance' AND COLUMN_NAME = 'promises_outside';
+SELECT 'instances', 'priority' FROM information_schema.COLUMNS
+WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_instance' AND COLUMN_NAME = 'priority';
 SELECT 'column', COLUMN_NAME, DATA_TYPE, CAST(CHARACTER_MAXIMUM_LENGTH AS CHAR), CHARACTER_SET_NAME,
        COLUMN_TYPE, CAST(NUMERIC_SCALE AS CHAR), COLLATION_NAME
 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'component_lease';
@@ -215,7 +215,7 @@ fn server(found: &Found, place: &Place) -> Result<(), StoreError> {
     }
     if found.on("log_bin") && found.fact("binlog_format") == "STATEMENT" {
         return Err(StoreError::misconfigured(format!(
-            "{place}: the server has binlog_format = STATEMENT, with which replicas would hold other times than it does; set binlog_format = ROW"
+            "{place}: the server has binlog_format = STATEMENT, with which replicas would hold other times than the primary; set binlog_format = ROW"
         )));
     }
     Ok(())
@@ -335,7 +335,7 @@ fn weaknesses(found: &Found, table: &Table, place: &Place) -> Vec<String> {
         ),
         (
             found.on("wsrep_on"),
-            "the server is a node of a Galera cluster: let everybody reach the same one; each other one that answers begins an epoch, and nobody takes a lease for a while".to_owned(),
+            "the server is a node of a Galera cluster: all programs must use the same node; each other node that answers begins an epoch, and nobody takes a lease for a while".to_owned(),
         ),
         (
             !bypasses.is_empty(),

@@ -21,15 +21,17 @@ use self::url::MySqlUrl;
 #[cfg(test)]
 use super::dialect::Product;
 use super::dialect::{Dialect, Errors, Opened, Settings, Taken, never};
+use super::driver;
 use super::migration::{Install, MigrationReport};
+use super::session::Session;
 use super::slot::Slot;
 use super::source::Source;
 use super::statement::Statement;
 use super::table::Table;
 use super::value::{Cell, Done, Given, Row, Value};
-use super::{Session, driver};
 use crate::election::{ComponentName, Expected, Take};
-use crate::store::{Hints, StoreError};
+use crate::store::error::StoreError;
+use crate::store::hints::Hints;
 
 impl Dialect for Place {
     type Line = MySqlConnection;

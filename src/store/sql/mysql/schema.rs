@@ -8,7 +8,7 @@ use super::connection::{Place, dial, set_up};
 use super::errors::classify;
 use super::inspect::statements;
 use super::url::MySqlUrl;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::sql::driver;
 use crate::store::sql::migrate::{self, LIMIT, Migrate, Schema};
 use crate::store::sql::migration::{Install, MigrationReport};
@@ -44,7 +44,8 @@ SELECT t.TABLE_NAME AS name, t.TABLE_TYPE NOT LIKE '%VIEW%' AS is_table,
 FROM information_schema.TABLES AS t
 WHERE t.TABLE_SCHEMA = DATABASE()
   AND t.TABLE_NAME IN ('component_lease', 'component_lease_intent', 'component_lease_history', 'component_lease_store',
-                       'component_instance', 'component_lease_schema')",
+                       'component_instance', 'component_lease_schema', 'component_lease_record',
+                       'component_lease_report')",
     triggers: None,
     functions: None,
     grants: Some(GRANTS),
@@ -58,16 +59,19 @@ const GRANTS: &str = "\
 GRANT SELECT, INSERT, UPDATE ON component_lease TO my_participant;
 GRANT SELECT, INSERT, UPDATE ON component_lease_store TO my_participant;
 GRANT SELECT, INSERT, UPDATE ON component_instance TO my_participant;
-GRANT SELECT, INSERT ON component_lease_history TO my_participant;
+GRANT SELECT, INSERT, UPDATE (end_time, end_reason, ended_by, ended_why) ON component_lease_history TO my_participant;
 GRANT SELECT ON component_lease_intent TO my_participant;
 GRANT SELECT ON component_lease_schema TO my_participant;
 -- the controller
 GRANT SELECT, UPDATE (holder_id, renew_time) ON component_lease TO my_controller;
-GRANT SELECT ON component_lease_history TO my_controller;
+GRANT SELECT, DELETE, UPDATE (end_time, end_reason, ended_by, ended_why) ON component_lease_history TO my_controller;
 GRANT SELECT ON component_lease_schema TO my_controller;
 GRANT SELECT, INSERT, UPDATE ON component_lease_intent TO my_controller;
 GRANT SELECT, INSERT, UPDATE ON component_lease_store TO my_controller;
 GRANT SELECT, DELETE ON component_instance TO my_controller;
+-- a member of a database (db run), beside what a participant has
+GRANT SELECT, INSERT, UPDATE ON component_lease_record TO my_member;
+GRANT SELECT, INSERT, UPDATE ON component_lease_report TO my_member;
 ";
 
 /// Locks are the whole server's, and a name has 64 characters: a number stands for the database.
@@ -128,7 +132,7 @@ impl Migrate for Place {
             .map(MySqlDatabaseError::number);
         match number {
             Some(1044 | 1142) => StoreError::misconfigured(format!(
-                "{self}: the user {} may not create tables; run this as an administrator, or GRANT CREATE, SELECT, INSERT, UPDATE ON `{}`.* TO '{}'@'%'",
+                "{self}: the user {} may not create tables; run this as an administrator, or GRANT CREATE, ALTER, SELECT, INSERT, UPDATE ON `{}`.* TO '{}'@'%'",
                 self.user, self.database, self.user
             ))
             .caused_by(error),

@@ -38,12 +38,14 @@ CAST(NULL AS SIGNED) AS settled, CAST(NULL AS SIGNED) AS max_ttl
 --- word intent
 CAST(COALESCE(i.paused, 0) AS SIGNED) AS paused, i.request_id COLLATE utf8mb4_bin AS request_id,
 i.request_verb COLLATE utf8mb4_bin AS request_verb, CAST(i.request_version AS SIGNED) AS request_version,
-i.request_target COLLATE utf8mb4_bin AS request_target, CAST(i.request_away AS SIGNED) AS request_away
+i.request_target COLLATE utf8mb4_bin AS request_target, CAST(i.request_away AS SIGNED) AS request_away,
+i.preferred COLLATE utf8mb4_bin AS preferred, CAST(i.cooldown AS SIGNED) AS cooldown
 
 --- word no_intent
 CAST(0 AS SIGNED) AS paused, CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS request_id,
 CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS request_verb, CAST(NULL AS SIGNED) AS request_version,
-CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS request_target, CAST(NULL AS SIGNED) AS request_away
+CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS request_target, CAST(NULL AS SIGNED) AS request_away,
+CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS preferred, CAST(NULL AS SIGNED) AS cooldown
 
 -- For people: who asked, why and when.
 --- word said
@@ -58,6 +60,10 @@ CAST(NULL AS SIGNED) AS request_time
 
 --- word name
 CONVERT(l.component_name USING utf8mb4) COLLATE utf8mb4_bin
+
+-- Of a term that a request ended.
+--- word asked
+i.component_name = :component AND i.request_version = :version AND i.request_id = :request
 
 -- Seconds of this server's clock since 2026, up to a latest date.
 --- word date
@@ -132,7 +138,7 @@ FROM {names} STRAIGHT_JOIN component_lease AS l ON l.component_name = n.of_lease
 --- statement instances
 SELECT c.id, c.component_name AS component, c.instance AS holder, c.start_time, c.heartbeat, c.heartbeat_ttl AS lasts,
        c.namespace, c.pod, c.pod_uid, c.container, c.node, c.address, c.program_version, c.healthy, c.leads, c.mode,
-       c.longest_promise, c.promises_outside
+       c.longest_promise, c.promises_outside, c.priority
 FROM (SELECT c.*, ROW_NUMBER() OVER (
                  PARTITION BY c.component_name
                  ORDER BY COALESCE(CAST(CONVERT(LEFT(l.holder_id, {holder_read}) USING utf8mb4) AS BINARY)
@@ -243,9 +249,9 @@ WHERE id = :id AND component_name = :component AND instance = :holder AND heartb
 --- statement begin_instance
 INSERT INTO component_instance (component_name, instance, heartbeat_ttl, healthy, leads, led, namespace, pod, pod_uid,
                                 container, node, address, program_version, mode, longest_promise,
-                                promises_outside, start_time, heartbeat)
+                                promises_outside, priority, start_time, heartbeat)
 VALUES (:component, :holder, :lasts, :healthy, :leads, :leads, :namespace, :pod, :pod_uid, :container, :node,
-    :address, :program_version, :mode, :longest_promise, :promises_outside, {now}, start_time)
+    :address, :program_version, :mode, :longest_promise, :promises_outside, :priority, {now}, start_time)
 
 --- statement prune_instances
 DELETE FROM component_instance WHERE heartbeat < {now} - :older_than
@@ -277,20 +283,22 @@ WHERE component_name = :component
     AND CAST(CONVERT(holder_id USING utf8mb4) AS BINARY) = CAST(:holder AS BINARY) AND version = :version
 
 --- statement set_intent
-INSERT INTO component_lease_intent (component_name, ttl) VALUES (:component, :ttl)
-ON DUPLICATE KEY UPDATE ttl = :ttl
+INSERT INTO component_lease_intent (component_name, ttl, preferred, cooldown)
+VALUES (:component, :ttl, :preferred, :cooldown)
+ON DUPLICATE KEY UPDATE ttl = :ttl, preferred = :preferred, cooldown = :cooldown
 
 --- statement clear_intent
-UPDATE component_lease_intent SET ttl = NULL WHERE component_name = :component AND ttl IS NOT NULL
+UPDATE component_lease_intent SET ttl = NULL, preferred = NULL, cooldown = NULL
+WHERE component_name = :component AND (ttl IS NOT NULL OR preferred IS NOT NULL OR cooldown IS NOT NULL)
 
+-- Only in place of the pause that was seen.
 --- statement pause
-INSERT INTO component_lease_intent (component_name, paused, paused_by, paused_reason)
-VALUES (:component, 1, :asked_by, :reason)
-ON DUPLICATE KEY UPDATE paused = 1, paused_by = :asked_by, paused_reason = :reason
+UPDATE component_lease_intent SET paused = 1, paused_by = :asked_by, paused_reason = :reason
+WHERE component_name = :component AND COALESCE(paused, 0) = :was AND (NOT :was OR COALESCE(paused_by, '') = :over)
 
 --- statement resume
 UPDATE component_lease_intent SET paused = 0, paused_by = NULL, paused_reason = NULL
-WHERE component_name = :component AND paused
+WHERE component_name = :component AND paused AND (:any OR COALESCE(paused_by, '') = :over)
 
 -- A line for the request to stand in.
 --- statement begin_intent
@@ -310,6 +318,41 @@ UPDATE component_lease_intent
 SET request_id = NULL, request_verb = NULL, request_version = NULL, request_target = NULL, request_away = NULL,
     request_by = NULL, request_reason = NULL, request_time = NULL
 WHERE component_name = :component AND request_id = :id
+
+-- In the order of the column, whose collation compares the name that is given, too.
+--- statement components
+SELECT {name} AS name FROM component_lease AS l
+WHERE l.component_name > :after
+ORDER BY l.component_name LIMIT :at_most
+
+--- statement history
+SELECT h.version, h.holder_id AS holder, h.lease_time, h.ttl, h.end_time, h.end_reason, h.ended_by, h.ended_why
+FROM component_lease_history AS h
+WHERE h.component_name = :component AND h.version <= :newest
+ORDER BY h.version DESC LIMIT :at_most
+
+-- Once. Who asked is copied from the request that ended the term, if there was one and it still stands there.
+--- statement end_term
+UPDATE component_lease_history
+SET end_time = GREATEST(COALESCE(:ended_at, {now} - :ago), lease_time),
+    end_reason = :reason,
+    ended_by = (SELECT i.request_by FROM component_lease_intent AS i WHERE {asked}),
+    ended_why = (SELECT i.request_reason FROM component_lease_intent AS i WHERE {asked})
+WHERE component_name = :component AND version = :version AND end_time IS NULL
+
+-- Never the last line: a version is granted once. So many at once, the oldest first, by the key: MariaDB would scan
+-- all lines of the component for a bound that it has to compute first. (Nor does either server read the table that it
+-- deletes from, but for what it computes first.)
+--- statement prune_history
+DELETE FROM component_lease_history
+WHERE component_name = :component
+  AND version < (SELECT n.version FROM (SELECT MAX(version) AS version FROM component_lease_history
+                                        WHERE component_name = :component) AS n)
+  AND (version <= (SELECT k.version FROM (SELECT version FROM component_lease_history
+                                          WHERE component_name = :component
+                                          ORDER BY version DESC LIMIT 1 OFFSET :kept) AS k)
+       OR COALESCE(end_time, lease_time) < {now} - :older_than)
+ORDER BY version LIMIT {pruned_at_once}
 
 -- Whether a row that a change did not find is there as it was: asked where "no row" may not be the whole truth.
 --- statement still_led
@@ -337,3 +380,27 @@ EXISTS (SELECT 1 FROM information_schema.TABLES
 --- statement record_step
 INSERT IGNORE INTO component_lease_schema (version, applied_at, foreign_lease_table) VALUES (:version, {now},
     :is_foreign)
+
+-- The lease is locked, so that nobody takes it before the record is written. Whether there was a record before makes
+-- a count of 2 of 1, never one of 0.
+--- statement write_record
+INSERT INTO component_lease_record (component_name, version, record)
+SELECT :component, :version, :record FROM component_lease AS l
+WHERE l.component_name = :component
+    AND CAST(CONVERT(l.holder_id USING utf8mb4) AS BINARY) = CAST(:holder AS BINARY) AND l.version = :version
+LOCK IN SHARE MODE
+ON DUPLICATE KEY UPDATE version = :version, record = :record
+
+--- statement write_report
+INSERT INTO component_lease_report (component_name, member, report) VALUES (:component, :member, :report)
+ON DUPLICATE KEY UPDATE report = :report
+
+-- Anybody who may write these tables could fill them: no more of a text is read than shows that it is too long.
+--- statement read_roster
+SELECT {row}, CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS member, LEFT(r.record, {text_read}) AS says
+FROM (SELECT 1) AS always
+LEFT JOIN component_lease AS l ON l.component_name = :component
+LEFT JOIN component_lease_record AS r ON r.component_name = :component
+UNION ALL
+SELECT 0, '' COLLATE utf8mb4_bin, 0, 0, 0, 0, p.member, LEFT(p.report, {text_read})
+FROM {names} STRAIGHT_JOIN component_lease_report AS p ON p.component_name = :component AND p.member = n.name

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::sql::address::{Host, Parts, Url, Variables, misconfigured, named, nearest, write_hosts};
 
 #[derive(Clone, PartialEq, Eq)]

@@ -61,6 +61,8 @@ CREATE TRIGGER component_lease_new_holder AFTER UPDATE OF holder_id ON component
 CREATE TABLE component_lease_intent (
     component_name  VARCHAR(253) COLLATE pg_catalog."C" PRIMARY KEY,
     ttl             INTEGER CHECK (ttl OPERATOR(pg_catalog.>) 0),
+    preferred       VARCHAR(255) COLLATE pg_catalog."C",
+    cooldown        INTEGER,
     paused          BOOLEAN,
     paused_by       VARCHAR(253),
     paused_reason   VARCHAR(1024),
@@ -80,6 +82,10 @@ COMMENT ON COLUMN component_lease_intent.component_name IS
     'The component, as in component_lease.';
 COMMENT ON COLUMN component_lease_intent.ttl IS
     'Seconds; beats a participant''s own setting from its next term on. NULL when no resource says any.';
+COMMENT ON COLUMN component_lease_intent.preferred IS
+    'The participant that the resource would like to lead next, as in component_lease.holder_id: the others leave a free or lapsed lease alone for up to 2 s. NULL: any.';
+COMMENT ON COLUMN component_lease_intent.cooldown IS
+    'Seconds for which all participants leave the lease alone when it was given back, because its holder changes too often; at most a third of their ttl. NULL: none.';
 COMMENT ON COLUMN component_lease_intent.paused IS
     'While true, no participant takes the lease; its holder goes on. NULL: not paused.';
 COMMENT ON COLUMN component_lease_intent.paused_by IS
@@ -112,17 +118,27 @@ CREATE TABLE component_lease_history (
     holder_id      VARCHAR(255) COLLATE pg_catalog."C" NOT NULL,
     lease_time     BIGINT NOT NULL,
     ttl            INTEGER NOT NULL,
+    end_time       BIGINT,
+    end_reason     VARCHAR(32),
+    ended_by       VARCHAR(253),
+    ended_why      VARCHAR(1024),
     PRIMARY KEY (component_name, version)
 );
 
 COMMENT ON TABLE component_lease_history IS
-    'One line for each term of each component, never deleted while the component lives: a version is granted once.';
+    'One line for each term of each component; the last one of a component is never deleted: a version is granted once.';
 COMMENT ON COLUMN component_lease_history.component_name IS 'The component, as in component_lease.';
 COMMENT ON COLUMN component_lease_history.version IS 'The term: a fencing token, granted in strictly increasing order.';
 COMMENT ON COLUMN component_lease_history.holder_id IS 'The participant that led.';
 COMMENT ON COLUMN component_lease_history.lease_time IS
     'When the term began: this database''s clock, ms since 1970 UTC.';
 COMMENT ON COLUMN component_lease_history.ttl IS 'Seconds that the term lasted without renewal.';
+COMMENT ON COLUMN component_lease_history.end_time IS
+    'When the term ended, written once: this database''s clock, ms since 1970 UTC; of one that lapsed, its last renewal. NULL: it has not ended, or nobody wrote it down.';
+COMMENT ON COLUMN component_lease_history.end_reason IS
+    'Why: released, work_ended, work_failed, expired, deadline, stepped_down, switched_over, promoted, unhealthy, container_ended, database_changed or foreign.';
+COMMENT ON COLUMN component_lease_history.ended_by IS 'Who asked for it, in their own words.';
+COMMENT ON COLUMN component_lease_history.ended_why IS 'Why they did.';
 
 -- The statement that takes decided on a snapshot; this looks at what is there when it writes. So a row
 -- that was inserted and deleted in between lets no lower version follow a higher one.
@@ -150,7 +166,7 @@ CREATE TRIGGER component_lease_history_rises BEFORE INSERT ON component_lease_hi
     FOR EACH ROW EXECUTE FUNCTION component_lease_history_rises();
 
 -- The terms that were there before the history.
-INSERT INTO component_lease_history
+INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
 SELECT component_name, version::bigint, pg_catalog."left"(coalesce(holder_id, ''), 255),
        coalesce(lease_time, 0)::bigint, coalesce(ttl, 0)::integer
 FROM component_lease
@@ -197,6 +213,7 @@ CREATE TABLE component_instance (
     mode            VARCHAR(16),
     longest_promise BIGINT,
     promises_outside BOOLEAN,
+    priority        INTEGER,
     healthy         BOOLEAN NOT NULL,
     leads           BIGINT,
     led             BIGINT
@@ -230,8 +247,39 @@ COMMENT ON COLUMN component_instance.longest_promise IS
     'The longest time, in ms, for which it ever tells another process that it leads. NULL: not known.';
 COMMENT ON COLUMN component_instance.promises_outside IS
     'Whether it tells that to processes outside of its pod too. NULL: not known.';
+COMMENT ON COLUMN component_instance.priority IS
+    'Among those that could lead, a higher one is preferred; 0 never leads. NULL: not known.';
 COMMENT ON COLUMN component_instance.healthy IS 'Whether it would lead, as far as its health goes.';
 COMMENT ON COLUMN component_instance.leads IS
     'The version of the term that it believes it leads. Compare with component_lease.version: two such beliefs at a time are a split brain.';
 COMMENT ON COLUMN component_instance.led IS
     'The highest version that it ever led. Where a row is gone together with its history, this tells that the component has lived.';
+
+-- What stands beside a lease that says who is the primary of a database: src/store/roster.rs.
+
+-- Written by the leader of the lease only, and only while it leads.
+CREATE TABLE component_lease_record (
+    component_name VARCHAR(253) COLLATE pg_catalog."C" PRIMARY KEY,
+    version        BIGINT NOT NULL,
+    record         VARCHAR(16384) COLLATE pg_catalog."C" NOT NULL
+);
+
+COMMENT ON TABLE component_lease_record IS
+    'What the leader of a component keeps for its successor; of a database: who acknowledges its commits. Never change it by hand.';
+COMMENT ON COLUMN component_lease_record.component_name IS 'The component, as in component_lease.';
+COMMENT ON COLUMN component_lease_record.version IS 'The term under which it was written.';
+COMMENT ON COLUMN component_lease_record.record IS 'The record, as JSON.';
+
+-- Written by each member about itself.
+CREATE TABLE component_lease_report (
+    component_name VARCHAR(253) COLLATE pg_catalog."C" NOT NULL,
+    member         VARCHAR(253) COLLATE pg_catalog."C" NOT NULL,
+    report         VARCHAR(16384) COLLATE pg_catalog."C" NOT NULL,
+    PRIMARY KEY (component_name, member)
+);
+
+COMMENT ON TABLE component_lease_report IS
+    'What each member of a component says of itself; of a database: which data it has. Never change it by hand.';
+COMMENT ON COLUMN component_lease_report.component_name IS 'The component, as in component_lease.';
+COMMENT ON COLUMN component_lease_report.member IS 'The member.';
+COMMENT ON COLUMN component_lease_report.report IS 'What it says, as JSON.';

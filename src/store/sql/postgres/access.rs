@@ -8,7 +8,7 @@ use super::connection::Place;
 use super::errors::grants;
 use super::statement::{Line, Statement};
 use super::statements::qualified;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::sql::dialect::Call;
 
 /// Each table of ours that this session would not see as it is: `KIND TABLE DETAIL`.
@@ -26,6 +26,8 @@ macro_rules! veils {
                                    pg_catalog.to_regclass('component_lease_history')::pg_catalog.oid,
                                    pg_catalog.to_regclass('component_lease_store')::pg_catalog.oid,
                                    pg_catalog.to_regclass('component_lease_schema')::pg_catalog.oid,
+                                   pg_catalog.to_regclass('component_lease_record')::pg_catalog.oid,
+                                   pg_catalog.to_regclass('component_lease_report')::pg_catalog.oid,
                                    pg_catalog.to_regclass('component_instance')::pg_catalog.oid])
     )
     SELECT 'rls ' {||} o.name {||} ' ' FROM ours AS o WHERE pg_catalog.row_security_active(o.oid)
@@ -62,6 +64,8 @@ fn needs(call: Call) -> &'static [(&'static str, &'static str)] {
     const HISTORY: &str = "component_lease_history";
     const STORE: &str = "component_lease_store";
     const INSTANCE: &str = "component_instance";
+    const RECORD: &str = "component_lease_record";
+    const REPORT: &str = "component_lease_report";
     match call {
         Call::Look => &[(LEASE, "SELECT"), (INTENT, "SELECT"), (HISTORY, "SELECT"), (STORE, "SELECT")],
         Call::LookAll => &[(LEASE, "SELECT"), (INTENT, "SELECT"), (STORE, "SELECT"), (INSTANCE, "SELECT")],
@@ -78,8 +82,22 @@ fn needs(call: Call) -> &'static [(&'static str, &'static str)] {
         Call::Term => &[(LEASE, "SELECT"), (LEASE, "UPDATE")],
         Call::Beat => &[(INSTANCE, "SELECT"), (INSTANCE, "INSERT"), (INSTANCE, "UPDATE")],
         Call::Prune => &[(INSTANCE, "SELECT"), (INSTANCE, "DELETE")],
+        Call::List => &[(LEASE, "SELECT")],
+        Call::ReadHistory => &[(HISTORY, "SELECT")],
+        Call::EndTerm => &[(HISTORY, "SELECT"), (HISTORY, "UPDATE"), (INTENT, "SELECT")],
+        Call::PruneHistory => &[(HISTORY, "SELECT"), (HISTORY, "DELETE")],
         Call::Intent => &[(INTENT, "SELECT"), (INTENT, "INSERT"), (INTENT, "UPDATE")],
         Call::Record => &[(STORE, "SELECT"), (STORE, "INSERT"), (STORE, "UPDATE")],
+        Call::Roster => &[
+            (LEASE, "SELECT"),
+            (LEASE, "UPDATE"),
+            (RECORD, "SELECT"),
+            (RECORD, "INSERT"),
+            (RECORD, "UPDATE"),
+            (REPORT, "SELECT"),
+            (REPORT, "INSERT"),
+            (REPORT, "UPDATE"),
+        ],
     }
 }
 
@@ -130,7 +148,7 @@ fn veiled(veil: &str, user: &str) -> Option<String> {
                 _ => "no table",
             };
             format!(
-                "{table} is {what}, which may show less than there is and hold no lock: rename it and let search_path lead to the table itself, or run `component-lease migrate`"
+                "{table} is {what}, which may hide rows and hold no lock: rename it and let search_path lead to the table itself, or run `component-lease migrate`"
             )
         }
         "child" => format!(

@@ -12,10 +12,11 @@ use super::identity::{Found, Seen};
 use super::pooler::{self, How, Met, Options, Pooler, Probe};
 use super::statement::{Line, Statement as Sent};
 use super::url::{PostgresUrl, Root, SslMode};
-use crate::store::StoreError;
-use crate::store::sql::Session;
-use crate::store::sql::address::{At, Host};
+use crate::store::error::StoreError;
+use crate::store::sql::address::Host;
 use crate::store::sql::dialect::Settings;
+use crate::store::sql::session::Session;
+use crate::store::sql::several::{self, Says, Writer};
 use crate::store::sql::slot::{CONNECT_LIMIT, Connect, First};
 use crate::store::sql::source::{Source, readable};
 use crate::store::sql::statement::Statement;
@@ -74,7 +75,7 @@ impl Place {
             [(host, port)] => (host.clone(), *port),
             _ => {
                 let found = dial_one_of(url, &self.application, &self.of(url)).await?;
-                let _ = found.connection.close().await;
+                let _ = found.connection.0.close().await;
                 (found.host, found.port)
             }
         };
@@ -137,15 +138,14 @@ enum Asked<'a> {
     Nothing,
 }
 
-/// A connection to the server, or to the first of several that can be written to.
+/// A connection to the server, or to the one of several that can be written to.
 pub(super) async fn dial(
     url: &PostgresUrl,
     application: &str,
     place: &Place,
 ) -> Result<(PgConnection, Met), StoreError> {
     let [(host, port)] = url.hosts.as_slice() else {
-        let found = dial_one_of(url, application, place).await?;
-        return Ok((found.connection, found.met));
+        return Ok(dial_one_of(url, application, place).await?.connection);
     };
     let limit = url.connect_timeout.map_or(CONNECT_LIMIT, |limit| limit.min(CONNECT_LIMIT));
     match tokio::time::timeout(limit, dial_host(url, host, *port, application, place)).await {
@@ -179,54 +179,48 @@ async fn dial_host(
     })
 }
 
-/// The first of several servers that can be written to.
-struct FirstOf {
-    host: Host,
-    port: u16,
-    connection: PgConnection,
-    met: Met,
-}
-
-/// As libpq: in the order of the URL, and where a server lets us not in, no other is asked.
-async fn dial_one_of(url: &PostgresUrl, application: &str, place: &Place) -> Result<FirstOf, StoreError> {
+/// Of several servers the one that can be written to.
+async fn dial_one_of(
+    url: &PostgresUrl,
+    application: &str,
+    place: &Place,
+) -> Result<Writer<(PgConnection, Met)>, StoreError> {
     let mut hosts = url.hosts.clone();
     if url.shuffled {
         fastrand::shuffle(&mut hosts);
     }
-    // Each gets its share, so that one that says nothing does not use up the time of those behind it.
-    let share = CONNECT_LIMIT / u32::try_from(hosts.len()).unwrap_or(u32::MAX);
-    let limit = url.connect_timeout.map_or(share, |limit| limit.min(share));
-    let mut found = Vec::new();
-    for (host, port) in hosts {
-        let writable = async {
-            Ok(match dial_host(url, &host, port, application, place).await? {
-                Ok((connection, met)) => writable(connection).await.map(|found| found.map(|it| (it, met))),
-                Err(error) => Err(error),
-            })
-        };
-        let says = match tokio::time::timeout(limit, writable).await {
-            Ok(Err(error)) => return Err(error),
-            Ok(Ok(Ok(Some((connection, met))))) => return Ok(FirstOf { host, port, connection, met }),
-            Ok(Ok(Ok(None))) => "a standby, or lets this session only read".to_owned(),
-            Ok(Ok(Err(error))) if errors::is_of_this_host(&error) => error.to_string(),
-            Ok(Ok(Err(error))) => return Err(classify(error, place)),
-            Err(_) => format!("no connection within {limit:?}"),
-        };
-        found.push(format!("{}: {says}", At(&host, port)));
-    }
-    Err(StoreError::retryable(format!("{place}: no server of these can be written to: {}", found.join("; "))))
+    let ask = |host: Host, port: u16| {
+        let (url, application, place) = (url.clone(), application.to_owned(), place.clone());
+        async move {
+            let found = match dial_host(&url, &host, port, &application, &place).await {
+                Ok(Ok((connection, met))) => writable(connection).await.map(|found| (found, met)),
+                Ok(Err(error)) => Err(error),
+                Err(error) => return Says::Refused(error),
+            };
+            match found {
+                Ok((Some((connection, version)), met)) => Says::Writable((connection, met), version),
+                Ok((None, _)) => Says::ReadOnly,
+                Err(error) if errors::is_of_this_host(&error) => Says::Away(error.to_string()),
+                Err(error) => Says::Refused(classify(error, &place)),
+            }
+        }
+    };
+    several::writer(hosts, url.connect_timeout, place, &place.settings, ask).await
 }
 
-/// The connection, if the server can be written to.
-async fn writable(mut connection: PgConnection) -> Result<Option<PgConnection>, sqlx::Error> {
+/// The connection, if the server can be written to, and the version of the lease under which it became the primary:
+/// 0 where nobody says that to all databases of the server.
+async fn writable(mut connection: PgConnection) -> Result<Option<(PgConnection, i64)>, sqlx::Error> {
     let asked = "SELECT pg_catalog.pg_is_in_recovery()
-                 OR pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'on'";
-    let only_reads: bool = connection.fetch_one(sqlx::raw_sql(asked)).await?.try_get(0)?;
-    if only_reads {
+                 OR pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'on',
+                 pg_catalog.current_setting('component_lease.primary_version', true)";
+    let row = connection.fetch_one(sqlx::raw_sql(asked)).await?;
+    if row.try_get(0)? {
         let _ = connection.close().await;
         return Ok(None);
     }
-    Ok(Some(connection))
+    let version: Option<String> = row.try_get(1)?;
+    Ok(Some((connection, version.and_then(|text| text.parse().ok()).unwrap_or(0))))
 }
 
 fn options(
@@ -331,7 +325,9 @@ pub(super) async fn prepare(
 /// As the values of these names are sent.
 fn type_of(place: &str) -> PgTypeInfo {
     match place {
-        "version" | "id" | "lasts" | "leads" | "longest_promise" => <i64 as Type<Postgres>>::type_info(),
+        "version" | "id" | "lasts" | "leads" | "longest_promise" | "priority" => {
+            <i64 as Type<Postgres>>::type_info()
+        }
         "healthy" | "promises_outside" => <bool as Type<Postgres>>::type_info(),
         _ => <str as Type<Postgres>>::type_info(),
     }

@@ -6,7 +6,7 @@ use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 
 use super::connection::Place;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::sql::errors;
 
 pub(super) fn leaves_connection_in_order(error: &sqlx::Error) -> bool {
@@ -118,7 +118,7 @@ fn by_code(said: &Said, place: &Place) -> StoreError {
     match code.as_str() {
         "28000" | "28P01" => {
             return StoreError::misconfigured(format!(
-                "{place}: the server does not let in the user {user}: {message}; check the user, the password and pg_hba.conf"
+                "{place}: the server rejects the user {user}: {message}; check the user, the password and pg_hba.conf"
             ));
         }
         "3D000" => {
@@ -185,7 +185,7 @@ fn by_code(said: &Said, place: &Place) -> StoreError {
         ),
         // Triggers and functions, PL/pgSQL; foreign tables.
         "09" | "20" | "21" | "27" | "2F" | "38" | "39" | "P0" => misconfigured(
-            "; a trigger, rule or function of somebody else's on these tables does not let it be: correct or drop it",
+            "; another program's trigger, rule or function on these tables forbids it: correct or drop that",
         ),
         "HV" => misconfigured("; foreign tables cannot hold leases: use the server itself"),
         "0A" => misconfigured(
@@ -201,7 +201,7 @@ fn by_code(said: &Said, place: &Place) -> StoreError {
         }
         // No such function, operator or type, a key or column of another kind.
         "42" => misconfigured(
-            "; the server lacks something of PostgreSQL, the tables are not as `component-lease migrate` makes them, or something of another's in the search_path takes the place of what is meant: docs/databases.md",
+            "; the server lacks something of PostgreSQL, the tables are not as `component-lease migrate` makes them, or another user's object in the search_path hides what is meant: docs/databases.md",
         ),
         "24" | "34" => StoreError::bug(says),
         _ => retryable("; component-lease does not know this kind of error"),
@@ -217,7 +217,7 @@ fn theirs(context: &str) -> Option<&str> {
 
 fn altered(place: &Place) -> StoreError {
     StoreError::misconfigured(format!(
-        "{place}: a trigger of the table component_lease makes something else of what is written, so nothing was: \\d component_lease shows it; correct or drop it"
+        "{place}: a trigger of the table component_lease changes what is written, so nothing was written: \\d component_lease shows it; correct or drop it"
     ))
 }
 
@@ -241,7 +241,7 @@ pub(super) fn naming(error: StoreError, sent: &[&str]) -> StoreError {
 pub(super) fn grants(user: &str) -> String {
     let role = user.replace('"', "\"\"");
     format!(
-        "as the tables' owner run, for a participant: GRANT SELECT, INSERT, UPDATE ON component_lease, component_lease_store, component_instance TO \"{role}\"; GRANT SELECT, INSERT ON component_lease_history TO \"{role}\"; GRANT SELECT ON component_lease_intent, component_lease_schema TO \"{role}\"; (for the controller: GRANT SELECT, UPDATE (holder_id, renew_time) ON component_lease TO \"{role}\"; GRANT SELECT ON component_lease_history, component_lease_schema TO \"{role}\"; GRANT SELECT, INSERT, UPDATE ON component_lease_intent, component_lease_store TO \"{role}\"; GRANT SELECT, DELETE ON component_instance TO \"{role}\";)"
+        "as the tables' owner run, for a participant: GRANT SELECT, INSERT, UPDATE ON component_lease, component_lease_store, component_instance TO \"{role}\"; GRANT SELECT, INSERT, UPDATE (end_time, end_reason, ended_by, ended_why) ON component_lease_history TO \"{role}\"; GRANT SELECT ON component_lease_intent, component_lease_schema TO \"{role}\"; (for the controller: GRANT SELECT, UPDATE (holder_id, renew_time) ON component_lease TO \"{role}\"; GRANT SELECT, DELETE, UPDATE (end_time, end_reason, ended_by, ended_why) ON component_lease_history TO \"{role}\"; GRANT SELECT ON component_lease_schema TO \"{role}\"; GRANT SELECT, INSERT, UPDATE ON component_lease_intent, component_lease_store TO \"{role}\"; GRANT SELECT, DELETE ON component_instance TO \"{role}\";)"
     )
 }
 

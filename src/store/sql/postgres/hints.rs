@@ -19,10 +19,11 @@ use super::errors::{classify, has_run_out};
 use super::pooler::{How, Met, Probe, may_be_for_options};
 use super::table::inspect;
 use super::url::PostgresUrl;
-use crate::store::sql::Session;
+use crate::store::error::StoreError;
+use crate::store::hints::{Hint, HintSender};
+use crate::store::sql::session::Session;
 use crate::store::sql::slot::{Answer, CONNECT_LIMIT, Connect, Request, Slot};
 use crate::store::sql::table::Table;
-use crate::store::{Hint, HintSender, StoreError};
 
 const CHANNEL: &str = "component_lease";
 /// A connection that died without a word (a firewall, a vanished host), and connections that run out
@@ -368,7 +369,7 @@ impl Listening {
 fn is_a_pooler(place: &Place, says: &str) -> StoreError {
     let says = if says.is_empty() { String::new() } else { format!(" ({says})") };
     StoreError::misconfigured(format!(
-        "{place}: a connection pooler is in between{says}, whose sessions are not to be listened to: name the server's own address in --direct-database-url, or leave it out"
+        "{place}: a connection pooler is in between{says}, on whose sessions nothing can listen: name the server's own address in --direct-database-url, or leave it out"
     ))
 }
 

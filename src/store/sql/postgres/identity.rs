@@ -19,7 +19,7 @@ use super::connection::Place;
 use super::errors::{classify, is_denied};
 use super::statement::{Line, Statement};
 use super::statements::qualified;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// Which functions there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

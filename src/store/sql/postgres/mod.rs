@@ -25,15 +25,17 @@ use self::url::PostgresUrl;
 #[cfg(test)]
 use super::dialect::Product;
 use super::dialect::{Call, Dialect, Errors, Opened, Settings};
+use super::driver;
 use super::migration::{Install, MigrationReport};
+use super::session::Session;
 use super::slot::Slot;
 use super::source::Source;
 use super::statement::Statement;
 use super::table::Table;
 use super::value::{Cell, Done, Given, Row, Value};
-use super::{Session, driver};
 use crate::election::ComponentName;
-use crate::store::{Hints, StoreError};
+use crate::store::error::StoreError;
+use crate::store::hints::Hints;
 
 impl Dialect for Place {
     type Line = Connected;

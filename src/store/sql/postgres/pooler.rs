@@ -16,7 +16,7 @@ use super::connection::{Place, lock_timeout};
 use super::errors::classify;
 use super::statement::{Literals, Statement};
 use super::url::PostgresUrl;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::sql::address::Host;
 
 /// What a connection asks for when it begins, to see whether it comes back.

@@ -9,7 +9,7 @@ use super::statement::Statement;
 use super::statements::{self, qualified};
 use super::url::PostgresUrl;
 use super::{cell, identity};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::sql::driver;
 use crate::store::sql::migrate::{self, LIMIT, Migrate, Schema};
 use crate::store::sql::migration::{Install, MigrationReport};
@@ -43,7 +43,8 @@ SELECT c.relname::varchar AS name, c.relkind {=} 'r' OR c.relkind {=} 'p' AS is_
        n.name {=} 'component_lease'
        AND pg_catalog.bool_or(a.attname {=} 'version' AND (t.typname {=} 'int2' OR t.typname {=} 'int4')) AS is_narrow
 FROM (VALUES ('component_lease'), ('component_lease_intent'), ('component_lease_history'), ('component_lease_store'),
-             ('component_instance'), ('component_lease_schema')) AS n (name)
+             ('component_instance'), ('component_lease_schema'), ('component_lease_record'),
+             ('component_lease_report')) AS n (name)
 JOIN pg_catalog.pg_class AS c ON c.oid {=} pg_catalog.to_regclass(n.name)
 JOIN pg_catalog.pg_attribute AS a ON a.attrelid {=} c.oid AND a.attnum {>} 0 AND NOT a.attisdropped
 JOIN pg_catalog.pg_type AS t ON t.oid {=} a.atttypid
@@ -65,19 +66,22 @@ WHERE pg_catalog.to_regprocedure(f.name {||} '()') IS NOT NULL"),
 const GRANTS: &str = "\
 -- a participant (agent, run, or a program with the library)
 GRANT SELECT, INSERT, UPDATE ON component_lease, component_lease_store, component_instance TO my_participant;
-GRANT SELECT, INSERT ON component_lease_history TO my_participant;
+GRANT SELECT, INSERT, UPDATE (end_time, end_reason, ended_by, ended_why) ON component_lease_history TO my_participant;
 GRANT SELECT ON component_lease_intent, component_lease_schema TO my_participant;
 -- the controller
 GRANT SELECT, UPDATE (holder_id, renew_time) ON component_lease TO my_controller;
-GRANT SELECT ON component_lease_history, component_lease_schema TO my_controller;
+GRANT SELECT, DELETE, UPDATE (end_time, end_reason, ended_by, ended_why) ON component_lease_history TO my_controller;
+GRANT SELECT ON component_lease_schema TO my_controller;
 GRANT SELECT, INSERT, UPDATE ON component_lease_intent, component_lease_store TO my_controller;
 GRANT SELECT, DELETE ON component_instance TO my_controller;
+-- a member of a database (db run), beside what a participant has
+GRANT SELECT, INSERT, UPDATE ON component_lease_record, component_lease_report TO my_member;
 ";
 
 /// Whether `component_instance` is our own.
 const OURS: &str = "
 SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
-               WHERE a.attrelid {=} pg_catalog.to_regclass('component_instance') AND a.attname {=} 'promises_outside')";
+               WHERE a.attrelid {=} pg_catalog.to_regclass('component_instance') AND a.attname {=} 'priority')";
 
 /// Logical replication copies rows and leaves sequences as they are.
 const SEQUENCE: &str = "

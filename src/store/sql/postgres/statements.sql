@@ -41,11 +41,13 @@ NULL::integer AS max_ttl
 --- word intent
 coalesce(i.paused, false) AS paused, i.request_id::pg_catalog.text AS request_id,
 i.request_verb::pg_catalog.text AS request_verb, i.request_version AS request_version,
-i.request_target::pg_catalog.text AS request_target, i.request_away AS request_away
+i.request_target::pg_catalog.text AS request_target, i.request_away AS request_away,
+i.preferred::pg_catalog.text AS preferred, i.cooldown AS cooldown
 
 --- word no_intent
 false AS paused, NULL::pg_catalog.text AS request_id, NULL::pg_catalog.text AS request_verb,
-NULL::bigint AS request_version, NULL::pg_catalog.text AS request_target, NULL::integer AS request_away
+NULL::bigint AS request_version, NULL::pg_catalog.text AS request_target, NULL::integer AS request_away,
+NULL::pg_catalog.text AS preferred, NULL::integer AS cooldown
 
 -- For people: who asked, why and when.
 --- word said
@@ -65,6 +67,10 @@ NOT EXISTS (SELECT FROM component_lease_intent AS i WHERE i.component_name {=} :
 --- word written
 (component_name::varchar {=} :component::varchar AND holder_id::varchar {=} :holder::varchar
 AND version::bigint {=} :version::bigint AND ttl::bigint {=} :ttl::bigint)
+
+-- Of a term that a request ended.
+--- word asked
+i.component_name {=} :component::varchar AND i.request_version {=} :version::bigint AND i.request_id {=} :request::varchar
 
 -- Seconds of this server's clock since 2026.
 --- word date
@@ -186,7 +192,7 @@ WHERE l.component_name IS NOT NULL OR i.component_name IS NOT NULL
 --- statement instances
 SELECT c.id, c.component_name AS component, c.instance AS holder, c.start_time, c.heartbeat, c.heartbeat_ttl AS lasts,
        c.namespace, c.pod, c.pod_uid, c.container, c.node, c.address, c.program_version, c.healthy, c.leads, c.mode,
-       c.longest_promise, c.promises_outside
+       c.longest_promise, c.promises_outside, c.priority
 FROM (SELECT c.*, pg_catalog.row_number() OVER (
                  PARTITION BY c.component_name
                  ORDER BY (c.instance {=} (l.holder_id COLLATE pg_catalog."C")) IS TRUE DESC,
@@ -212,12 +218,12 @@ WITH moved AS (
 ), made AS (
     INSERT INTO component_instance (component_name, instance, start_time, heartbeat, heartbeat_ttl, namespace, pod,
                                     pod_uid, container, node, address, program_version, healthy, leads, led, mode,
-                                    longest_promise, promises_outside)
+                                    longest_promise, promises_outside, priority)
     SELECT :component::varchar, :holder::varchar, t.ms, t.ms, :lasts::integer, :namespace::varchar, :pod::varchar,
         :pod_uid::varchar, :container::varchar,
            :node::varchar, :address::varchar, :program_version::varchar, :healthy::boolean, :leads::bigint,
                :leads::bigint, :mode::varchar, :longest_promise::bigint,
-           :promises_outside::boolean
+           :promises_outside::boolean, :priority::integer
     FROM (SELECT {now} AS ms) AS t
     WHERE NOT EXISTS (SELECT FROM moved)
     RETURNING id
@@ -240,21 +246,26 @@ LEFT JOIN component_lease AS l ON l.component_name {=} n.name
 WHERE l.component_name IS NOT NULL
 
 --- statement set_intent
-INSERT INTO component_lease_intent (component_name, ttl) VALUES (:component, :ttl::integer)
-ON CONFLICT (component_name) DO UPDATE SET ttl = excluded.ttl
+INSERT INTO component_lease_intent (component_name, ttl, preferred, cooldown)
+VALUES (:component, :ttl::integer, :preferred::varchar, :cooldown::integer)
+ON CONFLICT (component_name) DO UPDATE
+SET ttl = excluded.ttl, preferred = excluded.preferred, cooldown = excluded.cooldown
 
 --- statement clear_intent
-UPDATE component_lease_intent SET ttl = NULL WHERE component_name {=} :component AND ttl IS NOT NULL
+UPDATE component_lease_intent SET ttl = NULL, preferred = NULL, cooldown = NULL
+WHERE component_name {=} :component AND (ttl IS NOT NULL OR preferred IS NOT NULL OR cooldown IS NOT NULL)
 
+-- Only in place of the pause that was seen.
 --- statement pause
-INSERT INTO component_lease_intent (component_name, paused, paused_by, paused_reason)
-VALUES (:component, true, :asked_by, :reason)
-ON CONFLICT (component_name) DO UPDATE
-SET paused = true, paused_by = excluded.paused_by, paused_reason = excluded.paused_reason
+UPDATE component_lease_intent
+SET paused = true, paused_by = :asked_by::varchar, paused_reason = :reason::varchar
+WHERE component_name {=} :component::varchar AND coalesce(paused, false) {=} :was::boolean
+  AND (NOT :was::boolean OR coalesce(paused_by, '') {=} :over::varchar)
 
 --- statement resume
 UPDATE component_lease_intent SET paused = false, paused_by = NULL, paused_reason = NULL
-WHERE component_name {=} :component AND paused
+WHERE component_name {=} :component::varchar AND paused
+  AND (:any::boolean OR coalesce(paused_by, '') {=} :over::varchar)
 
 -- A line for the request to stand in.
 --- statement begin_intent
@@ -275,6 +286,43 @@ UPDATE component_lease_intent
 SET request_id = NULL, request_verb = NULL, request_version = NULL, request_target = NULL, request_away = NULL,
     request_by = NULL, request_reason = NULL, request_time = NULL
 WHERE component_name {=} :component AND request_id {=} :id
+
+-- Whatever the collation of somebody else's column, in one order.
+--- statement components
+SELECT l.component_name::pg_catalog.text AS name
+FROM component_lease AS l
+WHERE (l.component_name COLLATE pg_catalog."C") {>} :after::varchar
+ORDER BY l.component_name COLLATE pg_catalog."C" LIMIT :at_most::bigint
+
+--- statement history
+SELECT h.version, h.holder_id AS holder, h.lease_time, h.ttl, h.end_time, h.end_reason, h.ended_by, h.ended_why
+FROM component_lease_history AS h
+WHERE h.component_name {=} :component::varchar AND h.version {<=} :newest::bigint
+ORDER BY h.version DESC LIMIT :at_most::bigint
+
+-- Once. Who asked is copied from the request that ended the term, if there was one and it still stands there.
+--- statement end_term
+UPDATE component_lease_history AS h
+SET end_time = greatest(coalesce(:ended_at::bigint, {now} {-} :ago::bigint), h.lease_time),
+    end_reason = :reason::varchar,
+    ended_by = (SELECT i.request_by FROM component_lease_intent AS i WHERE {asked}),
+    ended_why = (SELECT i.request_reason FROM component_lease_intent AS i WHERE {asked})
+WHERE h.component_name {=} :component::varchar AND h.version {=} :version::bigint AND h.end_time IS NULL
+
+-- Never the last line: a version is granted once. So many at once, the oldest first, by the key.
+--- statement prune_history
+DELETE FROM component_lease_history AS h
+WHERE h.component_name {=} :component::varchar
+  AND h.version {<=} (SELECT pg_catalog.max(o.version)
+                      FROM (SELECT b.version FROM component_lease_history AS b
+                            WHERE b.component_name {=} :component::varchar
+                              AND b.version {<} (SELECT pg_catalog.max(n.version) FROM component_lease_history AS n
+                                                 WHERE n.component_name {=} :component::varchar)
+                            ORDER BY b.version LIMIT {pruned_at_once}) AS o)
+  AND (h.version {<=} (SELECT k.version FROM component_lease_history AS k
+                       WHERE k.component_name {=} :component::varchar
+                       ORDER BY k.version DESC LIMIT 1 OFFSET :kept::bigint)
+       OR coalesce(h.end_time, h.lease_time) {<} ({now} {-} :older_than::bigint))
 
 --- statement begin_epoch
 UPDATE component_lease_store AS s
@@ -334,3 +382,30 @@ SELECT NOT EXISTS (SELECT FROM component_lease WHERE component_name {=} :compone
 
 --- statement record_step
 INSERT INTO component_lease_schema (version, applied_at, foreign_lease_table) VALUES (:version, {now}, :is_foreign)
+
+-- The lease is locked, so that nobody takes it before the record is written.
+--- statement write_record
+WITH led AS MATERIALIZED (
+    SELECT l.component_name FROM component_lease AS l
+    WHERE l.component_name {=} :component::varchar AND l.holder_id {=} :holder::varchar AND l.version {=} :version::bigint
+    FOR SHARE
+)
+INSERT INTO component_lease_record (component_name, version, record)
+SELECT :component::varchar, :version::bigint, :record::varchar FROM led
+ON CONFLICT (component_name) DO UPDATE SET version = excluded.version, record = excluded.record
+
+--- statement write_report
+INSERT INTO component_lease_report (component_name, member, report)
+VALUES (:component::varchar, :member::varchar, :report::varchar)
+ON CONFLICT (component_name, member) DO UPDATE SET report = excluded.report
+
+-- Anybody who may write these tables could fill them: no more of a text is read than shows that it is too long.
+--- statement read_roster
+SELECT {row}, NULL::pg_catalog.text AS member, pg_catalog.left(r.record, {text_read}) AS says
+FROM (VALUES (1)) AS always (one)
+LEFT JOIN component_lease AS l ON l.component_name {=} :component
+LEFT JOIN component_lease_record AS r ON r.component_name {=} :component
+UNION ALL
+SELECT false, NULL, NULL, NULL, NULL, NULL, p.member, pg_catalog.left(p.report, {text_read})
+FROM component_lease_report AS p
+WHERE p.component_name {=} :component AND p.member {=} ANY (:names::pg_catalog.text[])

@@ -16,6 +16,8 @@ const SYNTAX: &[&str] = &[
     "component_lease",
     "component_lease_history",
     "component_lease_intent",
+    "component_lease_record",
+    "component_lease_report",
     "component_lease_schema",
     "component_lease_store",
     "conflict",

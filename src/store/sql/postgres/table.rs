@@ -11,7 +11,7 @@ use super::identity::{self, Form};
 use super::pooler::How;
 use super::statement::{Line, Statement};
 use super::statements::{self, qualified};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::sql::dialect::Call;
 use crate::store::sql::migrate::known;
 use crate::store::sql::migration::not_to_be_seen;
@@ -63,7 +63,7 @@ WITH session AS MATERIALIZED (
            pg_catalog.to_regclass('component_lease_history') IS NOT NULL
              AND pg_catalog.to_regclass('component_lease_store') IS NOT NULL AS has_life,
            EXISTS (SELECT FROM pg_catalog.pg_attribute AS i
-                   WHERE i.attrelid {=} pg_catalog.to_regclass('component_instance') AND i.attname {=} 'promises_outside')
+                   WHERE i.attrelid {=} pg_catalog.to_regclass('component_instance') AND i.attname {=} 'priority')
              AND coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass('component_instance'), 'SELECT'), false)
              AS has_instances,
            CASE WHEN pg_catalog.to_regclass('component_lease_schema') IS NOT NULL

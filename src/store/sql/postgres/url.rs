@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::sql::address::{Host, Parts, Url, Variables, misconfigured, named, nearest, write_hosts};
 
 /// What a `postgres://` URL says.

@@ -20,6 +20,12 @@ CREATE TABLE component_lease_intent (
     component_name VARCHAR(253) NOT NULL COLLATE BINARY PRIMARY KEY,
     -- Seconds; beats a participant's own setting from its next term on. NULL when no resource says any.
     ttl            INTEGER CHECK (ttl > 0),
+    -- The participant that the resource would like to lead next, as in component_lease.holder_id: the others leave a free
+    -- or lapsed lease alone for up to 2 s. NULL: any.
+    preferred       VARCHAR(255) COLLATE BINARY,
+    -- Seconds for which all participants leave the lease alone when it was given back, because its holder changes too
+    -- often; at most a third of their ttl. NULL: none.
+    cooldown        INTEGER,
     -- While true, no participant takes the lease; its holder goes on. NULL: not paused.
     paused          BOOLEAN,
     -- Who paused it, in their own words.
@@ -58,6 +64,16 @@ CREATE TABLE component_lease_history (
     lease_time     BIGINT NOT NULL,
     -- Seconds that the term lasted without renewal.
     ttl            INTEGER NOT NULL,
+    -- When the term ended, written once: this machine's clock, ms since 1970 UTC; of one that lapsed, its last renewal.
+    -- NULL: it has not ended, or nobody wrote it down.
+    end_time       BIGINT,
+    -- Why: released, work_ended, work_failed, expired, deadline, stepped_down, switched_over, promoted, unhealthy,
+    -- container_ended, database_changed or foreign.
+    end_reason     VARCHAR(32),
+    -- Who asked for it, in their own words.
+    ended_by       VARCHAR(253),
+    -- Why they did.
+    ended_why      VARCHAR(1024),
     PRIMARY KEY (component_name, version)
 );
 
@@ -70,7 +86,7 @@ BEGIN
 END;
 
 -- The terms that were there before the history.
-INSERT INTO component_lease_history
+INSERT INTO component_lease_history (component_name, version, holder_id, lease_time, ttl)
 SELECT component_name, CAST(version AS INTEGER), coalesce(holder_id, ''),
        CAST(coalesce(lease_time, 0) AS INTEGER), CAST(coalesce(ttl, 0) AS INTEGER)
 FROM component_lease
@@ -132,6 +148,8 @@ CREATE TABLE IF NOT EXISTS component_instance (
     longest_promise BIGINT,
     -- Whether it tells that to processes outside of its pod too. NULL: not known.
     promises_outside BOOLEAN,
+    -- Among those that could lead, a higher one is preferred; 0 never leads. NULL: not known.
+    priority        INTEGER,
     -- Whether it would lead, as far as its health goes.
     healthy         BOOLEAN NOT NULL,
     -- The version of the term that it believes it leads. Compare with component_lease.version: two such beliefs at
@@ -140,4 +158,28 @@ CREATE TABLE IF NOT EXISTS component_instance (
     -- The highest version that it ever led. Where a row is gone together with its history, this tells that the
     -- component has lived.
     led             BIGINT
+);
+
+-- What stands beside a lease that says who is the primary of a database: src/store/roster.rs.
+
+-- What the leader of a component keeps for its successor; of a database: who acknowledges its commits. Written by the
+-- leader only, and only while it leads.
+CREATE TABLE component_lease_record (
+    -- The component, as in component_lease.
+    component_name VARCHAR(253) NOT NULL COLLATE BINARY PRIMARY KEY,
+    -- The term under which it was written.
+    version        BIGINT NOT NULL,
+    -- The record, as JSON.
+    record         TEXT NOT NULL
+);
+
+-- What each member of a component says of itself; of a database: which data it has.
+CREATE TABLE component_lease_report (
+    -- The component, as in component_lease.
+    component_name VARCHAR(253) NOT NULL COLLATE BINARY,
+    -- The member.
+    member         VARCHAR(253) NOT NULL COLLATE BINARY,
+    -- What it says, as JSON.
+    report         TEXT NOT NULL,
+    PRIMARY KEY (component_name, member)
 );

@@ -12,11 +12,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
 
 use super::errors::classify;
 use super::statements;
-use crate::store::StoreError;
-use crate::store::sql::Session;
+use crate::store::error::StoreError;
 use crate::store::sql::dialect::{Dialect, Settings};
 use crate::store::sql::migrate;
 use crate::store::sql::migration::not_to_be_seen;
+use crate::store::sql::session::Session;
 use crate::store::sql::slot::{Connect, First};
 use crate::store::sql::table::{Column, Table};
 
@@ -240,12 +240,13 @@ const VERSION: &str = "SELECT coalesce(max(version), 0) FROM component_lease_sch
 const INSPECT: &str = "
 SELECT (SELECT group_concat(name, ', ') FROM sqlite_schema
         WHERE type = 'view' AND lower(name) IN ('component_lease', 'component_lease_intent', 'component_lease_history',
-                                                'component_lease_store', 'component_lease_schema')) AS views,
+                                                'component_lease_store', 'component_lease_schema',
+                                                'component_lease_record', 'component_lease_report')) AS views,
        EXISTS (SELECT 1 FROM pragma_table_info('component_lease')) AS has_lease,
        EXISTS (SELECT 1 FROM pragma_table_info('component_lease_intent')) AS has_intent,
        EXISTS (SELECT 1 FROM pragma_table_info('component_lease_history'))
          AND EXISTS (SELECT 1 FROM pragma_table_info('component_lease_store')) AS has_life,
-       EXISTS (SELECT 1 FROM pragma_table_info('component_instance') WHERE name = 'promises_outside') AS has_instances,
+       EXISTS (SELECT 1 FROM pragma_table_info('component_instance') WHERE name = 'priority') AS has_instances,
        EXISTS (SELECT 1 FROM pragma_table_info('component_lease_schema')) AS has_schema,
        (SELECT group_concat(needed.name, ', ')
         FROM (SELECT 'component_name' AS name UNION ALL SELECT 'holder_id' UNION ALL SELECT 'lease_time'
@@ -269,7 +270,7 @@ pub(super) async fn inspect(connection: &mut SqliteConnection, place: &Place) ->
     }
     if let Some(views) = text("views")? {
         return Err(wrong(format!(
-            "{views} is a view, which may show less than there is: DROP VIEW it, and give the table its name again or run `component-lease migrate`"
+            "{views} is a view, which may hide rows: DROP VIEW it, and give the table its name again or run `component-lease migrate`"
         )));
     }
     if let Some(missing) = text("missing")? {

@@ -3,7 +3,7 @@
 use sqlx::error::DatabaseError;
 
 use super::connection::Place;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::sql::errors;
 
 const ERROR: i64 = 1;

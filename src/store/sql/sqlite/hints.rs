@@ -8,8 +8,9 @@ use tokio::time::MissedTickBehavior;
 
 use super::connection::{Line, Place};
 use super::errors::classify;
+use crate::store::error::StoreError;
+use crate::store::hints::{Hint, HintSender};
 use crate::store::sql::dialect::Dialect as _;
-use crate::store::{Hint, HintSender, StoreError};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const RETRY_EVERY: Duration = Duration::from_secs(1);

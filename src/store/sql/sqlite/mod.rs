@@ -18,15 +18,17 @@ use self::url::SqliteUrl;
 #[cfg(test)]
 use super::dialect::Product;
 use super::dialect::{Dialect, Errors, Opened, Settings, Taken, never};
+use super::driver;
 use super::migration::{Install, MigrationReport};
+use super::session::Session;
 use super::slot::Slot;
 use super::source::Source;
 use super::statement::{Places, Statement, Statements};
 use super::table::Table;
 use super::value::{Cell, Done, Given, Row, Value};
-use super::{Session, driver};
 use crate::election::{Expected, Take};
-use crate::store::{Hints, StoreError};
+use crate::store::error::StoreError;
+use crate::store::hints::Hints;
 
 const PLACES: Places = Places { mark: '?', numbered: true };
 

@@ -9,7 +9,7 @@ use super::connection::{Line, Place};
 use super::errors::{classify, leaves_connection_in_order};
 use super::url::SqliteUrl;
 use super::{cell, script, statements};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::sql::driver;
 use crate::store::sql::migrate::{self, LIMIT, Migrate, Schema};
 use crate::store::sql::migration::{Install, MigrationReport};
@@ -40,7 +40,7 @@ SELECT s.name AS name, s.type = 'table' AS is_table,
 FROM sqlite_schema AS s
 WHERE s.type IN ('table', 'view')
   AND s.name IN ('component_lease', 'component_lease_intent', 'component_lease_history', 'component_lease_store',
-                 'component_instance', 'component_lease_schema')",
+                 'component_instance', 'component_lease_schema', 'component_lease_record', 'component_lease_report')",
     triggers: Some("SELECT name FROM sqlite_schema WHERE type = 'trigger'"),
     functions: None,
     grants: None,

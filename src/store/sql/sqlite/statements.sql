@@ -34,11 +34,12 @@ NULL AS identity, NULL AS recorded, NULL AS epoch, NULL AS settled, NULL AS max_
 
 --- word intent
 coalesce(i.paused, 0) AS paused, i.request_id AS request_id, i.request_verb AS request_verb,
-i.request_version AS request_version, i.request_target AS request_target, i.request_away AS request_away
+i.request_version AS request_version, i.request_target AS request_target, i.request_away AS request_away,
+i.preferred AS preferred, i.cooldown AS cooldown
 
 --- word no_intent
 0 AS paused, NULL AS request_id, NULL AS request_verb, NULL AS request_version, NULL AS request_target,
-NULL AS request_away
+NULL AS request_away, NULL AS preferred, NULL AS cooldown
 
 -- For people: who asked, why and when.
 --- word said
@@ -50,6 +51,10 @@ NULL AS paused_by, NULL AS paused_reason, NULL AS request_by, NULL AS request_re
 
 --- word not_paused
 NOT EXISTS (SELECT 1 FROM component_lease_intent AS i WHERE i.component_name = :component AND i.paused)
+
+-- Of a term that a request ended.
+--- word asked
+i.component_name = :component AND i.request_version = :version AND i.request_id = :request
 
 -- Seconds of this machine's clock since 2026.
 --- word date
@@ -101,7 +106,7 @@ WHERE l.component_name IS NOT NULL
 --- statement instances
 SELECT c.id, c.component_name AS component, c.instance AS holder, c.start_time, c.heartbeat, c.heartbeat_ttl AS lasts,
        c.namespace, c.pod, c.pod_uid, c.container, c.node, c.address, c.program_version, c.healthy, c.leads, c.mode,
-       c.longest_promise, c.promises_outside
+       c.longest_promise, c.promises_outside, c.priority
 FROM (SELECT c.*, row_number() OVER (
                  PARTITION BY c.component_name
                  ORDER BY (c.instance = l.holder_id) IS TRUE DESC, c.leads IS NOT NULL DESC, c.id DESC
@@ -200,30 +205,32 @@ WHERE id = :id AND component_name = :component AND instance = :holder
 --- statement begin_instance
 INSERT INTO component_instance (component_name, instance, start_time, heartbeat, heartbeat_ttl, healthy, leads,
                                 namespace, pod, pod_uid, container, node, address, program_version, led,
-                                mode, longest_promise, promises_outside)
+                                mode, longest_promise, promises_outside, priority)
 SELECT :component, :holder, t.ms, t.ms, :lasts, :healthy, :leads, :namespace, :pod, :pod_uid, :container, :node,
-    :address, :program_version, :leads, :mode, :longest_promise, :promises_outside
+    :address, :program_version, :leads, :mode, :longest_promise, :promises_outside, :priority
 FROM (SELECT {now} AS ms) AS t
 
 --- statement prune_instances
 DELETE FROM component_instance WHERE heartbeat < {now} - :older_than
 
 --- statement set_intent
-INSERT INTO component_lease_intent (component_name, ttl) VALUES (:component, :ttl)
-ON CONFLICT (component_name) DO UPDATE SET ttl = excluded.ttl
+INSERT INTO component_lease_intent (component_name, ttl, preferred, cooldown)
+VALUES (:component, :ttl, :preferred, :cooldown)
+ON CONFLICT (component_name) DO UPDATE
+SET ttl = excluded.ttl, preferred = excluded.preferred, cooldown = excluded.cooldown
 
 --- statement clear_intent
-UPDATE component_lease_intent SET ttl = NULL WHERE component_name = :component AND ttl IS NOT NULL
+UPDATE component_lease_intent SET ttl = NULL, preferred = NULL, cooldown = NULL
+WHERE component_name = :component AND (ttl IS NOT NULL OR preferred IS NOT NULL OR cooldown IS NOT NULL)
 
+-- Only in place of the pause that was seen.
 --- statement pause
-INSERT INTO component_lease_intent (component_name, paused, paused_by, paused_reason)
-VALUES (:component, 1, :asked_by, :reason)
-ON CONFLICT (component_name) DO UPDATE
-SET paused = 1, paused_by = excluded.paused_by, paused_reason = excluded.paused_reason
+UPDATE component_lease_intent SET paused = 1, paused_by = :asked_by, paused_reason = :reason
+WHERE component_name = :component AND coalesce(paused, 0) = :was AND (NOT :was OR coalesce(paused_by, '') = :over)
 
 --- statement resume
 UPDATE component_lease_intent SET paused = 0, paused_by = NULL, paused_reason = NULL
-WHERE component_name = :component AND paused
+WHERE component_name = :component AND paused AND (:any OR coalesce(paused_by, '') = :over)
 
 -- A line for the request to stand in.
 --- statement begin_intent
@@ -242,6 +249,42 @@ UPDATE component_lease_intent
 SET request_id = NULL, request_verb = NULL, request_version = NULL, request_target = NULL, request_away = NULL,
     request_by = NULL, request_reason = NULL, request_time = NULL
 WHERE component_name = :component AND request_id = :id
+
+-- Whatever the collation of somebody else's column, in one order.
+--- statement components
+SELECT l.component_name AS name FROM component_lease AS l
+WHERE l.component_name COLLATE BINARY > :after
+ORDER BY l.component_name COLLATE BINARY LIMIT :at_most
+
+--- statement history
+SELECT h.version, h.holder_id AS holder, h.lease_time, h.ttl, h.end_time, h.end_reason, h.ended_by, h.ended_why
+FROM component_lease_history AS h
+WHERE h.component_name = :component AND h.version <= :newest
+ORDER BY h.version DESC LIMIT :at_most
+
+-- Once. Who asked is copied from the request that ended the term, if there was one and it still stands there.
+--- statement end_term
+UPDATE component_lease_history
+SET end_time = max(coalesce(:ended_at, {now} - :ago), lease_time),
+    end_reason = :reason,
+    ended_by = (SELECT i.request_by FROM component_lease_intent AS i WHERE {asked}),
+    ended_why = (SELECT i.request_reason FROM component_lease_intent AS i WHERE {asked})
+WHERE component_name = :component AND version = :version AND end_time IS NULL
+
+-- Never the last line: a version is granted once. So many at once, the oldest first, by the key.
+--- statement prune_history
+DELETE FROM component_lease_history
+WHERE component_name = :component
+  AND version <= (SELECT max(o.version)
+                  FROM (SELECT b.version FROM component_lease_history AS b
+                        WHERE b.component_name = :component
+                          AND b.version < (SELECT max(n.version) FROM component_lease_history AS n
+                                           WHERE n.component_name = :component)
+                        ORDER BY b.version LIMIT {pruned_at_once}) AS o)
+  AND (version <= (SELECT k.version FROM component_lease_history AS k
+                   WHERE k.component_name = :component
+                   ORDER BY k.version DESC LIMIT 1 OFFSET :kept)
+       OR coalesce(end_time, lease_time) < {now} - :older_than)
 
 --- statement begin_epoch
 UPDATE component_lease_store AS s
@@ -266,3 +309,24 @@ WHERE s.id = 1 AND s.identity = :identity AND s.epoch = :epoch AND s.identity = 
 
 --- statement record_step
 INSERT INTO component_lease_schema (version, applied_at, foreign_lease_table) VALUES (:version, {now}, :is_foreign)
+
+--- statement write_record
+INSERT INTO component_lease_record (component_name, version, record)
+SELECT l.component_name, l.version, :record FROM component_lease AS l
+WHERE l.component_name = :component AND l.holder_id = :holder AND l.version = :version
+ON CONFLICT (component_name) DO UPDATE SET version = excluded.version, record = excluded.record
+
+--- statement write_report
+INSERT INTO component_lease_report (component_name, member, report) VALUES (:component, :member, :report)
+ON CONFLICT (component_name, member) DO UPDATE SET report = excluded.report
+
+-- Anybody who may write these tables could fill them: no more of a text is read than shows that it is too long.
+--- statement read_roster
+SELECT {row}, NULL AS member, substr(r.record, 1, {text_read}) AS says
+FROM (SELECT 1) AS always
+LEFT JOIN component_lease AS l ON l.component_name = :component
+LEFT JOIN component_lease_record AS r ON r.component_name = :component
+UNION ALL
+SELECT 0, NULL, NULL, NULL, NULL, NULL, p.member, substr(p.report, 1, {text_read})
+FROM json_each(:names) AS n
+JOIN component_lease_report AS p ON p.component_name = :component AND p.member = n.value

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::sql::address::{Url, Variables, decode, misconfigured};
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Url for SqliteUrl {
         match path.as_str() {
             "" => Err(misconfigured("the sqlite: URL names no file; write sqlite:///absolute/path.db")),
             ":memory:" => {
-                Err(misconfigured("a SQLite database in memory is seen by nobody else; name a file instead"))
+                Err(misconfigured("no other process sees a SQLite database in memory; name a file instead"))
             }
             _ => Ok(Self { path: PathBuf::from(path) }),
         }

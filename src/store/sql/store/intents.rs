@@ -2,10 +2,12 @@
 
 use super::{Dialect, First, SqlStore};
 use crate::election::{ComponentName, HolderId, Request};
+use crate::store::asked::Said;
+use crate::store::error::StoreError;
 use crate::store::sql::dialect::Call;
 use crate::store::sql::statement::{Statement, Statements};
 use crate::store::sql::value::Given;
-use crate::store::{Outcome, Said, StoreError};
+use crate::store::traits::Outcome;
 
 impl<D: Dialect> SqlStore<D> {
     /// A statement about what is wanted of a component.
@@ -22,6 +24,25 @@ impl<D: Dialect> SqlStore<D> {
         let statement = statement(held.session.table.sql);
         let answer = self.change(held, Call::Intent, statement, &given).await;
         answer.map_err(|error| D::naming(error, &[component.as_str()]))
+    }
+
+    /// Pauses in place of the pause that was seen.
+    pub(super) async fn begin_pause(
+        &self,
+        component: &ComponentName,
+        said: &Said,
+        over: Option<&str>,
+    ) -> Result<Outcome, StoreError> {
+        if over.is_none() {
+            self.intend(component, &[], |sql| &sql.begin_intent).await?;
+        }
+        let given = [
+            ("asked_by", said.by().into()),
+            ("reason", said.reason().into()),
+            ("was", over.is_some().into()),
+            ("over", over.unwrap_or_default().into()),
+        ];
+        self.intend(component, &given, |sql| &sql.pause).await
     }
 
     /// Writes a request down.

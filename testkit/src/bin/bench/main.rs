@@ -2,7 +2,7 @@
 //! `hack/bench.sh` builds what it needs and runs it.
 //!
 //! ```text
-//! bench IMAGE.tar PROGRAM sqlite,postgres failover,release,stock
+//! bench IMAGE.tar PROGRAM sqlite,postgres failover,release,switchover,rollout,surgeless,statefulset,stock
 //! ```
 
 #![forbid(unsafe_code)]
@@ -31,7 +31,15 @@ enum Section {
     Failover,
     /// The leader is asked to end: it releases.
     Release,
-    /// The same, with the slice controller as Kubernetes has it by default.
+    /// An operator asks for a switchover to another pod.
+    Switchover,
+    /// All replicas are replaced, one after the other.
+    Rollout,
+    /// Likewise, where none is made before another one is gone.
+    Surgeless,
+    /// Likewise, of a StatefulSet.
+    StatefulSet,
+    /// The leader is asked to end, with the slice controller as Kubernetes has it by default.
     Stock,
 }
 
@@ -40,20 +48,38 @@ impl Section {
         Ok(match name {
             "failover" => Self::Failover,
             "release" => Self::Release,
+            "switchover" => Self::Switchover,
+            "rollout" => Self::Rollout,
+            "surgeless" => Self::Surgeless,
+            "statefulset" => Self::StatefulSet,
             "stock" => Self::Stock,
-            _ => bail!("there is no section {name:?}; there are failover, release and stock"),
+            _ => bail!(
+                "there is no section {name:?}; there are failover, release, switchover, rollout, surgeless, statefulset and stock"
+            ),
         })
     }
 
     fn runs(self) -> usize {
-        if self == Self::Failover { 10 } else { 20 }
+        match self {
+            Self::Failover => 10,
+            Self::Rollout | Self::Surgeless | Self::StatefulSet => 5,
+            Self::Release | Self::Switchover | Self::Stock => 20,
+        }
+    }
+
+    fn is_rollout(self) -> bool {
+        matches!(self, Self::Rollout | Self::Surgeless | Self::StatefulSet)
     }
 
     fn title(self) -> &'static str {
         match self {
             Self::Failover => "the leader's container killed (SIGKILL of its PID 1)",
             Self::Release => "the leader asked to end (SIGTERM), which releases",
-            Self::Stock => "the same, EndpointSlice batch period 0 as in stock Kubernetes",
+            Self::Switchover => "a LeaseRequest made with kubectl: switchover to another pod",
+            Self::Rollout => "kubectl rollout restart, maxSurge 1, maxUnavailable 0",
+            Self::Surgeless => "kubectl rollout restart, maxSurge 0, maxUnavailable 1",
+            Self::StatefulSet => "kubectl rollout restart of a StatefulSet",
+            Self::Stock => "the leader asked to end, EndpointSlice batch period 0 as in stock Kubernetes",
         }
     }
 }
@@ -112,6 +138,12 @@ async fn measure(image: &Path, program: &Path, databases: &[&str], sections: &[S
             for section in wanted {
                 println!("\n{database}: {}", section.title());
                 println!("  {:<34}{}", "", Distribution::heads());
+                match section {
+                    Section::Rollout => stage.roll_by(1, 0).await?,
+                    Section::Surgeless => stage.roll_by(0, 1).await?,
+                    Section::StatefulSet => stage.become_a_stateful_set().await?,
+                    _ => {}
+                }
                 run(&stage, section).await?;
             }
         }
@@ -132,6 +164,9 @@ async fn set_up<'n>(node: &'n Node, database: &str) -> Result<Stage<'n>> {
     stage.make_tables().await?;
     stage.install(&[]).await?;
     stage.deploy().await?;
+    // So many handovers in an hour are what is wanted here.
+    let often = r#"{"spec":{"flappingAbove":0}}"#;
+    stage.kubectl(&["patch", "componentlease", "discovery", "--type", "merge", "--patch", often]).await?;
     Ok(stage)
 }
 
@@ -153,7 +188,20 @@ async fn run(stage: &Stage<'_>, section: Section) -> Result<()> {
         let struck = match section {
             Section::Failover => stage.kill_container(leader).await?,
             Section::Release | Section::Stock => stage.end_container(leader).await?,
+            Section::Switchover => stage.switch_over(leader).await?,
+            Section::Rollout | Section::Surgeless | Section::StatefulSet => stage.restart().await?,
         };
+        if section.is_rollout() {
+            stage.settle().await?;
+            let all = handovers(struck, &client.answers(), &rows.changes(), &label.changes());
+            let silences = all.iter().filter_map(|one| one.silence).map(|silence| silence.as_secs_f64());
+            println!(
+                "  {} handovers; seconds without an answer: {}",
+                all.len(),
+                silences.map(|silence| format!("{silence:.3}")).collect::<Vec<_>>().join(", ")
+            );
+            continue;
+        }
         let handover = wait::until(PATIENCE, "an answer of the next leader", async || {
             let all = handovers(struck, &client.answers(), &rows.changes(), &label.changes());
             Ok(all.into_iter().find(|change| change.answer.is_some() && change.label.is_some()))
@@ -162,7 +210,9 @@ async fn run(stage: &Stage<'_>, section: Section) -> Result<()> {
         stage.settle().await?;
     }
     label.is_whole()?;
-    report(&runs);
+    if !runs.is_empty() {
+        report(&runs);
+    }
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use component_lease::election::machine::Standing;
-use component_lease::election::{Generation, LeaseRow, Moment, Request};
+use component_lease::election::{LeaseRow, LifeId, Moment, Request};
 
 use super::super::broken::Broken;
 use super::super::database::{Answer, Call, Copy, Database};
@@ -397,7 +397,7 @@ impl World {
             }
             (Faults::ToHeldRows, _) => step != Step::DeleteRow,
             (Faults::InSilence, Step::RowInSilence(i)) => {
-                let (row, life) = (self.states[i].row(), self.database.generation());
+                let (row, life) = (self.states[i].row(), self.database.id());
                 let by_right = |row| self.participants.iter().any(|p| p.rights.cover(row, &life));
                 is_new(row) && !row.is_some_and(by_right)
             }
@@ -415,7 +415,7 @@ impl World {
         let Doing::Calls(call, _) = &participant.doing else { return false };
         match call {
             Call::Look => true,
-            Call::Take(take) => take.generation != Generation::default(),
+            Call::Take(take) => take.life_id != LifeId::default(),
             Call::Release(release) => release.within.is_some(),
             _ => !participant.is_foreign && self.company != Company::Bare,
         }

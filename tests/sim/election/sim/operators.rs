@@ -55,7 +55,20 @@ impl Sim {
     pub(super) fn ask(&mut self) {
         self.next_ask();
         let operators = &mut self.operators;
-        match operators.rng.u32(..8) {
+        match operators.rng.u32(..9) {
+            // Also one that is not there, and nobody.
+            8 => {
+                let gone = holder_id::compose("gone", "1", 1).expect("a holder id");
+                let p = operators.rng.usize(..=self.processes.len() + 1);
+                let preferred = match p.checked_sub(self.processes.len()) {
+                    None => Some(self.processes[p].election.me().clone()),
+                    Some(0) => Some(gone),
+                    Some(_) => None,
+                };
+                self.database.asked.preferred = preferred;
+                // However long it is said to be, it delays nobody by more than a third of a ttl.
+                self.database.asked.cooldown = Duration::from_secs([0, 1, 3600][operators.rng.usize(..3)]);
+            }
             0 => self.database.asked.paused = true,
             // Nobody pauses for long.
             1 | 2 => self.database.asked.paused = false,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use component_lease::election::machine::{Past, Standing};
-use component_lease::election::{Action, ComponentName, Election, Generation, Life, Moment, Timing};
+use component_lease::election::{Action, ComponentName, Election, Life, LifeId, Moment, Timing};
 use component_lease::membership::holder_id;
 
 use super::super::super::broken::Broken;
@@ -184,7 +184,7 @@ impl World {
                 Call::Take(_) if self.broken == Some(Broken::HistoryAfterTheTake) => {
                     self.under_way.push(UnderWay::History(row.version));
                 }
-                Call::Take(take) if take.generation == Generation::default() => {}
+                Call::Take(take) if take.life_id == LifeId::default() => {}
                 Call::Take(_) => self.database.remember(row.version),
                 _ => {}
             }

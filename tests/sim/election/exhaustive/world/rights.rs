@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use component_lease::election::machine::{Looked, Past, Release};
-use component_lease::election::{Expected, Generation, LeaseRow, Life, Take, TermKey};
+use component_lease::election::{Expected, LeaseRow, Life, LifeId, Take, TermKey};
 
 use super::super::super::broken::Broken;
 
@@ -12,7 +12,7 @@ use super::super::super::broken::Broken;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Right {
     term: TermKey,
-    within: Generation,
+    within: LifeId,
     /// Whether nobody knows if the take was applied.
     awaits: Option<Expected>,
     ended: BTreeSet<End>,
@@ -55,8 +55,7 @@ impl Rights {
             row => Expected::of(row.as_ref()),
         };
         for right in &mut self.0 {
-            right
-                .ends(End::AnotherLife, looked.life.is_strange() || looked.life.generation() != right.within);
+            right.ends(End::AnotherLife, looked.life.is_strange() || looked.life.id() != right.within);
             let is_its = looked.row.as_ref().is_some_and(|row| row.is_term(&right.term));
             right.ends(End::AnotherRow, !is_its && right.awaits.as_ref() != Some(&shown));
         }
@@ -68,11 +67,11 @@ impl Rights {
             // An earlier take that was never answered may be what a later one lost to.
             right.ends(End::TookAgain, !lost || right.awaits.is_none());
         }
-        let bare = take.generation == Generation::default();
+        let bare = take.life_id == LifeId::default();
         if !lost {
             self.0.push(Right {
                 term: take.term.clone(),
-                within: take.generation.clone(),
+                within: take.life_id.clone(),
                 awaits: applied.is_none().then(|| take.expected.clone()),
                 ended: bare.then_some(End::BareTable).into_iter().collect(),
             });
@@ -104,7 +103,7 @@ impl Rights {
     }
 
     /// Whether this row, in this life, may still be released by right.
-    pub(super) fn cover(&self, row: &LeaseRow, life: &Generation) -> bool {
+    pub(super) fn cover(&self, row: &LeaseRow, life: &LifeId) -> bool {
         self.0.iter().any(|right| row.is_term(&right.term) && right.within == *life && !right.has_ended())
     }
 
@@ -118,7 +117,7 @@ impl Rights {
                 Some(right.within.clone())
             }
             Broken::RightKeptAfterAnotherLife if right.had(End::AnotherLife) && !looked.life.is_strange() => {
-                Some(looked.life.generation())
+                Some(looked.life.id())
             }
             Broken::RightKeptWhenTakingAgain if right.had(End::TookAgain) && !right.had(End::AnotherLife) => {
                 Some(right.within.clone())

@@ -1,0 +1,30 @@
+//! What stands beside a lease: a record that only its leader writes, and what each member says of itself. A store
+//! keeps both as texts; what they mean is their writers' business.
+
+use std::collections::BTreeMap;
+
+use super::error::StoreError;
+use crate::election::LeaseRow;
+
+/// Bytes that a record or a report may have.
+pub const TEXT_MAX: usize = 16 * 1024;
+
+/// A lease with what stands beside it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rostered {
+    /// The lease, as it was when the record was read.
+    pub row: Option<LeaseRow>,
+    /// What a leader wrote last.
+    pub record: Option<String>,
+    /// What members say, by member; those that say something. They are not older than the lease.
+    pub reports: BTreeMap<String, String>,
+}
+
+/// Refuses a text that is longer than what others read.
+pub(super) fn check(what: &str, text: &str) -> Result<(), StoreError> {
+    if text.len() <= TEXT_MAX {
+        return Ok(());
+    }
+    let why = format!("the {what} has {} bytes, at most {TEXT_MAX} are kept", text.len());
+    Err(StoreError::misconfigured(why))
+}

@@ -1,11 +1,11 @@
 //! The controller as a process: what it uses is read off /proc.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use component_lease_testkit::port::Port;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -14,17 +14,15 @@ use crate::until;
 
 pub(crate) struct Program {
     child: Child,
-    admin: SocketAddr,
+    admin: Port,
 }
 
 impl Program {
     /// Starts it, and does not wait.
     pub(crate) fn spawn(path: &Path, account: &Path, database: &str) -> Result<Self> {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let admin = free.local_addr()?;
-        drop(free);
+        let admin = Port::free()?;
         let child = Command::new(path)
-            .args(["controller", "--leader-elect=false", "--listen", &admin.to_string()])
+            .args(["controller", "--leader-elect=false", "--listen", &admin.address().to_string()])
             .env("KUBECONFIG", account)
             .env("COMPONENT_LEASE_DATABASE_URL", database)
             .env(
@@ -49,7 +47,7 @@ impl Program {
     }
 
     async fn is_ready(&self) -> Result<bool> {
-        let mut stream = TcpStream::connect(self.admin).await?;
+        let mut stream = TcpStream::connect(self.admin.address()).await?;
         stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n").await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;

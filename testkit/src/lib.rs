@@ -19,6 +19,7 @@ pub mod figures;
 pub mod image;
 pub mod mysql;
 pub mod node;
+pub mod port;
 pub mod postgres;
 mod process;
 pub mod prometheus;

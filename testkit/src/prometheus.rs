@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::hack;
-use crate::process::{Process, free_port};
+use crate::port::Port;
+use crate::process::Process;
 use crate::scratch::Scratch;
 use crate::wait;
 
@@ -72,7 +73,7 @@ pub struct Prometheus {
     // Declared before the directory, so that it ends first.
     process: Process,
     scratch: Scratch,
-    port: u16,
+    port: Port,
 }
 
 impl Prometheus {
@@ -82,7 +83,7 @@ impl Prometheus {
     /// When it cannot be fetched, or does not come up; its log is in the message.
     pub async fn start(configuration: &str, rules: &str) -> Result<Self> {
         let scratch = Scratch::new("prometheus")?;
-        let port = free_port()?;
+        let port = Port::free()?;
         std::fs::write(scratch.join("prometheus.yaml"), configuration)?;
         std::fs::write(scratch.join("rules.yaml"), rules)?;
         let log = std::fs::File::create(scratch.join("log"))?;
@@ -90,7 +91,7 @@ impl Prometheus {
         command
             .arg(format!("--config.file={}", scratch.join("prometheus.yaml").display()))
             .arg(format!("--storage.tsdb.path={}", scratch.join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg(format!("--web.listen-address={}", port.address()))
             .current_dir(scratch.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -120,7 +121,7 @@ impl Prometheus {
     /// When it does not answer, or answers with an error.
     pub async fn get(&self, path: &str) -> Result<Value> {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let mut stream = tokio::net::TcpStream::connect(self.port.address()).await?;
         stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use component_lease::store::{self, Source};
+use component_lease_testkit::port::Port;
 use component_lease_testkit::postgres::{self, Database};
 use component_lease_testkit::wait;
 
@@ -25,17 +26,16 @@ const RESOURCES: usize = 4;
 struct Program {
     child: Child,
     log: PathBuf,
-    address: SocketAddr,
+    port: Port,
 }
 
 impl Program {
     fn start(site: &Site, url: &str, log: PathBuf) -> Result<Self> {
         let to = fs::File::create(&log)?;
-        // Free until it listens there.
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let port = Port::free()?;
         let child = Command::new(env!("CARGO_BIN_EXE_component-lease"))
             .args(["controller", "--leader-elect=false", "--namespaces", site.name(), "--log", "info"])
-            .args(["--listen", &address.to_string(), "--poll-interval", "0.2", "--database-url", url])
+            .args(["--listen", &port.address().to_string(), "--poll-interval", "0.2", "--database-url", url])
             .env_clear()
             .env("KUBECONFIG", &site.account)
             .stdin(Stdio::null())
@@ -43,7 +43,7 @@ impl Program {
             .stderr(to)
             .process_group(0)
             .spawn()?;
-        Ok(Self { child, log, address })
+        Ok(Self { child, log, port })
     }
 
     fn log(&self) -> String {
@@ -53,7 +53,7 @@ impl Program {
     /// Looks that failed, as it counts them.
     async fn failed_looks(&mut self) -> Result<u64> {
         ensure!(self.child.try_wait()?.is_none(), "it has ended:\n{}", self.log());
-        let metrics = metrics_of(self.address).await?;
+        let metrics = metrics_of(self.port.address()).await?;
         let failed = metrics.lines().filter(|line| {
             line.contains("controller_polls_total")
                 && !line.contains("outcome=\"ok\"")

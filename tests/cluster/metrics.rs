@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
+use component_lease_testkit::port::Port;
 use component_lease_testkit::prometheus::{Prometheus, promtool};
 use component_lease_testkit::{repository, wait};
 use kube::api::DeleteParams;
@@ -111,19 +112,18 @@ fn in_the_older_format(scrape: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// An agent that leads, and the address of its metrics.
-fn agent(folder: &std::path::Path) -> Result<(tokio::process::Child, String)> {
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-    let address = format!("127.0.0.1:{port}");
+/// An agent that leads, and where its metrics are.
+fn agent(folder: &std::path::Path) -> Result<(tokio::process::Child, Port)> {
+    let port = Port::free()?;
     let child = tokio::process::Command::new(env!("CARGO_BIN_EXE_component-lease"))
         .args(["agent", "--component", "discovery", "--migrate", "--first-install"])
         .env("COMPONENT_LEASE_DATABASE_URL", format!("sqlite://{}", folder.join("leases.db").display()))
-        .env("COMPONENT_LEASE_LISTEN", &address)
+        .env("COMPONENT_LEASE_LISTEN", port.address().to_string())
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(folder.join("agent.log"))?)
         .kill_on_drop(true)
         .spawn()?;
-    Ok((child, address))
+    Ok((child, port))
 }
 
 /// All expressions of the dashboard, as Grafana sends them when everything is chosen.
@@ -161,8 +161,9 @@ async fn prometheus_loads_the_alerts_counts_a_resource_once_and_answers_each_que
     .await?;
     site.wait_for_condition("second", "Ready", "False", "Conflict").await?;
     let folder = tempfile::tempdir()?;
-    let (_agent, agent) = agent(folder.path())?;
-    let targets = [first.serve().await?.to_string(), second.serve().await?.to_string(), agent];
+    let (_agent, port) = agent(folder.path())?;
+    let targets =
+        [first.serve().await?.to_string(), second.serve().await?.to_string(), port.address().to_string()];
     let configuration = json!({
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "rule_files": ["rules.yaml"],

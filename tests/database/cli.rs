@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use component_lease::store::{self, Install, Source};
+use component_lease_testkit::port::Port;
 use component_lease_testkit::postgres::member::{Member, REPLICATOR, Release};
 use component_lease_testkit::scratch::Scratch;
 use component_lease_testkit::{postgres, wait};
@@ -49,10 +50,6 @@ impl Lease {
     }
 }
 
-fn free_port() -> std::io::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
 async fn install(url: &str) {
     store::install(&Source::url(url), Install::default().first(true)).await.unwrap();
 }
@@ -61,7 +58,7 @@ async fn install(url: &str) {
 struct Process {
     name: &'static str,
     files: Arc<Member>,
-    port: u16,
+    port: Port,
     child: Child,
 }
 
@@ -114,15 +111,15 @@ fn spawn(words: &[OsString], files: &Member) -> Child {
 
 impl Process {
     fn start(lease: &Lease, name: &'static str, files: Arc<Member>) -> Self {
-        let port = free_port().unwrap();
-        let child = spawn(&words(&lease.url, name, &files, port), &files);
+        let port = Port::free().unwrap();
+        let child = spawn(&words(&lease.url, name, &files, port.number()), &files);
         Self { name, files, port, child }
     }
 
     /// The status and the body of an answer.
     async fn ask(&self, method: &str, path: &str) -> Option<(u16, String)> {
         let asked = async {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
+            let mut stream = TcpStream::connect(self.port.address()).await.ok()?;
             let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await.ok()?;
             let mut answer = String::new();
@@ -373,9 +370,9 @@ async fn status_tells(cluster: &Cluster, at: usize, version: i64) {
 async fn what_can_never_work_is_refused_at_the_start_with_what_to_change() {
     let lease = Lease::new(Release::Installed).await;
     let files = Member::new(Release::Installed).await.unwrap();
-    let port = free_port().unwrap();
+    let ports = [Port::free().unwrap(), Port::free().unwrap()];
     let refused = async |lease: &str, name: &str, pieces: &[&str]| {
-        let (code, text) = perform(&words(lease, name, &files, port)).await;
+        let (code, text) = perform(&words(lease, name, &files, ports[0].number())).await;
         assert_eq!(code, Some(78), "{text}\n{}", files.log());
         for piece in pieces {
             assert!(text.contains(piece), "{piece} in {text}");
@@ -391,7 +388,7 @@ async fn what_can_never_work_is_refused_at_the_start_with_what_to_change() {
     files.set("fsync = on\nrestart_after_crash = on\nmax_slot_wal_keep_size = 64MB").unwrap();
 
     // A second process on one data directory.
-    let mut first = spawn(&words(&lease.url, "a", &files, free_port().unwrap()), &files);
+    let mut first = spawn(&words(&lease.url, "a", &files, ports[1].number()), &files);
     wait::until_true(SOON, "the first one to have the directory", async || {
         files.data().join("postmaster.pid").exists()
     })

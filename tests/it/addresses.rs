@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use component_lease::store::{self, Outcome, Source, StoreError};
+use component_lease_testkit::port::Port;
 use component_lease_testkit::postgres::{self, Server, Stop};
 
 use crate::servers::{Machine, Make};
@@ -20,11 +21,11 @@ async fn of_several_hosts_the_one_that_can_be_written_to_is_used_and_a_failover_
     // A listener that says nothing, a port at which nobody listens, the standby, the primary.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = silent.local_addr().map(|address| (silent, address.port())).unwrap();
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobody = Port::free().unwrap();
     for (ports, parameters) in [
         (vec![primary.port(), standby.port()], ""),
         (vec![standby.port(), primary.port()], ""),
-        (vec![nobody, standby.port(), primary.port()], "?target_session_attrs=read-write"),
+        (vec![nobody.number(), standby.port(), primary.port()], "?target_session_attrs=read-write"),
         (vec![silent.1, standby.port(), primary.port()], "?target_session_attrs=any&connect_timeout=2"),
         (vec![standby.port(), primary.port()], "?load_balance_hosts=random&target_session_attrs=primary"),
     ] {
@@ -95,14 +96,14 @@ async fn of_several_mysql_hosts_the_one_that_can_be_written_to_is_used() {
     let other = Machine::start(Make::MySql(Kind::MariaDb11_8)).await;
     let Machine::MySql(server) = &other else { panic!("MariaDB was asked for") };
     server.sql("SET GLOBAL read_only = ON").await.unwrap();
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobody = Port::free().unwrap();
     let at = format!("127.0.0.1:{}", machine.port());
-    let several = url.replace(&at, &format!("127.0.0.1:{nobody},{at}"));
+    let several = url.replace(&at, &format!("{},{at}", nobody.address()));
     assert!(several.contains(','), "{at}");
     look(Source::url(&several)).await.unwrap();
-    let only = url.replace(&at, &format!("127.0.0.1:{nobody},127.0.0.1:{nobody}"));
+    let only = url.replace(&at, &format!("{0},{0}", nobody.address()));
     let why = retryable(look(Source::url(only)).await);
-    says(&why, &["can be written to", &format!("127.0.0.1:{nobody}:")]);
+    says(&why, &["can be written to", &format!("{}:", nobody.address())]);
 }
 
 /// `openssl req -new -x509 -days 365 -nodes -subj "/CN=HOST"` is how PostgreSQL's manual makes a certificate.

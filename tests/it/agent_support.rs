@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use component_lease::clock::{Clock, SystemClock};
 use component_lease::store::{self, Source};
+use component_lease_testkit::port::Port;
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
@@ -149,9 +151,13 @@ fn lines(path: &Path) -> Vec<String> {
     whole.lines().map(str::to_owned).collect()
 }
 
-/// Free a moment ago.
+/// Nobody listens there, and nobody but who is told of it will while these tests run.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static HELD: Mutex<Vec<Port>> = Mutex::new(Vec::new());
+    let port = Port::free().unwrap();
+    let address = port.address();
+    HELD.lock().unwrap().push(port);
+    address
 }
 
 /// A participant as a process. Dropped, it is ended with everything that it started.

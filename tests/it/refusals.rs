@@ -4,6 +4,7 @@
 
 use component_lease::store::{self, Outcome, Source, begin_epoch};
 use component_lease_testkit::mysql::{self, Kind};
+use component_lease_testkit::port::Port;
 use component_lease_testkit::{postgres, wait};
 
 use crate::stores::{SOON, component, held, migrated_database, migrated_mysql, misconfigured, says};
@@ -52,14 +53,14 @@ async fn postgres_without_fsync_or_synchronous_commit_is_refused_until_it_is_set
 
 #[tokio::test]
 async fn a_replication_group_with_several_primaries_or_that_may_answer_with_the_past_is_refused() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = Port::free().unwrap();
     let server = mysql::Server::builder(Kind::MySql9)
         .replicated()
         .option("report-host=127.0.0.1")
         .option("plugin-load-add=group_replication.so")
         .option("group-replication-start-on-boot=OFF")
         .option("group-replication-group-name=3f2a1c5e-0d5b-4a7e-9a57-6f1f6d0f2b11")
-        .option(&format!("group-replication-local-address=127.0.0.1:{port}"))
+        .option(&format!("group-replication-local-address={}", port.address()))
         .option("group-replication-single-primary-mode=OFF")
         .option("group-replication-consistency=EVENTUAL")
         .start()
@@ -86,7 +87,7 @@ async fn a_replication_group_with_several_primaries_or_that_may_answer_with_the_
 /// Whether others write elsewhere in the cluster, no single node can tell; see docs/databases.md.
 #[tokio::test]
 async fn a_galera_node_on_its_own_serves_like_any_other_server() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = Port::free().unwrap();
     let server = mysql::Server::builder(Kind::MariaDb11_8)
         .replicated()
         .option("wsrep-on=ON")
@@ -94,7 +95,7 @@ async fn a_galera_node_on_its_own_serves_like_any_other_server() {
         .option("wsrep-cluster-address=gcomm://")
         .option("wsrep-new-cluster")
         .option("wsrep-node-address=127.0.0.1")
-        .option(&format!("wsrep-provider-options=gmcast.listen_addr=tcp://127.0.0.1:{port};gcache.size=8M"))
+        .option(&format!("wsrep-provider-options=gmcast.listen_addr=tcp://{};gcache.size=8M", port.address()))
         .option("innodb-autoinc-lock-mode=2")
         .start()
         .await

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::Kind;
 use super::database::{self, Database};
 use super::own::Own;
-use crate::process::free_port;
+use crate::port::Port;
 use crate::wait;
 
 const START: Duration = Duration::from_secs(60);
@@ -65,16 +65,8 @@ impl Builder {
     pub async fn start(self) -> Result<Server> {
         let password: String = std::iter::repeat_with(fastrand::alphanumeric).take(20).collect();
         let own = Own::new(&password, &self).await?;
-        let mut server = Server { kind: self.kind, own, port: 0, password };
-        // Somebody else may take the port between our asking and the server's binding it.
-        for attempt in 1.. {
-            server.port = free_port()?;
-            match server.start_again().await {
-                Ok(()) => break,
-                Err(error) if attempt < 3 && format!("{error:#}").contains("Address already in use") => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let server = Server { kind: self.kind, own, port: Port::free()?, password };
+        server.start_again().await?;
         if crate::keep() {
             let end = server.own.scratch.how_to_end();
             eprintln!("KEEP=1: {} at {} stays; end it: {end}", server.kind, server.url("mysql"));
@@ -87,13 +79,13 @@ impl Builder {
 pub struct Server {
     kind: Kind,
     own: Own,
-    port: u16,
+    port: Port,
     password: String,
 }
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("kind", &self.kind).field("port", &self.port).finish_non_exhaustive()
+        f.debug_struct("Server").field("kind", &self.kind).field("port", &self.port()).finish_non_exhaustive()
     }
 }
 
@@ -118,7 +110,7 @@ impl Server {
 
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// The administrator's URL of a database.
@@ -130,7 +122,7 @@ impl Server {
     /// The URL of a database for a user that the test made; both words without special characters.
     #[must_use]
     pub fn url_as(&self, user: &str, password: &str, database: &str) -> String {
-        format!("mysql://{user}:{password}@127.0.0.1:{}/{database}", self.port)
+        format!("mysql://{user}:{password}@127.0.0.1:{}/{database}", self.port())
     }
 
     /// The same server behind another port (a proxy on this machine).
@@ -196,7 +188,7 @@ impl Server {
     /// # Errors
     /// When it does not come up; its log is in the message.
     pub async fn start_again(&self) -> Result<()> {
-        self.own.spawn(self.port)?;
+        self.own.spawn(self.port())?;
         let up = wait::until(START, "the server to accept connections", async || {
             if self.own.ended()?.is_some() {
                 return Ok(Some(false));

@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use super::database::{percent_encode, psql};
 use super::programs::Home;
 use crate::account::{Account, unprivileged};
-use crate::process::free_port;
+use crate::port::Port;
 use crate::scratch::Scratch;
 
 /// Which PostgreSQL.
@@ -44,7 +44,7 @@ pub struct Member {
     account: Option<Account>,
     scratch: Scratch,
     password: String,
-    port: u16,
+    port: Port,
 }
 
 impl Template {
@@ -171,7 +171,7 @@ impl Member {
         let file = scratch.join("password");
         std::fs::write(&file, password)?;
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
-        let port = free_port()?;
+        let port = Port::free()?;
         Ok(Self { home: home.clone(), account: account.clone(), scratch, password: password.clone(), port })
     }
 
@@ -199,7 +199,7 @@ impl Member {
 
     #[must_use]
     pub const fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// The file with the password of [`REPLICATOR`].
@@ -229,7 +229,7 @@ impl Member {
     pub fn command(&self) -> Vec<OsString> {
         let (mut command, folder) = self.programs();
         command.push(folder.join("postgres").into());
-        command.extend(["-D".into(), self.data().into(), "-p".into(), self.port.to_string().into()]);
+        command.extend(["-D".into(), self.data().into(), "-p".into(), self.port().to_string().into()]);
         let mut sockets = OsString::from("--unix_socket_directories=");
         sockets.push(self.scratch.path());
         command.push(sockets);
@@ -239,7 +239,7 @@ impl Member {
     /// The superuser's URL.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("postgres://postgres:{}@127.0.0.1:{}/postgres", percent_encode(&self.password), self.port)
+        format!("postgres://postgres:{}@127.0.0.1:{}/postgres", percent_encode(&self.password), self.port())
     }
 
     /// Runs SQL as the superuser; the rows, one a line, fields with `|` between them.

@@ -12,7 +12,8 @@ use tokio::sync::OnceCell;
 use super::Server;
 use super::database::{parse, percent_encode};
 use crate::account::unprivileged;
-use crate::process::{Process, free_port};
+use crate::port::Port;
+use crate::process::Process;
 use crate::scratch::Scratch;
 use crate::wait;
 
@@ -25,7 +26,7 @@ pub struct PgBouncer {
     // Declared before the directory, so that it ends first.
     process: Process,
     _scratch: Scratch,
-    port: u16,
+    port: Port,
     user: String,
     password: String,
 }
@@ -73,16 +74,17 @@ impl PgBouncerBuilder {
     pub async fn start(self) -> Result<PgBouncer> {
         let account = unprivileged(&["postgres", "nobody"])?;
         let scratch = Scratch::new("pgbouncer")?;
-        let port = free_port()?;
+        let port = Port::free()?;
         let mut users = String::new();
         for (name, password) in &self.roles {
             let _ = writeln!(users, "\"{name}\" \"{password}\"");
         }
         let mut configuration = format!(
-            "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+            "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {}\n\
              unix_socket_dir =\nauth_type = plain\nauth_file = {}\nmax_client_conn = 500\n",
             self.server.0,
             self.server.1,
+            port.number(),
             scratch.join("users").display()
         );
         for (name, value) in &self.settings {
@@ -107,7 +109,7 @@ impl PgBouncerBuilder {
             if process.0.try_wait()?.is_some() {
                 return Ok(Some(false));
             }
-            Ok(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok().then_some(true))
+            Ok(std::net::TcpStream::connect(port.address()).is_ok().then_some(true))
         })
         .await;
         let said = || std::fs::read_to_string(scratch.join("log")).unwrap_or_default();
@@ -149,7 +151,7 @@ impl PgBouncer {
 
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// The URL of a database for the server's own account.
@@ -162,7 +164,7 @@ impl PgBouncer {
     #[must_use]
     pub fn url_as(&self, user: &str, password: &str, database: &str) -> String {
         let (user, password) = (percent_encode(user), percent_encode(password));
-        format!("postgres://{user}:{password}@127.0.0.1:{}/{database}", self.port)
+        format!("postgres://{user}:{password}@127.0.0.1:{}/{database}", self.port())
     }
 
     /// It does nothing at all until it is thawed, and every connection stays open.

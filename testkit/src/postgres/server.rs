@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::database::{self, Database, percent_encode};
 use super::own::Own;
 use super::programs::Home;
-use crate::process::free_port;
+use crate::port::Port;
 use crate::wait;
 
 const START: Duration = Duration::from_secs(60);
@@ -80,16 +80,9 @@ impl Builder {
         let home = if self.newest { Home::eighteen().await? } else { Home::installed()? };
         let own = Some(Own::new(home, &password, &self)?);
         let (host, user, url) = ("127.0.0.1".to_owned(), "postgres".to_owned(), String::new());
-        let mut server = Server { own, host, port: 0, user, password, url };
-        // Somebody else may take the port between our asking and the server's binding it.
-        for attempt in 1.. {
-            server.port = free_port()?;
-            match server.start_again().await {
-                Ok(()) => break,
-                Err(error) if attempt < 3 && format!("{error:#}").contains("Address already in use") => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let port = Port::free()?;
+        let mut server = Server { own, host, port: port.number(), _held: Some(port), user, password, url };
+        server.start_again().await?;
         server.url = server.url_as("postgres", &server.password, "postgres");
         if crate::keep() {
             let own = server.own.as_ref().expect("just put there");
@@ -104,6 +97,8 @@ pub struct Server {
     own: Option<Own>,
     host: String,
     port: u16,
+    /// Of a server of our own.
+    _held: Option<Port>,
     user: String,
     password: String,
     /// The superuser's, for the database `postgres`.
@@ -141,6 +136,7 @@ impl Server {
             own: None,
             host: parts.host,
             port: parts.port,
+            _held: None,
             user: parts.user,
             password: parts.password,
             url: url.to_owned(),
@@ -227,7 +223,8 @@ impl Server {
     pub async fn standby(&self) -> Result<Self> {
         let own = Some(Own::standby(self.own()?.home.clone(), &self.url)?);
         let (host, user, password) = (self.host.clone(), self.user.clone(), self.password.clone());
-        let mut standby = Self { own, host, port: free_port()?, user, password, url: String::new() };
+        let (port, url) = (Port::free()?, String::new());
+        let mut standby = Self { own, host, port: port.number(), _held: Some(port), user, password, url };
         standby.start_again().await?;
         standby.url = standby.url_as(&standby.user, &standby.password, "postgres");
         Ok(standby)

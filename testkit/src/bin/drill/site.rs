@@ -2,11 +2,11 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
+use component_lease_testkit::port::Port;
 use component_lease_testkit::postgres::Server;
 use component_lease_testkit::postgres::member::{Member, REPLICATOR, Release};
 use component_lease_testkit::tcp_proxy::TcpProxy;
@@ -22,6 +22,7 @@ pub(crate) const CLUSTER: &str = "drill-db";
 pub(crate) struct Supervised {
     pub(crate) name: &'static str,
     pub(crate) files: Member,
+    listens: Port,
     supervisor: Option<Child>,
 }
 
@@ -46,7 +47,8 @@ impl Site {
         let mut site = Self { program, members: Vec::new(), road, lease, direct, _store: store };
         site.ask(&["migrate", "--database-url", &site.direct, "--first-install"]).await?;
         for name in NAMES {
-            site.members.push(Supervised { name, files: Member::new(release).await?, supervisor: None });
+            let (files, listens) = (Member::new(release).await?, Port::free()?);
+            site.members.push(Supervised { name, files, listens, supervisor: None });
         }
         for at in 0..NAMES.len() {
             site.run(at)?;
@@ -71,10 +73,9 @@ impl Site {
     }
 
     fn words(&self, member: &Supervised) -> Result<Vec<OsString>> {
-        let free = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
         let [address, listen, term] = [
             format!("127.0.0.1:{}", member.files.port()),
-            format!("localhost:{}", free.port()),
+            format!("localhost:{}", member.listens.number()),
             TERM.as_secs().to_string(),
         ];
         let password = member.files.password_file();

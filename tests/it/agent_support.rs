@@ -61,11 +61,17 @@ pub(crate) fn output(command: &Command) -> (i32, String, String) {
 /// A folder with a migrated database.
 pub(crate) struct Rig {
     folder: tempfile::TempDir,
+    ttl: Duration,
 }
 
 impl Rig {
     pub(crate) fn new() -> Self {
-        let rig = Self { folder: tempfile::tempdir().unwrap() };
+        Self::with_ttl(TTL)
+    }
+
+    /// With terms of whole seconds.
+    pub(crate) fn with_ttl(ttl: Duration) -> Self {
+        let rig = Self { folder: tempfile::tempdir().unwrap(), ttl };
         let (code, _, errors) =
             output(program().args(["migrate", "--first-install", "--database-url", &rig.url()]));
         assert_eq!(code, 0, "{errors}");
@@ -120,7 +126,8 @@ impl Rig {
     fn command(&self, name: &str, verb: &str, flags: &[&str]) -> Command {
         let mut command = program();
         command
-            .args([verb, "--component", "discovery", "--ttl", "5", "--name", name])
+            .args([verb, "--component", "discovery", "--name", name])
+            .args(["--ttl", &self.ttl.as_secs().to_string()])
             .args(["--database-url", &self.url()])
             .args(flags)
             .env("DIR", self.folder.path())

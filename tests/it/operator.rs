@@ -117,7 +117,8 @@ fn a_frozen_leader_is_replaced_by_promotion_once_its_term_is_over_or_at_once() {
 
 #[test]
 fn what_does_not_come_about_in_time_is_taken_back_and_one_operator_may_replace_the_request_of_another() {
-    let rig = Rig::new();
+    // Many commands run before the frozen leader's term may end.
+    let rig = Rig::with_ttl(TTL * 6);
     let [first, second] = pair(&rig);
     rig.freeze(&first);
     let (code, said, errors) = told(&rig, &["switchover", COMPONENT, "--to", "second", "--timeout", "0.3"]);

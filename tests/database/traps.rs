@@ -11,10 +11,13 @@ use crate::site::{AT_ONCE, Cluster, IN_ORDER, SOON, Server, any, processes_in, s
 
 const BOTH: [Release; 2] = [Release::Installed, Release::Eighteen];
 
-/// A process of the server by its kind.
+/// A process of the server by its kind, once there is one: some start a moment after a promotion.
 async fn process(server: &Server, kind: &str) -> Pid {
-    let pid = server.psql(&format!("SELECT pid FROM pg_stat_activity WHERE backend_type = '{kind}'")).await;
-    Pid::from_raw(pid.parse().unwrap()).unwrap()
+    let pid = format!("SELECT pid FROM pg_stat_activity WHERE backend_type = '{kind}'");
+    let pid = wait::until(SOON, format!("a {kind} of {}", server.name), async || {
+        Ok(Pid::from_raw(server.files.psql(&pid).await?.parse()?))
+    });
+    pid.await.unwrap_or_else(|error| panic!("{error:#}\n{}", server.files.log()))
 }
 
 /// A cluster of two in which `a` has 1000 rows that `b`, the primary of version 2, never had. `a` has ended as a machine

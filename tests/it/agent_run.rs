@@ -83,12 +83,11 @@ fn a_supervisor_that_is_stopped_beyond_its_term_leaves_no_program_running_and_sa
     let first = rig.run("first", &[], WORK);
     first.leads();
     let program = rig.pid("first.pid");
-    let began = now();
-    rig.freeze(&first);
+    let stopped = rig.freeze(&first);
     // Its guardian ends the program although the supervisor itself cannot.
     until("the end of the program", || is_gone(program).then_some(()));
-    assert!(now() - began < TTL, "before anybody could seize the row: took {:?}", now() - began);
-    until("the end of the term", || (now() - began > TTL).then_some(()));
+    assert!(now() - stopped < TTL, "before anybody could seize the row: took {:?}", now() - stopped);
+    until("the end of the term", || (now() - stopped > TTL).then_some(()));
     first.signal(Signal::CONT);
     assert_eq!(first.ask("/leader").unwrap().status, 503);
     // It goes on as a standby and may win again, with another program.

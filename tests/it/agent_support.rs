@@ -99,17 +99,22 @@ impl Rig {
         Pid::from_raw(self.line(name).parse().unwrap()).unwrap()
     }
 
-    /// Stops a process between two writes. In the middle of one it would keep the file locked, and nobody could take
+    pub(crate) fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// Stops a process between two writes; since when it does nothing. In the middle of one it would keep the file locked, and nobody could take
     /// anything (docs/failure-modes.md): that is not what is tried.
-    pub(crate) fn freeze(&self, running: &Running) {
+    pub(crate) fn freeze(&self, running: &Running) -> Duration {
         until("the process to be stopped between two writes", || {
             running.stop();
+            let stopped = now();
             if self.can_be_written() {
-                return Some(());
+                return Some(stopped);
             }
             running.signal(Signal::CONT);
             None
-        });
+        })
     }
 
     /// Whether the database's file is not locked for writing, or soon is not.

@@ -92,24 +92,22 @@ fn a_leader_that_steps_down_makes_way_for_the_other() {
 
 #[test]
 fn a_frozen_leader_is_replaced_by_promotion_once_its_term_is_over_or_at_once() {
-    let rig = Rig::new();
+    let rig = Rig::with_ttl(TTL * 2);
     let [first, second] = pair(&rig);
     let third = rig.run("third", &[], WORK);
     third.sees(1);
     until("three instances", || (shown(&rig)["instances"].as_array().unwrap().len() == 3).then_some(()));
-    rig.freeze(&first);
-    let frozen = now();
+    let frozen = rig.freeze(&first);
     let said = done(&rig, &["promote", COMPONENT, "--to", "third"]);
     assert!(said.starts_with("third_") && said.contains("with version 2"), "{said}");
-    assert!(now() - frozen > TTL / 2, "its term was not cut short");
+    assert!(now() - frozen > rig.ttl() / 2, "its term was not cut short");
     third.leads();
     first.signal(Signal::CONT);
-    rig.freeze(&third);
-    let frozen = now();
+    let frozen = rig.freeze(&third);
     let now_please = ["promote", COMPONENT, "--to", "second", "--now", "--reason", "it hangs", "--yes"];
     let said = done(&rig, &now_please);
     assert!(said.starts_with("second_") && said.contains("with version 3"), "{said}");
-    assert!(now() - frozen < TTL / 2, "it did not wait for the term to end");
+    assert!(now() - frozen < rig.ttl() / 2, "it did not wait for the term to end");
     assert_eq!(second.leads().version(), 3);
     third.signal(Signal::CONT);
     third.stands_by();

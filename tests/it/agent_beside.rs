@@ -150,13 +150,14 @@ fn the_metrics_say_whether_it_leads_and_under_which_version() {
 
 #[test]
 fn a_program_that_says_that_it_stopped_lets_the_lease_be_released_at_once() {
-    let rig = Rig::new();
-    let first = rig.agent("first", &["--stop-grace", "1.5"]);
+    // So that a promise is longer than all this takes.
+    let rig = Rig::with_ttl(TTL * 6);
+    let first = rig.agent("first", &["--stop-grace", "9"]);
     first.leads();
-    let second = rig.agent("second", &["--stop-grace", "1.5"]);
+    let second = rig.agent("second", &["--stop-grace", "9"]);
     second.sees(1);
     let promised = first.ask("/leader").unwrap().json()["valid_for_ms"].as_u64().unwrap();
-    assert!(promised > 1000, "{promised}");
+    assert!(promised > 5000, "{promised}");
     assert_eq!(post(first.address, "/stopped?version=1").unwrap().status, 409, "it still leads");
     let asked = now();
     first.signal(Signal::TERM);

@@ -22,8 +22,8 @@ fn with_probe<'a>(address: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 #[test]
 fn beside_a_program_a_sick_leader_releases_and_stays_away_for_the_cooldown() {
     let rig = Rig::new();
-    let well = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = well.local_addr().unwrap();
+    let address = free_address();
+    let well = TcpListener::bind(address).unwrap();
     let text = address.to_string();
     let first = rig.agent("first", &with_probe(&text, &["--cooldown", "600"]));
     assert_eq!(first.leads().version(), 1);

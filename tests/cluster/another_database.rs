@@ -73,8 +73,7 @@ async fn a_controller_on_another_database_strips_nothing_and_begins_no_epoch_unt
         controller.stop().await?;
         site.leases().delete("late", &kube::api::DeleteParams::default()).await?;
     }
-    let said = site.events("discovery").await?;
-    ensure!(said.iter().any(|reason| reason == "DatabaseChanged"), "{said:?}");
+    site.wait_for_events("discovery", &["DatabaseChanged"]).await?;
 
     // Back on the right one all is as before.
     let controller = start_on(&site, &site.rows, None).await?;

@@ -59,7 +59,7 @@ async fn a_leader_makes_way_when_its_node_is_cordoned_for_one_of_a_node_that_is_
     let said = asked(&site).await?.context("nothing was asked")?.said;
     assert_eq!(said.by(), format!("ComponentLease {}/discovery", site.name()));
     assert_eq!(said.reason(), format!("node {of_first} of pod {first} is cordoned"));
-    ensure!(site.events("discovery").await?.iter().any(|event| event == "HandOver"), "no Event");
+    site.wait_for_events("discovery", &["HandOver"]).await?;
     wait::until_true(SOON, "the history to say why", async || {
         site.rows.end_reason("discovery", version).await.is_ok_and(|end| end == Some(EndReason::SwitchedOver))
     })

@@ -61,10 +61,7 @@ async fn a_resource_pauses_its_election_says_so_and_ends_no_pause_of_others_unle
     site.change("discovery", json!({"paused": false})).await?;
     until_paused(&site, None).await?;
     site.wait_for_lease("discovery", "no pause", |lease| condition(lease, "Paused").is_none()).await?;
-    let events = site.events("discovery").await?;
-    for reason in ["Paused", "Resumed"] {
-        ensure!(events.iter().any(|event| event == reason), "{events:?}");
-    }
+    site.wait_for_events("discovery", &["Paused", "Resumed"]).await?;
 
     // The pause goes with the resource that wanted it.
     site.change("discovery", json!({"paused": true})).await?;

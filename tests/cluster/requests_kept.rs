@@ -187,11 +187,7 @@ async fn a_request_about_a_lease_that_may_not_act_or_that_hears_nothing_is_refus
     ensure!(void.message.contains("did not make way within 11 s"), "{}", void.message);
     ensure!(void.seconds.is_some_and(|seconds| seconds >= 11.0), "{void:?}");
     assert_eq!(posted(&site).await?, None, "it cannot be obeyed any more");
-    let events = site.events("discovery").await?;
-    for reason in ["RequestRefused", "RequestVoid"] {
-        ensure!(events.iter().any(|event| event == reason), "{events:?}");
-    }
-    Ok(())
+    site.wait_for_events("discovery", &["RequestRefused", "RequestVoid"]).await
 }
 
 /// This machine's clocks, of which the wall clock can be set forward.
@@ -294,7 +290,9 @@ async fn while_the_database_is_away_requests_wait_and_no_more_than_a_hundred_do(
         let found = site.requests().list(&kube::api::ListParams::default()).await?;
         Ok(found.iter().map(|request| json!(request.status)).collect())
     };
-    wait::until(SOON, "one is accepted, and the others are refused", async || {
+    // Each is two writes of the controller, and a list of them costs the API server as much.
+    let (pause, long) = (Duration::from_secs(1), SOON * 3);
+    wait::until_at(pause, long, "one is accepted, and the others are refused", async || {
         let all = all().await?;
         let count = |state: &str| all.iter().filter(|status| status["state"] == state).count();
         ensure!(

@@ -164,11 +164,7 @@ async fn a_label_that_somebody_else_put_is_gone_within_two_seconds_and_is_said()
     site.label("d-0", KEY, None).await?;
     site.wait_for_labelled(KEY, "leader", &["d-0"]).await?;
 
-    wait::until(SOON, "an Event for it", async || {
-        let events = site.events("discovery").await?;
-        Ok(events.iter().any(|reason| reason == "ForeignLabelRemoved").then_some(()))
-    })
-    .await?;
+    site.wait_for_events("discovery", &["ForeignLabelRemoved"]).await?;
     site.wait_until_ready("discovery").await?;
     assert!(recorder.duplicates().len() >= 3, "{:?}", recorder.duplicates());
     recorder.judge("component-lease", FOREIGN)
@@ -231,8 +227,7 @@ async fn a_holder_that_is_no_candidate_is_rejected_and_never_labelled() -> Resul
         site.wait_for_labelled(KEY, "leader", &[]).await?;
     }
     assert_eq!(marks(&site, "stranger").await?, Vec::<String>::new());
-    let events = site.events("discovery").await?;
-    ensure!(events.iter().any(|reason| reason == "HolderRejected"), "{events:?}");
+    site.wait_for_events("discovery", &["HolderRejected"]).await?;
     // A holder as programs with their own SQL write it is believed.
     site.rows.take("discovery", "d-2:8080", LONG).await?;
     site.wait_for_labelled(KEY, "leader", &["d-2"]).await

@@ -204,7 +204,7 @@ async fn a_leader_that_stays_not_ready_makes_way_where_the_resource_says_so_and_
         "{}",
         said.reason()
     );
-    ensure!(site.events("discovery").await?.iter().any(|event| event == "HandOver"), "no Event");
+    site.wait_for_events("discovery", &["HandOver"]).await?;
     site.wait_until_ready("discovery").await.map(drop)
 }
 

@@ -58,7 +58,7 @@ async fn a_workload_that_selects_by_our_label_loses_its_leader_which_is_said() -
     {
         ensure!(message.contains(piece), "{message}");
     }
-    ensure!(site.events("discovery").await?.iter().any(|reason| reason == "LeaderOrphaned"));
+    site.wait_for_events("discovery", &["LeaderOrphaned"]).await?;
     let now = pods(3).await?;
     ensure!(
         now.iter().filter(|pod| !owned(pod)).map(kube::ResourceExt::name_any).eq([leader.clone()]),

@@ -244,6 +244,17 @@ impl Site {
         self.wait_for_lease(name, "Ready", ready).await
     }
 
+    /// Waits until there are Events with these reasons: a controller publishes them after what they tell of.
+    pub async fn wait_for_events(&self, name: &str, reasons: &[&str]) -> Result<()> {
+        wait::until(SOON, format!("Events of {name}: {reasons:?}"), async || {
+            let events = self.events(name).await?;
+            let told = |reason: &&str| events.iter().any(|event| event == reason);
+            anyhow::ensure!(reasons.iter().all(told), "{events:?}");
+            Ok(Some(()))
+        })
+        .await
+    }
+
     /// What has been said about the resource: the reasons of its Events.
     pub async fn events(&self, name: &str) -> Result<Vec<String>> {
         let fields = format!("involvedObject.name={name}");

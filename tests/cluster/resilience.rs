@@ -71,7 +71,7 @@ async fn of_two_replicas_one_acts_hands_over_when_it_ends_and_is_replaced_when_i
 async fn with_the_database_away_the_label_stays_and_it_is_said() -> Result<()> {
     let (site, mut controller) = led_site("keep").await?;
     site.rows.take("discovery", &site.holder("d-1").await?, 2).await?;
-    site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
+    site.wait_for_renewing("d-1").await?;
     site.rows.unreachable();
     let message =
         site.wait_for_condition("discovery", "DatabaseReachable", "False", "DatabaseUnreachable").await?;
@@ -94,7 +94,7 @@ async fn with_the_database_away_and_remove_the_label_goes_when_the_lease_has_run
     let (site, _controller) = led_site("remove").await?;
     site.change("discovery", json!({"routing": {"onDatabaseUnreachable": "Remove"}})).await?;
     site.rows.take("discovery", &site.holder("d-1").await?, 6).await?;
-    site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
+    site.wait_for_renewing("d-1").await?;
     site.rows.set_mood(Mood::Hangs);
     site.wait_for_labelled(KEY, "leader", &[]).await?;
     site.wait_for_condition("discovery", "Ready", "False", "Expired").await?;

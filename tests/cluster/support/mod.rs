@@ -199,6 +199,18 @@ impl Site {
         .await
     }
 
+    /// Waits until exactly this pod is labelled as the leader of `discovery`. Its lease is renewed until then, as a
+    /// participant renews it: a short one would run out before it was seen.
+    pub async fn wait_for_renewing(&self, pod: &str) -> Result<()> {
+        wait::until(SOON, format!("{KEY}=leader on exactly {pod}, which renews"), async || {
+            self.rows.renew("discovery").await?;
+            let found = self.labelled(KEY, "leader").await?;
+            anyhow::ensure!(found == [pod], "it is on {found:?}");
+            Ok(Some(()))
+        })
+        .await
+    }
+
     /// The pods that carry `key=value`, by name.
     pub async fn labelled(&self, key: &str, value: &str) -> Result<Vec<String>> {
         let list =

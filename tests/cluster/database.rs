@@ -75,7 +75,8 @@ async fn members_of_a_database_need_no_more_than_to_read_and_change_their_leases
     }
     let logs = || files.iter().map(Member::log).collect::<String>();
     let read = async |lease: &str| plane.get(&["-n", name, "lease", lease]).await;
-    let record = wait::until(SOON, "a record beside the lease", async || {
+    // Two servers start before there is one.
+    let record = wait::until(SOON * 3, "a record beside the lease", async || {
         let lease = read("orders-db").await?;
         let text = lease["metadata"]["annotations"]["componentlease.io/record"].as_str();
         Ok(text.and_then(|text| serde_json::from_str::<Value>(text).ok()))

@@ -31,6 +31,12 @@ async fn who_leaves_its_name_out_is_given_it_and_a_forged_one_is_refused_as_befo
     plane
         .kubectl(&["create", "clusterrolebinding", "ada", "--clusterrole=cluster-admin", "--user=ada"])
         .await?;
+    // Rights are in force a moment after they were given.
+    wait::until(SOON, "ada's right to ask", async || {
+        let can = ["auth", "can-i", "create", "leaserequests.componentlease.io", "--as", "ada"];
+        plane.kubectl(&can).await.map(Some)
+    })
+    .await?;
     let said = asked(&plane, None).await.map_or_else(|error| format!("{error:#}"), |made| made.to_string());
     ensure!(said.contains("spec.requestedBy: Required value"), "before there is a policy: {said}");
     let policies = rendered("default", &["verify-requesters"], &["--api-versions", SERVED]).await?;

@@ -179,7 +179,8 @@ impl Cluster {
         self.members.iter().flat_map(of).collect()
     }
 
-    /// Waits until there is a primary after this version, with the other two among those that acknowledge.
+    /// Waits until there is a primary after this version, with the other two among those that acknowledge, and both know
+    /// how far behind they are.
     async fn whole(&self, after: i64) -> (usize, i64) {
         wait::until(SOON * 3, "a primary with two that acknowledge", async || {
             let mut found = (None, 0);
@@ -187,8 +188,8 @@ impl Cluster {
                 if let Some(version) = member.version_as("/primary").await {
                     found.0 = Some((at, version)).filter(|_| version > after);
                 }
-                found.1 +=
-                    usize::from(member.version_as("/sync").await.is_some_and(|version| version > after));
+                let is = async |path| member.version_as(path).await.is_some_and(|version| version > after);
+                found.1 += usize::from(is("/sync").await && is("/replica?lag=1GB").await);
             }
             Ok(found.0.filter(|_| found.1 == 2))
         })

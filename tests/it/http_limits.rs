@@ -1,6 +1,7 @@
 //! The HTTP endpoints of every program under an attack: probes are answered, and memory stays within bounds.
 
-use std::io::{Read as _, Write as _};
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,8 +10,12 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::agent_support::{PROGRAM, Rig, Running, free_address, now, until};
+use crate::agent_support::{PATIENCE, PROGRAM, Rig, Running, free_address, now, until};
 
+/// No connection is opened before the server has closed the one that was opened so many before it. That is more than the
+/// 256 that it serves at a time, so each that it accepts takes the place of another. The rest waits to be accepted, and a
+/// probe behind it: however slow this machine is, that takes less than a second.
+const AHEAD: usize = 300;
 const HALF: &[u8] = b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ";
 /// A kubelet's default time-out.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -48,6 +53,32 @@ fn half(address: SocketAddr) -> Option<TcpStream> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
     stream.write_all(HALF).ok()?;
     Some(stream)
+}
+
+/// Returns when the server has closed it.
+fn until_closed(mut stream: &TcpStream) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    loop {
+        match stream.read(&mut [0; 64]) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => {
+                let waits = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+                assert!(!waits, "the server closes no connection for another");
+                return;
+            }
+        }
+    }
+}
+
+/// Opens connections until there are so many.
+fn pour(address: SocketAddr, open: &mut Vec<TcpStream>, many: usize) {
+    for _ in open.len()..many {
+        if let Some(before) = open.len().checked_sub(AHEAD) {
+            until_closed(&open[before]);
+        }
+        open.extend(half(address));
+    }
 }
 
 /// From another address of this machine than the attacker's, as a kubelet would; whether it was well in time.
@@ -97,10 +128,11 @@ fn half_sent_requests_keep_no_probe_from_its_answer_and_use_up_no_memory() {
     for (name, running) in programs(&rig) {
         until(&format!("an answer of {name}"), || probe(running.address, "/livez").then_some(()));
         let before = memory(&running);
-        let mut open: Vec<_> = (0..1100).filter_map(|_| half(running.address)).collect();
+        let mut open = Vec::new();
+        pour(running.address, &mut open, 1100);
         assert!(probe(running.address, "/livez"), "{name}; log:\n{}", running.log());
         let many = 12_000.min(files.saturating_sub(500));
-        open.extend((open.len()..many).filter_map(|_| half(running.address)));
+        pour(running.address, &mut open, many);
         assert!(probe(running.address, "/livez"), "{name}; log:\n{}", running.log());
         assert!(probe(running.address, "/metrics"), "{name}; log:\n{}", running.log());
         let after = memory(&running);
@@ -121,13 +153,12 @@ fn while_connections_pour_in_every_probe_is_answered_in_time_and_the_election_go
         let late = std::thread::scope(|scope| {
             let _ends_the_flood = Sets(&over);
             scope.spawn(|| {
-                // Also those that close at once, and those that never ask.
-                let mut open = std::collections::VecDeque::new();
+                let mut open = VecDeque::new();
                 while !over.load(Ordering::Relaxed) {
-                    open.push_back(half(running.address));
+                    open.extend(half(running.address));
                     opened.fetch_add(1, Ordering::Relaxed);
-                    if open.len() == 2000 {
-                        open.pop_front();
+                    if open.len() == AHEAD {
+                        until_closed(&open.pop_front().unwrap());
                     }
                 }
             });

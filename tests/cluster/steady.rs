@@ -19,6 +19,8 @@ const LEASES: usize = 1000;
 /// Each has two pods, which compete for `LEASES / APPS` components.
 const APPS: usize = 50;
 const MINUTE: Duration = Duration::from_secs(60);
+/// From the end of one look to the beginning of the next.
+const BETWEEN: Duration = Duration::from_millis(1020);
 const PAUSE: Duration = Duration::from_secs(2);
 
 fn name(number: usize) -> String {
@@ -144,13 +146,17 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
         let room = database.statements("%rolconnlimit%").await?;
         Ok([asked - instances, instances, renewals, room, pruned, others.trim().parse()?])
     };
-    let (mark, asked) = (site.plane.audit_mark()?, site.rows.asked());
+    let begun = Instant::now();
     let before = count().await?;
+    let (mark, asked, looking) = (site.plane.audit_mark()?, site.rows.asked(), site.rows.looking());
+    let within = Instant::now();
     tokio::time::sleep(MINUTE).await;
+    let within = within.elapsed();
+    let (asked, looking) = (site.rows.asked() - asked, site.rows.looking() - looking);
     let after = count().await?;
+    let beyond = begun.elapsed();
     let (elections, rest): (Vec<_>, Vec<_>) =
         writes(mark)?.into_iter().partition(|write| write.resource == "leases");
-    let asked = site.rows.asked() - asked;
     let [looks, instances, renewed, room, pruned, others] =
         [0, 1, 2, 3, 4, 5].map(|n: usize| after[n] - before[n]);
     renewals.finish()?;
@@ -163,8 +169,14 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
     );
     ensure!(rest.is_empty(), "{} writes in a minute of nothing: {rest:?}", rest.len());
     ensure!(!elections.is_empty(), "not even the election Lease was written: the filter sees nothing");
-    ensure!((50..=61).contains(&asked), "{asked} looks in a minute");
-    ensure!((50..=61).contains(&looks), "{looks} looks counted by the database");
+    for (looks, by, at_most) in [(asked, "the controller", within), (looks, "the database", beyond)] {
+        let counted = f64::from(u32::try_from(looks)?);
+        let said = format!("{looks} looks by the count of {by}, which took {looking:?}, in {within:?}");
+        ensure!(counted <= at_most.as_secs_f64() + 1.0, "more than one a second: {said}");
+        // What is between them is as long as it should be.
+        let accounted = counted * BETWEEN.as_secs_f64() + looking.as_secs_f64();
+        ensure!(accounted > 0.9 * within.as_secs_f64(), "too few: {said}");
+    }
     ensure!((5..=7).contains(&instances), "instances were asked for {instances} times");
     ensure!(room <= 4, "asked {room} times whether there is room for the connection that listens");
     ensure!(pruned <= LEASES as u64, "histories were pruned {pruned} times");

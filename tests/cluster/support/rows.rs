@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use async_trait::async_trait;
@@ -39,6 +39,8 @@ pub struct Rows {
     memory: Option<Arc<MemoryStore>>,
     mood: Mutex<Mood>,
     asked: AtomicU64,
+    /// Microseconds that looks at all rows have taken.
+    looking: AtomicU64,
     terms: Mutex<BTreeMap<String, TermKey>>,
 }
 
@@ -57,6 +59,7 @@ impl Rows {
             memory: None,
             mood: Mutex::default(),
             asked: AtomicU64::new(0),
+            looking: AtomicU64::new(0),
             terms: Mutex::default(),
         }
     }
@@ -121,6 +124,11 @@ impl Rows {
     /// How often all rows were asked for.
     pub fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    /// How long all looks at all rows have taken.
+    pub fn looking(&self) -> Duration {
+        Duration::from_micros(self.looking.load(Ordering::Relaxed))
     }
 
     /// The holder takes the component, whether or not another one has it; the version.
@@ -304,7 +312,11 @@ impl Directory for Rows {
     async fn look_at(&self, names: &Names, instances: bool) -> Result<Snapshot, StoreError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         self.mood().await?;
-        self.inner.look_at(names, instances).await
+        let began = Instant::now();
+        let seen = self.inner.look_at(names, instances).await;
+        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.looking.fetch_add(took, Ordering::Relaxed);
+        seen
     }
 
     async fn beat(&self, instance: &Instance, id: Option<i64>) -> Result<Option<i64>, StoreError> {

@@ -112,6 +112,13 @@ enum Whom {
     Started,
 }
 
+/// Who is told of an end.
+struct Awaited {
+    tell: oneshot::Sender<Ended>,
+    /// Started here: it is reaped though nobody listens, and its number is nobody else's until then.
+    is_ours: bool,
+}
+
 fn keep(inbox: &mpsc::Receiver<Order>, whom: Whom) {
     let mut awaited = HashMap::new();
     while let Ok(order) = inbox.recv() {
@@ -120,7 +127,7 @@ fn keep(inbox: &mpsc::Receiver<Order>, whom: Whom) {
                 let started = command.spawn().map(|child| {
                     let (tell, ended) = oneshot::channel();
                     let pid = Pid::from_child(&child);
-                    awaited.insert(pid, tell);
+                    awaited.insert(pid, Awaited { tell, is_ours: true });
                     Started { pid, ended }
                 });
                 // Its ends of pipes and sockets are the child's alone from now on.
@@ -129,8 +136,7 @@ fn keep(inbox: &mpsc::Receiver<Order>, whom: Whom) {
                 let _ = reply.send(started);
             }
             Order::Await(pid, tell) => {
-                awaited.retain(|_, tell| !tell.is_closed());
-                awaited.insert(pid, tell);
+                awaited.insert(pid, Awaited { tell, is_ours: false });
             }
             Order::Reap if whom == Whom::All => reap(&mut awaited),
             Order::Reap => reap_only(&mut awaited),
@@ -138,31 +144,38 @@ fn keep(inbox: &mpsc::Receiver<Order>, whom: Whom) {
     }
 }
 
-fn reap(awaited: &mut HashMap<Pid, oneshot::Sender<Ended>>) {
+fn reap(awaited: &mut HashMap<Pid, Awaited>) {
+    forget_the_unheard(awaited);
     // Any child: `waitpid(None)` would see those of our own process group only. An error means that
     // there is no child left.
     while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
         let Some(ended) = Ended::of(status) else { continue };
-        if let Some(tell) = awaited.remove(&pid) {
+        if let Some(one) = awaited.remove(&pid) {
             // The waiting call may have been given up.
-            let _ = tell.send(ended);
+            let _ = one.tell.send(ended);
         } else {
             debug!(pid = pid.as_raw_nonzero(), ?ended, "reaped an orphan");
         }
     }
 }
 
-fn reap_only(awaited: &mut HashMap<Pid, oneshot::Sender<Ended>>) {
+fn reap_only(awaited: &mut HashMap<Pid, Awaited>) {
+    forget_the_unheard(awaited);
     let ended: Vec<_> = awaited
         .keys()
         .filter_map(|pid| rustix::process::waitpid(Some(*pid), WaitOptions::NOHANG).ok().flatten())
         .filter_map(|(pid, status)| Some((pid, Ended::of(status)?)))
         .collect();
     for (pid, ended) in ended {
-        if let Some(tell) = awaited.remove(&pid) {
-            let _ = tell.send(ended);
+        if let Some(one) = awaited.remove(&pid) {
+            let _ = one.tell.send(ended);
         }
     }
+}
+
+/// The number of a process that was not started here may be another's by now, for whose end somebody else waits.
+fn forget_the_unheard(awaited: &mut HashMap<Pid, Awaited>) {
+    awaited.retain(|_, one| one.is_ours || !one.tell.is_closed());
 }
 
 #[cfg(test)]
@@ -175,5 +188,56 @@ mod tests {
         assert_eq!(Ended::Exited(42).exit_code(), 42);
         assert_eq!(Ended::Signalled(9).exit_code(), 137);
         assert_eq!(Ended::Signalled(15).exit_code(), 143);
+    }
+
+    const SOON: std::time::Duration = std::time::Duration::from_secs(20);
+
+    /// Of a process that is there.
+    fn state(pid: Pid) -> Option<char> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+        stat.rsplit_once(") ")?.1.chars().next()
+    }
+
+    fn sleeps() -> Command {
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        command
+    }
+
+    /// Returns when all that has ended so far was looked at.
+    async fn looked(children: &Children) {
+        children.start(Command::new("true")).await.unwrap().ended.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_process_for_which_nobody_listens_any_more_is_left_to_others() {
+        let children = Children::among_others().unwrap();
+        // As one that was given the number of a guardian's child.
+        let mut other = sleeps().spawn().unwrap();
+        drop(children.await_orphan(Pid::from_child(&other)));
+        other.kill().unwrap();
+        let dies = async {
+            while state(Pid::from_child(&other)).is_some_and(|state| state != 'Z') {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(SOON, dies).await.expect("it dies");
+        looked(&children).await;
+        assert_eq!(other.wait().unwrap().code(), None, "nobody has taken it away");
+    }
+
+    #[tokio::test]
+    async fn what_was_started_is_reaped_though_nobody_listens() {
+        let children = Children::among_others().unwrap();
+        let Started { pid, ended } = children.start(sleeps()).await.unwrap();
+        drop(ended);
+        drop(children.await_orphan(rustix::process::getpid()));
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        let reaped = async {
+            while state(pid).is_some() {
+                looked(&children).await;
+            }
+        };
+        tokio::time::timeout(SOON, reaped).await.expect("no zombie is left");
     }
 }

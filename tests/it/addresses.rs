@@ -5,6 +5,7 @@ use std::time::Duration;
 use component_lease::store::{self, Outcome, Source, StoreError};
 use component_lease_testkit::port::Port;
 use component_lease_testkit::postgres::{self, Server, Stop};
+use component_lease_testkit::tcp_proxy::TcpProxy;
 
 use crate::servers::{Machine, Make};
 use crate::stores::{component, held, misconfigured, retryable, says};
@@ -64,15 +65,20 @@ async fn of_two_primaries_the_later_one_is_used_and_one_that_is_frozen_delays_no
         "INSERT INTO component_lease (component_name, holder_id, lease_time, renew_time, version, ttl)
                   VALUES ('c', 'me', 1, 1, 1, 30)";
     new.psql(insert).await.unwrap();
+    // Its first sessions are slow. Once there is an answer that will do, the other is waited for only a moment: the old
+    // one's comes into that moment, and not before it.
+    look(Source::url(new.superuser_url())).await.unwrap();
+    let slow = TcpProxy::start(([127, 0, 0, 1], old.port()).into()).unwrap();
+    slow.delay(Duration::from_millis(5));
     let row = async |ports: [u16; 2]| {
         let url = old.url_of_several(&ports, "postgres");
         store::open(Source::url(url), "addresses").unwrap().look(&component("c")).await.unwrap().row
     };
-    for ports in [[old.port(), new.port()], [new.port(), old.port()]] {
+    for ports in [[slow.port(), new.port()], [new.port(), slow.port()]] {
         assert!(row(ports).await.is_some(), "the old primary was asked: {ports:?}");
     }
     old.freeze_all().unwrap();
-    let asked = tokio::time::timeout(Duration::from_secs(5), row([old.port(), new.port()])).await;
+    let asked = tokio::time::timeout(Duration::from_secs(5), row([slow.port(), new.port()])).await;
     old.thaw_all().unwrap();
     assert!(asked.expect("the frozen server is not waited for").is_some());
 }

@@ -249,7 +249,7 @@ async fn a_server_whose_time_is_over_is_killed_by_its_guardians_alone() {
     a.engine.start().await.unwrap();
     let text = std::fs::read_to_string(a.files.data().join("postmaster.pid")).unwrap();
     let postmaster = Pid::from_raw(text.lines().next().unwrap().parse().unwrap()).unwrap();
-    let first = SystemClock.boot() + Duration::from_millis(400);
+    let first = SystemClock.boot() + Duration::from_secs(2);
     a.engine.abort_at(Some(first));
     a.engine.abort_at(Some(SystemClock.boot() + Duration::from_secs(600)));
     a.engine.abort_at(None);

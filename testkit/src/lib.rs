@@ -17,6 +17,7 @@ mod clock;
 pub mod control_plane;
 pub mod figures;
 pub mod image;
+pub mod machine;
 pub mod mysql;
 pub mod node;
 pub mod port;

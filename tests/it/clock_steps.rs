@@ -9,7 +9,7 @@ use component_lease::participant::Participant;
 use component_lease::store::{self, Install, Source};
 use component_lease_testkit::mysql::{self, Kind};
 use component_lease_testkit::tcp_proxy::TcpProxy;
-use component_lease_testkit::{postgres, wait};
+use component_lease_testkit::{machine, postgres, wait};
 use tokio::runtime::Runtime;
 
 use crate::led::Watch;
@@ -160,6 +160,7 @@ impl Pair {
 }
 
 async fn nothing_hangs_on_the_clock_of(server: Server) {
+    let _machine = machine::shared().await;
     let first = Install::default().first(true);
     store::install(&server.source(server.port()), first).await.unwrap();
     let eye = store::open(server.source(server.port()), "clock steps").unwrap();

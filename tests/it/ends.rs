@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use component_lease::election::{HolderId, Request, Verb};
 use component_lease::participant::Participant;
 use component_lease::store::{self, Directory, EndReason, Install, Outcome, Said, Source, Term};
-use component_lease_testkit::{postgres, wait};
+use component_lease_testkit::{machine, postgres, wait};
 use rustix::process::Signal;
 
 use crate::agent_support::{PATIENCE, Rig, Running, free_address, program, until};
@@ -205,6 +205,7 @@ CREATE TRIGGER full_disk BEFORE UPDATE ON component_lease_history FOR EACH ROW E
 
 #[tokio::test]
 async fn where_the_history_takes_no_ends_terms_follow_each_other_as_ever_and_it_is_said_once() {
+    let _machine = machine::shared().await;
     for (full, why) in [(false, "GRANT UPDATE ON component_lease_history"), (true, "no space left on device")]
     {
         let database = migrated().await;

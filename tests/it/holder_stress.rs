@@ -21,8 +21,10 @@ use component_lease::process::listen::Listen;
 use component_lease::process::telemetry;
 use component_lease::run::{self, AroundArgs};
 use component_lease::store::{self, Directory, Source};
+use component_lease_testkit::machine;
 use rustix::process::Signal;
 use tokio::runtime::{self, Runtime};
+use tokio::sync::RwLockReadGuard;
 
 use crate::agent_support::*;
 use crate::stores::{SqliteFile, component};
@@ -220,6 +222,7 @@ struct Stress {
     /// The follower runs on it.
     _runtime: Runtime,
     follower: Participant,
+    _machine: RwLockReadGuard<'static, ()>,
 }
 
 impl Stress {
@@ -229,6 +232,7 @@ impl Stress {
             holder(&PathBuf::from(folder));
             unreachable!("a holder holds until it is ended");
         }
+        let machine = machine::shared_blocking();
         let rig = Rig::new();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", &format!("holder_stress::{test}"), "--nocapture"]);
@@ -242,7 +246,7 @@ impl Stress {
         drop(entered);
         let follows = || follower.watch().borrow().row.is_some().then_some(());
         until("the follower to see who leads", follows);
-        Self { rig, holder, _runtime: runtime, follower }
+        Self { rig, holder, _runtime: runtime, follower, _machine: machine }
     }
 
     /// Stops the holder, waits for `what`, and continues it; answers when.
@@ -338,6 +342,7 @@ fn stopped_for_less_than_its_margin_it_leads_on_under_the_same_version_and_renew
 
 #[test]
 fn a_supervisor_stopped_for_less_than_its_margin_leads_on_and_so_does_its_program() {
+    let _machine = machine::shared_blocking();
     let rig = Rig::new();
     let first = rig.run("first", &[], "echo $$ >> $DIR/pid; while :; do sleep 0.05; done");
     assert_eq!(first.leads().version(), 1);
@@ -412,6 +417,7 @@ impl Clock for Sleeper {
 #[tokio::test]
 async fn after_an_hours_sleep_of_the_machine_the_first_ask_says_no_and_the_thread_acts_although_tasks_cannot()
 {
+    let _machine = machine::shared().await;
     let file = SqliteFile::none_yet();
     store::install(&file.source(), store::Install::default().first(true)).await.unwrap();
     let clock = Arc::new(Sleeper::default());

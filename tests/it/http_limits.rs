@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use component_lease_testkit::machine;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -123,6 +124,7 @@ impl Drop for Sets<'_> {
 
 #[test]
 fn half_sent_requests_keep_no_probe_from_its_answer_and_use_up_no_memory() {
+    let _machine = machine::alone_blocking();
     let files = raise_the_limit_of_files();
     let rig = Rig::new();
     for (name, running) in programs(&rig) {
@@ -145,6 +147,7 @@ fn half_sent_requests_keep_no_probe_from_its_answer_and_use_up_no_memory() {
 
 #[test]
 fn while_connections_pour_in_every_probe_is_answered_in_time_and_the_election_goes_on() {
+    let _machine = machine::alone_blocking();
     raise_the_limit_of_files();
     let rig = Rig::new();
     for (name, running) in programs(&rig) {

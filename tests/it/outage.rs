@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use component_lease::participant::Participant;
 use component_lease::store::{self, Directory, Install, Source};
-use component_lease_testkit::wait;
+use component_lease_testkit::{machine, wait};
 
 use crate::servers::{Machine, Make, on_servers};
 use crate::stores::{component, row};
@@ -41,6 +41,7 @@ fn led_after(version: i64, participants: &[Participant]) -> Option<i64> {
 }
 
 async fn a_database_that_was_frozen_for_two_ttls_has_a_leader_soon_after(make: Make) {
+    let _machine = machine::shared().await;
     let server = Machine::start(make).await;
     store::install(
         &Source::url(server.url()),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use component_lease::store::{self, Hint, Install, Source};
+use component_lease_testkit::machine;
 use component_lease_testkit::postgres::{self, PgBouncer};
 use component_lease_testkit::tcp_proxy::TcpProxy;
 use rustix::process::Signal;
@@ -134,6 +135,7 @@ async fn hand_overs(source: &Source, listens: bool) -> Vec<Duration> {
 
 #[tokio::test]
 async fn six_hand_overs_behind_a_pooler_take_none_of_them_a_ttl() {
+    let _machine = machine::shared().await;
     let server = postgres::shared().await.unwrap();
     let pooler = PgBouncer::builder(server).pool(2).start().await.unwrap();
     let database = installed(server, &pooler).await;
@@ -145,6 +147,7 @@ async fn six_hand_overs_behind_a_pooler_take_none_of_them_a_ttl() {
 
 #[tokio::test]
 async fn with_the_servers_own_address_hand_overs_are_told_and_statements_go_by_the_pooler() {
+    let _machine = machine::shared().await;
     let server = postgres::shared().await.unwrap();
     let pooler = PgBouncer::builder(server).pool(2).start().await.unwrap();
     let database = installed(server, &pooler).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use component_lease::participant::Participant;
 use component_lease::store::{self, Directory, Hint, Install, Outcome, Source};
 use component_lease_testkit::postgres::Server;
-use component_lease_testkit::wait;
+use component_lease_testkit::{machine, wait};
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::time::timeout;
 
@@ -108,6 +108,7 @@ async fn a_take_and_a_release_notify_by_a_call_of_their_own_and_other_programs_b
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "tests look at the machine's own clock")]
 async fn who_ends_tells_the_others_before_however_long_the_ttl_is() {
+    let _machine = machine::shared().await;
     const TTL: u32 = 600;
     let server = Server::start().await.unwrap();
     let url = server.superuser_url();

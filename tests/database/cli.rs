@@ -9,7 +9,7 @@ use component_lease::store::{self, Install, Source};
 use component_lease_testkit::port::Port;
 use component_lease_testkit::postgres::member::{Member, REPLICATOR, Release};
 use component_lease_testkit::scratch::Scratch;
-use component_lease_testkit::{postgres, wait};
+use component_lease_testkit::{machine, postgres, wait};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -238,11 +238,13 @@ impl Writer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_processes_of_db_run_lose_nothing_that_was_acknowledged_whatever_is_killed_15() {
+    let _machine = machine::shared().await;
     three_processes_of_db_run_lose_nothing_that_was_acknowledged_whatever_is_killed(Release::Installed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_processes_of_db_run_lose_nothing_that_was_acknowledged_whatever_is_killed_18() {
+    let _machine = machine::shared().await;
     three_processes_of_db_run_lose_nothing_that_was_acknowledged_whatever_is_killed(Release::Eighteen).await;
 }
 
@@ -369,6 +371,7 @@ async fn status_tells(cluster: &Cluster, at: usize, version: i64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_can_never_work_is_refused_at_the_start_with_what_to_change() {
+    let _machine = machine::shared().await;
     let lease = Lease::new(Release::Installed).await;
     let files = Member::new(Release::Installed).await.unwrap();
     let ports = [Port::free().unwrap(), Port::free().unwrap()];

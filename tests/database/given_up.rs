@@ -5,6 +5,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use component_lease::database::{Cloning, Engine as _, EngineError, Rejoined};
+use component_lease_testkit::machine;
 use component_lease_testkit::postgres::member::{Member, Release};
 
 use crate::site::{AT_ONCE, Cluster, IN_ORDER, Server, set};
@@ -26,6 +27,7 @@ async fn given_up<T>(work: impl Future<Output = Result<T, EngineError>>, once: i
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_whose_start_was_given_up_is_looked_at_before_it_is_used() {
+    let _machine = machine::shared().await;
     let files = Member::new(Release::Installed).await.unwrap();
     files.set("synchronous_commit = local\n").unwrap();
     let a = Server::of(files, "a");
@@ -41,6 +43,7 @@ async fn a_server_whose_start_was_given_up_is_looked_at_before_it_is_used() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_only_a_repair_may_use_is_ended_when_the_repair_was_given_up() {
+    let _machine = machine::shared().await;
     let cluster = Cluster::new(Release::Installed, &["a", "b"]).await;
     let [a, b] = &cluster.servers[..] else { unreachable!() };
     b.engine.end(IN_ORDER).await.unwrap();
@@ -53,6 +56,7 @@ async fn a_server_that_only_a_repair_may_use_is_ended_when_the_repair_was_given_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_that_was_given_up_is_made_anew_and_what_others_have_put_there_stays() {
+    let _machine = machine::shared().await;
     let cluster = Cluster::new(Release::Installed, &["a", "b"]).await;
     let [a, b] = &cluster.servers[..] else { unreachable!() };
     a.psql("CREATE TABLE t AS SELECT generate_series(1, 100000) n").await;
@@ -72,6 +76,7 @@ async fn a_copy_that_was_given_up_is_made_anew_and_what_others_have_put_there_st
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_with_tablespaces_is_not_copied_over_what_is_at_their_paths() {
+    let _machine = machine::shared().await;
     let cluster = Cluster::new(Release::Installed, &["a"]).await;
     let a = &cluster.servers[0];
     let space = a.files.folder().join("space");

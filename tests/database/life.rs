@@ -7,17 +7,19 @@ use component_lease::clock::Clock as _;
 use component_lease::database::{Cloning, Engine as _, Followed, Rejoined, Role};
 use component_lease::primary::Names;
 use component_lease_testkit::postgres::member::Release;
-use component_lease_testkit::wait;
+use component_lease_testkit::{machine, wait};
 
 use crate::site::{AT_ONCE, Cluster, IN_ORDER, SOON, Server, any, set};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_begins_hands_over_and_takes_its_former_primary_back_15() {
+    let _machine = machine::shared().await;
     a_cluster_begins_hands_over_and_takes_its_former_primary_back(Release::Installed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_begins_hands_over_and_takes_its_former_primary_back_18() {
+    let _machine = machine::shared().await;
     a_cluster_begins_hands_over_and_takes_its_former_primary_back(Release::Eighteen).await;
 }
 
@@ -99,6 +101,7 @@ async fn a_cluster_begins_hands_over_and_takes_its_former_primary_back(release: 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promoted_server_acknowledges_nothing_until_it_has_names() {
+    let _machine = machine::shared().await;
     let a = Server::new(Release::Installed, "a").await;
     a.engine.start().await.unwrap();
     a.engine.seal(7).await.unwrap();
@@ -124,6 +127,7 @@ async fn a_promoted_server_acknowledges_nothing_until_it_has_names() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_goes_on_under_a_later_version_and_only_who_is_sealed_at_that_receives() {
+    let _machine = machine::shared().await;
     for release in [Release::Installed, Release::Eighteen] {
         let cluster = Cluster::new(release, &["a", "b"]).await;
         let [a, b] = &cluster.servers[..] else { unreachable!() };

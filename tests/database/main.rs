@@ -1,4 +1,5 @@
-//! Servers of a database, as a member's supervisor handles them: real ones, each with its guardians.
+//! Servers of a database, as a member's supervisor handles them: real ones, each with its guardians. Each test takes
+//! the machine first (`component_lease_testkit::machine`): for some a busy one is too slow.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

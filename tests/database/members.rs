@@ -12,7 +12,7 @@ use component_lease::participant::Participant;
 use component_lease::store::{LeaseStore, MemoryStore, Roster as _};
 use component_lease::{ComponentName, SystemClock};
 use component_lease_testkit::postgres::member::{Member, Release};
-use component_lease_testkit::wait;
+use component_lease_testkit::{machine, wait};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -220,11 +220,13 @@ impl Writer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_is_killed_or_steps_down_is_replaced_without_loss_and_comes_back_15() {
+    let _machine = machine::shared().await;
     a_primary_that_is_killed_or_steps_down_is_replaced_without_loss_and_comes_back(Release::Installed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_is_killed_or_steps_down_is_replaced_without_loss_and_comes_back_18() {
+    let _machine = machine::shared().await;
     a_primary_that_is_killed_or_steps_down_is_replaced_without_loss_and_comes_back(Release::Eighteen).await;
 }
 
@@ -262,6 +264,7 @@ async fn a_primary_that_is_killed_or_steps_down_is_replaced_without_loss_and_com
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_a_standby_away_the_other_alone_is_recorded_and_replaces_the_primary_without_loss() {
+    let _machine = machine::shared().await;
     let mut cluster = Cluster::new(Release::Installed).await;
     let (at, version) = cluster.whole(0).await;
     let primary = cluster.members[at].name;
@@ -304,6 +307,7 @@ async fn with_a_standby_away_the_other_alone_is_recorded_and_replaces_the_primar
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_supervisor_that_is_dropped_or_panics_ends_its_primary_before_its_lease_is_released() {
+    let _machine = machine::shared().await;
     let mut cluster = Cluster::new(Release::Installed).await;
     let component = ComponentName::new("orders-db").unwrap();
     let mut version = 0;
@@ -338,6 +342,7 @@ async fn a_supervisor_that_is_dropped_or_panics_ends_its_primary_before_its_leas
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_was_deleted_with_all_beside_it_begins_above_what_members_are_sealed_at() {
+    let _machine = machine::shared().await;
     let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
     // As after a thousand terms.
     store.begin_above(&ComponentName::new("orders-db").unwrap(), 1000);
@@ -371,6 +376,7 @@ fn first_process(files: &Member) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_store_is_away_the_primary_goes_on_and_has_the_lease_again_afterwards() {
+    let _machine = machine::alone().await;
     let (cluster, writer, at, version) = written().await;
     let process = first_process(&cluster.members[at].files);
     let began = SystemClock.boot();
@@ -400,6 +406,7 @@ async fn while_the_store_is_away_the_primary_goes_on_and_has_the_lease_again_aft
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_alone_is_cut_from_the_store_ends_by_itself_and_is_replaced_without_loss() {
+    let _machine = machine::alone().await;
     let (cluster, writer, old, version) = written().await;
     let cut = &cluster.members[old];
     cut.store.set_away(true);

@@ -7,13 +7,14 @@ use component_lease::clock::Clock as _;
 use component_lease::database::{Cloning, Engine as _, Followed, Leader, Rejoined, Role};
 use component_lease::primary::Names;
 use component_lease_testkit::postgres::member::{Member, Release};
-use component_lease_testkit::wait;
+use component_lease_testkit::{machine, wait};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::site::{AT_ONCE, Cluster, IN_ORDER, SOON, Server, any, set};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_seal_outlives_the_server_and_lets_no_older_primary_in() {
+    let _machine = machine::shared().await;
     let cluster = Cluster::new(Release::Installed, &["a", "b"]).await;
     let [a, b] = &cluster.servers[..] else { unreachable!() };
     b.engine.seal(5).await.unwrap();
@@ -39,6 +40,7 @@ async fn a_seal_outlives_the_server_and_lets_no_older_primary_in() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_of_another_version_is_not_followed() {
+    let _machine = machine::shared().await;
     let cluster = Cluster::new(Release::Installed, &["a", "b"]).await;
     let [a, b] = &cluster.servers[..] else { unreachable!() };
     let error = b.engine.follow(&a.as_leader(2)).await.unwrap_err();
@@ -51,6 +53,7 @@ async fn a_primary_of_another_version_is_not_followed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_under_which_promises_cannot_be_kept_are_refused_all_at_once() {
+    let _machine = machine::shared().await;
     let files = Member::new(Release::Installed).await.unwrap();
     files
         .set(
@@ -81,6 +84,7 @@ async fn settings_under_which_promises_cannot_be_kept_are_refused_all_at_once() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sealed_member_has_all_that_was_acknowledged_and_receives_nothing_more() {
+    let _machine = machine::shared().await;
     for release in [Release::Installed, Release::Eighteen] {
         let cluster = Cluster::new(release, &["a", "b"]).await;
         let [a, b] = &cluster.servers[..] else { unreachable!() };
@@ -117,6 +121,7 @@ async fn a_sealed_member_has_all_that_was_acknowledged_and_receives_nothing_more
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_are_in_force_when_they_were_set() {
+    let _machine = machine::shared().await;
     for release in [Release::Installed, Release::Eighteen] {
         let cluster = Cluster::new(release, &["a", "b", "c"]).await;
         let [a, b, c] = &cluster.servers[..] else { unreachable!() };
@@ -140,6 +145,7 @@ async fn names_are_in_force_when_they_were_set() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_waited_is_acknowledged_as_soon_as_members_that_have_it_are_asked() {
+    let _machine = machine::shared().await;
     for release in [Release::Installed, Release::Eighteen] {
         let cluster = Cluster::new(release, &["a", "b"]).await;
         let [a, b] = &cluster.servers[..] else { unreachable!() };
@@ -165,6 +171,7 @@ async fn a_write_that_waited_is_acknowledged_as_soon_as_members_that_have_it_are
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_member_is_a_copy_and_data_of_no_use_are_replaced_only_where_that_is_allowed() {
+    let _machine = machine::shared().await;
     for release in [Release::Installed, Release::Eighteen] {
         let cluster = Cluster::new(release, &["a", "b"]).await;
         let a = &cluster.servers[0];
@@ -198,6 +205,7 @@ async fn a_new_member_is_a_copy_and_data_of_no_use_are_replaced_only_where_that_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_is_too_far_behind_is_known_at_once() {
+    let _machine = machine::shared().await;
     let cluster = Cluster::new(Release::Installed, &["a", "b"]).await;
     let [a, b] = &cluster.servers[..] else { unreachable!() };
     b.engine.end(IN_ORDER).await.unwrap();
@@ -245,6 +253,7 @@ async fn a_member_that_is_too_far_behind_is_known_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_whose_time_is_over_is_killed_by_its_guardians_alone() {
+    let _machine = machine::shared().await;
     let a = Server::new(Release::Installed, "a").await;
     a.engine.start().await.unwrap();
     let text = std::fs::read_to_string(a.files.data().join("postmaster.pid")).unwrap();

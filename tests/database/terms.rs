@@ -1,17 +1,20 @@
 //! The terms in the data tell promotions apart. The server's own numbers of its timelines do not.
 
 use component_lease::database::{Cloning, Engine as _, Followed, Rejoined};
+use component_lease_testkit::machine;
 use component_lease_testkit::postgres::member::{REPLICATOR, Release};
 
 use crate::site::{AT_ONCE, Cluster, Server, any, set};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_promotions_to_one_timeline_are_told_apart_15() {
+    let _machine = machine::shared().await;
     two_promotions_to_one_timeline_are_told_apart(Release::Installed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_promotions_to_one_timeline_are_told_apart_18() {
+    let _machine = machine::shared().await;
     two_promotions_to_one_timeline_are_told_apart(Release::Eighteen).await;
 }
 
@@ -70,6 +73,7 @@ async fn two_promotions_to_one_timeline_are_told_apart(release: Release) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_is_for_one_promotion() {
+    let _machine = machine::shared().await;
     let a = Server::new(Release::Installed, "a").await;
     a.engine.start().await.unwrap();
     a.engine.seal(1).await.unwrap();
@@ -83,6 +87,7 @@ async fn a_version_is_for_one_promotion() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn versions_of_more_digits_come_after_those_of_fewer() {
+    let _machine = machine::shared().await;
     let a = Server::new(Release::Installed, "a").await;
     for version in [2, 9, 10] {
         a.engine.start().await.unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use component_lease::database::{Cloning, Engine as _, Followed, Rejoined, Role};
 use component_lease_testkit::postgres::member::{Member, REPLICATOR, Release};
-use component_lease_testkit::wait;
+use component_lease_testkit::{machine, wait};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::site::{AT_ONCE, Cluster, IN_ORDER, SOON, Server, any, processes_in, set};
@@ -39,6 +39,7 @@ async fn diverged(release: Release) -> Cluster {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_rewound_before_the_primarys_control_file_knows_its_timeline() {
+    let _machine = machine::shared().await;
     for release in BOTH {
         let cluster = diverged(release).await;
         let [a, b] = &cluster.servers[..] else { unreachable!() };
@@ -84,6 +85,7 @@ async fn nothing_is_rewound_before_the_primarys_control_file_knows_its_timeline(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_was_killed_is_recovered_alone_before_it_is_rewound() {
+    let _machine = machine::shared().await;
     for release in BOTH {
         let cluster = diverged(release).await;
         let [a, b] = &cluster.servers[..] else { unreachable!() };
@@ -105,6 +107,7 @@ async fn a_member_that_was_killed_is_recovered_alone_before_it_is_rewound() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_has_more_than_its_primary_is_never_let_follow_it() {
+    let _machine = machine::shared().await;
     for release in BOTH {
         let cluster = diverged(release).await;
         let [a, b] = &cluster.servers[..] else { unreachable!() };
@@ -121,6 +124,7 @@ async fn a_member_that_has_more_than_its_primary_is_never_let_follow_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_position_is_by_the_term_in_the_data_while_the_control_file_lags() {
+    let _machine = machine::shared().await;
     for release in BOTH {
         let cluster = Cluster::new(release, &["a", "b", "c"]).await;
         let [a, b, c] = &cluster.servers[..] else { unreachable!() };
@@ -145,6 +149,7 @@ async fn a_position_is_by_the_term_in_the_data_while_the_control_file_lags() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_whose_wait_was_cancelled_is_no_beat_though_the_server_says_committed() {
+    let _machine = machine::shared().await;
     for release in BOTH {
         let cluster = Cluster::new(release, &["a", "b"]).await;
         let [a, b] = &cluster.servers[..] else { unreachable!() };
@@ -174,6 +179,7 @@ async fn a_write_whose_wait_was_cancelled_is_no_beat_though_the_server_says_comm
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_postmaster_takes_its_busy_sessions_along_before_the_server_counts_as_ended() {
+    let _machine = machine::shared().await;
     for release in BOTH {
         let a = Server::new(release, "a").await;
         a.engine.start().await.unwrap();
@@ -209,6 +215,7 @@ async fn a_killed_postmaster_takes_its_busy_sessions_along_before_the_server_cou
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_restarts_by_itself_is_a_standby_then() {
+    let _machine = machine::shared().await;
     for release in BOTH {
         let a = Server::new(release, "a").await;
         a.engine.start().await.unwrap();
@@ -224,6 +231,7 @@ async fn a_server_that_restarts_by_itself_is_a_standby_then() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_signal_that_somebody_removes_comes_back_and_hinders_no_promotion() {
+    let _machine = machine::shared().await;
     for release in BOTH {
         let a = Server::new(release, "a").await;
         let signal = a.files.data().join("standby.signal");
@@ -243,6 +251,7 @@ async fn a_standby_signal_that_somebody_removes_comes_back_and_hinders_no_promot
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_of_another_cluster_neither_starts_nor_follows_nor_is_replaced_by_itself() {
+    let _machine = machine::shared().await;
     let cluster = Cluster::new(Release::Installed, &["a"]).await;
     let a = &cluster.servers[0];
     let system = a.engine.observe().await.unwrap().system;
@@ -265,6 +274,7 @@ async fn a_member_of_another_cluster_neither_starts_nor_follows_nor_is_replaced_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_that_connects_by_itself_receives_nothing_of_a_primary_for_which_it_is_not_sealed() {
+    let _machine = machine::shared().await;
     for release in BOTH {
         let cluster = Cluster::new(release, &["a", "b"]).await;
         let [a, b] = &cluster.servers[..] else { unreachable!() };

@@ -119,14 +119,16 @@ fn revision(pod: &Pod) -> &str {
     REVISIONS.iter().find_map(|label| pod.labels.get(*label)).map_or("", String::as_str)
 }
 
-/// The one of which the oldest pod is youngest: a pod of an older revision that was replaced is younger than many.
+/// The one of which the oldest pod is youngest: a pod of an older revision that was replaced is younger than many. None
+/// where two began in the same second: Kubernetes counts no finer.
 fn newest_revision(o: &Observed) -> Option<&str> {
     let mut began: BTreeMap<&str, i64> = BTreeMap::new();
     for pod in candidates(o) {
         let created = pod.created.unwrap_or(i64::MAX);
         began.entry(revision(pod)).and_modify(|first| *first = created.min(*first)).or_insert(created);
     }
-    began.into_iter().max_by_key(|(_, first)| *first).map(|(revision, _)| revision)
+    let (newest, last) = began.iter().max_by_key(|(_, first)| **first)?;
+    (began.values().filter(|first| *first == last).count() == 1).then_some(*newest)
 }
 
 #[cfg(test)]
@@ -185,6 +187,13 @@ mod tests {
         assert_eq!(who(&o), Some(of("b")));
         o.pods.as_mut().unwrap()[1].terminating = true;
         assert_eq!(who(&o), None, "nobody is fit");
+    }
+
+    #[test]
+    fn of_two_revisions_that_began_in_the_same_second_none_is_preferred() {
+        assert_eq!(who(&world(&[("a", "new", 5), ("b", "old", 5), ("c", "old", 6)])), None);
+        assert_eq!(who(&world(&[("a", "1", 5), ("b", "2", 5)])), None);
+        assert_eq!(who(&world(&[("a", "new", 6), ("b", "old", 5), ("c", "old", 6)])), Some(of("a")));
     }
 
     #[test]

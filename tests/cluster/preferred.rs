@@ -60,7 +60,10 @@ async fn the_oldest_the_highest_priority_and_in_a_rollout_the_newest_revision_is
     site.change("discovery", json!({ "strategy": "Any" })).await?;
     until_preferred(&site, None).await?;
 
-    // A pod of a newer revision, and one that starts after that.
+    // A pod of a newer revision, and one that starts after that. Kubernetes knows by the second which is newer.
+    let made = site.pods().get("d-2").await?.creation_timestamp().context("a pod without time")?.0;
+    wait::until_true(SOON, "a later second", async || jiff::Timestamp::now().as_second() > made.as_second())
+        .await?;
     site.make_pods("discovery", &["d-3"]).await?;
     site.label("d-3", "pod-template-hash", Some("new")).await?;
     let new = beat(&site, "d-3", 100).await?;

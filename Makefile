@@ -105,7 +105,7 @@ bench: ## what a participant costs, how long a failover takes, as distributions
 	@hack/bench.sh
 
 .PHONY: db-drill
-db-drill: ## three `db run` and a writer, 20 faults: outages, and rows that were acknowledged and lost (FAULTS=7, RELEASE=18, KINDS="frozen store")
+db-drill: ## three `db run` and a writer, 20 faults: outages, and rows that were acknowledged and lost (FAULTS=11, RELEASE=18, KINDS="frozen cut", PEER=patroni)
 	@hack/db-drill.sh
 
 .PHONY: clean-servers

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Database servers (and Prometheus) that this machine's own packages do not offer, each as a tree: a package of another
 # Debian suite with its libraries, unpacked and not installed. Fetched once, kept in the user's cache.
-#   databases.sh                    fetches what is missing of all of them
+#   databases.sh                    fetches what is missing of those that the tests need
 #   databases.sh NAME               fetches it if it is missing, and prints its folder
 #   databases.sh --missing          prints the names of those that are not there yet
 #   databases.sh --in NAME ACCOUNT SCRATCH PROGRAM ARGUMENTS...
@@ -13,10 +13,13 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/component-lease/databases
 # NAME: SUITE PACKAGES. "Extract" unpacks without running anything of the packages.
 tree() {
   case $1 in
+  postgres-13) echo bullseye postgresql-13,dash,coreutils,sed,grep ;;   # by RELEASE=13 of the drill alone, as 17
+  postgres-17) echo trixie postgresql-17,dash,coreutils,sed,grep ;;
   postgres-18) echo forky postgresql-18,dash,coreutils,sed,grep ;;      # 18.6 when this was written
   mariadb-10.11) echo bookworm mariadb-server,mariadb-client-core,dash,coreutils,sed,grep ;;
   mariadb-11.8) echo trixie mariadb-server,mariadb-client-core,dash,coreutils,sed,grep ;;
   mysql-9) echo sid mysql-server-core ;;                                # 9.7 when this was written
+  patroni) echo forky patroni,python3-etcd,etcd-server,postgresql-18,dash,coreutils,sed,grep ;;   # 4.1; by PEER=patroni of the drill alone
   prometheus) echo trixie prometheus ;;                                 # 2.53; no database, but fetched alike
   *) echo "databases.sh: no tree is called $1" >&2; return 2 ;;
   esac
@@ -27,7 +30,7 @@ there() { [[ $(cat "$cache/$1/complete" 2>/dev/null) == "$(tree "$1")" ]]; }
 installed() {
   case $1 in
   mariadb-10.11) [[ $(/usr/sbin/mariadbd --version 2>/dev/null) == *" 10.11."* ]] ;;
-  postgres-18) [[ $(/usr/lib/postgresql/18/bin/postgres --version 2>/dev/null) == *" 18."* ]] ;;
+  postgres-*) [[ $("/usr/lib/postgresql/${1#*-}/bin/postgres" --version 2>/dev/null) == *" ${1#*-}."* ]] ;;
   *) false ;;
   esac
 }
@@ -71,7 +74,7 @@ case ${1:-} in
   exec unshare --mount bash -c '
     root=$1 account=$2 scratch=$3; shift 3
     mkdir -p "$root$scratch"
-    for file in passwd group; do [[ -e $root/etc/$file ]] || cp "/etc/$file" "$root/etc/$file"; done
+    for file in passwd group hosts; do [[ -e $root/etc/$file ]] || cp "/etc/$file" "$root/etc/$file"; done
     for folder in /dev /proc "$scratch"; do mount --rbind "$folder" "$root$folder"; done
     exec chroot --userspec="$account" "$root" "$@"' in-tree "$cache/$name" "$account" "$scratch" "$@"
   ;;

@@ -3,12 +3,13 @@
 # after the other, and a judge that asks PostgreSQL alone. Prints the outage of each kind beside its aim; ends with 1 where
 # an acknowledged row is lost, the servers differ or a process outlives its supervisor. Of the environment or make:
 #   FAULTS=20          how many
-#   RELEASE=18         PostgreSQL 18 in place of the installed one
-#   KINDS="switchover server both frozen standby sigterm store"      which, in turn (the default: all)
+#   RELEASE=18         PostgreSQL 18 in place of the installed one; also 13 and 17
+#   KINDS="switchover server both frozen standby sigterm store cut mute deaf cut-from-store"      which, in turn (the default: all)
+#   PEER=patroni       Patroni and etcd in place of ours, for comparison (PostgreSQL 18)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 parts=(build postgres)
-[[ ${RELEASE:-} != 18 ]] || parts+=(mysql)        # what fetches the databases of other Debian releases
+[[ -z ${RELEASE:-}${PEER:-} ]] || parts+=(mysql)        # what fetches the databases of other Debian releases
 hack/prerequisites.sh --install "${parts[@]}" >&2
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/component-lease
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target-$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)}

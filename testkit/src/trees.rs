@@ -27,6 +27,11 @@ impl Programs {
         if asked.is_ok_and(|answer| String::from_utf8_lossy(&answer.stdout).contains(version)) {
             return Ok(Self::Installed);
         }
+        Self::tree(tree).await
+    }
+
+    /// The programs of a tree, fetched if they are not there yet.
+    pub(crate) async fn tree(tree: &'static str) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             bail!("{tree} runs in a tree of its own (hack/databases.sh), which needs root");
         }

@@ -11,18 +11,10 @@ use tokio::sync::OnceCell;
 
 use super::database::{percent_encode, psql};
 use super::programs::Home;
+pub use super::programs::Release;
 use crate::account::{Account, unprivileged};
 use crate::port::Port;
 use crate::scratch::Scratch;
-
-/// Which PostgreSQL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Release {
-    /// What is installed here: 15 on Debian 12.
-    Installed,
-    /// PostgreSQL 18, whatever is installed here.
-    Eighteen,
-}
 
 /// The account by which members reach each other.
 pub const REPLICATOR: &str = "replicator";
@@ -50,19 +42,22 @@ pub struct Member {
 impl Template {
     async fn of(release: Release) -> Result<&'static Self> {
         static INSTALLED: OnceCell<Template> = OnceCell::const_new();
+        static THIRTEEN: OnceCell<Template> = OnceCell::const_new();
+        static SEVENTEEN: OnceCell<Template> = OnceCell::const_new();
         static EIGHTEEN: OnceCell<Template> = OnceCell::const_new();
+        static WITH_PATRONI: OnceCell<Template> = OnceCell::const_new();
         let made = match release {
             Release::Installed => &INSTALLED,
+            Release::Thirteen => &THIRTEEN,
+            Release::Seventeen => &SEVENTEEN,
             Release::Eighteen => &EIGHTEEN,
+            Release::WithPatroni => &WITH_PATRONI,
         };
         made.get_or_try_init(async || Self::make(release).await).await
     }
 
     async fn make(release: Release) -> Result<Self> {
-        let home = match release {
-            Release::Installed => Home::installed()?,
-            Release::Eighteen => Home::eighteen().await?,
-        };
+        let home = Home::of(release).await?;
         let account = unprivileged(&["postgres", "nobody"])?;
         let scratch = Scratch::new("postgres")?;
         let password: String = std::iter::repeat_with(fastrand::alphanumeric).take(20).collect();

@@ -9,6 +9,18 @@ use anyhow::{Context as _, Result, bail};
 use crate::account::Account;
 use crate::trees::Programs;
 
+/// Which PostgreSQL. No suite of Debian has 14 or 16 with all their programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// What is installed here: 15 on Debian 12.
+    Installed,
+    Thirteen,
+    Seventeen,
+    Eighteen,
+    /// PostgreSQL 18 in a tree that has Patroni and etcd, too.
+    WithPatroni,
+}
+
 /// The programs of one PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct Home {
@@ -22,11 +34,22 @@ impl Home {
         Ok(Self { programs: Programs::Installed, folder: folder()? })
     }
 
-    /// PostgreSQL 18: installed here, or as a tree.
-    pub async fn eighteen() -> Result<Self> {
-        let folder = PathBuf::from("/usr/lib/postgresql/18/bin");
+    /// One of a release. A major one is installed here, or a tree.
+    pub async fn of(release: Release) -> Result<Self> {
+        let (tree, number) = match release {
+            Release::Installed => return Self::installed(),
+            Release::Thirteen => ("postgres-13", "13"),
+            Release::Seventeen => ("postgres-17", "17"),
+            Release::Eighteen => ("postgres-18", "18"),
+            Release::WithPatroni => ("patroni", "18"),
+        };
+        let folder = Path::new("/usr/lib/postgresql").join(number).join("bin");
         let server = folder.join("postgres").display().to_string();
-        Ok(Self { programs: Programs::find("postgres-18", &server, " 18.").await?, folder })
+        let programs = match release {
+            Release::WithPatroni => Programs::tree(tree).await?,
+            _ => Programs::find(tree, &server, &format!(" {number}.")).await?,
+        };
+        Ok(Self { programs, folder })
     }
 
     /// A program as this account, which sees `scratch`.

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use super::database::{self, Database, percent_encode};
 use super::own::Own;
-use super::programs::Home;
+use super::programs::{Home, Release};
 use crate::port::Port;
 use crate::wait;
 
@@ -77,7 +77,8 @@ impl Builder {
     /// When a program is missing or the server does not come up; its log is in the message.
     pub async fn start(self) -> Result<Server> {
         let password: String = std::iter::repeat_with(fastrand::alphanumeric).take(20).collect();
-        let home = if self.newest { Home::eighteen().await? } else { Home::installed()? };
+        let release = if self.newest { Release::Eighteen } else { Release::Installed };
+        let home = Home::of(release).await?;
         let own = Some(Own::new(home, &password, &self)?);
         let (host, user, url) = ("127.0.0.1".to_owned(), "postgres".to_owned(), String::new());
         let port = Port::free()?;

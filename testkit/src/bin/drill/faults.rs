@@ -3,13 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use component_lease_testkit::tcp_proxy::Path;
 use component_lease_testkit::wait;
 use rustix::process::Signal;
 
 use crate::judge::{self, Round};
+use crate::ours::TERM;
 use crate::site::Site;
 use crate::writer::Writer;
-use crate::{PATIENCE, TERM, processes};
+use crate::{PATIENCE, processes};
 
 /// How long the lease cannot be reached.
 const AWAY: Duration = Duration::from_secs(15);
@@ -31,9 +33,17 @@ pub(crate) enum Kind {
     StandbyKilled,
     /// Nothing gets through between the members and the lease.
     StoreAway,
+    /// Nothing gets through between the primary and the others, nor between it and the lease.
+    CutOff,
+    /// Nothing that the primary sends arrives at the others or at the lease.
+    Mute,
+    /// Nothing that the others or the lease send arrives at the primary.
+    Deaf,
+    /// Nothing gets through between the primary alone and the lease.
+    CutFromStore,
 }
 
-pub(crate) const KINDS: [Kind; 7] = [
+pub(crate) const KINDS: [Kind; 11] = [
     Kind::Switchover,
     Kind::ServerKilled,
     Kind::BothKilled,
@@ -41,6 +51,10 @@ pub(crate) const KINDS: [Kind; 7] = [
     Kind::StandbyKilled,
     Kind::Terminated,
     Kind::StoreAway,
+    Kind::CutOff,
+    Kind::Mute,
+    Kind::Deaf,
+    Kind::CutFromStore,
 ];
 
 impl Kind {
@@ -53,6 +67,10 @@ impl Kind {
             Self::Frozen => "primary frozen",
             Self::StandbyKilled => "standby killed",
             Self::StoreAway => "store of the lease away",
+            Self::CutOff => "primary cut off",
+            Self::Mute => "cut: primary is not heard",
+            Self::Deaf => "cut: primary hears nothing",
+            Self::CutFromStore => "primary cut from the store",
         }
     }
 
@@ -66,18 +84,25 @@ impl Kind {
             "frozen" => Self::Frozen,
             "standby" => Self::StandbyKilled,
             "store" => Self::StoreAway,
+            "cut" => Self::CutOff,
+            "mute" => Self::Mute,
+            "deaf" => Self::Deaf,
+            "cut-from-store" => Self::CutFromStore,
             _ => bail!(
-                "KINDS knows switchover, sigterm, server, both, frozen, standby and store, and not {word:?}"
+                "KINDS knows switchover, sigterm, server, both, frozen, standby, store, cut, mute, deaf and \
+                 cut-from-store, and not {word:?}"
             ),
         })
     }
 
-    /// How long nothing may be acknowledged. The death of a standby has none: it costs no primary.
+    /// How long nothing may be acknowledged with our term. The death of a standby has none: it costs no primary.
     pub(crate) fn aim(self) -> Option<Duration> {
         match self {
             Self::Switchover | Self::Terminated => Some(Duration::from_secs(1)),
             Self::ServerKilled => Some(Duration::from_millis(1500)),
-            Self::BothKilled | Self::Frozen => Some(TERM + Duration::from_millis(1500)),
+            Self::BothKilled | Self::Frozen | Self::CutOff | Self::Mute | Self::Deaf | Self::CutFromStore => {
+                Some(TERM + Duration::from_millis(1500))
+            }
             Self::StoreAway => Some(Duration::from_millis(500)),
             Self::StandbyKilled => None,
         }
@@ -97,14 +122,18 @@ pub(crate) async fn inflict(
     let before = processes::of_server(&site.members[target].files.data())?;
     let fault = Instant::now();
     let mut left = 0;
-    let mut woke = None;
+    // From when on the old primary must not acknowledge anything.
+    let mut replaced = None;
     match kind {
-        Kind::Switchover => site.switch_over().await?,
+        Kind::Switchover => site.switch_over(primary).await?,
         Kind::Terminated => left = terminate(site, target, writer, fault).await?,
         Kind::ServerKilled | Kind::StandbyKilled => site.members[target].kill_server()?,
         Kind::BothKilled => left = kill_both(site, target, writer, fault).await?,
-        Kind::Frozen => woke = Some(freeze(site, target, writer, fault).await?),
+        Kind::Frozen => replaced = Some(freeze(site, target, writer, fault).await?),
         Kind::StoreAway => take_the_store_away(site, fault).await?,
+        Kind::CutOff | Kind::Mute | Kind::Deaf | Kind::CutFromStore => {
+            replaced = Some(cut(kind, site, target, writer, fault).await?);
+        }
     }
     let now = judge::whole(site, writer).await?;
     if !matches!(kind, Kind::StoreAway) {
@@ -112,13 +141,13 @@ pub(crate) async fn inflict(
     }
     let rows = writer.rows();
     let of_round = &rows[rows.partition_point(|row| row.at <= fault)..];
-    let late = of_round.iter().filter(|row| row.server == target && woke.is_some_and(|woke| row.at >= woke));
+    let late = of_round.iter().filter(|row| row.server == target && replaced.is_some_and(|at| row.at >= at));
     Ok(Round {
         kind,
         outage: judge::outage(&rows, fault),
         acknowledged: rows.len() - std::mem::replace(counted, rows.len()),
         lost: judge::lost(&site.urls()[now], &rows).await?,
-        after_waking: late.count(),
+        late: late.count(),
         left,
     })
 }
@@ -146,24 +175,59 @@ async fn kill_both(site: &mut Site, target: usize, writer: &Writer, fault: Insta
 
 /// When it woke: after its term, and after another one was the primary.
 async fn freeze(site: &Site, target: usize, writer: &Writer, fault: Instant) -> Result<Instant> {
-    let first = site.members[target].pid()?;
+    let (first, data) = (site.members[target].pid()?, site.members[target].files.data());
     wait::until(PATIENCE, "all of the primary to stand still", async || {
-        Ok(processes::freeze(first)?.then_some(()))
+        Ok(processes::freeze(first, &data)?.then_some(()))
     })
     .await?;
     let next = writer.goes_on(fault, Some(target)).await;
     let term =
-        wait::until_true(PATIENCE, "the term to be over", async || fault.elapsed() > TERM * 5 / 4).await;
+        wait::until_true(PATIENCE, "the term to be over", async || fault.elapsed() > site.term() * 5 / 4)
+            .await;
     let woke = Instant::now();
-    processes::thaw(first)?;
+    processes::thaw(first, &data)?;
     next?;
     term?;
     Ok(woke)
 }
 
 async fn take_the_store_away(site: &Site, fault: Instant) -> Result<()> {
-    site.road.black_hole();
+    site.members.iter().for_each(|member| member.to_store.black_hole());
     let over = wait::until_true(AWAY * 2, "the store to come back", async || fault.elapsed() >= AWAY).await;
-    site.road.heal();
+    site.members.iter().for_each(|member| member.to_store.heal());
     over
+}
+
+/// When another one was the primary. The network is whole again once the old one's term is over, too.
+async fn cut(kind: Kind, site: &Site, target: usize, writer: &Writer, fault: Instant) -> Result<Instant> {
+    let member = &site.members[target];
+    match kind {
+        Kind::Mute => {
+            member.to_store.set_paths(Path::Stalled, Path::Open);
+            member.to_server.set_paths(Path::Open, Path::Stalled);
+            member.to_http.set_paths(Path::Open, Path::Stalled);
+        }
+        Kind::Deaf => {
+            member.to_store.set_paths(Path::Open, Path::Stalled);
+            member.to_server.set_paths(Path::Stalled, Path::Open);
+            member.to_http.set_paths(Path::Stalled, Path::Open);
+        }
+        Kind::CutFromStore => member.to_store.black_hole(),
+        _ => {
+            member.to_store.black_hole();
+            member.to_server.black_hole();
+            member.to_http.black_hole();
+        }
+    }
+    let next = writer.goes_on(fault, Some(target)).await;
+    let replaced = Instant::now();
+    let term =
+        wait::until_true(PATIENCE, "the term to be over", async || fault.elapsed() > site.term() * 5 / 4)
+            .await;
+    member.to_store.heal();
+    member.to_server.heal();
+    member.to_http.heal();
+    next?;
+    term?;
+    Ok(replaced)
 }

@@ -24,8 +24,8 @@ pub(crate) struct Round {
     pub(crate) outage: Duration,
     pub(crate) acknowledged: usize,
     pub(crate) lost: usize,
-    /// Acknowledged by the frozen server once it was awake.
-    pub(crate) after_waking: usize,
+    /// Acknowledged by the old primary when it had woken, or when another one had acknowledged.
+    pub(crate) late: usize,
     /// Processes of its server that outlived the supervisor, or the server's end.
     pub(crate) left: usize,
 }
@@ -91,7 +91,9 @@ pub(crate) async fn whole(site: &Site, writer: &Writer) -> Result<usize> {
     let what = "three servers, of which two follow and acknowledge";
     wait::until(PATIENCE, what, async || {
         let Some(row) = writer.last().filter(|row| row.sent > begun) else { return Ok(None) };
-        let voters = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND sync_state IN ('quorum', 'sync')";
+        // By their names: where any standby will do, Patroni has not recorded yet which it may promote.
+    let voters = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND sync_state IN ('quorum', 'sync') \
+                  AND current_setting('synchronous_standby_names') NOT LIKE '%*%'";
         if asks::<i64>(&urls[row.server], voters).await? != 2 {
             return Ok(None);
         }

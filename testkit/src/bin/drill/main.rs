@@ -2,7 +2,7 @@
 //! other. `hack/db-drill.sh` builds what it needs and runs it.
 //!
 //! ```text
-//! drill PROGRAM          (FAULTS, RELEASE and KINDS of the environment)
+//! drill PROGRAM          (FAULTS, RELEASE, KINDS and PEER of the environment)
 //! ```
 //!
 //! It ends with 1 where an acknowledged row is lost, the servers differ, a process outlives its supervisor, or the
@@ -13,6 +13,8 @@
 
 mod faults;
 mod judge;
+mod ours;
+mod patroni;
 mod processes;
 mod site;
 mod writer;
@@ -27,12 +29,12 @@ use component_lease_testkit::postgres::member::Release;
 
 use faults::{KINDS, Kind};
 use judge::Round;
-use site::Site;
+use ours::Ours;
+use patroni::Patroni;
+use site::{Elector, Site};
 use writer::Writer;
 
-/// How long the lease lasts: the aims are for this.
-const TERM: Duration = Duration::from_secs(8);
-/// For anything that a healthy cluster does within its term or soon after.
+/// For anything that a healthy cluster does within some terms.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 #[tokio::main]
@@ -59,9 +61,13 @@ fn variable(name: &str) -> Option<String> {
 fn release() -> Result<Release> {
     match variable("RELEASE").as_deref() {
         None => Ok(Release::Installed),
+        Some("13") => Ok(Release::Thirteen),
+        Some("17") => Ok(Release::Seventeen),
         Some("18") => Ok(Release::Eighteen),
         Some(other) => {
-            bail!("RELEASE={other}: there are 18 and, without RELEASE, the PostgreSQL that is installed")
+            bail!(
+                "RELEASE={other}: there are 13, 17, 18 and, without RELEASE, the PostgreSQL that is installed"
+            )
         }
     }
 }
@@ -79,9 +85,20 @@ fn plan() -> Result<Vec<Kind>> {
 
 /// Whether everything is as it must be.
 async fn perform(program: &Path) -> Result<bool> {
-    let (release, plan) = (release()?, plan()?);
-    println!("{}\nterm {} s, {} faults", machine(), TERM.as_secs(), plan.len());
-    let mut site = Site::start(program, release).await?;
+    let peer = match variable("PEER").as_deref() {
+        None => false,
+        Some("patroni") => true,
+        Some(other) => bail!("PEER={other}: there is patroni"),
+    };
+    let plan = plan()?;
+    let (elector, release) = if peer {
+        (Elector::Patroni(Patroni::start().await?), Release::WithPatroni)
+    } else {
+        (Elector::Ours(Ours::start(program).await?), release()?)
+    };
+    let mut site = Site::start(elector, release).await?;
+    let name = if peer { "Patroni" } else { "component-lease db run" };
+    println!("{}\n{name}, term {} s, {} faults", machine(), site.term().as_secs(), plan.len());
     let done = drill(&mut site, &plan).await;
     if done.is_err() {
         eprintln!("{}", site.ends_of_logs());
@@ -102,7 +119,7 @@ async fn drill(site: &mut Site, plan: &[Kind]) -> Result<bool> {
     }
     let acknowledged = writer.stop().await;
     let verdict = judge::end(site, &acknowledged).await?;
-    print_table(&rounds);
+    print_table(&rounds, site.is_ours());
     let left = site.stop().await?;
     if left > 0 {
         println!("{left} processes of servers outlived their supervisors at the end");
@@ -111,10 +128,10 @@ async fn drill(site: &mut Site, plan: &[Kind]) -> Result<bool> {
     Ok(verdict.is_good() && left == 0 && rounds.iter().all(Round::is_good))
 }
 
-fn print_table(rounds: &[Round]) {
+fn print_table(rounds: &[Round], ours: bool) {
     println!(
-        "\n{:<28}{:>7}{:>19}{:>9}{:>14}{:>6}{:>14}",
-        "kind", "faults", "longest outage, ms", "aim, ms", "acknowledged", "lost", "after waking"
+        "\n{:<28}{:>7}{:>19}{:>9}{:>14}{:>6}{:>6}",
+        "kind", "faults", "longest outage, ms", "aim, ms", "acknowledged", "lost", "late"
     );
     for kind in KINDS {
         let of: Vec<&Round> = rounds.iter().filter(|round| round.kind == kind).collect();
@@ -122,13 +139,15 @@ fn print_table(rounds: &[Round]) {
             continue;
         }
         let longest = of.iter().map(|round| round.outage).max().unwrap_or_default().as_millis();
-        let aim = kind.aim().map_or_else(|| "-".to_owned(), |aim| aim.as_millis().to_string());
+        let aim =
+            kind.aim().filter(|_| ours).map_or_else(|| "-".to_owned(), |aim| aim.as_millis().to_string());
         let sum = |part: fn(&Round) -> usize| of.iter().map(|round| part(round)).sum::<usize>();
         let (acknowledged, lost) = (sum(|round| round.acknowledged), sum(|round| round.lost));
-        let woken = sum(|round| round.after_waking);
-        let missed = if kind.aim().is_some_and(|aim| longest > aim.as_millis()) { "  missed" } else { "" };
+        let late = sum(|round| round.late);
+        let missed =
+            if ours && kind.aim().is_some_and(|aim| longest > aim.as_millis()) { "  missed" } else { "" };
         println!(
-            "{:<28}{:>7}{longest:>19}{aim:>9}{acknowledged:>14}{lost:>6}{woken:>14}{missed}",
+            "{:<28}{:>7}{longest:>19}{aim:>9}{acknowledged:>14}{lost:>6}{late:>6}{missed}",
             kind.name(),
             of.len()
         );

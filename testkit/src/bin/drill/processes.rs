@@ -44,8 +44,9 @@ pub(crate) fn of_server(data: &Path) -> Result<BTreeSet<Process>> {
     Ok(all()?.into_iter().filter(is_of).map(|entry| entry.process).collect())
 }
 
-/// A process and all that descend from it, parents first; each with whether it stands still.
-fn family(first: i32) -> Result<Vec<(Process, bool)>> {
+/// A process and all that descend from it, parents first, then those of its server that do not; each with whether it
+/// stands still.
+fn family(first: i32, data: &Path) -> Result<Vec<(Process, bool)>> {
     let all = all()?;
     let mut found: Vec<&Entry> = all.iter().filter(|entry| entry.process.pid == first).collect();
     let mut at = 0;
@@ -53,13 +54,16 @@ fn family(first: i32) -> Result<Vec<(Process, bool)>> {
         found.extend(all.iter().filter(|entry| entry.parent == parent));
         at += 1;
     }
+    let apart = of_server(data)?;
+    let known: BTreeSet<Process> = found.iter().map(|entry| entry.process).collect();
+    found.extend(all.iter().filter(|one| apart.contains(&one.process) && !known.contains(&one.process)));
     Ok(found.into_iter().map(|entry| (entry.process, matches!(entry.state, 'T' | 't'))).collect())
 }
 
 /// SIGSTOP to a process and all its descendants, parents first, so that none can mend or bear another one. Whether all
 /// stand still; if not, it is to be called again.
-pub(crate) fn freeze(first: i32) -> Result<bool> {
-    let family = family(first)?;
+pub(crate) fn freeze(first: i32, data: &Path) -> Result<bool> {
+    let family = family(first, data)?;
     for (process, _) in family.iter().filter(|(_, stopped)| !stopped) {
         signal(process.pid, Signal::STOP)?;
     }
@@ -67,8 +71,8 @@ pub(crate) fn freeze(first: i32) -> Result<bool> {
 }
 
 /// SIGCONT to all of them, the youngest first: the server can acknowledge before its supervisor looks at a clock.
-pub(crate) fn thaw(first: i32) -> Result<()> {
-    family(first)?.iter().rev().try_for_each(|(process, _)| signal(process.pid, Signal::CONT))
+pub(crate) fn thaw(first: i32, data: &Path) -> Result<()> {
+    family(first, data)?.iter().rev().try_for_each(|(process, _)| signal(process.pid, Signal::CONT))
 }
 
 /// Sends a signal; nothing happens where the process is gone.

@@ -1,19 +1,21 @@
-//! Three members as processes, and the server that holds their lease, behind a proxy that can take it away.
+//! Three members as processes, and the server that holds their lease. All that members say to each other and to the lease
+//! passes proxies, which can take it away.
 
-use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::net::Ipv4Addr;
 use std::process::Stdio;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use component_lease_testkit::port::Port;
-use component_lease_testkit::postgres::Server;
-use component_lease_testkit::postgres::member::{Member, REPLICATOR, Release};
+use component_lease_testkit::postgres::member::{Member, Release};
 use component_lease_testkit::tcp_proxy::TcpProxy;
 use rustix::process::Signal;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
-use crate::{PATIENCE, TERM, processes};
+use crate::ours::Ours;
+use crate::patroni::Patroni;
+use crate::{PATIENCE, ours, patroni, processes};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 pub(crate) const CLUSTER: &str = "drill-db";
@@ -22,38 +24,61 @@ pub(crate) const CLUSTER: &str = "drill-db";
 pub(crate) struct Supervised {
     pub(crate) name: &'static str,
     pub(crate) files: Member,
-    listens: Port,
+    /// From this member to the lease.
+    pub(crate) to_store: TcpProxy,
+    /// From the other members to this one's server.
+    pub(crate) to_server: TcpProxy,
+    /// Where the supervisor answers over HTTP, and the way of the other members to there.
+    pub(crate) http: Port,
+    pub(crate) to_http: TcpProxy,
     supervisor: Option<Child>,
+}
+
+/// What elects the primary.
+pub(crate) enum Elector {
+    Ours(Ours),
+    Patroni(Patroni),
 }
 
 /// All that runs.
 pub(crate) struct Site {
-    program: PathBuf,
     pub(crate) members: Vec<Supervised>,
-    /// Between the members and the lease.
-    pub(crate) road: TcpProxy,
-    lease: String,
-    /// The same without the proxy, for who asks for a switchover.
-    direct: String,
-    _store: Server,
+    elector: Elector,
 }
 
 impl Site {
-    pub(crate) async fn start(program: &Path, release: Release) -> Result<Self> {
-        let store = Server::start().await?;
-        let road = TcpProxy::start(([127, 0, 0, 1], store.port()).into())?;
-        let (lease, direct) = (store.url_through(road.port(), "postgres"), store.superuser_url().to_owned());
-        let program = program.to_owned();
-        let mut site = Self { program, members: Vec::new(), road, lease, direct, _store: store };
-        site.ask(&["migrate", "--database-url", &site.direct, "--first-install"]).await?;
+    pub(crate) async fn start(elector: Elector, release: Release) -> Result<Self> {
+        let store = match &elector {
+            Elector::Ours(ours) => ours.store(),
+            Elector::Patroni(patroni) => patroni.store(),
+        };
+        let here = |port: u16| (Ipv4Addr::LOCALHOST, port).into();
+        let mut site = Self { members: Vec::new(), elector };
         for name in NAMES {
-            let (files, listens) = (Member::new(release).await?, Port::free()?);
-            site.members.push(Supervised { name, files, listens, supervisor: None });
+            let files = Member::new(release).await?;
+            let to_store = TcpProxy::start(here(store))?;
+            let to_server = TcpProxy::start(here(files.port()))?;
+            let http = Port::free()?;
+            let to_http = TcpProxy::start(here(http.number()))?;
+            let supervisor = None;
+            site.members.push(Supervised { name, files, to_store, to_server, http, to_http, supervisor });
         }
         for at in 0..NAMES.len() {
             site.run(at)?;
         }
         Ok(site)
+    }
+
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self.elector, Elector::Ours(_))
+    }
+
+    /// How long the lease lasts.
+    pub(crate) fn term(&self) -> Duration {
+        match self.elector {
+            Elector::Ours(_) => ours::TERM,
+            Elector::Patroni(_) => patroni::TERM,
+        }
     }
 
     pub(crate) fn urls(&self) -> Vec<String> {
@@ -63,54 +88,23 @@ impl Site {
     /// Starts the supervisor of a member.
     pub(crate) fn run(&mut self, at: usize) -> Result<()> {
         let member = &self.members[at];
+        let mut command = match &self.elector {
+            Elector::Ours(ours) => ours.command(member)?,
+            Elector::Patroni(patroni) => patroni.command(member)?,
+        };
         let log = std::fs::OpenOptions::new().create(true).append(true).open(member.files.log_file())?;
-        let mut command = Command::new(&self.program);
-        command.args(self.words(member)?).stdin(Stdio::null()).kill_on_drop(true);
-        command.stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
+        let child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
         self.members[at].supervisor = Some(child);
         Ok(())
     }
 
-    fn words(&self, member: &Supervised) -> Result<Vec<OsString>> {
-        let [address, listen, term] = [
-            format!("127.0.0.1:{}", member.files.port()),
-            format!("localhost:{}", member.listens.number()),
-            TERM.as_secs().to_string(),
-        ];
-        let password = member.files.password_file();
-        let password = password.to_str().context("the folder of temporary files has a strange name")?;
-        let said = [
-            ["--cluster", CLUSTER],
-            ["--member", member.name],
-            ["--members", "a,b,c"],
-            ["--address", &address],
-            ["--lease", &self.lease],
-            ["--ttl", &term],
-            ["--clone", "if-needed"],
-            ["--listen", &listen],
-            ["--replication-user", REPLICATOR],
-            ["--replication-password-file", password],
-            ["--replication-tls-mode", "disable"],
-        ];
-        let words = ["db", "run"].into_iter().chain(said.into_iter().flatten()).chain(["--"]);
-        Ok(words.map(OsString::from).chain(member.files.command()).collect())
-    }
-
-    async fn ask(&self, words: &[&str]) -> Result<()> {
-        let mut command = Command::new(&self.program);
-        let ended = command.args(words).stdin(Stdio::null()).kill_on_drop(true).output();
-        let ended = tokio::time::timeout(PATIENCE, ended).await.context("the command does not end")??;
-        if !ended.status.success() {
-            let text = [ended.stdout, ended.stderr].concat();
-            bail!("component-lease {}: {}", words[0], String::from_utf8_lossy(&text));
-        }
-        Ok(())
-    }
-
     /// As an operator asks.
-    pub(crate) async fn switch_over(&self) -> Result<()> {
-        self.ask(&["switchover", CLUSTER, "--database-url", &self.direct]).await
+    pub(crate) async fn switch_over(&self, primary: usize) -> Result<()> {
+        match &self.elector {
+            Elector::Ours(ours) => ours.switch_over().await,
+            Elector::Patroni(patroni) => patroni.switch_over(&self.members[primary]).await,
+        }
     }
 
     /// Ends all in order; how many processes of their servers are left then.
@@ -132,14 +126,23 @@ impl Site {
         for member in &self.members {
             let log = member.files.log();
             let lines: Vec<&str> =
-                log.lines().filter(|line| line.starts_with("20") && line.contains("Z ")).collect();
+                log.lines().filter(|line| line.starts_with("20") && of_supervisor(line)).collect();
             let _ = writeln!(text, "== {}, {}", member.name, member.files.log_file().display());
             for line in &lines[lines.len().saturating_sub(50)..] {
                 let _ = writeln!(text, "{line}");
             }
         }
+        if let Elector::Patroni(patroni) = &self.elector {
+            let log = patroni.log();
+            let _ = writeln!(text, "== etcd\n{}", &log[log.len().saturating_sub(2000)..]);
+        }
         text
     }
+}
+
+/// Lines of PostgreSQL's own have a process's number in brackets.
+fn of_supervisor(line: &str) -> bool {
+    !line.split(' ').any(|word| word.starts_with('['))
 }
 
 impl Supervised {

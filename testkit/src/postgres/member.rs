@@ -79,7 +79,6 @@ impl Template {
                 "--auth=scram-sha-256",
                 "--wal-segsize=1",
                 "--no-sync",
-                "--no-instructions",
                 "--pwfile=password",
             ],
             "",

@@ -191,6 +191,7 @@ macro_rules! store_contract {
                 a_record_is_written_by_the_leader_of_its_term_only_and_outlives_it,
                 of_a_leader_and_its_successor_only_one_can_write_the_record,
                 each_member_says_its_own_and_others_are_read_by_name,
+                what_is_asked_of_a_member_stands_beside_what_it_says_until_it_is_taken_back,
                 a_record_and_a_renewal_do_not_undo_each_other,
                 what_is_too_long_is_refused_and_nothing_is_changed,
                 a_take_begins_above_what_its_store_was_told,

@@ -77,6 +77,34 @@ pub async fn each_member_says_its_own_and_others_are_read_by_name(bench: Arc<dyn
     );
 }
 
+pub async fn what_is_asked_of_a_member_stands_beside_what_it_says_until_it_is_taken_back(
+    bench: Arc<dyn Bench>,
+) {
+    let store = bench.open();
+    let wish = async |member: &str, wish: Option<&str>| {
+        roster(&*store).wish(&component("c"), member, wish).await.unwrap();
+    };
+    // Before the member has ever said anything.
+    wish("m-0", Some("first")).await;
+    let seen = read(&*bench.open(), &["m-0", "m-1"]).await;
+    assert_eq!(seen.wishes, [("m-0".to_owned(), "first".to_owned())].into());
+    assert_eq!(seen.reports, BTreeMap::default());
+    roster(&*store).report(&component("c"), "m-0", "says").await.unwrap();
+    wish("m-0", Some("second, \u{fc}")).await;
+    wish("m-1", Some("other")).await;
+    let seen = read(&*bench.open(), &["m-0"]).await;
+    assert_eq!(seen.wishes, [("m-0".to_owned(), "second, \u{fc}".to_owned())].into());
+    assert_eq!(seen.reports, [("m-0".to_owned(), "says".to_owned())].into());
+    wish("m-0", None).await;
+    wish("m-0", None).await;
+    let seen = read(&*store, &["m-0", "m-1"]).await;
+    assert_eq!(seen.wishes, [("m-1".to_owned(), "other".to_owned())].into());
+    assert_eq!(seen.reports, [("m-0".to_owned(), "says".to_owned())].into());
+    let longer = "x".repeat(TEXT_MAX + 1);
+    let refused = roster(&*store).wish(&component("c"), "m-0", Some(&longer)).await.unwrap_err();
+    assert!(refused.to_string().contains("16385 bytes"), "{refused}");
+}
+
 pub async fn a_record_and_a_renewal_do_not_undo_each_other(bench: Arc<dyn Bench>) {
     // Two processes of one leader: each has seen the row before the other changed it.
     let (renewing, recording) = (bench.open(), bench.open());

@@ -1,7 +1,7 @@
 //! What operators ask for, with who asked and why: for people. What participants need of it is
 //! [`Request`]. And what the controller writes for participants to find.
 
-use crate::election::{HolderId, Request, Verb};
+use crate::election::{HolderId, LeaseRow, Request, Verb};
 
 /// Characters of a reason that the tables hold.
 const REASON_MAX: usize = 1024;
@@ -158,6 +158,35 @@ impl Asked {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.paused.is_none() && self.request.is_none()
+    }
+
+    /// Whether it is paused now as was wanted: in place of the pause that was seen (`over`: who had made it).
+    pub(super) fn pause(&mut self, said: &Said, over: Option<&str>) -> bool {
+        let applies = self.paused.as_ref().map(Said::by) == over;
+        if applies {
+            self.paused = Some(said.clone());
+        }
+        applies
+    }
+
+    /// Whether the pause of this one (`None`: of anybody) has ended now.
+    pub(super) fn resume(&mut self, of: Option<&str>) -> bool {
+        self.paused.take_if(|paused| of.is_none_or(|of| of == paused.by())).is_some()
+    }
+
+    /// Whether the request stands now: only in the term that it is about, and in place of the one that was seen.
+    pub(super) fn post(&mut self, row: Option<&LeaseRow>, posted: Posted, replaces: Option<&str>) -> bool {
+        let seen = self.request.as_ref().map(|posted| posted.request.id.as_str()) == replaces;
+        let applies = seen && posted.request.is_about(row);
+        if applies {
+            self.request = Some(posted);
+        }
+        applies
+    }
+
+    /// Whether the request of this id stood there until now.
+    pub(super) fn withdraw(&mut self, id: &str) -> bool {
+        self.request.take_if(|posted| posted.request.id == id).is_some()
     }
 }
 

@@ -61,6 +61,8 @@ pub struct MemoryTables {
     above: BTreeMap<String, i64>,
     /// Of a lease, by member.
     reports: BTreeMap<String, BTreeMap<String, String>>,
+    /// Of a lease, by member.
+    wishes: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl MemoryTables {
@@ -386,19 +388,11 @@ impl Directory for MemoryStore {
         said: &Said,
         over: Option<&str>,
     ) -> Result<Outcome, StoreError> {
-        Ok(self.asked(component, |_, asked| {
-            let applies = asked.paused.as_ref().map(Said::by) == over;
-            if applies {
-                asked.paused = Some(said.clone());
-            }
-            Outcome::of(applies)
-        }))
+        Ok(self.asked(component, |_, asked| Outcome::of(asked.pause(said, over))))
     }
 
     async fn resume(&self, component: &ComponentName, of: Option<&str>) -> Result<Outcome, StoreError> {
-        Ok(self.asked(component, |_, asked| {
-            Outcome::of(asked.paused.take_if(|paused| of.is_none_or(|of| of == paused.by())).is_some())
-        }))
+        Ok(self.asked(component, |_, asked| Outcome::of(asked.resume(of))))
     }
 
     async fn ask(
@@ -409,20 +403,11 @@ impl Directory for MemoryStore {
         replaces: Option<&str>,
     ) -> Result<Outcome, StoreError> {
         let posted = Posted { request: request.clone(), said: said.clone(), at: self.clock.wall_ms() };
-        Ok(self.asked(component, |row, asked| {
-            let seen = asked.request.as_ref().map(|posted| posted.request.id.as_str()) == replaces;
-            let applies = seen && request.is_about(row);
-            if applies {
-                asked.request = Some(posted);
-            }
-            Outcome::of(applies)
-        }))
+        Ok(self.asked(component, |row, asked| Outcome::of(asked.post(row, posted, replaces))))
     }
 
     async fn withdraw(&self, component: &ComponentName, id: &str) -> Result<Outcome, StoreError> {
-        Ok(self.asked(component, |_, asked| {
-            Outcome::of(asked.request.take_if(|posted| posted.request.id == id).is_some())
-        }))
+        Ok(self.asked(component, |_, asked| Outcome::of(asked.withdraw(id))))
     }
 
     async fn components(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {

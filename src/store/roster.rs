@@ -1,5 +1,5 @@
-//! What stands beside a lease: a record that only its leader writes, and what each member says of itself. A store
-//! keeps both as texts; what they mean is their writers' business.
+//! What stands beside a lease: a record that only its leader writes, what each member says of itself, and what
+//! operators ask of a member. A store keeps all as texts; what they mean is their writers' business.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +18,8 @@ pub struct Rostered {
     pub record: Option<String>,
     /// What members say, by member; those that say something. They are not older than the lease.
     pub reports: BTreeMap<String, String>,
+    /// What operators ask of members, by member; those of which something is asked.
+    pub wishes: BTreeMap<String, String>,
 }
 
 /// Refuses a text that is longer than what others read.

@@ -230,4 +230,12 @@ pub trait Roster: LeaseStore {
 
     /// Replaces what a member says. Only that member calls this.
     async fn report(&self, component: &ComponentName, member: &str, says: &str) -> Result<(), StoreError>;
+
+    /// Replaces what is asked of a member; `None`: nothing more. An operator's call.
+    async fn wish(
+        &self,
+        component: &ComponentName,
+        member: &str,
+        wish: Option<&str>,
+    ) -> Result<(), StoreError>;
 }

@@ -122,4 +122,13 @@ impl Roster for Cut {
     async fn report(&self, component: &ComponentName, member: &str, says: &str) -> Result<(), StoreError> {
         self.there()?.report(component, member, says).await
     }
+
+    async fn wish(
+        &self,
+        component: &ComponentName,
+        member: &str,
+        wish: Option<&str>,
+    ) -> Result<(), StoreError> {
+        self.there()?.wish(component, member, wish).await
+    }
 }

@@ -75,7 +75,7 @@ async fn every_column_of_ours_in_postgres_has_a_comment() {
         .unwrap();
     assert_eq!(bare, "");
     let columns = "SELECT count(*) FROM information_schema.columns WHERE table_name LIKE 'component\\_%'";
-    assert_eq!(database.psql(columns).await.unwrap(), "65");
+    assert_eq!(database.psql(columns).await.unwrap(), "66");
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn every_column_of_ours_in_mysql_has_a_comment() {
         let columns = "FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE()";
         let bare = format!("SELECT CONCAT(TABLE_NAME, '.', COLUMN_NAME) {columns} AND COLUMN_COMMENT = ''");
         assert_eq!(database.sql(&bare).await.unwrap(), "", "{kind}");
-        assert_eq!(database.sql(&format!("SELECT COUNT(*) {columns}")).await.unwrap(), "65", "{kind}");
+        assert_eq!(database.sql(&format!("SELECT COUNT(*) {columns}")).await.unwrap(), "66", "{kind}");
     }
 }
 

@@ -16,6 +16,7 @@ use crate::store::traits::{Outcome, Roster};
 
 const RECORD: &str = "componentlease.io/record";
 const REPORT: &str = "componentlease.io/report";
+const WISH: &str = "componentlease.io/wish";
 
 /// An annotation, unless it is longer than any that we write: anybody may write one.
 fn text(lease: &Lease, annotation: &str) -> Option<String> {
@@ -43,15 +44,20 @@ impl Roster for KubernetesStore {
         let reports = try_join_all(members.iter().map(async |member| {
             let report = report_of(component, member)?;
             let found = self.leases.get_opt(report.as_str()).await.map_err(|error| failed(&report, error))?;
-            Ok::<_, StoreError>(
-                found.and_then(|lease| text(&lease, REPORT)).map(|says| (member.clone(), says)),
-            )
+            Ok::<_, StoreError>((member, found))
         }))
         .await?;
+        let of = |annotation| {
+            let says = reports
+                .iter()
+                .filter_map(|(member, found)| Some(((*member).clone(), text(found.as_ref()?, annotation)?)));
+            says.collect()
+        };
         Ok(Rostered {
             row: lease.as_ref().map(row),
             record: lease.as_ref().and_then(|lease| text(lease, RECORD)),
-            reports: reports.into_iter().flatten().collect(),
+            reports: of(REPORT),
+            wishes: of(WISH),
         })
     }
 
@@ -99,8 +105,30 @@ impl Roster for KubernetesStore {
 
     async fn report(&self, component: &ComponentName, member: &str, says: &str) -> Result<(), StoreError> {
         roster::check("report", says)?;
+        self.annotate(component, member, BTreeMap::from([(REPORT.to_owned(), Some(says.to_owned()))])).await
+    }
+
+    async fn wish(
+        &self,
+        component: &ComponentName,
+        member: &str,
+        wish: Option<&str>,
+    ) -> Result<(), StoreError> {
+        roster::check("wish", wish.unwrap_or_default())?;
+        self.annotate(component, member, BTreeMap::from([(WISH.to_owned(), wish.map(ToOwned::to_owned))]))
+            .await
+    }
+}
+
+impl KubernetesStore {
+    /// Changes annotations of the object of a member; `None` removes one.
+    async fn annotate(
+        &self,
+        component: &ComponentName,
+        member: &str,
+        annotations: BTreeMap<String, Option<String>>,
+    ) -> Result<(), StoreError> {
         let report = report_of(component, member)?;
-        let annotations = BTreeMap::from([(REPORT.to_owned(), says.to_owned())]);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
         match self.leases.patch(report.as_str(), &params, &patch).await {
@@ -108,6 +136,8 @@ impl Roster for KubernetesStore {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => return Err(failed(&report, error)),
         }
+        let annotations: BTreeMap<String, String> =
+            annotations.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();
         let lease = Lease {
             metadata: ObjectMeta {
                 name: Some(report.as_str().to_owned()),

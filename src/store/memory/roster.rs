@@ -25,6 +25,14 @@ impl Roster for MemoryStore {
                 .filter(|(member, _)| members.contains(*member))
                 .map(|(member, says)| (member.clone(), says.clone()))
                 .collect(),
+            wishes: tables
+                .wishes
+                .get(name)
+                .into_iter()
+                .flatten()
+                .filter(|(member, _)| members.contains(*member))
+                .map(|(member, wish)| (member.clone(), wish.clone()))
+                .collect(),
         })
     }
 
@@ -50,6 +58,22 @@ impl Roster for MemoryStore {
         let mut tables = self.tables();
         let reports = tables.reports.entry(component.as_str().to_owned()).or_default();
         reports.insert(member.to_owned(), says.to_owned());
+        Ok(())
+    }
+
+    async fn wish(
+        &self,
+        component: &ComponentName,
+        member: &str,
+        wish: Option<&str>,
+    ) -> Result<(), StoreError> {
+        roster::check("wish", wish.unwrap_or_default())?;
+        let mut tables = self.tables();
+        let wishes = tables.wishes.entry(component.as_str().to_owned()).or_default();
+        match wish {
+            Some(wish) => drop(wishes.insert(member.to_owned(), wish.to_owned())),
+            None => drop(wishes.remove(member)),
+        }
         Ok(())
     }
 }

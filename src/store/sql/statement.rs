@@ -259,6 +259,8 @@ statements! {
     /// By compare-and-set on the lease: only while this holder has it at this version.
     write_record(component, holder, version, record);
     write_report(component, member, report);
+    /// What an operator asks of a member, or nothing more.
+    write_wish(component, member, wish);
     /// First the lease with its record, without a member; then what each of these members says. At one moment.
     read_roster(component, names);
     /// Of `migrate`.

@@ -180,6 +180,8 @@ CREATE TABLE IF NOT EXISTS component_lease_report (
         COMMENT 'The member.',
     report TEXT NOT NULL
         COMMENT 'What it says, as JSON.',
+    wish TEXT NULL
+        COMMENT 'What an operator asks of it, as JSON.',
     PRIMARY KEY (component_name, member)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
     COMMENT = 'What each member of a component says of itself; of a database: which data it has. Never change it by hand.';

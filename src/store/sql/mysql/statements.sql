@@ -395,12 +395,18 @@ ON DUPLICATE KEY UPDATE version = :version, record = :record
 INSERT INTO component_lease_report (component_name, member, report) VALUES (:component, :member, :report)
 ON DUPLICATE KEY UPDATE report = :report
 
+--- statement write_wish
+INSERT INTO component_lease_report (component_name, member, report, wish) VALUES (:component, :member, '', :wish)
+ON DUPLICATE KEY UPDATE wish = :wish
+
 -- Anybody who may write these tables could fill them: no more of a text is read than shows that it is too long.
 --- statement read_roster
-SELECT {row}, CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS member, LEFT(r.record, {text_read}) AS says
+SELECT {row}, CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS member, LEFT(r.record, {text_read}) AS says,
+       CAST(NULL AS CHAR) COLLATE utf8mb4_bin AS wish
 FROM (SELECT 1) AS always
 LEFT JOIN component_lease AS l ON l.component_name = :component
 LEFT JOIN component_lease_record AS r ON r.component_name = :component
 UNION ALL
-SELECT 0, '' COLLATE utf8mb4_bin, 0, 0, 0, 0, p.member, LEFT(p.report, {text_read})
+SELECT 0, '' COLLATE utf8mb4_bin, 0, 0, 0, 0, p.member, LEFT(p.report, {text_read}),
+       LEFT(p.wish, {text_read})
 FROM {names} STRAIGHT_JOIN component_lease_report AS p ON p.component_name = :component AND p.member = n.name

@@ -275,6 +275,7 @@ CREATE TABLE component_lease_report (
     component_name VARCHAR(253) COLLATE pg_catalog."C" NOT NULL,
     member         VARCHAR(253) COLLATE pg_catalog."C" NOT NULL,
     report         VARCHAR(16384) COLLATE pg_catalog."C" NOT NULL,
+    wish           VARCHAR(16384) COLLATE pg_catalog."C" NULL,
     PRIMARY KEY (component_name, member)
 );
 
@@ -283,3 +284,4 @@ COMMENT ON TABLE component_lease_report IS
 COMMENT ON COLUMN component_lease_report.component_name IS 'The component, as in component_lease.';
 COMMENT ON COLUMN component_lease_report.member IS 'The member.';
 COMMENT ON COLUMN component_lease_report.report IS 'What it says, as JSON.';
+COMMENT ON COLUMN component_lease_report.wish IS 'What an operator asks of it, as JSON.';

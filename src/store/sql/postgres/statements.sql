@@ -399,13 +399,20 @@ INSERT INTO component_lease_report (component_name, member, report)
 VALUES (:component::varchar, :member::varchar, :report::varchar)
 ON CONFLICT (component_name, member) DO UPDATE SET report = excluded.report
 
+--- statement write_wish
+INSERT INTO component_lease_report (component_name, member, report, wish)
+VALUES (:component::varchar, :member::varchar, '', :wish::varchar)
+ON CONFLICT (component_name, member) DO UPDATE SET wish = excluded.wish
+
 -- Anybody who may write these tables could fill them: no more of a text is read than shows that it is too long.
 --- statement read_roster
-SELECT {row}, NULL::pg_catalog.text AS member, pg_catalog.left(r.record, {text_read}) AS says
+SELECT {row}, NULL::pg_catalog.text AS member, pg_catalog.left(r.record, {text_read}) AS says,
+       NULL::pg_catalog.text AS wish
 FROM (VALUES (1)) AS always (one)
 LEFT JOIN component_lease AS l ON l.component_name {=} :component
 LEFT JOIN component_lease_record AS r ON r.component_name {=} :component
 UNION ALL
-SELECT false, NULL, NULL, NULL, NULL, NULL, p.member, pg_catalog.left(p.report, {text_read})
+SELECT false, NULL, NULL, NULL, NULL, NULL, p.member, pg_catalog.left(p.report, {text_read}),
+       pg_catalog.left(p.wish, {text_read})
 FROM component_lease_report AS p
 WHERE p.component_name {=} :component AND p.member {=} ANY (:names::pg_catalog.text[])

@@ -181,5 +181,7 @@ CREATE TABLE component_lease_report (
     member         VARCHAR(253) NOT NULL COLLATE BINARY,
     -- What it says, as JSON.
     report         TEXT NOT NULL,
+    -- What an operator asks of it, as JSON.
+    wish           TEXT NULL,
     PRIMARY KEY (component_name, member)
 );

@@ -320,13 +320,17 @@ ON CONFLICT (component_name) DO UPDATE SET version = excluded.version, record = 
 INSERT INTO component_lease_report (component_name, member, report) VALUES (:component, :member, :report)
 ON CONFLICT (component_name, member) DO UPDATE SET report = excluded.report
 
+--- statement write_wish
+INSERT INTO component_lease_report (component_name, member, report, wish) VALUES (:component, :member, '', :wish)
+ON CONFLICT (component_name, member) DO UPDATE SET wish = excluded.wish
+
 -- Anybody who may write these tables could fill them: no more of a text is read than shows that it is too long.
 --- statement read_roster
-SELECT {row}, NULL AS member, substr(r.record, 1, {text_read}) AS says
+SELECT {row}, NULL AS member, substr(r.record, 1, {text_read}) AS says, NULL AS wish
 FROM (SELECT 1) AS always
 LEFT JOIN component_lease AS l ON l.component_name = :component
 LEFT JOIN component_lease_record AS r ON r.component_name = :component
 UNION ALL
-SELECT 0, NULL, NULL, NULL, NULL, NULL, p.member, substr(p.report, 1, {text_read})
+SELECT 0, NULL, NULL, NULL, NULL, NULL, p.member, substr(p.report, 1, {text_read}), substr(p.wish, 1, {text_read})
 FROM json_each(:names) AS n
 JOIN component_lease_report AS p ON p.component_name = :component AND p.member = n.value

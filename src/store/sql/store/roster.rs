@@ -96,6 +96,23 @@ impl<D: Dialect> Roster for SqlStore<D> {
         });
         answer.await.map(drop).map_err(|error| D::naming(error, &[component.as_str(), member]))
     }
+
+    async fn wish(
+        &self,
+        component: &ComponentName,
+        member: &str,
+        wish: Option<&str>,
+    ) -> Result<(), StoreError> {
+        roster::check("wish", wish.unwrap_or_default())?;
+        let given =
+            [("component", component.as_str().into()), ("member", member.into()), ("wish", wish.into())];
+        let answer = self.limited(async {
+            let held = self.session(First::Other).await?;
+            let statement = &held.session.table.sql.write_wish;
+            self.change(held, Call::Roster, statement, &given).await
+        });
+        answer.await.map(drop).map_err(|error| D::naming(error, &[component.as_str(), member]))
+    }
 }
 
 impl<D: Dialect> SqlStore<D> {
@@ -109,16 +126,21 @@ impl<D: Dialect> SqlStore<D> {
 fn rostered(rows: &[Row]) -> Result<Rostered, sqlx::Error> {
     let lease = rows.iter().find(|row| matches!(row.text_or_none("member"), Ok(None)));
     let lease = lease.ok_or(sqlx::Error::RowNotFound)?;
-    let mut reports = BTreeMap::new();
+    let (mut reports, mut wishes) = (BTreeMap::new(), BTreeMap::new());
     for row in rows {
-        if let (Some(member), Some(report)) = (row.text_or_none("member")?, says(row)?) {
+        let Some(member) = row.text_or_none("member")? else { continue };
+        if let Some(wish) = text(row, "wish")? {
+            wishes.insert(member.clone(), wish);
+        }
+        // It is empty where only a wish was written.
+        if let Some(report) = text(row, "says")?.filter(|report| !report.is_empty()) {
             reports.insert(member, report);
         }
     }
-    Ok(Rostered { row: decode::lease_row(lease)?, record: says(lease)?, reports })
+    Ok(Rostered { row: decode::lease_row(lease)?, record: text(lease, "says")?, reports, wishes })
 }
 
 /// A text, unless it is longer than any that we write.
-fn says(row: &Row) -> Result<Option<String>, sqlx::Error> {
-    Ok(row.text_or_none("says")?.filter(|text| text.len() <= TEXT_MAX))
+fn text(row: &Row, column: &str) -> Result<Option<String>, sqlx::Error> {
+    Ok(row.text_or_none(column)?.filter(|text| text.len() <= TEXT_MAX))
 }

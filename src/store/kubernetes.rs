@@ -6,7 +6,7 @@
 //! A record and reports stand in annotations: the record in that of the lease, a report in a `Lease` of its own, so that a member
 //! needs no right to write another's.
 //!
-//! A `Lease` carries no intents and no history. etcd forgets nothing that it acknowledged, so there are no epochs.
+//! What operators ask of a lease stands in a third annotation (`asked.rs`). A `Lease` carries no history. etcd forgets nothing that it acknowledged, so there are no epochs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +21,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Config, ResourceExt as _};
 use serde_json::json;
 
+use super::asked::Asked;
 use super::error::StoreError;
 use super::hints::Hints;
 use super::rules;
@@ -44,6 +45,8 @@ pub struct KubernetesStore {
     last: Mutex<BTreeMap<String, Lease>>,
     /// Versions that were granted before an object was deleted, as members know.
     above: Mutex<BTreeMap<String, i64>>,
+    /// Whether what operators ask in an annotation is obeyed.
+    hears: bool,
 }
 
 impl KubernetesStore {
@@ -56,6 +59,7 @@ impl KubernetesStore {
             clock,
             last: Mutex::default(),
             above: Mutex::default(),
+            hears: false,
         }
     }
 
@@ -107,7 +111,7 @@ impl KubernetesStore {
     async fn write(
         &self,
         component: &ComponentName,
-        rule: impl Fn(Option<&LeaseRow>, i64) -> Option<LeaseRow> + Send + Sync,
+        rule: impl Fn(Option<&Lease>, Option<&LeaseRow>, i64) -> Option<LeaseRow> + Send + Sync,
     ) -> Result<Outcome, StoreError> {
         for _ in 0..2 {
             let mut seen = self.last().get(component.as_str()).cloned();
@@ -116,7 +120,9 @@ impl KubernetesStore {
                 seen = self.last().get(component.as_str()).cloned();
             }
             let before = seen.as_ref().map(row);
-            let Some(after) = rule(before.as_ref(), self.clock.wall_ms()) else { return Ok(Outcome::Lost) };
+            let Some(after) = rule(seen.as_ref(), before.as_ref(), self.clock.wall_ms()) else {
+                return Ok(Outcome::Lost);
+            };
             let spec = spec(component, &after)?;
             let written = match &seen {
                 None => {
@@ -279,8 +285,17 @@ impl LeaseStore for KubernetesStore {
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
+        let row = self.read(component).await?;
+        let asked = if self.hears {
+            let lease = self.last().get(component.as_str()).cloned();
+            written::asked_of(component, lease.as_ref())?
+        } else {
+            Asked::default()
+        };
         Ok(Looked {
-            row: self.read(component).await?,
+            row,
+            paused: asked.paused.is_some(),
+            request: asked.request.map(|posted| posted.request),
             database_now: self.clock.wall_ms(),
             // etcd forgets nothing but what somebody deletes, and an overlap of two replicas is harmless: no quarantine.
             past: Past::of(true, None, self.above().get(component.as_str()).copied()),
@@ -290,15 +305,21 @@ impl LeaseStore for KubernetesStore {
 
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
         // The sight that the take was decided on is the object that was read for it.
-        self.write(&take.term.component, |row, now| rules::take(row, 0, take, now)).await
+        let component = &take.term.component;
+        // A pause is part of that object, too. What cannot be read may be one.
+        let may = |lease: Option<&Lease>| {
+            !self.hears || written::asked_of(component, lease).is_ok_and(|asked| asked.paused.is_none())
+        };
+        self.write(component, |lease, row, now| may(lease).then(|| rules::take(row, 0, take, now)).flatten())
+            .await
     }
 
     async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        self.write(&term.component, |row, now| rules::renew(row, term, now)).await
+        self.write(&term.component, |_, row, now| rules::renew(row, term, now)).await
     }
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        self.write(&term.component, |row, _| rules::release(row, term)).await
+        self.write(&term.component, |_, row, _| rules::release(row, term)).await
     }
 
     /// A watch would cost a connection for each replica; they look every few seconds.
@@ -318,9 +339,11 @@ impl LeaseStore for KubernetesStore {
     }
 }
 
+mod asked;
 #[cfg(test)]
 pub(crate) mod fake_api;
 mod roster;
 #[cfg(test)]
 #[path = "kubernetes_tests.rs"]
 mod tests;
+mod written;

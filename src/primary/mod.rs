@@ -12,7 +12,7 @@
 //! | record | the quorum that stands beside the lease; only a leader of that version can change it |
 //!
 //! [`quorum`] says when names or record may change, [`promotion`] who may be promoted, [`lineage`] whose data are a beginning of
-//! whose, [`writable`] until when a primary may be writable. All are explored to the end by
+//! whose, [`writable`] until when a primary may be writable, [`verbs`] what an operator may ask. All but the last are explored to the end by
 //! `tests/sim/database`, which also finds what each part of a rule is for. The idea of sealing a quorum before a promotion is that of
 //! Paxos' first phase and of Vitess' "revoke, propagate, establish".
 
@@ -25,6 +25,9 @@ mod promotion_tests;
 pub mod quorum;
 #[cfg(test)]
 mod quorum_tests;
+pub mod verbs;
+#[cfg(test)]
+mod verbs_tests;
 pub mod writable;
 #[cfg(test)]
 mod writable_tests;

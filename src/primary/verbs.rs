@@ -1,0 +1,373 @@
+//! Whether what an operator asks of a database makes sense now. Nothing has stopped when it is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Display};
+
+use thiserror::Error;
+
+use super::promotion::{self, Blocked, Position, Record, Report};
+
+/// A member that lacks more of the primary's log than this is not handed the lease to: all of that has to be sent while nobody
+/// acknowledges writes.
+pub const MOST_LAG: u64 = 16 << 20;
+
+/// How far the primary's log is, and how much of it others have on disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Log<M: Ord> {
+    /// Where it ends.
+    pub end: u64,
+    /// Up to where those have it that receive it now.
+    pub has: BTreeMap<M, u64>,
+}
+
+/// A cluster at one moment.
+#[derive(Debug, Clone)]
+pub struct Now<M: Ord> {
+    /// Of the lease.
+    pub version: i64,
+    /// Who holds the lease.
+    pub holder: Option<M>,
+    /// What stands beside the lease, and the version under which it was written.
+    pub record: Option<(Record<M>, i64)>,
+    pub paused: bool,
+    /// The primary's log, as the recorded primary said last.
+    pub log: Option<Log<M>>,
+    /// Members of which it is known how they take part, so that the lease can be left to them.
+    pub reachable: BTreeSet<M>,
+    /// Of each member, what it said when it sealed itself last.
+    pub reports: BTreeMap<M, Report>,
+}
+
+/// Why nothing was asked. Each says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum Refusal {
+    #[error("there is no record of a primary yet: the first one is elected when all declared members run")]
+    NoRecord,
+    #[error(
+        "no primary acknowledges writes now; db status says who holds the lease and what stands in the way"
+    )]
+    NoPrimary,
+    #[error("{found} is the primary, not {expected}; look again, then expect that one or none")]
+    PrimaryIsAnother { expected: String, found: String },
+    #[error("the lease has version {found}, not {expected}; look again, then expect that one or none")]
+    VersionIsAnother { expected: i64, found: i64 },
+    #[error("the election is paused, so nobody would take over; db resume first")]
+    Paused,
+    #[error("there is no member {member}; the members are {members}")]
+    UnknownMember { member: String, members: String },
+    #[error("{member} is the primary already")]
+    TargetLeads { member: String },
+    #[error(
+        "{member} could not be promoted now: {why}; wait until db status shows it among those that acknowledge, or name another"
+    )]
+    NotReady { member: String, why: NotReady },
+    #[error("no other member could be promoted now: {}", listed(members))]
+    NoCandidate { members: Vec<(String, NotReady)> },
+    #[error("{member} is the primary; db switchover first, and it is a standby")]
+    IsPrimary { member: String },
+    #[error(
+        "without {member} only {left} members would be left to acknowledge writes, and {acks} must; bring another one back first"
+    )]
+    LastVoter { member: String, left: usize, acks: usize },
+    #[error(
+        "{primary} is the primary and acknowledges writes: nothing has to be lost; db switchover hands over"
+    )]
+    PrimaryLeads { primary: String },
+    #[error(
+        "{best} can be promoted without any loss: so many members are sealed that nothing acknowledged can be missing; wait, or see in db status what stands in its way"
+    )]
+    NotNeeded { best: String },
+    #[error(
+        "no member has sealed itself since {primary} was the primary, so nobody is there to be promoted; start the members that are left, and wait until db status shows them sealed"
+    )]
+    NobodySealed { primary: String },
+    #[error("{member} is not among the members that are there, {sealed}; only one of them can be promoted")]
+    NotSealed { member: String, sealed: String },
+    #[error("{best} has more of the data than {member}; name that one, or none")]
+    Behind { member: String, best: String },
+    #[error("nobody leads, so there is no primary to fence; db pause keeps everybody from being promoted")]
+    NobodyLeads,
+}
+
+/// Why a member could not be promoted now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotReady {
+    /// The record does not have it among those that acknowledge.
+    NotAVoter,
+    /// It receives nothing.
+    NotReceiving,
+    /// So many bytes of the log are not on its disk.
+    Lags(u64),
+    /// It has not said how it takes part.
+    Unreachable,
+}
+
+impl Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAVoter => f.write_str("it is not among those that acknowledge"),
+            Self::NotReceiving => f.write_str("it receives nothing from the primary"),
+            Self::Lags(bytes) => {
+                write!(f, "it lacks {bytes} bytes of the log, {MOST_LAG} at most may be missing")
+            }
+            Self::Unreachable => f.write_str("it has not said how it takes part"),
+        }
+    }
+}
+
+impl Refusal {
+    /// One word for it, for scripts.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoRecord => "NoRecord",
+            Self::NoPrimary => "NoPrimary",
+            Self::PrimaryIsAnother { .. } => "PrimaryIsAnother",
+            Self::VersionIsAnother { .. } => "VersionIsAnother",
+            Self::Paused => "Paused",
+            Self::UnknownMember { .. } => "UnknownMember",
+            Self::TargetLeads { .. } => "TargetLeads",
+            Self::NotReady { why: NotReady::NotAVoter, .. } => "NotAVoter",
+            Self::NotReady { why: NotReady::NotReceiving, .. } => "NotReceiving",
+            Self::NotReady { why: NotReady::Lags(_), .. } => "LagsBehind",
+            Self::NotReady { why: NotReady::Unreachable, .. } => "Unreachable",
+            Self::NoCandidate { .. } => "NoCandidate",
+            Self::IsPrimary { .. } => "IsPrimary",
+            Self::LastVoter { .. } => "LastVoter",
+            Self::PrimaryLeads { .. } => "PrimaryLeads",
+            Self::NotNeeded { .. } => "NotNeeded",
+            Self::NobodySealed { .. } => "NobodySealed",
+            Self::NotSealed { .. } => "NotSealed",
+            Self::Behind { .. } => "Behind",
+            Self::NobodyLeads => "NobodyLeads",
+        }
+    }
+}
+
+fn listed(members: &[(String, NotReady)]) -> String {
+    let each: Vec<String> = members.iter().map(|(member, why)| format!("{member}: {why}")).collect();
+    if each.is_empty() { "there is none".to_owned() } else { each.join("; ") }
+}
+
+fn names<'a, M: Display + 'a>(members: impl IntoIterator<Item = &'a M>) -> String {
+    let names: Vec<String> = members.into_iter().map(ToString::to_string).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+impl<M: Ord + Clone + Display> Now<M> {
+    /// The record of a primary that acknowledges writes: of the present term.
+    fn open(&self) -> Result<&Record<M>, Refusal> {
+        let (record, version) = self.record.as_ref().ok_or(Refusal::NoRecord)?;
+        if *version == self.version && self.holder.as_ref() == Some(&record.primary) {
+            Ok(record)
+        } else {
+            Err(Refusal::NoPrimary)
+        }
+    }
+
+    /// What an operator believes of the cluster.
+    ///
+    /// # Errors
+    /// When it is otherwise.
+    pub fn expect(&self, primary: Option<&M>, version: Option<i64>) -> Result<(), Refusal> {
+        if let Some(expected) = primary.filter(|expected| self.holder.as_ref() != Some(expected)) {
+            let found = self.holder.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
+            return Err(Refusal::PrimaryIsAnother { expected: expected.to_string(), found });
+        }
+        match version {
+            Some(expected) if expected != self.version => {
+                Err(Refusal::VersionIsAnother { expected, found: self.version })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn ready(&self, member: &M, record: &Record<M>) -> Result<u64, NotReady> {
+        if !record.quorum.voters().contains(member) {
+            return Err(NotReady::NotAVoter);
+        }
+        let log = self.log.as_ref().ok_or(NotReady::NotReceiving)?;
+        let has = *log.has.get(member).ok_or(NotReady::NotReceiving)?;
+        let lag = log.end.saturating_sub(has);
+        if lag > MOST_LAG {
+            return Err(NotReady::Lags(lag));
+        }
+        if self.reachable.contains(member) { Ok(has) } else { Err(NotReady::Unreachable) }
+    }
+
+    /// Who would be the primary after a switchover to this member, or to the one that has most.
+    ///
+    /// # Errors
+    /// When that one, or nobody, could be promoted now.
+    pub fn switchover(&self, to: Option<&M>) -> Result<M, Refusal> {
+        if let (Some(to), Some((record, _))) = (to, &self.record) {
+            known(to, record)?;
+        }
+        if self.paused {
+            return Err(Refusal::Paused);
+        }
+        let record = self.open()?;
+        if let Some(to) = to {
+            if *to == record.primary {
+                return Err(Refusal::TargetLeads { member: to.to_string() });
+            }
+            let why = self.ready(to, record);
+            return why.map(|_| to.clone()).map_err(|why| Refusal::NotReady { member: to.to_string(), why });
+        }
+        let others = record.members.iter().filter(|member| **member != record.primary);
+        let judged: Vec<(&M, Result<u64, NotReady>)> =
+            others.map(|member| (member, self.ready(member, record))).collect();
+        let best = judged.iter().filter_map(|(member, ready)| Some((ready.ok()?, *member))).max();
+        best.map(|(_, member)| member.clone()).ok_or_else(|| Refusal::NoCandidate {
+            members: judged
+                .iter()
+                .filter_map(|(member, ready)| Some((member.to_string(), ready.err()?)))
+                .collect(),
+        })
+    }
+
+    /// Whether the data of this member may be copied anew from the primary.
+    ///
+    /// # Errors
+    /// When it is the primary, or when too few would be left that acknowledge.
+    pub fn reinit(&self, member: &M) -> Result<(), Refusal> {
+        if let Some((record, _)) = &self.record {
+            known(member, record)?;
+        }
+        if self.holder.as_ref() == Some(member) {
+            return Err(Refusal::IsPrimary { member: member.to_string() });
+        }
+        let record = self.open()?;
+        let (voters, acks) = (record.quorum.voters(), record.quorum.acks());
+        let left = voters.iter().filter(|voter| *voter != member).count();
+        if left < acks {
+            return Err(Refusal::LastVoter { member: member.to_string(), left, acks });
+        }
+        Ok(())
+    }
+
+    /// The primary whose server is to stop.
+    ///
+    /// # Errors
+    /// When nobody leads.
+    pub fn fence(&self) -> Result<M, Refusal> {
+        self.holder.clone().ok_or(Refusal::NobodyLeads)
+    }
+
+    /// What would become of a failover that may lose what was acknowledged.
+    ///
+    /// # Errors
+    /// When nothing has to be lost, or when this member is not the one that has most.
+    pub fn failover_with_loss(&self, to: Option<&M>) -> Result<Failover<M>, Refusal> {
+        let (record, over) = self.record.as_ref().ok_or(Refusal::NoRecord)?;
+        if let Some(to) = to {
+            known(to, record)?;
+        }
+        if self.open().is_ok() {
+            return Err(Refusal::PrimaryLeads { primary: record.primary.to_string() });
+        }
+        if self.paused {
+            return Err(Refusal::Paused);
+        }
+        let (version, sealed) = self.sealed_since(record, *over);
+        let best = sealed.iter().map(|(member, position)| (*position, (*member).clone())).max();
+        let Some((position, best)) = best else {
+            return Err(Refusal::NobodySealed { primary: record.primary.to_string() });
+        };
+        if promotion::may_promote(&best, version, record, &self.reports).is_ok() {
+            return Err(Refusal::NotNeeded { best: best.to_string() });
+        }
+        let to = match to {
+            None => best,
+            Some(to) => match sealed.get(to) {
+                None => {
+                    let sealed = names(sealed.keys().copied());
+                    return Err(Refusal::NotSealed { member: to.to_string(), sealed });
+                }
+                Some(has) if *has < position => {
+                    return Err(Refusal::Behind { member: to.to_string(), best: best.to_string() });
+                }
+                Some(_) => to.clone(),
+            },
+        };
+        let with: BTreeSet<M> = sealed.keys().map(|member| (*member).clone()).collect();
+        let asked = record.quorum.voters().iter().chain([&record.primary]);
+        let missing = asked.filter(|member| !with.contains(*member)).cloned().collect();
+        let of_that_term = position.term == *over;
+        let log = self.log.as_ref().filter(|_| of_that_term);
+        Ok(Failover {
+            to,
+            permit: Permit { over: *over, with },
+            missing,
+            position,
+            lost: log.map(|log| log.end.saturating_sub(position.end)),
+        })
+    }
+
+    /// Those that have sealed themselves at the newest version, if that is after the one of the record; with where their data end.
+    fn sealed_since(&self, record: &Record<M>, over: i64) -> (i64, BTreeMap<&M, Position>) {
+        let of = |(member, report): &(&M, &Report)| {
+            report.system == record.system && record.members.contains(*member) && report.version > over
+        };
+        let newest = self.reports.iter().filter(of).map(|(_, report)| report.version).max().unwrap_or(0);
+        let sealed = self.reports.iter().filter(of).filter(|(_, report)| report.version == newest);
+        (newest, sealed.map(|(member, report)| (member, report.position)).collect())
+    }
+}
+
+fn known<M: Ord + Clone + Display>(member: &M, record: &Record<M>) -> Result<(), Refusal> {
+    if record.members.contains(member) {
+        return Ok(());
+    }
+    Err(Refusal::UnknownMember { member: member.to_string(), members: names(&record.members) })
+}
+
+/// What a failover would do that may lose what was acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failover<M: Ord> {
+    /// Who would be the primary.
+    pub to: M,
+    pub permit: Permit<M>,
+    /// Any of these may have acknowledged what nobody else has.
+    pub missing: BTreeSet<M>,
+    /// Where the data of the next primary end.
+    pub position: Position,
+    /// So many bytes of the old primary's log are known to be missing; there may be more. `None` where nothing is known of it.
+    pub lost: Option<u64>,
+}
+
+/// A person allows that what was acknowledged is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permit<M: Ord> {
+    /// The version of the record that is given up. It is void once there is another record.
+    pub over: i64,
+    /// Those that were there when it was decided: none of them may have more than the one that is promoted, so all must be sealed again.
+    pub with: BTreeSet<M>,
+}
+
+/// As [`promotion::may_promote`], with a permit for the loss of what is nowhere among those that are there.
+///
+/// # Errors
+/// Why it may not.
+pub fn may_promote_with_loss<M: Ord + Clone>(
+    candidate: &M,
+    version: i64,
+    (record, recorded_at): (&Record<M>, i64),
+    reports: &BTreeMap<M, Report>,
+    permit: &Permit<M>,
+) -> Result<(), Blocked<M>> {
+    if permit.over != recorded_at {
+        return promotion::may_promote(candidate, version, record, reports);
+    }
+    let is_sealed = |member: &&M| {
+        reports.get(*member).is_some_and(|report| report.version == version && report.system == record.system)
+    };
+    let missing: BTreeSet<M> = permit.with.iter().filter(|member| !is_sealed(member)).cloned().collect();
+    if !missing.is_empty() {
+        return Err(Blocked::TooFew { needed: missing.len(), missing });
+    }
+    // The candidate is sealed, and nothing is asked of the old primary and its voters any more: what is left of the rule is who has most.
+    let given_up = Record { primary: candidate.clone(), ..record.clone() };
+    promotion::may_promote(candidate, version, &given_up, reports)
+}

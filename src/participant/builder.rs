@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::endings::Endings;
 use super::handle::Participant;
+use super::judging::Judging;
 use super::notice::Notice;
 use super::outcome::{Drained, ElectionFailed};
 use super::presence::Presence;
@@ -287,6 +288,7 @@ impl ParticipantBuilder {
             unreleased: None,
             handle_gone: false,
             draining: false,
+            judging: Judging::default(),
             shutdown: None,
         };
         let (end, ended) = watch::channel::<Option<Result<Drained, ElectionFailed>>>(None);

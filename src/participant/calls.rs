@@ -63,6 +63,8 @@ impl Runner {
         self.trouble.pace(&self.shared.component, &self.election.timing(), self.store.pace());
         match looked {
             Some(Ok(looked)) => {
+                let leads = matches!(self.election.standing(), Standing::Leading(_));
+                let looked = if leads { self.judging.of_a_leader(looked) } else { looked };
                 Counters::count(&self.shared.counters.looks);
                 self.saw(at, &looked);
                 // Also while the process ends: it looks once more if the release was not answered.

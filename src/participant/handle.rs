@@ -112,6 +112,25 @@ impl Participant {
         self.tell(Command::StepDown);
     }
 
+    /// From now on this process makes way for nobody by itself: its program looks at what operators ask, and says
+    /// [`Participant::make_way`].
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "members of a database are part of the program")
+    )]
+    pub(crate) fn deliberate(&self) {
+        self.tell(Command::Deliberate);
+    }
+
+    /// Stop leading as the request of this id asks, once a look shows it in the present term. Returns at once.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "members of a database are part of the program")
+    )]
+    pub(crate) fn make_way(&self, id: &str) {
+        self.tell(Command::MakeWay(id.to_owned()));
+    }
+
     /// Stop for good, at once: the work sees that the term is lost. Returns at once; [`Participant::ended`] resolves when
     /// the row is released.
     pub fn drain(&self) {

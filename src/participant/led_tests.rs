@@ -10,9 +10,9 @@ use super::fixtures::{Rig, TestClock};
 use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::election::machine::Looked;
-use crate::election::{ComponentName, HolderId, StopReason, Take, TermKey, TimingError};
+use crate::election::{ComponentName, HolderId, Request, StopReason, Take, TermKey, TimingError, Verb};
 use crate::store::{
-    Directory, Epochs, Hints, LeaseStore, MemoryStore, Outcome, Roster, StandingIntent, StoreError,
+    Directory, Epochs, Hints, LeaseStore, MemoryStore, Outcome, Roster, Said, StandingIntent, StoreError,
 };
 
 fn count(counter: &AtomicU64) -> u64 {
@@ -306,4 +306,32 @@ async fn a_take_that_is_won_while_draining_is_released_at_once() {
     assert_eq!(first.ended().await.unwrap(), Drained::Released);
     let row = store.look(&Rig::component()).await.unwrap().row.unwrap();
     assert!(row.is_free() && row.version == 1, "taken, then given back: {row:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deliberate_leader_makes_way_only_when_its_program_says_so() {
+    let rig = Rig::new();
+    let first = rig.start("first");
+    first.deliberate();
+    let held = first.lead().await.unwrap().unwrap();
+    let request = |id: &str| Request {
+        id: id.to_owned(),
+        verb: Verb::Switchover,
+        version: 1,
+        target: None,
+        away: Duration::from_secs(3),
+    };
+    let said = Said::new("ada", "").unwrap();
+    rig.store.ask(&Rig::component(), &request("r1"), &said, None).await.unwrap();
+    let looks = count(&first.counters().looks);
+    while count(&first.counters().looks) < looks + 2 {
+        rig.store.notify(&Rig::component()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(first.is_leader() && held.is_valid(), "it was found, and nobody has judged it");
+    first.make_way("r0");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(held.is_valid(), "another request");
+    first.make_way("r1");
+    assert_eq!(held.lost().await, StopReason::SwitchedOver);
 }

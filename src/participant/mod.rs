@@ -41,6 +41,7 @@ mod calls;
 mod counters;
 mod endings;
 mod handle;
+mod judging;
 mod latencies;
 mod notice;
 mod outcome;

@@ -7,6 +7,7 @@ use tracing::{Span, debug_span, info, info_span};
 
 use super::counters::Counters;
 use super::endings::Endings;
+use super::judging::Judging;
 use super::notice::Notice;
 use super::presence::Presence;
 use super::shared::{Command, Shared};
@@ -47,6 +48,7 @@ pub(super) struct Runner {
     pub(super) unreleased: Option<Unreleased>,
     pub(super) handle_gone: bool,
     pub(super) draining: bool,
+    pub(super) judging: Judging,
     /// Until when the term is renewed for work that was asked to stop.
     pub(super) shutdown: Option<Moment>,
 }
@@ -75,6 +77,10 @@ impl Runner {
                 self.election.hinted(self.now());
             }
             Command::StepDown => self.election.step_down(),
+            Command::Deliberate => self.judging.deliberate = true,
+            Command::MakeWay(id) => {
+                (self.judging.granted, self.judging.look) = (Some(id), true);
+            }
             Command::Drain => {
                 self.draining = true;
                 self.election.drain();

@@ -73,10 +73,14 @@ fn ms(moment: Moment) -> u64 {
 }
 
 /// What the handle asks of the loop.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Command {
     Healthy(bool),
     StepDown,
+    /// Requests are judged by the program from now on.
+    Deliberate,
+    /// For the request of this id.
+    MakeWay(String),
     Drain,
     /// Drain once the work has stopped, or when it has had this long.
     Shutdown(Duration),

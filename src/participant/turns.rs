@@ -41,6 +41,7 @@ impl Runner {
                     let (call, span) = (store.epochs(), self.span("settle"));
                     self.record(call.map(|epochs| epochs.settle(&waited_out))).instrument(span).await;
                 }
+                Action::Wait(_) if std::mem::take(&mut self.judging.look) => self.look().await,
                 Action::Wait(until) => self.wait(until).await,
                 Action::AwaitWork => self.await_work().await,
                 Action::Ended => {

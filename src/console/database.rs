@@ -9,7 +9,7 @@ use super::words::span;
 use crate::clock::{Clock, SystemClock};
 use crate::election::ComponentName;
 use crate::operator::{self, NotAsked, Outcome, Plan, Progress, Refusal, Situation, Wish};
-use crate::process::{ExitCode, Failure};
+use crate::process::{ExitCode, Failure, asker};
 use crate::store::{self, Directory, Hint, Names, Said, SaidError, Snapshot, StoreError, Term, check_id};
 
 /// A request that is waited for is looked at this often where no notification comes first.
@@ -248,14 +248,9 @@ fn wish(asking: &Asking) -> Result<Wish, Failure> {
     })
 }
 
-/// Who this is, as far as the system says. A database cannot verify it.
 fn said(reason: &str) -> Result<Said, Failure> {
-    let user =
-        ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let user = user.unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()));
-    let by: String = format!("{user}@{host}").chars().take(253).collect();
-    Said::new(by, reason).map_err(|error: SaidError| Failure::new(ExitCode::Usage, error.to_string()))
+    Said::new(asker::name(), reason)
+        .map_err(|error: SaidError| Failure::new(ExitCode::Usage, error.to_string()))
 }
 
 fn refused(refusal: &Refusal) -> Ended {

@@ -1,6 +1,6 @@
 //! The terminal, if there is one: its width, its colours, its cursor.
 
-use std::io::{self, BufRead as _, IsTerminal as _};
+use std::io::{self, IsTerminal as _};
 
 use super::words::lines;
 use crate::process::{Failure, output};
@@ -63,15 +63,4 @@ impl Screen {
         }
         Ok(())
     }
-}
-
-/// Whether somebody at the terminal answers with exactly this word; none without a terminal.
-pub(super) fn confirmed(question: &str, word: &str) -> Option<bool> {
-    if !io::stdin().is_terminal() {
-        return None;
-    }
-    output::complain(question);
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).ok()?;
-    Some(answer.trim() == word)
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::args::{AskArgs, PromoteArgs, StepDownArgs, SwitchoverArgs};
-use super::screen::{Screen, confirmed};
+use super::screen::Screen;
 use super::words::{lines, safe, span};
 use crate::election::Verb;
+use crate::process::asker::confirmed;
 use crate::process::{ExitCode, Failure, output};
 use crate::store::new_uuid;
 

@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod args;
+pub mod asker;
 pub mod exit;
 pub mod http;
 mod limit;

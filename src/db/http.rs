@@ -49,6 +49,7 @@ impl Known {
             "role": role,
             "version": version,
             "lag": lag,
+            "pause": self.view.is_paused(),
             "component-lease": { "cluster": self.view.cluster.as_str(), "member": self.view.member },
         });
         (status, Json(body)).into_response()
@@ -160,6 +161,12 @@ fn families(known: &Known) -> Vec<Family> {
             "Version of the term under which this member is the primary or follows one; 0 while it does neither",
             &labels,
             number(u64::try_from(version).unwrap_or(0)),
+        ),
+        Family::gauge(
+            "db_paused",
+            "1 while an operator keeps everybody from being promoted, as the lease's store said last; else 0",
+            &labels,
+            flag(known.view.is_paused()),
         ),
         Family::gauge(
             "db_lease_reachable",

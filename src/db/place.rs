@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::args::LeaseArgs;
+use super::asks::Asks;
 use crate::clock::Clock;
 use crate::election::ComponentName;
 use crate::membership::namespace::{KeyError, POD_NAMESPACE_HINT, key_of};
@@ -35,7 +36,8 @@ impl Place {
                 ComponentName::new(&args.cluster).map_err(|error| Failure::config(error.to_string()))?;
             let namespace = surroundings().namespace;
             let store = KubernetesStore::connect(namespace.as_deref(), clock).await;
-            return Ok(Self { component, how: How::Kubernetes(Arc::new(store.map_err(|e| failure(&e))?)) });
+            let store = store.map_err(|error| failure(&error))?.hearing();
+            return Ok(Self { component, how: How::Kubernetes(Arc::new(store)) });
         }
         let component = key_of(&args.cluster, &surroundings()).map_err(|error| match error {
             KeyError::NoNamespace { .. } | KeyError::NoNamespaceName { .. } => Failure::config(format!(
@@ -55,6 +57,14 @@ impl Place {
                 let (to_compete, roster) = rosters(source)?;
                 Ok((to_compete as _, roster))
             }
+        }
+    }
+
+    /// What operators ask, where the lease is.
+    pub(super) fn asks(&self) -> Result<Asks, Failure> {
+        match &self.how {
+            How::Kubernetes(store) => Ok(Asks::Lease(Arc::clone(store))),
+            How::Database(source) => Ok(Asks::Table(rosters(source)?.1)),
         }
     }
 

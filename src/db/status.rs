@@ -11,9 +11,12 @@ use super::args::StatusArgs;
 use super::place::{Place, failure};
 use crate::clock::SystemClock;
 use crate::database::Member;
-use crate::member::{Said, Standing};
+use crate::member::{Said, Standing, What, Wish};
 use crate::primary::Record;
+use crate::primary::verbs::Log;
+use crate::process::telemetry::one_line;
 use crate::process::{ExitCode, Failure, output};
+use crate::store::Asked;
 
 /// How long a store that does not answer is waited for.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -23,20 +26,24 @@ pub(super) async fn status(args: StatusArgs) -> Result<u8, Failure> {
     let members: BTreeSet<Member> = args.members.into_iter().collect();
     let store = place.roster()?;
     let standing = timeout(LIMIT, Standing::read(&*store, &place.component, &members)).await;
-    let standing = standing.map_err(|_| {
+    let silent = || {
         Failure::new(ExitCode::Unavailable, format!("{} did not answer within {LIMIT:?}", store.describe()))
-    })?;
+    };
+    let standing = standing.map_err(|_| silent())?;
     let standing = standing.map_err(|error| failure(&error))?;
+    let asks = place.asks()?;
+    let asked = timeout(LIMIT, asks.asked(&place.component)).await;
+    let asked = asked.map_err(|_| silent())?.map_err(|error| failure(&error))?;
     if standing.version == 0 {
         return Err(Failure::new(
             ExitCode::NoSuchLease,
             format!("there is no lease {} in {}", place.component, store.describe()),
         ));
     }
-    output::print(&told(place.component.as_str(), &standing))
+    output::print(&told(place.component.as_str(), &standing, &asked))
 }
 
-fn told(cluster: &str, standing: &Standing) -> String {
+fn told(cluster: &str, standing: &Standing, asked: &Asked) -> String {
     let holder = standing.holder.as_deref().unwrap_or("nobody");
     let mut text =
         format!("Cluster    {cluster}\nLease      version {}, held by {holder}\n", standing.version);
@@ -50,9 +57,55 @@ fn told(cluster: &str, standing: &Standing) -> String {
             line("Record", format!("version {version}, {}", quorum(record)));
         }
     }
+    if let Some(forced) = &standing.forced {
+        line(
+            "Loss",
+            format!(
+                "the record of version {} was given up, by {}",
+                forced.over,
+                who(&forced.by, &forced.reason)
+            ),
+        );
+    }
+    if let Some(said) = &asked.paused {
+        line("Paused", format!("by {}; nobody is promoted until db resume", who(said.by(), said.reason())));
+    }
+    if let Some(posted) = asked.request.as_ref().filter(|posted| posted.request.version == standing.version) {
+        let said = who(posted.said.by(), posted.said.reason());
+        line("Asked", format!("{} (id {}), by {said}", posted.request.verb.as_str(), posted.request.id));
+    }
+    for (member, wish) in &standing.wishes {
+        if let Some(asked) = wished(standing, member, wish) {
+            line("Asked", asked);
+        }
+    }
     line("Failover", failover(standing));
     text.push_str(&table(standing));
     text
+}
+
+/// What is asked of a member and stands. A fence stands until `resume`.
+fn wished(standing: &Standing, member: &Member, wish: &Wish) -> Option<String> {
+    let by = who(&wish.by, &wish.reason);
+    let answer = standing.said.get(member).and_then(|said| said.answer.as_ref());
+    let open = wish.is_open(answer);
+    match &wish.what {
+        What::Fence => {
+            let how = if open { "is asked to stop its server" } else { "keeps its server stopped" };
+            Some(format!("{member} {how} until db resume, by {by}"))
+        }
+        What::Reinit if open => Some(format!("{member} is to be copied anew, by {by}")),
+        What::Failover { over, .. } if open && standing.record.as_ref().is_some_and(|(_, at)| at == over) => {
+            Some(format!("{member} is to be promoted though data may be lost, by {by}"))
+        }
+        _ => None,
+    }
+}
+
+/// Who, and why if they said so.
+fn who(by: &str, reason: &str) -> String {
+    let text = if reason.is_empty() { by.to_owned() } else { format!("{by}: {reason}") };
+    one_line(&text)
 }
 
 fn quorum(record: &Record<Member>) -> String {
@@ -88,7 +141,9 @@ fn listed(members: &BTreeSet<Member>) -> String {
 fn table(standing: &Standing) -> String {
     let recorded = standing.record.iter().flat_map(|(record, _)| record.members.iter());
     let members: BTreeSet<&Member> = recorded.chain(standing.said.keys()).collect();
-    let mut rows = vec![["MEMBER", "ROLE", "SEALED", "LAST TERM", "END", "ADDRESS"].map(str::to_owned)];
+    let mut rows =
+        vec![["MEMBER", "ROLE", "LAG", "SEALED", "LAST TERM", "END", "ADDRESS"].map(str::to_owned)];
+    let log = standing.now(false).log;
     for member in members {
         let none = Said::default();
         let said = standing.said.get(member).unwrap_or(&none);
@@ -97,6 +152,7 @@ fn table(standing: &Standing) -> String {
         rows.push([
             member.clone(),
             role(standing, member, said).to_owned(),
+            shown(lag(log.as_ref(), member)),
             shown(sealed.map(|sealed| sealed.version.to_string())),
             shown(sealed.map(|sealed| sealed.position.term.to_string())),
             shown(sealed.map(|sealed| {
@@ -116,6 +172,12 @@ fn table(standing: &Standing) -> String {
     lines.collect()
 }
 
+/// Bytes of the primary's log that a member that receives has not on disk, as the primary said last.
+fn lag(log: Option<&Log<Member>>, member: &Member) -> Option<String> {
+    let log = log?;
+    log.has.get(member).map(|has| log.end.saturating_sub(*has).to_string())
+}
+
 fn role(standing: &Standing, member: &Member, said: &Said) -> &'static str {
     let of_this_term = said.leads.as_ref().is_some_and(|leads| leads.version == standing.version);
     match standing.primary() {
@@ -131,7 +193,9 @@ fn role(standing: &Standing, member: &Member, said: &Said) -> &'static str {
 mod tests {
     use super::*;
     use crate::database::Leader;
+    use crate::member::{Answer, AnswerState, Forced};
     use crate::primary::{Position, Quorum, Report};
+    use crate::store::Said as Said_;
 
     fn standing() -> Standing {
         let members: BTreeSet<Member> = ["a", "b", "c"].map(str::to_owned).into();
@@ -139,31 +203,33 @@ mod tests {
         let quorum = Quorum::any(1, voters).unwrap();
         let record = Record { primary: "a".to_owned(), quorum, asynchronous: false, system: 7, members };
         let leads = Leader { member: "a".to_owned(), version: 4, host: "db-a".to_owned(), port: 5432 };
+        let log = Log { end: 1000, has: [("b".to_owned(), 990)].into() };
         let sealed = Report { version: 4, system: 7, position: Position { term: 3, end: 0x1_0000_00ff } };
         Standing {
             version: 4,
             holder: Some("a_1_2".to_owned()),
             record: Some((record, 4)),
             said: [
-                ("a".to_owned(), Said { sealed: None, leads: Some(leads) }),
-                ("b".to_owned(), Said { sealed: Some(sealed), leads: None }),
+                ("a".to_owned(), Said { leads: Some(leads), log: Some((4, log)), ..Said::default() }),
+                ("b".to_owned(), Said { sealed: Some(sealed), ..Said::default() }),
             ]
             .into(),
+            ..Standing::default()
         }
     }
 
     #[test]
     fn a_healthy_cluster_is_told_with_who_would_be_promoted() {
         assert_eq!(
-            told("orders", &standing()),
+            told("orders", &standing(), &Asked::default()),
             "Cluster    orders\n\
              Lease      version 4, held by a_1_2\n\
              Record     version 4, primary a; a commit is acknowledged by any 1 of b, c\n\
              Failover   ready if 2 of b, c are alive, which is not known here: the one with the most data would be promoted, and nothing acknowledged would be lost\n\
-             MEMBER   ROLE      SEALED   LAST TERM   END    ADDRESS\n\
-             a        primary   -        -           -      db-a:5432\n\
-             b        voter     4        3           1/FF   -\n\
-             c        voter     -        -           -      -\n"
+             MEMBER   ROLE      LAG   SEALED   LAST TERM   END    ADDRESS\n\
+             a        primary   -     -        -           -      db-a:5432\n\
+             b        voter     10    4        3           1/FF   -\n\
+             c        voter     -     -        -           -      -\n"
         );
     }
 
@@ -171,12 +237,43 @@ mod tests {
     fn a_record_of_an_earlier_term_makes_nobody_the_primary() {
         let mut seen = standing();
         seen.version = 5;
-        let text = told("orders", &seen);
+        let none = Asked::default();
+        let text = told("orders", &seen, &none);
         assert!(text.contains("Failover   not ready"), "{text}");
         assert!(text.contains("a        standby"), "{text}");
         seen.said.get_mut("a").unwrap().leads.as_mut().unwrap().version = 5;
-        assert!(told("orders", &seen).contains("a        promoted, closed"), "it is not recorded yet");
+        assert!(told("orders", &seen, &none).contains("a        promoted, closed"), "it is not recorded yet");
         seen.holder = None;
-        assert!(told("orders", &seen).contains("held by nobody"));
+        assert!(told("orders", &seen, &none).contains("held by nobody"));
+    }
+
+    #[test]
+    fn what_operators_asked_is_told_with_who_and_why() {
+        let mut seen = standing();
+        let by = ("ada".to_owned(), "slow disk\n".to_owned());
+        let wish = |what| Wish { id: "1".to_owned(), by: by.0.clone(), reason: by.1.clone(), what };
+        seen.wishes = [("a".to_owned(), wish(What::Fence)), ("c".to_owned(), wish(What::Reinit))].into();
+        seen.forced = Some(Forced { over: 3, by: by.0.clone(), reason: String::new() });
+        let asked = Asked { paused: Some(Said_::new("bo", "backup").unwrap()), ..Asked::default() };
+        let text = told("orders", &seen, &asked);
+        for line in [
+            "Loss       the record of version 3 was given up, by ada\n",
+            "Paused     by bo: backup; nobody is promoted until db resume\n",
+            "Asked      a is asked to stop its server until db resume, by ada: slow disk\\n\n",
+            "Asked      c is to be copied anew, by ada: slow disk\\n\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        let done = |id: &str| Answer {
+            id: id.to_owned(),
+            state: AnswerState::Done,
+            reason: None,
+            message: String::new(),
+        };
+        for member in ["a", "c"] {
+            seen.said.entry(member.to_owned()).or_default().answer = Some(done("1"));
+        }
+        let text = told("orders", &seen, &asked);
+        assert!(text.contains("a keeps its server stopped") && !text.contains("copied anew"), "{text}");
     }
 }

@@ -29,6 +29,8 @@ struct Seen {
     lag: Option<u64>,
     /// The version whose record has this member among those that acknowledge.
     votes: Option<i64>,
+    /// Whether an operator keeps everybody from being promoted, as the store said last.
+    paused: bool,
 }
 
 /// What is known.
@@ -74,7 +76,12 @@ impl View {
         judge(*self.state.borrow(), leads, member.is_proven(), self.seen())
     }
 
-    fn saw(&self, runs: bool, lag: Option<u64>, standing: Option<Standing>) {
+    /// Whether an operator has paused the election, as far as is known.
+    pub(super) fn is_paused(&self) -> bool {
+        self.seen().is_some_and(|seen| seen.paused)
+    }
+
+    fn saw(&self, runs: bool, lag: Option<u64>, (standing, paused): (Option<Standing>, Option<bool>)) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let votes = match standing {
             Some(standing) => standing.record.and_then(|(record, version)| {
@@ -83,7 +90,8 @@ impl View {
             // A store that does not answer makes no voter less of one, as long as it follows under that version.
             None => seen.and_then(|before| before.votes),
         };
-        *seen = Some(Seen { at: SystemClock.boot(), runs, lag, votes });
+        let paused = paused.unwrap_or_else(|| seen.is_some_and(|before| before.paused));
+        *seen = Some(Seen { at: SystemClock.boot(), runs, lag, votes, paused });
     }
 
     /// Looks until the process ends.
@@ -91,16 +99,17 @@ impl View {
         loop {
             // Neither waits for the other: a store that is away makes no replica less of one.
             let own = [self.member.clone()].into();
-            let (observed, standing) = tokio::join!(
+            let (observed, standing, looked) = tokio::join!(
                 async {
                     let observed = engine.runs().then(|| timeout(LIMIT, engine.observe()))?;
                     observed.await.ok()?.ok()
                 },
                 async { timeout(LIMIT, Standing::read(store, &self.cluster, &own)).await.ok()?.ok() },
+                async { timeout(LIMIT, store.look(&self.cluster)).await.ok()?.ok() },
             );
             let lag = observed.as_ref().filter(|seen| seen.role == Role::Standby && seen.receives.is_some());
             let lag = lag.map(|seen| seen.position.end.saturating_sub(seen.applied));
-            self.saw(observed.is_some(), lag, standing);
+            self.saw(observed.is_some(), lag, (standing, looked.map(|looked| looked.paused)));
             sleep(LOOK).await;
         }
     }
@@ -131,7 +140,7 @@ mod tests {
         let quorum = Quorum::any(1, ["b".to_owned()].into()).unwrap();
         let members = ["a", "b"].map(str::to_owned).into();
         let record = Record { primary: "a".to_owned(), quorum, asynchronous: false, system: 7, members };
-        let standing = |record| Standing { version: 3, holder: None, record, said: [].into() };
+        let standing = |record| Standing { version: 3, record, ..Standing::default() };
         let view = View {
             cluster: ComponentName::new("orders").unwrap(),
             member: "b".to_owned(),
@@ -139,18 +148,22 @@ mod tests {
             seen: Mutex::default(),
         };
         let votes = |standing| {
-            view.saw(true, None, standing);
+            view.saw(true, None, (standing, None));
             view.seen().unwrap().votes
         };
         assert_eq!(votes(None), None);
         assert_eq!(votes(Some(standing(Some((record, 3))))), Some(3));
         assert_eq!(votes(None), Some(3));
         assert_eq!(votes(Some(standing(None))), None);
+        for (said, is) in [(None, false), (Some(true), true), (None, true), (Some(false), false)] {
+            view.saw(true, None, (None, said));
+            assert_eq!(view.is_paused(), is, "as the store said last");
+        }
     }
 
     #[test]
     fn a_member_is_what_its_term_and_its_server_say() {
-        let seen = |votes| Some(Seen { at: Duration::ZERO, runs: true, lag: Some(7), votes });
+        let seen = |votes| Some(Seen { at: Duration::ZERO, runs: true, lag: Some(7), votes, paused: false });
         assert_eq!(judge(State::Primary(3), Some(3), false, seen(None)), Is::Primary(3));
         assert_eq!(judge(State::Primary(3), Some(3), false, None), Is::Primary(3));
         // Its term is over, or another one; or nothing is acknowledged yet.

@@ -71,6 +71,7 @@ impl<E: Engine + 'static> Supervisor<E> {
                 reason = held.lost() => of(reason),
                 over = self.work(&held, &mut holding) => over,
                 () = self.guard(&held) => Over::AtOnce,
+                over = self.heed(&held) => over,
                 () = &mut *stop => Over::Stopped,
             };
             let Some(holding) = holding.as_mut().filter(|_| matches!(over, Over::Unrenewed)) else {
@@ -172,7 +173,8 @@ impl<E: Engine + 'static> Supervisor<E> {
             if have.len() >= self.settings.acks {
                 break have;
             }
-            if self.clock.boot() >= give_up {
+            // Nobody could do better where a person has decided that this one is promoted.
+            if self.clock.boot() >= give_up && self.forced().is_none() {
                 warn!(member = %self.settings.member, version = term.version, "too few members follow the promoted server: another should try");
                 return Ok(None);
             }
@@ -201,7 +203,7 @@ impl<E: Engine + 'static> Supervisor<E> {
 
     pub(super) async fn say_that_it_leads(&self, version: i64) -> Result<(), EngineError> {
         let leads = Leads { version, host: self.settings.host.clone(), port: self.settings.port };
-        let says = Says { sealed: None, leads: Some(leads) };
+        let says = Says { leads: Some(leads), ..Says::default() };
         self.report(&says).await.map_err(|error| EngineError::failed(error.to_string()))
     }
 
@@ -234,6 +236,8 @@ impl<E: Engine + 'static> Supervisor<E> {
                 .collect();
             let own = &self.settings.member;
             let record = seen.record.as_ref().and_then(says::Record::rule);
+            let recorded_at = seen.record.as_ref().map_or(0, |record| record.version);
+            let wish = seen.wishes.get(own);
             if record.as_ref().is_some_and(|record| !record.members.contains(own)) {
                 self.complain(
                     "declared",
@@ -241,9 +245,18 @@ impl<E: Engine + 'static> Supervisor<E> {
                 );
                 return Ok(None);
             }
+            self.is_not_forced();
             let judged = match &record {
                 Some(record) => promotion::may_promote(own, term.version, record, &reports),
                 None => may_begin(own, term.version, &self.settings.members, &reports),
+            };
+            let judged = match (judged, &record) {
+                (Err(Blocked::TooFew { .. }), Some(record))
+                    if self.is_permitted(term.version, (record, recorded_at), &reports, wish) =>
+                {
+                    Ok(())
+                }
+                (judged, _) => judged,
             };
             match judged {
                 Ok(()) => {
@@ -374,7 +387,7 @@ impl<E: Engine + 'static> Supervisor<E> {
         term: &TermKey,
         record: &Record<Member>,
     ) -> Result<bool, EngineError> {
-        let text = says::Record::new(record, term.version).text();
+        let text = says::Record::new(record, term.version, self.forced()).text();
         let written = self.store.record(term, &text).await;
         Ok(written.map_err(|error| EngineError::failed(error.to_string()))? == Outcome::Applied)
     }

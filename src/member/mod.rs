@@ -11,6 +11,7 @@
 //! No step relies on a clock of another machine, nor on when it is taken: what makes it safe is checked by the store
 //! (the record, by compare-and-set) and by the engine (no primary below the seal).
 
+mod heeding;
 mod held;
 mod leading;
 mod outage;
@@ -18,6 +19,7 @@ mod says;
 mod standing;
 mod standing_by;
 mod state;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -33,6 +35,8 @@ use self::says::{Record, Says};
 pub use self::standing::{Said, Standing};
 use self::state::GRACE;
 pub use self::state::State;
+use self::wishes::Heeding;
+pub use self::wishes::{Answer, AnswerState, Forced, What, Wish};
 use crate::clock::Clock;
 use crate::database::{Cloning, End, Engine, Member};
 use crate::election::{ComponentName, Moment};
@@ -77,6 +81,7 @@ pub struct Supervisor<E> {
     proof: Mutex<Option<Proof>>,
     /// Since when this member leaves the lease to its primary, which could not renew it either.
     leaves_it: Mutex<Option<Moment>>,
+    heeding: Mutex<Heeding>,
 }
 
 impl<E> fmt::Debug for Supervisor<E> {
@@ -95,6 +100,8 @@ impl<E: Engine + 'static> Supervisor<E> {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let state = watch::Sender::new(State::Alone);
+        // Only a member knows whether another could be promoted.
+        participant.deliberate();
         let engine = Arc::new(engine);
         Self {
             settings,
@@ -106,6 +113,7 @@ impl<E: Engine + 'static> Supervisor<E> {
             said: Mutex::default(),
             proof: Mutex::default(),
             leaves_it: Mutex::default(),
+            heeding: Mutex::default(),
         }
     }
 
@@ -197,6 +205,7 @@ impl<E: Engine + 'static> Supervisor<E> {
     }
 
     async fn report(&self, says: &Says) -> Result<(), StoreError> {
+        let says = self.signed(says);
         self.store.report(&self.settings.component, &self.settings.member, &says.text()).await
     }
 
@@ -225,13 +234,26 @@ impl<E: Engine + 'static> Supervisor<E> {
             .iter()
             .filter_map(|(member, text)| Some((member.clone(), Says::parse(text)?)))
             .collect();
+        self.remember(said.get(&self.settings.member));
+        let wishes = found
+            .wishes
+            .iter()
+            .filter_map(|(member, text)| Some((member.clone(), Wish::parse(text)?)))
+            .collect();
         let version = found.row.as_ref().map_or(0, |row| row.version);
         let promised = self.promised(&said);
         // Somebody has deleted the lease: it would begin below what members have promised.
         if promised > version {
             self.store.begin_above(&self.settings.component, promised);
         }
-        Ok(Seen { version, promised, is_held: found.row.is_some_and(|row| !row.is_free()), record, said })
+        Ok(Seen {
+            version,
+            promised,
+            is_held: found.row.is_some_and(|row| !row.is_free()),
+            record,
+            said,
+            wishes,
+        })
     }
 }
 
@@ -252,4 +274,5 @@ struct Seen {
     is_held: bool,
     record: Option<Record>,
     said: BTreeMap<Member, Says>,
+    wishes: BTreeMap<Member, Wish>,
 }

@@ -1,10 +1,12 @@
 //! What members write beside the lease, as JSON.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::wishes::{Answer, Forced};
 use crate::database::{Leader, Member};
+use crate::primary::verbs::Log;
 use crate::primary::{self, Position, Quorum, Report};
 
 /// What a member says of itself.
@@ -14,6 +16,34 @@ pub(super) struct Says {
     pub(super) sealed: Option<Sealed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) leads: Option<Leads>,
+    /// As whom it takes part now: the holder id of its process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) holder: Option<String>,
+    /// Of a primary, how far its log is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) log: Option<SaidLog>,
+    /// To the last thing that was asked of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) answer: Option<Answer>,
+}
+
+/// How far a primary's log is, and how much of it others have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SaidLog {
+    /// Of its term.
+    pub(super) version: i64,
+    end: u64,
+    has: BTreeMap<Member, u64>,
+}
+
+impl SaidLog {
+    pub(super) fn new(version: i64, log: &Log<Member>) -> Self {
+        Self { version, end: log.end, has: log.has.clone() }
+    }
+
+    pub(super) fn log(&self) -> Log<Member> {
+        Log { end: self.end, has: self.has.clone() }
+    }
 }
 
 /// At which version it is sealed, and where its data ended then.
@@ -82,10 +112,13 @@ pub(super) struct Record {
     asynchronous: bool,
     system: String,
     members: BTreeSet<Member>,
+    /// Where its primary was promoted though what was acknowledged may be lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) forced: Option<Forced>,
 }
 
 impl Record {
-    pub(super) fn new(record: &primary::Record<Member>, version: i64) -> Self {
+    pub(super) fn new(record: &primary::Record<Member>, version: i64, forced: Option<Forced>) -> Self {
         Self {
             primary: record.primary.clone(),
             version,
@@ -94,6 +127,7 @@ impl Record {
             asynchronous: record.asynchronous,
             system: record.system.to_string(),
             members: record.members.clone(),
+            forced,
         }
     }
 

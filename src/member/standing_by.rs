@@ -56,12 +56,10 @@ impl<E: Engine + 'static> Supervisor<E> {
     }
 
     async fn obey(&self, seen: &Seen) -> Result<(), EngineError> {
-        let leader = seen
-            .said
-            .iter()
-            .filter(|(member, _)| **member != self.settings.member)
-            .find_map(|(member, says)| says.leader(member, seen.version));
-        if let Some(leader) = leader {
+        if self.heed_as_standby(seen).await? {
+            return Ok(());
+        }
+        if let Some(leader) = self.leader(seen) {
             return self.follow(&leader).await;
         }
         if !self.engine.runs() {
@@ -76,11 +74,17 @@ impl<E: Engine + 'static> Supervisor<E> {
         Ok(())
     }
 
+    /// The primary of this term, as it says.
+    pub(super) fn leader(&self, seen: &Seen) -> Option<Leader> {
+        let mut others = seen.said.iter().filter(|(member, _)| **member != self.settings.member);
+        others.find_map(|(member, says)| says.leader(member, seen.version))
+    }
+
     /// Seals the server at this version, and says so to all.
     pub(super) async fn seal(&self, version: i64) -> Result<(), EngineError> {
         let report = self.engine.seal(version).await?;
         self.becomes(State::Alone);
-        let says = Says { sealed: Some(Sealed::from(&report)), leads: None };
+        let says = Says { sealed: Some(Sealed::from(&report)), ..Says::default() };
         self.report(&says).await.map_err(|error| EngineError::failed(error.to_string()))
     }
 
@@ -129,7 +133,7 @@ impl<E: Engine + 'static> Supervisor<E> {
     }
 
     /// Resolves when the lease has another version: whom this member comes back to may be no primary any more.
-    async fn until_another_than(&self, version: i64) -> i64 {
+    pub(super) async fn until_another_than(&self, version: i64) -> i64 {
         loop {
             sleep(LOOK).await;
             if let Ok(seen) = self.read().await

@@ -16,6 +16,8 @@ pub enum State {
     Closed(i64),
     /// It is the primary of this version.
     Primary(i64),
+    /// An operator keeps its server stopped.
+    Fenced,
 }
 
 impl State {

@@ -95,6 +95,39 @@ async fn members_of_a_database_need_no_more_than_to_read_and_change_their_leases
     .with_context(logs)?;
     let holder = read("orders-db").await?["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
     ensure!(holder.starts_with(primary), "{holder} holds the lease, {primary} is recorded");
+    // What operators ask stands in annotations, and the same rights do.
+    let verb = async |words: &[&str]| -> Result<Value> {
+        let said = Command::new(env!("CARGO_BIN_EXE_component-lease"))
+            .args(["db", words[0], "--cluster", "orders-db", "--lease", "kubernetes", "-o", "json"])
+            .args(&words[1..])
+            .env("KUBECONFIG", &kubeconfig)
+            .env("POD_NAMESPACE", name)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        serde_json::from_str(&text)
+            .with_context(|| format!("{words:?}: {text}{}", String::from_utf8_lossy(&said.stderr)))
+    };
+    let to = MEMBERS[1 - at];
+    let moved = wait::until(SOON, "a switchover that is not refused", async || {
+        let told = verb(&["switchover", "--to", to, "--reason", "a test"]).await?;
+        Ok((told["state"] != "Refused").then_some(told))
+    })
+    .await
+    .with_context(logs)?;
+    ensure!(moved["state"] == "CarriedOut" && moved["primary"] == to, "{moved}\n{}", logs());
+    println!("{moved}");
+    let paused = verb(&["pause", "--reason", "a test"]).await?;
+    ensure!(paused["state"] == "CarriedOut", "{paused}");
+    let lease = read("orders-db").await?;
+    let asked = lease["metadata"]["annotations"]["componentlease.io/asked"].as_str().unwrap_or_default();
+    ensure!(asked.contains("\"reason\":\"a test\""), "{lease}");
+    let refused = verb(&["switchover"]).await?;
+    ensure!(refused["reason"] == "Paused", "{refused}");
+    let resumed = verb(&["resume"]).await?;
+    ensure!(resumed["state"] == "CarriedOut", "{resumed}");
     for child in &mut children {
         let pid = child.id().context("it runs")?.to_string();
         ensure!(std::process::Command::new("kill").args(["-TERM", &pid]).status()?.success());

@@ -21,8 +21,8 @@ use crate::site::SOON;
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// Where the lease is.
-struct Lease {
-    url: String,
+pub(crate) struct Lease {
+    pub(crate) url: String,
     /// Dropped with it.
     _kept: Kept,
 }
@@ -55,9 +55,9 @@ async fn install(url: &str) {
 }
 
 /// One member as it is started.
-struct Process {
-    name: &'static str,
-    files: Arc<Member>,
+pub(crate) struct Process {
+    pub(crate) name: &'static str,
+    pub(crate) files: Arc<Member>,
     port: Port,
     child: Child,
 }
@@ -110,14 +110,14 @@ fn spawn(words: &[OsString], files: &Member) -> Child {
 }
 
 impl Process {
-    fn start(lease: &Lease, name: &'static str, files: Arc<Member>) -> Self {
+    pub(crate) fn start(lease: &Lease, name: &'static str, files: Arc<Member>) -> Self {
         let port = Port::free().unwrap();
         let child = spawn(&words(&lease.url, name, &files, port.number()), &files);
         Self { name, files, port, child }
     }
 
     /// The status and the body of an answer.
-    async fn ask(&self, method: &str, path: &str) -> Option<(u16, String)> {
+    pub(crate) async fn ask(&self, method: &str, path: &str) -> Option<(u16, String)> {
         let asked = async {
             let mut stream = TcpStream::connect(self.port.address()).await.ok()?;
             let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -136,36 +136,36 @@ impl Process {
     }
 
     /// The version under which it is what the path asks for.
-    async fn version_as(&self, path: &str) -> Option<i64> {
+    pub(crate) async fn version_as(&self, path: &str) -> Option<i64> {
         let (status, body) = self.ask("GET", path).await?;
         let body: Value = serde_json::from_str(&body).ok()?;
         body["version"].as_i64().filter(|_| status == 200)
     }
 
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().unwrap().to_string();
         assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
-    async fn ended(&mut self) -> ExitStatus {
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         tokio::time::timeout(SOON, self.child.wait()).await.expect("the process ends").unwrap()
     }
 }
 
 /// The server's first process.
-fn kill_server(files: &Member) {
+pub(crate) fn kill_server(files: &Member) {
     let text = std::fs::read_to_string(files.data().join("postmaster.pid")).unwrap();
     let pid = text.lines().next().unwrap();
     assert!(std::process::Command::new("kill").args(["-KILL", pid]).status().unwrap().success());
 }
 
-struct Cluster {
-    lease: Lease,
-    members: Vec<Process>,
+pub(crate) struct Cluster {
+    pub(crate) lease: Lease,
+    pub(crate) members: Vec<Process>,
 }
 
 impl Cluster {
-    async fn new(release: Release) -> Self {
+    pub(crate) async fn new(release: Release) -> Self {
         let lease = Lease::new(release).await;
         let mut members = Vec::new();
         for name in NAMES {
@@ -174,14 +174,14 @@ impl Cluster {
         Self { lease, members }
     }
 
-    fn logs(&self) -> String {
+    pub(crate) fn logs(&self) -> String {
         let of = |member: &Process| [format!("== {}\n", member.name), member.files.log()];
         self.members.iter().flat_map(of).collect()
     }
 
     /// Waits until there is a primary after this version, with the other two among those that acknowledge, and both know
     /// how far behind they are.
-    async fn whole(&self, after: i64) -> (usize, i64) {
+    pub(crate) async fn whole(&self, after: i64) -> (usize, i64) {
         wait::until(SOON * 3, "a primary with two that acknowledge", async || {
             let mut found = (None, 0);
             for (at, member) in self.members.iter().enumerate() {
@@ -342,7 +342,7 @@ async fn probes_say_what_it_is(member: &Process, is_primary: bool) {
 }
 
 /// What was printed, and the exit code.
-async fn perform(words: &[OsString]) -> (Option<i32>, String) {
+pub(crate) async fn perform(words: &[OsString]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_component-lease"));
     let ended = command.args(words).stdin(Stdio::null()).kill_on_drop(true).output();
     let ended = tokio::time::timeout(SOON, ended).await.expect("the command ends").unwrap();

@@ -12,3 +12,5 @@ mod promises;
 mod site;
 mod terms;
 mod traps;
+mod verbs;
+mod verbs_lost;

@@ -163,14 +163,14 @@ fn kill(files: &Member) {
 }
 
 /// Writes one row after the other to whichever server takes it.
-struct Writer {
+pub(crate) struct Writer {
     /// The rows that were acknowledged, and when.
     acknowledged: Arc<Mutex<Vec<(u64, Duration)>>>,
-    task: JoinHandle<()>,
+    pub(crate) task: JoinHandle<()>,
 }
 
 impl Writer {
-    fn start(files: Vec<Arc<Member>>) -> Self {
+    pub(crate) fn start(files: Vec<Arc<Member>>) -> Self {
         let acknowledged = Arc::new(Mutex::new(Vec::new()));
         let done = Arc::clone(&acknowledged);
         let task = tokio::spawn(async move {
@@ -187,12 +187,12 @@ impl Writer {
         Self { acknowledged, task }
     }
 
-    fn so_far(&self) -> Vec<u64> {
+    pub(crate) fn so_far(&self) -> Vec<u64> {
         self.acknowledged.lock().unwrap().iter().map(|(number, _)| *number).collect()
     }
 
     /// The longest time without any, since then.
-    fn longest_pause(&self, since: Duration) -> Duration {
+    pub(crate) fn longest_pause(&self, since: Duration) -> Duration {
         let mut all: Vec<Duration> = self.acknowledged.lock().unwrap().iter().map(|(_, at)| *at).collect();
         all.retain(|at| *at >= since);
         all.windows(2).map(|two| two[1] - two[0]).max().unwrap()

@@ -108,8 +108,8 @@ async fn a_take_and_a_release_notify_by_a_call_of_their_own_and_other_programs_b
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "tests look at the machine's own clock")]
 async fn who_ends_tells_the_others_before_however_long_the_ttl_is() {
-    let _machine = machine::shared().await;
     const TTL: u32 = 600;
+    let _machine = machine::shared().await;
     let server = Server::start().await.unwrap();
     let url = server.superuser_url();
     store::install(

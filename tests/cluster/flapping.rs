@@ -33,7 +33,7 @@ async fn more_changes_than_the_resource_says_are_said_and_slow_the_next_ones_dow
         site.rows.take("discovery", &site.holder(pod).await?, LONG).await?;
         site.wait_for_labelled(crate::support::KEY, "leader", &[pod]).await?;
     }
-    let lease = site.wait_until_ready("discovery").await?;
+    let lease = site.wait_for_term("discovery", 3).await?;
     ensure!(condition(&lease, "Flapping").is_none(), "as many as there may be");
     until_cooldown(&site, Duration::ZERO).await?;
 

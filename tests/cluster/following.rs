@@ -55,7 +55,7 @@ async fn a_release_takes_the_label_away_and_the_next_take_brings_it_at_once() ->
 
     site.rows.take("discovery", &site.holder("d-1").await?, LONG).await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
-    let lease = site.wait_until_ready("discovery").await?;
+    let lease = site.wait_for_term("discovery", 2).await?;
     assert_eq!((term(&lease).version, status(&lease).transitions), (2, Some(2)));
     wait::until(SOON, "an Event for each change", async || {
         let events = site.events("discovery").await?;
@@ -84,7 +84,7 @@ async fn the_status_tells_who_led_before_why_that_ended_and_how_long_nobody_led(
     let next = site.holder("d-1").await?;
     site.rows.take("discovery", &next, LONG).await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
-    let lease = site.wait_until_ready("discovery").await?;
+    let lease = site.wait_for_term("discovery", 2).await?;
     let second = status(&lease).last_transition.context("nothing of the second leader")?;
     assert_eq!((second.version, second.from, second.to), (2, Some(holder), next));
     assert_eq!((second.reason.as_deref(), second.requested_by), (Some("Deadline"), None));

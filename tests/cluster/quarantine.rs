@@ -59,7 +59,7 @@ async fn a_quarantine_is_said_with_its_end_and_the_version_after_it_is_explained
     let next = epoch * 1_000_000 + 1;
     site.rows.take_as(site.rows.key("discovery")?, &second, LONG, next).await?;
     site.wait_for_labelled(KEY, "leader", &["d-1"]).await?;
-    let lease = site.wait_until_ready("discovery").await?;
+    let lease = site.wait_for_term("discovery", next).await?;
     assert_eq!(counted(&lease), (next, Some(epoch), Some(1)));
     let message =
         condition(&lease, "LeaderElected").map(|elected| elected.message.clone()).unwrap_or_default();

@@ -256,6 +256,15 @@ impl Site {
         self.wait_for_lease(name, "Ready", ready).await
     }
 
+    /// [`Site::wait_until_ready`] under this version: a status comes after the label, and the one before may be as good.
+    pub async fn wait_for_term(&self, name: &str, version: i64) -> Result<ComponentLease> {
+        let is_it = |lease: &ComponentLease| {
+            objects::term(lease).version == version
+                && objects::condition(lease, "Ready").is_some_and(|c| c.status == "True")
+        };
+        self.wait_for_lease(name, &format!("Ready under version {version}"), is_it).await
+    }
+
     /// Waits until there are Events with these reasons: a controller publishes them after what they tell of.
     pub async fn wait_for_events(&self, name: &str, reasons: &[&str]) -> Result<()> {
         wait::until(SOON, format!("Events of {name}: {reasons:?}"), async || {

@@ -33,14 +33,14 @@ enum Kept {
 }
 
 impl Lease {
-    /// PostgreSQL on a server of its own for one release, a file for the other.
+    /// A file for the installed release, PostgreSQL on a server of its own for the others.
     async fn new(release: Release) -> Self {
         let (url, kept) = match release {
             Release::Installed => {
                 let scratch = Scratch::new("files").unwrap();
                 (format!("sqlite://{}", scratch.join("lease.db").display()), Kept::File(scratch))
             }
-            Release::Eighteen => {
+            _ => {
                 let database = postgres::shared().await.unwrap().fresh_database().await.unwrap();
                 (database.url.clone(), Kept::Database(database))
             }

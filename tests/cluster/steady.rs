@@ -96,7 +96,7 @@ async fn a_minute_of_a_thousand_renewing_rows_writes_nothing_and_costs_one_query
     let controller = Replica::start_with(&site, config).await?;
     // Some five thousand writes; how long they take is not what is tested here.
     // Listing them costs the API server as much as fifty writes.
-    wait::until_at(PAUSE, Duration::from_secs(300), "a thousand resources are ready", async || {
+    wait::until_at(PAUSE, Duration::from_secs(600), "a thousand resources are ready", async || {
         let all = site.leases().list(&ListParams::default()).await?;
         let ready = |l: &&_| condition(l, "Ready").is_some_and(|c| c.status == "True");
         let count = all.iter().filter(ready).count();

@@ -12,13 +12,17 @@
 //! | record | the quorum that stands beside the lease; only a leader of that version can change it |
 //!
 //! [`quorum`] says when names or record may change, [`promotion`] who may be promoted, [`lineage`] whose data are a beginning of
-//! whose, [`writable`] until when a primary may be writable, [`verbs`] what an operator may ask. All but the last are explored to the end by
+//! whose, [`writable`] until when a primary may be writable, [`outlook`] what would become of a failover now, [`verbs`] what an
+//! operator may ask. All but the last two are explored to the end by
 //! `tests/sim/database`, which also finds what each part of a rule is for. The idea of sealing a quorum before a promotion is that of
 //! Paxos' first phase and of Vitess' "revoke, propagate, establish".
 
 pub mod lineage;
 #[cfg(test)]
 mod lineage_tests;
+pub mod outlook;
+#[cfg(test)]
+mod outlook_tests;
 pub mod promotion;
 #[cfg(test)]
 mod promotion_tests;
@@ -33,5 +37,6 @@ pub mod writable;
 mod writable_tests;
 
 pub use lineage::{Branch, Lineage, Promotion};
+pub use outlook::{Hindrance, Loss, Outlook, outlook};
 pub use promotion::{Blocked, Position, Record, Report};
 pub use quorum::{Change, Names, Quorum};

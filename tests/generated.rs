@@ -17,7 +17,7 @@ fn must_be(path: &str, wanted: &str) {
 #[test]
 fn the_resource_definitions_are_what_the_types_say() {
     let definitions = component_lease::api::crds_yaml().unwrap();
-    assert_eq!(definitions.len(), 2);
+    assert_eq!(definitions.len(), 3);
     for (name, definition) in definitions {
         must_be(&format!("crds/{name}.yaml"), &definition);
         must_be(&format!("charts/component-lease/files/{name}.yaml"), &definition);

@@ -22,6 +22,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "controller",
         &[
+            "member",
+            "primary",
             "store",
             "operator",
             "api",

@@ -15,7 +15,7 @@ use crate::election::{ComponentName, NameError};
 use crate::membership::SeenInstance;
 use crate::membership::namespace::{NotAllowed, key_in};
 use crate::routing::HolderPattern;
-use crate::routing::conditions::{ConditionType, EventReason, Reason, Truth};
+use crate::routing::conditions::{Condition, ConditionType, EventReason, Reason, Truth};
 use crate::routing::holder_pattern::PatternError;
 use crate::routing::observed::{
     Desired, DesiredService, HolderPod, LabelScheme, Memory, OnDatabaseUnreachable as Unreachable, Place,
@@ -33,6 +33,10 @@ pub const FLOOR_ANNOTATION: &str = "componentlease.io/version-floor";
 pub enum InvalidSpec {
     #[error("metadata.name {0:?} is longer than 55 characters; make the resource again under a shorter name")]
     NameTooLong(String),
+    #[error("metadata.name {0:?} is longer than 50 characters; make the resource again under a shorter name")]
+    DatabaseNameTooLong(String),
+    #[error("spec.lease: {0}")]
+    Lease(#[source] NameError),
     #[error("spec.componentName: {0}")]
     Component(#[source] NameError),
     #[error(transparent)]
@@ -171,6 +175,7 @@ pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<De
             Strategy::Oldest => Wanted::Oldest,
         },
         service: service.as_ref().map(desired_service),
+        service_field: "spec.routing.service",
         pause: match paused {
             None => PauseWish::Unsaid,
             Some(true) => PauseWish::Paused(paused_reason.clone().unwrap_or_default()),
@@ -185,7 +190,7 @@ pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<De
     })
 }
 
-fn desired_service(service: &RoutedService) -> DesiredService {
+pub(super) fn desired_service(service: &RoutedService) -> DesiredService {
     let RoutedService { name, policy, type_: ServiceType::ClusterIp, headless, labels, annotations, ports } =
         service;
     let port = |p: &RoutedPort| ServicePort {
@@ -283,22 +288,9 @@ pub fn status(
     let term = term(wanted);
     let of = |term: &Option<TermStatus>| term.as_ref().map(|term| (term.holder.clone(), term.version));
     let led_by_another = of(&before.term) != of(&term);
-    let conditions = wanted.conditions.iter().map(|wanted_condition| {
-        let kind = wanted_condition.kind;
-        let status = condition_status(wanted_condition.status);
-        let same = condition(before, kind).filter(|old| {
-            let anew = kind == ConditionType::LeaderElected && led_by_another;
-            // Nobody has looked at that moment: it comes from the schema.
-            old.status == status && old.reason != Reason::Pending.as_str() && !anew
-        });
-        StatusCondition {
-            type_: kind.to_string(),
-            status,
-            reason: wanted_condition.reason.to_string(),
-            message: cut(&wanted_condition.message),
-            last_transition_time: same.map_or_else(|| now.to_owned(), |old| old.last_transition_time.clone()),
-            observed_generation: Some(wanted.observed_generation),
-        }
+    let conditions = wanted.conditions.iter().map(|condition| {
+        let anew = condition.kind == ConditionType::LeaderElected && led_by_another;
+        dated(&before.conditions, condition, anew, Some(wanted.observed_generation), now)
     });
     let new = ComponentLeaseStatus {
         observed_generation: Some(wanted.observed_generation),
@@ -318,6 +310,28 @@ pub fn status(
         term,
     };
     (without_times(&new) != without_times(before)).then_some(new)
+}
+
+/// A condition with the time since when it has had this status; `anew` where that begins again now.
+pub(super) fn dated(
+    before: &[StatusCondition],
+    wanted: &Condition,
+    anew: bool,
+    generation: Option<i64>,
+    now: &str,
+) -> StatusCondition {
+    let status = condition_status(wanted.status);
+    let old = before.iter().find(|old| old.type_ == wanted.kind.as_str());
+    // Nobody has looked at the moment of Pending: it comes from the schema.
+    let same = old.filter(|old| old.status == status && old.reason != Reason::Pending.as_str() && !anew);
+    StatusCondition {
+        type_: wanted.kind.to_string(),
+        status,
+        reason: wanted.reason.to_string(),
+        message: cut(&wanted.message),
+        last_transition_time: same.map_or_else(|| now.to_owned(), |old| old.last_transition_time.clone()),
+        observed_generation: generation,
+    }
 }
 
 fn condition_status(truth: Truth) -> ConditionStatus {
@@ -416,7 +430,7 @@ fn cut(message: &str) -> String {
 
 /// Milliseconds since 1970 as RFC 3339; a value that is no time at all is not shown. Anybody may
 /// have written it, and the API server refuses a whole status for a year before 0.
-fn rfc3339(ms: i64) -> Option<String> {
+pub(crate) fn rfc3339(ms: i64) -> Option<String> {
     jiff::Timestamp::from_millisecond(ms).ok().filter(|_| ms >= 0).map(|at| at.to_string())
 }
 

@@ -4,12 +4,16 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 use serde_json::{Value, json};
 
-use super::v1alpha1::{ComponentLease, LeaseRequest, RequestState};
+use super::v1alpha1::{ComponentLease, LeaseDatabase, LeaseRequest, RequestState};
 use crate::routing::conditions::{ConditionType, Reason, RequestReason, Truth};
 
 /// Each definition as it is installed, by its name.
 pub(super) fn definitions() -> Result<Vec<(String, Value)>, serde_json::Error> {
-    let all = [(ComponentLease::crd(), pending()), (LeaseRequest::crd(), pending_request())];
+    let all = [
+        (ComponentLease::crd(), pending()),
+        (LeaseDatabase::crd(), pending()),
+        (LeaseRequest::crd(), pending_request()),
+    ];
     all.into_iter().map(|(definition, status)| installed(definition, status)).collect()
 }
 

@@ -1,16 +1,20 @@
 //! The Kubernetes resources, and how they become what the [`crate::routing`] works on.
 
 mod convert;
+mod databases;
 mod definition;
 mod schema;
 #[cfg(test)]
 mod states_tests;
 pub mod v1alpha1;
 
+pub(crate) use convert::rfc3339;
 pub use convert::{
     FLOOR_ANNOTATION, InvalidSpec, component, desired, in_conflict, label_key, may_write, memory, selector,
     status,
 };
+pub(crate) use databases::REPLICA;
+pub use databases::{DesiredDatabase, database_memory, database_status, desired_database, is_true};
 pub use v1alpha1::*;
 
 /// The CustomResourceDefinitions as YAML, each with its name, as `crds/` and the chart carry them.

@@ -3,6 +3,9 @@
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
+/// The class of a resource that names none.
+pub(super) const DEFAULT_CLASS: &str = "default";
+
 /// The name of a Service or of a port.
 pub(super) const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 /// The name of a resource.

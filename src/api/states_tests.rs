@@ -203,6 +203,16 @@ fn a_resource_in_every_state_is_kept_for_the_tools_that_judge_it() {
         Reason::PausedBySpec,
         Reason::PausedByOperator,
         Reason::ChangesTooOften,
+        // Of a LeaseDatabase.
+        Reason::PrimaryRouted,
+        Reason::Recorded,
+        Reason::Promoting,
+        Reason::RecordUnreadable,
+        Reason::AllFollow,
+        Reason::MembersMissing,
+        Reason::MembersDiffer,
+        Reason::EnoughMembers,
+        Reason::TooFewMembers,
     ];
     let of_ready: Vec<_> = all.iter().filter_map(reason_of_ready).collect();
     for reason in Reason::ALL.iter().filter(|reason| !elsewhere.contains(reason)) {

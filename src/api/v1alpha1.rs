@@ -2,6 +2,7 @@
 
 #![expect(unreachable_pub, reason = "the derive of the schema wraps the types in a module of its own")]
 
+mod database;
 mod request;
 mod selector;
 mod service;
@@ -11,6 +12,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use database::{
+    DatabaseEngine, DatabaseInternal, DatabaseRouting, FailoverStatus, LastFailover, LeaseDatabase,
+    LeaseDatabaseSpec, LeaseDatabaseStatus, MemberRole, MemberStatus, RecordStatus, WouldLose,
+};
 pub use request::{
     LeaseRequest, LeaseRequestSpec, LeaseRequestStatus, ObservedTerm, RequestState, RequestVerb,
 };
@@ -151,7 +156,7 @@ pub enum Strategy {
 }
 
 /// The class of a resource that names none.
-pub const DEFAULT_CLASS: &str = "default";
+pub const DEFAULT_CLASS: &str = schema::DEFAULT_CLASS;
 
 fn default_class() -> String {
     DEFAULT_CLASS.to_owned()

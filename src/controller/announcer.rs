@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event as KubeEvent, EventType, Recorder, Reporter};
-use kube::{Api, Client, Resource as _, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use serde_json::json;
 use tracing::{info, warn};
 
@@ -172,7 +172,7 @@ impl Announcer {
     }
 
     /// Publishes Events, and logs them.
-    pub(super) async fn record(&self, lease: &ComponentLease, events: &[Event]) {
+    pub(super) async fn record(&self, lease: &impl Resource<DynamicType = ()>, events: &[Event]) {
         let about: ObjectReference = lease.object_ref(&());
         for Event { reason, warning, note } in events {
             let object = name_of(lease);

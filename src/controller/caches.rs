@@ -22,10 +22,10 @@ use super::endpoints::{self, Endpoints, KubeSlice};
 use super::index::{By, Index};
 use super::pods::{KubePod, pod};
 use super::services::{self, EXTERNAL_NAME};
-use crate::api::ComponentLease;
+use crate::api::{ComponentLease, LeaseDatabase};
 use crate::membership::Whereabouts;
 use crate::routing::observed::{self, Desired, FormerService, LabelScheme, Pods, ServiceSight};
-use crate::routing::pod::{Marks, PREFIX, Pod};
+use crate::routing::pod::{Marks, PREFIX, Pod, marked_database};
 
 const LEASES: &str = "componentleases";
 const PODS: &str = "pods";
@@ -33,16 +33,26 @@ const SERVICES: &str = "services";
 /// Without them everything else goes on, so they are not among the kinds that must have been listed.
 pub(super) const REQUESTS: &str = "leaserequests";
 const SLICES: &str = "endpointslices";
+/// As requests: where they cannot be watched, everything else goes on.
+pub(super) const DATABASES: &str = "leasedatabases";
+/// The Leases by which members of databases elect.
+pub(super) const MEMBERS: &str = "leases";
 
 /// A resource that may be unreadable: one among many must not stop the others.
 pub(super) type Lease = DeserializeGuard<ComponentLease>;
 pub(super) type LeaseRef = ObjectRef<Lease>;
+/// As well.
+pub(super) type Database = DeserializeGuard<LeaseDatabase>;
+pub(super) type DatabaseRef = ObjectRef<Database>;
 
 /// One watched namespace, or all of them.
 pub(super) struct Scope {
     pub(super) leases: Store<Lease>,
     /// The same, to be found by what they say.
     pub(super) by: Index<Lease>,
+    pub(super) databases: Store<Database>,
+    /// Until somebody writes it.
+    databases_writer: Mutex<Option<reflector::store::Writer<Database>>>,
     pub(super) pods: Index<KubePod>,
     services: Index<Service>,
     endpoints: Endpoints,
@@ -92,6 +102,7 @@ impl Scope {
     /// `None` is every namespace.
     pub(super) fn new(client: &Client, namespace: Option<&str>) -> (Self, Feeds) {
         let (leases, leases_writer) = reflector::store();
+        let (databases, databases_writer) = reflector::store();
         let feeds = Feeds {
             api: (
                 api(client, namespace),
@@ -104,6 +115,8 @@ impl Scope {
         let scope = Self {
             leases,
             by: Index::default(),
+            databases,
+            databases_writer: Mutex::new(Some(databases_writer)),
             pods: Index::default(),
             services: Index::default(),
             endpoints: Endpoints::default(),
@@ -200,6 +213,24 @@ impl Scope {
         }
     }
 
+    /// Whether the resource exists that is called so in marks, as far as the watches show.
+    pub(super) fn has(&self, namespace: &str, marked: &str) -> bool {
+        match marked_database(marked) {
+            Some(name) => self.databases.get(&DatabaseRef::new(name).within(namespace)).is_some(),
+            None => self.by.get(namespace, marked).is_some(),
+        }
+    }
+
+    /// The writing half of the cache of databases, once.
+    pub(super) fn take_databases(&self) -> Option<reflector::store::Writer<Database>> {
+        self.databases_writer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether something is wrong with the watch of this kind.
+    pub(super) fn is_in_trouble(&self, kind: &'static str) -> bool {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).contains_key(kind)
+    }
+
     /// The namespace that is watched; `None` is all of them.
     pub(super) fn namespace(&self) -> Option<&str> {
         self.namespace.as_deref()
@@ -225,7 +256,7 @@ impl Scope {
     }
 
     /// Why this kind cannot be gone by, if it cannot.
-    fn unknown(&self, kind: &'static str, listed: bool) -> Option<String> {
+    pub(super) fn unknown(&self, kind: &'static str, listed: bool) -> Option<String> {
         let all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match all.get(kind) {
             Some(trouble) if trouble.forbidden || !listed => Some(trouble.text.clone()),
@@ -413,7 +444,7 @@ fn explain(kind: &str, error: &watcher::Error) -> Trouble {
     };
     let forbidden = status.is_some_and(|status| status.code == 403);
     let text = match status.map(|status| (status.code, status.message.as_str())) {
-        Some((404, _)) if [LEASES, REQUESTS].contains(&kind) => {
+        Some((404, _)) if [LEASES, REQUESTS, DATABASES].contains(&kind) => {
             format!(
                 "the cluster does not know {kind} yet: apply the CustomResourceDefinitions (component-lease crd | kubectl apply -f -); waiting for them"
             )

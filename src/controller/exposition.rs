@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use super::acting::Acting;
 use super::cluster::Cluster;
 use super::database::Database;
+use super::databases::gauges;
 use super::handles::Handles;
 use super::handover::Step;
 use super::resources::{Facts, Key, Resources};
@@ -53,6 +54,7 @@ pub(super) fn register(registry: &mut Registry, acting: &Acting, handles: &Handl
         });
         std::iter::once(acts).chain(stands_back).chain(reachable).collect()
     })));
+    gauges::register(registry, acting.clone(), handles.cluster.clone());
     registry.register_collector(Box::new(Exposition {
         acting: acting.clone(),
         resources: handles.announcer.metrics.resources.clone(),

@@ -6,6 +6,7 @@
 //!    │ a change queues the resources that it concerns    [`queue`]
 //!    ▼
 //! reconcile: observe -> decide (pure) -> apply -> report [`reconcile`], [`announcer`]
+//! databases: LeaseDatabases, whose rows are Leases      [`databases`]
 //! sweep: what is left of resources that are gone         [`sweep`], what nobody needs any more [`pruning`]
 //! requests: what operators ask of leaders                [`requests`]
 //! ```
@@ -20,6 +21,7 @@ mod claims;
 mod cluster;
 pub mod command;
 mod database;
+mod databases;
 mod endings;
 mod endpoints;
 mod error;
@@ -72,6 +74,7 @@ use announcer::{Announcer, name_of};
 use caches::{Feeds, Lease, LeaseRef, Scope, Seen};
 use cluster::{Cluster, Rules};
 use database::Database;
+use databases::Databases;
 use handles::Handles;
 use lookout::{Lookout, OwnLease};
 use metrics::Metrics;
@@ -255,7 +258,8 @@ impl Controller {
         let mut running = JoinSet::new();
         let (queues, inboxes): (Vec<_>, Vec<_>) = feeds.iter().map(|_| mpsc::unbounded_channel()).unzip();
         let cluster = Arc::clone(&tasks.handles.cluster);
-        let queue = Arc::new(Queue::new(Arc::clone(&cluster), queues));
+        let (databases, of_databases) = Databases::new(&cluster.scopes);
+        let queue = Arc::new(Queue::new(Arc::clone(&cluster), queues, databases.clone()));
 
         for ((scope, feeds), inbox) in cluster.scopes.iter().zip(feeds).zip(inboxes) {
             running.spawn(work(tasks.clone(), Arc::clone(scope), inbox, shutdown.clone()));
@@ -269,6 +273,11 @@ impl Controller {
             running.spawn(task);
         }
         let requests = Arc::new(requests);
+        let (shared, (acting, handles)) = (Arc::clone(&tasks.shared), (&tasks.acting, &tasks.handles));
+        let sweep_soon = move || shared.sweep.notify_one();
+        for task in databases.tasks(acting, handles, of_databases, &shutdown, sweep_soon) {
+            running.spawn(task);
+        }
         running.spawn(lead(tasks.clone(), queue, Arc::clone(&requests), poll_interval));
         running.spawn(sweep(tasks.clone(), Pruning::new(history), requests));
         running.spawn(try_database(tasks.clone()));

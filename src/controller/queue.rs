@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::caches::{Lease, LeaseRef, Scope};
 use super::claims;
 use super::cluster::Cluster;
+use super::databases::Databases;
 use super::index::{By, concerned_by};
 use super::pods::{self, KubePod};
 use crate::api::ComponentLease;
@@ -21,6 +22,7 @@ pub(super) struct Queue {
     cluster: Arc<Cluster>,
     /// One for each scope, in the same order.
     queues: Vec<mpsc::UnboundedSender<LeaseRef>>,
+    databases: Databases,
 }
 
 /// What is different about a pod. Of the many leases that one pod may compete for, a patch of ours
@@ -77,8 +79,12 @@ impl Changes {
 }
 
 impl Queue {
-    pub(super) fn new(cluster: Arc<Cluster>, queues: Vec<mpsc::UnboundedSender<LeaseRef>>) -> Self {
-        Self { cluster, queues }
+    pub(super) fn new(
+        cluster: Arc<Cluster>,
+        queues: Vec<mpsc::UnboundedSender<LeaseRef>>,
+        databases: Databases,
+    ) -> Self {
+        Self { cluster, queues, databases }
     }
 
     fn queue_where(&self, wanted: impl Fn(&Scope) -> bool) {
@@ -117,10 +123,12 @@ impl Queue {
     }
 
     pub(super) fn everything(&self) {
+        self.databases.everything();
         self.queue_where(|_| true);
     }
 
     pub(super) fn scope(&self, scope: &Arc<Scope>) {
+        self.databases.scope(scope);
         self.queue_where(|other| std::ptr::eq(other, Arc::as_ptr(scope)));
     }
 
@@ -180,6 +188,7 @@ impl Queue {
             _ => Changes::Everything,
         };
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        self.databases.pod(scope, namespace, old.as_ref().filter(|_| !gone), &new);
         if !changes.is_nothing() {
             let by = before.into_iter().chain([pod]).flat_map(concerned_by);
             self.queue_by(scope, namespace, by, |lease| {
@@ -197,7 +206,7 @@ impl Queue {
             });
         }
         let mut owners = Marks::stamps(&new).map(|(lease, _)| lease);
-        owners.any(|lease| scope.by.get(namespace, lease).is_none())
+        owners.any(|lease| !scope.has(namespace, lease))
     }
 
     /// A node was cordoned, or is not any more: what concerns resources that have a pod there.
@@ -219,6 +228,7 @@ impl Queue {
 
     /// The endpoints of a Service have changed.
     pub(super) fn endpoints(&self, scope: &Arc<Scope>, namespace: &str, service: &str) {
+        self.databases.service(scope, namespace, service);
         self.queue_by(scope, namespace, [By::Service(service)], |lease| {
             lease.metadata.namespace.as_deref() == Some(namespace)
                 && lease.spec.routing.service.as_ref().is_some_and(|named| named.name == service)
@@ -228,6 +238,7 @@ impl Queue {
     pub(super) fn service(&self, scope: &Arc<Scope>, service: &Service) {
         let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
         let name = service.name_any();
+        self.databases.service(scope, namespace, &name);
         let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
         let keys = selector.into_iter().flatten().map(|(key, _)| By::LabelKey(key));
         // Whom it reaches decides who is in conflict.

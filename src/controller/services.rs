@@ -7,9 +7,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Resource as _, ResourceExt as _};
 
-use crate::api::ComponentLease;
+use crate::api::{ComponentLease, LeaseDatabase};
 use crate::routing::decide::service::MADE_BY;
 use crate::routing::observed::{Desired, FormerService, SeenService, ServicePort};
+use crate::routing::pod::marked_database;
 
 /// The type of a Service that reaches no pod, whatever it selects.
 pub(super) const EXTERNAL_NAME: &str = "ExternalName";
@@ -27,9 +28,10 @@ pub(super) fn seen(service: &Service, desired: &Desired) -> SeenService {
         protocol: port.protocol.unwrap_or_else(|| "TCP".to_owned()),
         app_protocol: port.app_protocol,
     });
+    let ours = owned_by(service, &desired.uid);
     SeenService {
-        ours: owned_by(service, &desired.uid),
-        abandoned: is_abandoned(service, &desired.name),
+        ours,
+        abandoned: !ours && is_abandoned(service, desired),
         uid: service.uid().unwrap_or_default(),
         headless: spec.cluster_ip.as_deref() == Some("None"),
         outward: spec.type_.as_deref().is_some_and(|kind| kind != "ClusterIP")
@@ -71,17 +73,21 @@ fn carries_our_mark(service: &Service) -> bool {
     service.labels().get(MADE_BY.0).map(String::as_str) == Some(MADE_BY.1)
 }
 
-/// Made by this program, and owned by nobody, or by a resource of this name that was made again.
-fn is_abandoned(service: &Service, lease: &str) -> bool {
-    let of_that_name =
-        |owner: &OwnerReference| owner.kind == ComponentLease::kind(&()) && owner.name == lease;
+/// Made by this program, and owned by nobody, or by a resource of this kind and name that was made again.
+fn is_abandoned(service: &Service, desired: &Desired) -> bool {
+    let (kind, name) = match marked_database(&desired.name) {
+        Some(database) => (LeaseDatabase::kind(&()), database),
+        None => (ComponentLease::kind(&()), desired.name.as_str()),
+    };
+    let of_that_name = |owner: &OwnerReference| owner.kind == kind && owner.name == name;
     carries_our_mark(service) && service.owner_references().iter().all(of_that_name)
 }
 
 /// What is not read is not kept; labels and annotations only where they may be written.
 pub(super) fn slim(service: &mut Service) {
-    let of_a_lease = |owner: &OwnerReference| owner.kind == ComponentLease::kind(&());
-    let ours = carries_our_mark(service) || service.owner_references().iter().any(of_a_lease);
+    let kinds = [ComponentLease::kind(&()), LeaseDatabase::kind(&())];
+    let of_a_resource = |owner: &OwnerReference| kinds.iter().any(|kind| owner.kind == *kind);
+    let ours = carries_our_mark(service) || service.owner_references().iter().any(of_a_resource);
     let ObjectMeta { name, namespace, uid, resource_version, owner_references, labels, annotations, .. } =
         std::mem::take(&mut service.metadata);
     let (labels, annotations) = if ours { (labels, annotations) } else { (None, None) };
@@ -111,6 +117,36 @@ pub(super) fn slim(service: &mut Service) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routing::fixtures::{held_by, observed};
+
+    fn owned_by_a(kind: &str, name: &str, uid: &str) -> Service {
+        let owner = OwnerReference {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+            ..OwnerReference::default()
+        };
+        let mut service = Service::default();
+        service.metadata.owner_references = Some(vec![owner]);
+        service.metadata.labels = Some([(MADE_BY.0.to_owned(), MADE_BY.1.to_owned())].into());
+        service
+    }
+
+    #[test]
+    fn a_service_of_ours_is_not_taken_back_and_one_of_a_resource_that_was_made_again_is() {
+        let of = |name: &str| Desired { name: name.to_owned(), ..observed(held_by("a", 1), vec![]).desired };
+        let (lease, database) = (of("web"), of("web_role"));
+        let judged = |desired: &Desired, kind: &str, uid: &str| {
+            let seen = seen(&owned_by_a(kind, "web", uid), desired);
+            (seen.ours, seen.abandoned)
+        };
+        let (component, other) = ("ComponentLease", "LeaseDatabase");
+        assert_eq!(judged(&lease, component, &lease.uid), (true, false), "nothing is to be written");
+        assert_eq!(judged(&lease, component, "older"), (false, true));
+        assert_eq!(judged(&database, other, "older"), (false, true));
+        assert_eq!(judged(&lease, other, "older"), (false, false), "of another kind");
+        assert_eq!(judged(&database, component, "older"), (false, false));
+    }
 
     #[test]
     fn a_service_that_somebody_else_owns_too_is_not_ours() {

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kube::api::{Patch, PatchParams};
-use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 use tracing::{info, warn};
@@ -15,11 +14,11 @@ use super::cluster::{Cluster, FIELD_MANAGER};
 use super::database::Database;
 use super::error::text;
 use super::pods::{self, KubePod};
-use crate::api::ComponentLease;
+use crate::api::{ComponentLease, LeaseDatabase};
 use crate::election::ComponentName;
 use crate::membership::namespace::key_in;
 use crate::routing::pause::is_of_a_resource;
-use crate::routing::pod::{DELETION_COST, Marks};
+use crate::routing::pod::{DELETION_COST, Marks, marked_database};
 use crate::store::{Outcome, StoreError};
 
 const INTENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,7 +37,7 @@ pub(super) async fn sweep(scope: &Scope, cluster: &Cluster) -> BTreeSet<Componen
         let mut labels = BTreeSet::new();
         let mut annotations = BTreeSet::new();
         for (lease, label) in Marks::stamps(&seen) {
-            if scope.leases.get(&ObjectRef::new(lease).within(&namespace)).is_some() {
+            if scope.has(&namespace, lease) {
                 continue;
             }
             let key = (namespace.clone(), lease.to_owned());
@@ -93,16 +92,25 @@ pub(super) async fn sweep(scope: &Scope, cluster: &Cluster) -> BTreeSet<Componen
             }
         }
     }
-    let gone = asked.into_iter().filter(|(_, gone)| *gone);
+    let gone = asked.into_iter().filter(|((_, lease), gone)| *gone && marked_database(lease).is_none());
     gone.filter_map(|((namespace, lease), _)| key_in(&namespace, &lease).ok()).collect()
 }
 
 /// Asks the API server itself: a pod may be seen with the stamp of a resource that is so new that
 /// the watch of resources, which is another one, has not shown it yet.
 async fn is_gone(client: &Client, namespace: &str, lease: &str) -> bool {
-    let leases: Api<ComponentLease> = Api::namespaced(client.clone(), namespace);
-    match leases.get_metadata_opt(lease).await {
-        Ok(found) => found.is_none(),
+    let found = match marked_database(lease) {
+        Some(database) => {
+            let databases: Api<LeaseDatabase> = Api::namespaced(client.clone(), namespace);
+            databases.get_metadata_opt(database).await.map(|found| found.is_some())
+        }
+        None => {
+            let leases: Api<ComponentLease> = Api::namespaced(client.clone(), namespace);
+            leases.get_metadata_opt(lease).await.map(|found| found.is_some())
+        }
+    };
+    match found {
+        Ok(exists) => !exists,
         Err(error) => {
             let error = text(&error);
             warn!(namespace, lease, error, "could not check whether the resource is gone; retrying later");

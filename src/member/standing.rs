@@ -63,7 +63,11 @@ impl Standing {
         }
     }
 
-    fn of(found: &Rostered, component: &ComponentName) -> Result<Self, StoreError> {
+    /// What was read.
+    ///
+    /// # Errors
+    /// For a record that cannot be read. What is no report counts as none.
+    pub fn of(found: &Rostered, component: &ComponentName) -> Result<Self, StoreError> {
         let written = match found.record.as_deref().map(says::Record::parse) {
             None => None,
             Some(Ok(written)) => Some(written),

@@ -54,6 +54,12 @@ words! {
         Paused,
         /// Only shown while it is true: the leader changes too often.
         Flapping,
+        /// Of a LeaseDatabase: the holder of the Lease is the primary, and acknowledges writes.
+        PrimaryElected,
+        /// Of a LeaseDatabase: every other declared member follows the primary.
+        Replicating,
+        /// Of a LeaseDatabase: another member would take over without loss if the primary died now.
+        FailoverReady,
     }
 }
 
@@ -142,6 +148,24 @@ words! {
         PausedByOperator,
         /// Flapping: more terms began within an hour than the resource says.
         ChangesTooOften,
+        /// Ready: the primary's pod is routed to.
+        PrimaryRouted,
+        /// PrimaryElected: the record beside the Lease is the holder's own.
+        Recorded,
+        /// PrimaryElected: the holder of the Lease has not become the primary yet.
+        Promoting,
+        /// PrimaryElected: the record beside the Lease cannot be read.
+        RecordUnreadable,
+        /// Replicating: every declared member but the primary acknowledges commits.
+        AllFollow,
+        /// Replicating: some members do not acknowledge commits.
+        MembersMissing,
+        /// Replicating: the members of the record are other ones than those of the spec.
+        MembersDiffer,
+        /// FailoverReady: so many members are ready that one of them would be promoted, and others would follow it.
+        EnoughMembers,
+        /// FailoverReady: too few members are ready.
+        TooFewMembers,
     }
 }
 
@@ -171,6 +195,10 @@ words! {
         RequestCarriedOut,
         RequestRefused,
         RequestVoid,
+        PrimaryElected,
+        FailedOver,
+        PrimaryLost,
+        FailoverNotReady,
     }
 }
 

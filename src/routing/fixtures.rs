@@ -85,6 +85,7 @@ pub(crate) fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
             on_database_unreachable: OnDatabaseUnreachable::Keep,
             strategy: Strategy::Any,
             service: None,
+            service_field: "spec.routing.service",
             pause: crate::routing::pause::PauseWish::Unsaid,
             hand_over_after: None,
             hand_over_when_cordoned: true,
@@ -109,6 +110,7 @@ pub(crate) fn observed(row: LeaseRow, pods: Vec<Pod>) -> Observed {
         service: ServiceSight::NotAsked,
         endpoints: Ok(Vec::new()),
         former_services: Vec::new(),
+        standby_values: BTreeMap::new(),
         leaving: false,
         now: S(100),
     }

@@ -37,3 +37,4 @@ pub mod split_brain;
 mod stalled_tests;
 
 pub use holder_pattern::HolderPattern;
+pub use routed::service_problem;

@@ -32,6 +32,8 @@ pub struct Desired {
     pub on_database_unreachable: OnDatabaseUnreachable,
     pub strategy: Strategy,
     pub service: Option<DesiredService>,
+    /// Where the spec names it.
+    pub service_field: &'static str,
     pub pause: PauseWish,
     /// A leader whose pod has not been ready for so long is asked to make way.
     pub hand_over_after: Option<Duration>,
@@ -299,6 +301,8 @@ pub struct Observed {
     pub endpoints: Endpoints,
     /// Services of this resource under names that it does not give any more.
     pub former_services: Vec<FormerService>,
+    /// By the names of pods: the label's value on a standby, where it is another than that of all standbys.
+    pub standby_values: BTreeMap<String, String>,
     /// The resource is being deleted. The deletion's propagation policy decides about what it owns.
     pub leaving: bool,
     pub now: Moment,

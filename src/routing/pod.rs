@@ -197,6 +197,22 @@ impl Marks {
     }
 }
 
+/// Ends what a `LeaseDatabase` is called in its marks. No resource has an underscore in its name, so the marks of both kinds
+/// differ.
+const OF_A_DATABASE: &str = "_role";
+
+/// How the `LeaseDatabase` of this name is called in its marks.
+#[must_use]
+pub fn database_marks(name: &str) -> String {
+    format!("{name}{OF_A_DATABASE}")
+}
+
+/// The `LeaseDatabase` that is called so in marks; `None` for a `ComponentLease`.
+#[must_use]
+pub fn marked_database(lease: &str) -> Option<&str> {
+    lease.strip_suffix(OF_A_DATABASE)
+}
+
 #[must_use]
 pub fn default_label_key(lease: &str) -> String {
     format!("{PREFIX}{lease}")
@@ -277,6 +293,13 @@ mod tests {
             pod.forget_forbidden_key(&marks, allowed);
             assert_eq!(pod.annotations.contains_key(&marks.label), kept, "{key}");
         }
+    }
+
+    #[test]
+    fn the_marks_of_a_database_are_no_resources_of_the_other_kind() {
+        assert_eq!(marked_database(&database_marks("web")), Some("web"));
+        assert_eq!(marked_database("web"), None);
+        assert_eq!(default_label_key(&database_marks("web")), "componentlease.io/web_role");
     }
 
     #[test]

@@ -97,12 +97,14 @@ fn also_unready(o: &Observed) -> String {
     }
 }
 
-fn service_problem(o: &Observed, plan: &Plan, outcome: &Outcome) -> Option<Condition> {
+/// What is wrong with the Service that a resource names, in the words of the condition `Routed`.
+#[must_use]
+pub fn service_problem(o: &Observed, plan: &Plan, outcome: &Outcome) -> Option<Condition> {
     let service = o.desired.service.as_ref()?;
     let c = |status: Truth, reason, message: String| {
         Some(Condition::new(ConditionType::Routed, status, reason, message))
     };
-    let name = &service.name;
+    let (name, field) = (&service.name, o.desired.service_field);
     if let Some(error) = &outcome.service_invalid {
         return c(Truth::False, Reason::ServiceInvalid, error.clone());
     }
@@ -114,13 +116,13 @@ fn service_problem(o: &Observed, plan: &Plan, outcome: &Outcome) -> Option<Condi
         ServiceSight::Missing if !service.managed => c(
             Truth::False,
             Reason::ServiceMissing,
-            format!("Service {name} does not exist; create it, or set spec.routing.service.policy: Manage"),
+            format!("Service {name} does not exist; create it, or set {field}.policy: Manage"),
         ),
         ServiceSight::Exists(seen) if service.managed && !seen.ours && !seen.abandoned => c(
             Truth::False,
             Reason::ServiceNotOurs,
             format!(
-                "Service {name} exists and does not belong to this resource alone; it is left as it is. Delete it, choose another name, or set spec.routing.service.policy: Check"
+                "Service {name} exists and does not belong to this resource alone; it is left as it is. Delete it, choose another name, or set {field}.policy: Check"
             ),
         ),
         ServiceSight::Exists(seen) => {

@@ -237,7 +237,7 @@ fn ms(time: Option<&MicroTime>) -> i64 {
     time.map_or(0, |time| time.0.as_millisecond())
 }
 
-fn row(lease: &Lease) -> LeaseRow {
+pub(crate) fn row(lease: &Lease) -> LeaseRow {
     let spec = lease.spec.clone().unwrap_or_default();
     LeaseRow {
         holder: spec.holder_identity.unwrap_or_default(),
@@ -342,7 +342,7 @@ impl LeaseStore for KubernetesStore {
 mod asked;
 #[cfg(test)]
 pub(crate) mod fake_api;
-mod roster;
+pub(crate) mod roster;
 #[cfg(test)]
 #[path = "kubernetes_tests.rs"]
 mod tests;

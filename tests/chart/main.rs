@@ -175,7 +175,11 @@ fn a_list_of_namespaces_grants_nothing_outside_of_them_but_to_read_leases_and_no
 fn the_chart_installs_the_resource_definitions_as_the_program_prints_them_and_keeps_them() {
     let rendered = documents(&render(&["-f", &values("everything")]).unwrap());
     let found: Vec<_> = rendered.iter().filter(|d| kind(d) == "CustomResourceDefinition").collect();
-    let names = ["componentleases.componentlease.io", "leaserequests.componentlease.io"];
+    let names = [
+        "componentleases.componentlease.io",
+        "leasedatabases.componentlease.io",
+        "leaserequests.componentlease.io",
+    ];
     assert_eq!(found.len(), names.len());
     for (name, definition) in names.into_iter().zip(found) {
         let read = |folder: PathBuf| fs::read_to_string(folder.join(name).with_extension("io.yaml")).unwrap();

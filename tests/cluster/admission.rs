@@ -14,7 +14,7 @@ const MARK: &str = "app.kubernetes.io/managed-by";
 
 const MARKED: &str = "only Services labelled";
 const TYPES: &str = "only Services of type ClusterIP";
-const OWNED: &str = "belongs to one ComponentLease and carries its mark";
+const OWNED: &str = "belongs to one ComponentLease or LeaseDatabase and carries its mark";
 const SOMEBODYS: &str = "a Service that somebody else owns";
 const SELECTS: &str = "only Services that select a label of its own";
 const UNREADY: &str = "reach pods that are not ready";

@@ -93,6 +93,7 @@ async fn a_role_in_a_namespace_holds_for_its_componentleases_too_and_without_the
             );
         }
         ensure!(!may(&site, user, "get", None, elsewhere.name()).await?, "{user} may read elsewhere");
+        site.kubectl(&["get", "leasedb", &format!("--as={user}")]).await?;
         let table = site.kubectl(&["get", "clease,all", &format!("--as={user}")]).await?;
         ensure!(table.contains("componentlease.componentlease.io/discovery"), "{table}");
     }

@@ -3,11 +3,10 @@
 
 use futures::future::join_all;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use serde_json::json;
 
 use super::services;
-use crate::api::ComponentLease;
 use crate::controller::caches::Scope;
 use crate::controller::cluster::FIELD_MANAGER;
 use crate::controller::error::text;
@@ -27,7 +26,7 @@ pub(in crate::controller) enum Error {
 }
 
 impl Error {
-    pub(super) fn kind(&self) -> &'static str {
+    pub(in crate::controller) fn kind(&self) -> &'static str {
         match self {
             Self::Incomplete(_) => "incomplete",
             Self::Contended => "contended",
@@ -36,11 +35,16 @@ impl Error {
 }
 
 /// Whether all of a plan was carried out.
-pub(super) fn complete(outcome: &Outcome) -> Result<(), Error> {
+pub(in crate::controller) fn complete(outcome: &Outcome) -> Result<(), Error> {
     outcome.failed().map_or(Ok(()), |why| Err(Error::Incomplete(why)))
 }
 
-pub(super) async fn apply(client: &Client, scope: &Scope, lease: &ComponentLease, plan: &Plan) -> Outcome {
+pub(in crate::controller) async fn apply(
+    client: &Client,
+    scope: &Scope,
+    lease: &impl Resource<DynamicType = ()>,
+    plan: &Plan,
+) -> Outcome {
     let pods: Api<KubePod> = Api::namespaced(client.clone(), &lease.namespace().unwrap_or_default());
     let mut carry_out = CarryOut::new(plan);
     loop {

@@ -1,6 +1,7 @@
 use serde_json::Value;
 
 use super::*;
+use crate::api::ComponentLease;
 use crate::routing::decide::{Lead, ServiceChange};
 use crate::store::kubernetes::fake_api::FakeApi;
 

@@ -183,6 +183,7 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
             on_database_unreachable: OnDatabaseUnreachable::Keep,
             strategy: Strategy::Any,
             service: None,
+            service_field: "spec.routing.service",
             pause: crate::routing::pause::PauseWish::Unsaid,
             hand_over_after: None,
             hand_over_when_cordoned: true,
@@ -213,6 +214,7 @@ fn observed(row: LeaseRow, told: SeenInstance, now: Moment) -> Observed {
         service: ServiceSight::NotAsked,
         endpoints: Ok(Vec::new()),
         former_services: Vec::new(),
+        standby_values: std::collections::BTreeMap::new(),
         leaving: false,
         now,
     }

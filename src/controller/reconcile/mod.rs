@@ -10,7 +10,7 @@
 //! A pass that meets something newer than what it has observed begins again. Each step is handed what it uses of the
 //! three [`Handles`].
 
-mod apply;
+pub(super) mod apply;
 mod ended;
 mod floor;
 mod hand_over;

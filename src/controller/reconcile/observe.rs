@@ -1,5 +1,7 @@
 //! The first step: everything that a decision is made of, of one moment.
 
+use std::collections::BTreeMap;
+
 use kube::ResourceExt as _;
 use tracing::{debug, warn};
 
@@ -103,6 +105,7 @@ pub(super) async fn observe(
         service: scope.service_of(desired),
         endpoints: scope.endpoints_of(desired),
         former_services: scope.former_services_of(desired),
+        standby_values: BTreeMap::new(),
         leaving: lease.metadata.deletion_timestamp.is_some(),
         pods,
         now,

@@ -6,10 +6,9 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client, Resource as _, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use serde_json::{Value, json};
 
-use crate::api::ComponentLease;
 use crate::controller::cluster::FIELD_MANAGER;
 use crate::controller::error::text;
 use crate::routing::decide::{ServiceChange, ServiceWrite};
@@ -25,7 +24,7 @@ pub(super) enum Error {
 
 pub(super) async fn carry_out(
     client: &Client,
-    lease: &ComponentLease,
+    lease: &impl Resource<DynamicType = ()>,
     change: &ServiceChange,
 ) -> Result<(), Error> {
     let services: Api<Service> = Api::namespaced(client.clone(), &lease.namespace().unwrap_or_default());
@@ -61,7 +60,11 @@ pub(super) async fn carry_out(
 }
 
 /// Somebody else's Service of that name makes it fail.
-async fn create(services: &Api<Service>, lease: &ComponentLease, write: &ServiceWrite) -> kube::Result<()> {
+async fn create(
+    services: &Api<Service>,
+    lease: &impl Resource<DynamicType = ()>,
+    write: &ServiceWrite,
+) -> kube::Result<()> {
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     let service = Service {
         metadata: ObjectMeta {
@@ -93,7 +96,7 @@ fn seen(resource_version: &str) -> Value {
     json!({ "op": "replace", "path": "/metadata/resourceVersion", "value": resource_version })
 }
 
-fn update(lease: &ComponentLease, write: &ServiceWrite) -> Value {
+fn update(lease: &impl Resource<DynamicType = ()>, write: &ServiceWrite) -> Value {
     json!([
         seen(&write.resource_version),
         { "op": "add", "path": "/metadata/labels", "value": write.labels },
@@ -121,7 +124,7 @@ fn release(
 
 /// It would ask for a right on the finalizers of the lease where the API server enforces that, and
 /// a lease is never kept from going by its Service.
-fn owner(lease: &ComponentLease) -> Option<OwnerReference> {
+fn owner(lease: &impl Resource<DynamicType = ()>) -> Option<OwnerReference> {
     let owner = lease.controller_owner_ref(&());
     owner.map(|owner| OwnerReference { block_owner_deletion: None, ..owner })
 }

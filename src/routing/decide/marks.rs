@@ -99,7 +99,8 @@ fn change_of(o: &Observed, marks: &Marks, pod: &Pod, version: Option<i64>, leads
     let ours = candidate || leads;
     let was_ours = stamped || carries_leader_label(o, marks, pod);
     if ours {
-        let value = if leads { &scheme.leader } else { &scheme.standby };
+        let standby = || o.standby_values.get(&pod.name).unwrap_or(&scheme.standby);
+        let value = if leads { &scheme.leader } else { standby() };
         labels.insert(scheme.key.clone(), Some(value.clone()));
         // It is lowered only on the database's word.
         let later = |version| pod.stamped(marks).is_some_and(|stamp| stamp > version) && !o.row_confirmed;

@@ -17,7 +17,8 @@ pub const MADE_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "component-le
 /// any more, and what others have added stays.
 pub const TEMPLATE: &str = "componentlease.io/service-template";
 
-pub(super) fn change_services(o: &Observed) -> Vec<ServiceChange> {
+/// What is to be done about the Services of a resource.
+pub fn change_services(o: &Observed) -> Vec<ServiceChange> {
     if o.leaving {
         return Vec::new();
     }

@@ -23,9 +23,24 @@ fn text(lease: &Lease, annotation: &str) -> Option<String> {
     lease.annotations().get(annotation).filter(|text| text.len() <= roster::TEXT_MAX).cloned()
 }
 
+/// What a leader wrote beside this lease.
+pub(crate) fn record(lease: &Lease) -> Option<String> {
+    text(lease, RECORD)
+}
+
+/// What a member says in this object.
+pub(crate) fn report(lease: &Lease) -> Option<String> {
+    text(lease, REPORT)
+}
+
+/// The name of the object that carries what a member says.
+pub(crate) fn report_name(component: &str, member: &str) -> String {
+    format!("{component}-{member}")
+}
+
 /// The object that carries what a member says.
 fn report_of(component: &ComponentName, member: &str) -> Result<ComponentName, StoreError> {
-    let name = format!("{component}-{member}");
+    let name = report_name(component.as_str(), member);
     let report = ComponentName::new(name).map_err(|error| StoreError::misconfigured(error.to_string()))?;
     named(&report)?;
     Ok(report)

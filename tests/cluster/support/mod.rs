@@ -2,6 +2,7 @@
 //! writes itself, and controllers within this process that have exactly the chart's rights.
 
 pub mod controller;
+pub mod databases;
 pub mod harness;
 pub mod objects;
 pub mod participants;
@@ -77,8 +78,8 @@ pub async fn plane() -> Result<&'static ControlPlane> {
 pub async fn install_crd(plane: &ControlPlane) -> Result<()> {
     plane.apply(&api::crd_yaml()?).await?;
     // `kubectl wait --for=condition=Established` fails where there are no conditions yet.
-    wait::until(SOON, "componentleases and leaserequests in discovery", async || {
-        plane.kubectl(&["get", "componentleases,leaserequests", "-A"]).await.map(Some)
+    wait::until(SOON, "our kinds in discovery", async || {
+        plane.kubectl(&["get", "componentleases,leasedatabases,leaserequests", "-A"]).await.map(Some)
     })
     .await?;
     Ok(())

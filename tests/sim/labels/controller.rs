@@ -126,6 +126,7 @@ impl World {
             service: ServiceSight::NotAsked,
             endpoints: Ok(Vec::new()),
             former_services: Vec::new(),
+            standby_values: std::collections::BTreeMap::new(),
             leaving: false,
             now,
         };
@@ -270,5 +271,6 @@ pub(super) fn desired(policy: OnDatabaseUnreachable) -> Desired {
         hand_over_when_cordoned: true,
         flapping_above: None,
         deletion_cost: Some(100),
+        service_field: "spec.routing.service",
     }
 }

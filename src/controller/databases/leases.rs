@@ -1,0 +1,164 @@
+//! The Leases of databases, as a watch shows them: of a namespace that has a `LeaseDatabase`, and of no other one. A cluster has a
+//! Lease for each node, which is renewed every ten seconds.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::ResourceExt as _;
+use kube::runtime::watcher::Event;
+
+use crate::election::{LeaseRow, Moment};
+use crate::store::kubernetes::{roster, row};
+
+/// One Lease, and since when it is as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) row: LeaseRow,
+    /// When the row changed last, as it was seen here.
+    pub(super) since: Moment,
+    pub(super) record: Option<String>,
+    pub(super) report: Option<String>,
+    /// The last sign of life of a term, while the record is of an earlier one.
+    ended: Option<Moment>,
+    /// How long it took from there to the record: of a term of this version.
+    pub(super) took: Option<(i64, Duration)>,
+}
+
+/// What is different.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changed {
+    Nothing,
+    /// Only the time of the last renewal, within its term.
+    Renewed,
+    Something,
+}
+
+impl Known {
+    fn new(lease: &Lease, now: Moment) -> Self {
+        let (record, report) = (roster::record(lease), roster::report(lease));
+        Self { row: row(lease), since: now, record, report, ended: None, took: None }
+    }
+
+    /// What is known once the watch has shown this. Of a Lease that is shown as it is known, nothing changes.
+    fn shown(&self, lease: &Lease, now: Moment) -> (Self, Changed) {
+        let mut new = Self::new(lease, now);
+        (new.ended, new.took) = (self.ended, self.took);
+        if new.row == self.row {
+            new.since = self.since;
+        }
+        if new.row.version != self.row.version {
+            // What was seen of the term before: its last renewal, or its release.
+            new.ended = new.ended.or(Some(self.since));
+        }
+        if new.record != self.record
+            && let Some(ended) = new.ended.take()
+        {
+            new.took = Some((new.row.version, now.saturating_sub(ended)));
+        }
+        let changed = self.differs_from(&new, now);
+        (new, changed)
+    }
+
+    fn differs_from(&self, new: &Self, now: Moment) -> Changed {
+        if (&self.record, &self.report) != (&new.record, &new.report) {
+            return Changed::Something;
+        }
+        if self.row == new.row {
+            return Changed::Nothing;
+        }
+        let renewed = LeaseRow { renew_time: new.row.renew_time, ..self.row.clone() } == new.row;
+        // A term that had run out goes on.
+        if renewed && !self.has_run_out(now) { Changed::Renewed } else { Changed::Something }
+    }
+
+    /// Whether the holder has not renewed for a whole ttl.
+    pub(super) fn has_run_out(&self, now: Moment) -> bool {
+        !self.row.is_free() && now >= self.since + self.row.judged_ttl()
+    }
+}
+
+/// Those of one namespace.
+#[derive(Debug, Default)]
+struct Namespace {
+    known: BTreeMap<String, Known>,
+    /// What a list has shown so far.
+    listing: BTreeMap<String, Known>,
+    listed: bool,
+}
+
+/// All that are watched, by namespace.
+#[derive(Debug, Default)]
+pub(super) struct Leases(Mutex<HashMap<String, Namespace>>);
+
+impl Leases {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Namespace>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The watch has shown this. The name of the Lease that has changed; everything of the namespace, where it was listed anew.
+    pub(super) fn saw(&self, namespace: &str, event: &Event<Lease>, now: Moment) -> Shown {
+        let mut all = self.lock();
+        let here = all.entry(namespace.to_owned()).or_default();
+        match event {
+            Event::Init => here.listing.clear(),
+            Event::InitApply(lease) => {
+                let name = lease.name_any();
+                let known = here.known.get(&name);
+                let known = known.map_or_else(|| Known::new(lease, now), |known| known.shown(lease, now).0);
+                here.listing.insert(name, known);
+            }
+            Event::InitDone => {
+                here.known = std::mem::take(&mut here.listing);
+                here.listed = true;
+                return Shown::Everything;
+            }
+            Event::Apply(lease) => {
+                let name = lease.name_any();
+                let known = here.known.get(&name);
+                let (known, changed) = known.map_or_else(
+                    || (Known::new(lease, now), Changed::Something),
+                    |known| known.shown(lease, now),
+                );
+                here.known.insert(name.clone(), known);
+                if changed == Changed::Something {
+                    return Shown::Lease(name);
+                }
+            }
+            Event::Delete(lease) => {
+                let name = lease.name_any();
+                here.known.remove(&name);
+                return Shown::Lease(name);
+            }
+        }
+        Shown::Nothing
+    }
+
+    /// Whether they have been listed once.
+    pub(super) fn listed(&self, namespace: &str) -> bool {
+        self.lock().get(namespace).is_some_and(|here| here.listed)
+    }
+
+    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<Known> {
+        self.lock().get(namespace)?.known.get(name).cloned()
+    }
+
+    /// Nobody watches this namespace any more.
+    pub(super) fn forget(&self, namespace: &str) {
+        self.lock().remove(namespace);
+    }
+}
+
+/// What a watch has shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// Nothing that concerns anybody.
+    Nothing,
+    Lease(String),
+    Everything,
+}
+
+#[cfg(test)]
+#[path = "leases_tests.rs"]
+mod tests;

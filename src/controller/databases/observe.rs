@@ -1,0 +1,247 @@
+//! Everything that a decision about a database is made of, of one moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::runtime::watcher::Event;
+
+use super::leases::Known;
+use super::watched::Watched;
+use crate::api::{DesiredDatabase, LeaseDatabase, LeaseDatabaseStatus, REPLICA, database_memory};
+use crate::controller::caches::MEMBERS;
+use crate::controller::handles::Handles;
+use crate::election::{LeaseRow, Moment};
+use crate::member::Standing;
+use crate::routing::floor::FloorSight;
+use crate::routing::observed::{Claim, Observed, RowSight, StoreSight};
+use crate::routing::pause::PauseSight;
+use crate::routing::pod::{Marks, Pod};
+use crate::store::Rostered;
+use crate::store::kubernetes::{roster::report_name, row};
+
+/// What the Lease and the members say.
+pub(super) struct Look {
+    /// Why the Leases cannot be gone by, if they cannot.
+    pub(super) trouble: Option<String>,
+    pub(super) known: Option<Known>,
+    /// What stands beside the Lease, or what is wrong with that.
+    pub(super) standing: Result<Standing, String>,
+    pub(super) now: Moment,
+}
+
+/// `None` while the Leases of the namespace have not been listed, which queues the database when it is done.
+pub(super) fn look(watched: &Watched, desired: &DesiredDatabase, now: Moment) -> Option<Look> {
+    let namespace = desired.writer.namespace.as_str();
+    let listed = watched.leases.listed(namespace);
+    if !listed && !watched.scope.is_in_trouble(MEMBERS) {
+        return None;
+    }
+    let trouble = watched.scope.unknown(MEMBERS, listed);
+    let known = watched.leases.get(namespace, &desired.lease);
+    let mut asked = desired.members.clone();
+    let standing = loop {
+        let found = rostered(watched, desired, known.as_ref(), &asked);
+        let standing = Standing::of(&found, &desired.writer.component).map_err(|error| error.to_string());
+        let recorded = standing.iter().flat_map(|standing| &standing.record);
+        let members: BTreeSet<String> = recorded.flat_map(|(record, _)| record.members.clone()).collect();
+        if members.is_subset(&asked) {
+            break standing;
+        }
+        asked.extend(members);
+    };
+    Some(Look { trouble, known, standing, now })
+}
+
+/// The Lease with what stands beside it, as the store would read it.
+fn rostered(
+    watched: &Watched,
+    desired: &DesiredDatabase,
+    known: Option<&Known>,
+    members: &BTreeSet<String>,
+) -> Rostered {
+    let says = |member: &String| {
+        let report = report_name(&desired.lease, member);
+        Some((member.clone(), watched.leases.get(&desired.writer.namespace, &report)?.report?))
+    };
+    Rostered {
+        row: known.map(|known| known.row.clone()),
+        record: known.and_then(|known| known.record.clone()),
+        reports: members.iter().filter_map(says).collect(),
+        ..Rostered::default()
+    }
+}
+
+impl Look {
+    pub(super) fn row(&self) -> Option<&LeaseRow> {
+        self.known.as_ref().map(|known| &known.row)
+    }
+
+    /// Only a watch that is well shows that nothing happens.
+    pub(super) fn has_run_out(&self) -> bool {
+        self.trouble.is_none() && self.known.as_ref().is_some_and(|known| known.has_run_out(self.now))
+    }
+
+    /// A primary goes on without its lease while other members acknowledge its writes. Its label stays until another member
+    /// holds the lease.
+    fn store(&self) -> StoreSight {
+        match &self.trouble {
+            Some(trouble) => StoreSight::Unreachable(trouble.clone()),
+            None if self.has_run_out() => {
+                StoreSight::Unreachable("the holder of the Lease does not renew it".to_owned())
+            }
+            None => StoreSight::Answers,
+        }
+    }
+
+    fn sight(&self) -> RowSight {
+        match &self.known {
+            Some(known) => RowSight::Seen { row: Some(known.row.clone()), since: known.since },
+            None if self.trouble.is_some() => RowSight::Never { since: self.now },
+            None => RowSight::Seen { row: None, since: self.now },
+        }
+    }
+}
+
+/// How the primary is reached.
+pub(super) fn observe(
+    database: &LeaseDatabase,
+    before: Option<&LeaseDatabaseStatus>,
+    desired: &DesiredDatabase,
+    look: &Look,
+    watched: &Watched,
+    handles: &Handles,
+) -> Observed {
+    let (scope, writer) = (&watched.scope, &desired.writer);
+    let holder = look.row().map_or("", |row| row.holder.as_str());
+    let mut pods = scope.pods_of(writer, None, holder);
+    let marks = Marks::of(&writer.name);
+    for pod in pods.iter_mut().flatten() {
+        pod.forget_forbidden_key(&marks, |key| handles.cluster.may_write(key));
+    }
+    let mut former = scope.former_services_of(writer);
+    former.retain(|former| !desired.names(&former.name));
+    let standing = look.standing.as_ref().ok().filter(|_| look.known.is_some() || look.trouble.is_none());
+    Observed {
+        memory: database_memory(before),
+        claim: Claim::First,
+        store: look.store(),
+        database: None,
+        row: look.sight(),
+        row_confirmed: false,
+        longest_ttl: None,
+        pause: PauseSight::Unknown,
+        quarantine: None,
+        epoch_step: None,
+        floor: FloorSight::default(),
+        instances: Vec::new(),
+        holder_told: None,
+        disputed: Vec::new(),
+        service: scope.service_of(writer),
+        endpoints: scope.endpoints_of(writer),
+        former_services: former,
+        standby_values: standby_values(standing, pods.as_deref().unwrap_or_default(), &writer.labels.key),
+        leaving: database.metadata.deletion_timestamp.is_some(),
+        now: look.now,
+        pods,
+        desired: writer.clone(),
+    }
+}
+
+/// Members that acknowledge commits are replicas. While that is not known, they are what they were.
+fn standby_values(standing: Option<&Standing>, pods: &[Pod], key: &str) -> BTreeMap<String, String> {
+    let is_replica = |pod: &&Pod| match standing {
+        Some(standing) => {
+            standing.record.as_ref().is_some_and(|(record, _)| record.quorum.voters().contains(&pod.name))
+        }
+        None => pod.has_label(key, REPLICA),
+    };
+    pods.iter().filter(is_replica).map(|pod| (pod.name.clone(), REPLICA.to_owned())).collect()
+}
+
+/// How the replicas are reached.
+pub(super) fn for_readers(
+    desired: &DesiredDatabase,
+    observed: &Observed,
+    watched: &Watched,
+) -> Option<Observed> {
+    let readers = desired.for_readers()?;
+    let service = watched.scope.service_of(&readers);
+    Some(Observed { desired: readers, service, former_services: Vec::new(), ..observed.clone() })
+}
+
+/// A pod carries a later version than the row that was seen: the Lease is read again, for these very pods.
+pub(super) async fn confirm(
+    observed: &mut Observed,
+    desired: &DesiredDatabase,
+    handles: &Handles,
+) -> Result<(), kube::Error> {
+    let api: Api<Lease> = Api::namespaced(handles.cluster.client.clone(), &desired.writer.namespace);
+    let found = api.get_opt(&desired.lease).await?.as_ref().map(row);
+    let now = handles.database.clock.boot();
+    let since = match &observed.row {
+        RowSight::Seen { row, since } if *row == found => *since,
+        _ => now,
+    };
+    observed.row = RowSight::Seen { row: found, since };
+    (observed.row_confirmed, observed.now) = (true, now);
+    Ok(())
+}
+
+/// A watch that shows nothing may be cut off without knowing it. So before a term is said to have run out, the Lease is read.
+pub(super) async fn read(
+    watched: &Watched,
+    desired: &DesiredDatabase,
+    handles: &Handles,
+) -> Result<(), kube::Error> {
+    let namespace = desired.writer.namespace.as_str();
+    let api: Api<Lease> = Api::namespaced(handles.cluster.client.clone(), namespace);
+    if let Some(lease) = api.get_opt(&desired.lease).await? {
+        watched.leases.saw(namespace, &Event::Apply(lease), handles.database.clock.boot());
+    }
+    Ok(())
+}
+
+/// The members whose pods are ready.
+pub(super) fn ready_members(observed: &Observed) -> Result<BTreeSet<String>, String> {
+    let pods = observed.pods.as_ref().map_err(Clone::clone)?;
+    let is_ready = |pod: &&Pod| {
+        observed.desired.selector.matches(&pod.labels)
+            && !pod.finished
+            && !pod.terminating
+            && pod.unready.is_none()
+    };
+    Ok(pods.iter().filter(is_ready).map(|pod| pod.name.clone()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::election::ComponentName;
+    use crate::routing::fixtures::pod;
+
+    const KEY: &str = "componentlease.io/orders_role";
+
+    fn replicas(standing: Option<&Standing>, pods: &[Pod]) -> Vec<String> {
+        let values = standby_values(standing, pods, KEY);
+        assert!(values.values().all(|value| value == REPLICA), "{values:?}");
+        values.into_keys().collect()
+    }
+
+    #[test]
+    fn members_that_acknowledge_commits_are_replicas_and_while_that_is_unknown_those_that_were() {
+        let pods = [pod("a").label(KEY, "primary"), pod("b").label(KEY, REPLICA), pod("c")];
+        let record = r#"{"primary":"a","version":4,"voters":["c"],"acks":1,"asynchronous":false,"system":"7","members":["a","b","c"]}"#;
+        let found = Rostered { record: Some(record.to_owned()), ..Rostered::default() };
+        assert_eq!(
+            replicas(Some(&Standing::of(&found, &ComponentName::new("orders").unwrap()).unwrap()), &pods),
+            ["c"]
+        );
+        assert_eq!(
+            replicas(Some(&Standing::default()), &pods),
+            Vec::<String>::new(),
+            "nobody has recorded any"
+        );
+        assert_eq!(replicas(None, &pods), ["b"]);
+    }
+}

@@ -70,7 +70,10 @@ impl Roster for KubernetesStore {
         };
         Ok(Rostered {
             row: lease.as_ref().map(row),
-            record: lease.as_ref().and_then(|lease| text(lease, RECORD)),
+            record: roster::read(
+                component,
+                lease.as_ref().and_then(|lease| lease.annotations().get(RECORD).cloned()),
+            )?,
             reports: of(REPORT),
             wishes: of(WISH),
         })

@@ -66,7 +66,8 @@ impl<D: Dialect> Roster for SqlStore<D> {
             let read = rows.and_then(|rows| rostered(&rows));
             self.finish(held, Call::Roster, read).await
         });
-        answer.await.map_err(|error| D::naming(error, &[component.as_str()]))
+        let found = answer.await.map_err(|error| D::naming(error, &[component.as_str()]))?;
+        Ok(Rostered { record: roster::read(component, found.record)?, ..found })
     }
 
     async fn record(&self, term: &TermKey, record: &str) -> Result<Outcome, StoreError> {
@@ -137,7 +138,7 @@ fn rostered(rows: &[Row]) -> Result<Rostered, sqlx::Error> {
             reports.insert(member, report);
         }
     }
-    Ok(Rostered { row: decode::lease_row(lease)?, record: text(lease, "says")?, reports, wishes })
+    Ok(Rostered { row: decode::lease_row(lease)?, record: lease.text_or_none("says")?, reports, wishes })
 }
 
 /// A text, unless it is longer than any that we write.

@@ -76,7 +76,11 @@ pub(super) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let known = Known { view: Arc::clone(&view), member: Arc::clone(&member) };
     tokio::spawn(server_of_http::serve(listener, http::router(&known), CancellationToken::new()));
     if own.is_some() {
-        begin(&member).await?;
+        // SIGTERM ends it here as it does later: `run` below ends the server, and all that was begun.
+        tokio::select! {
+            begun = begin(&member) => begun?,
+            () = end.cancelled() => {}
+        }
     }
     let refused = Arc::new(Mutex::new(None));
     tokio::spawn({

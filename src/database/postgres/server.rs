@@ -19,6 +19,7 @@ use super::start::Unsettled;
 use super::{Postgres, lock};
 use crate::database::engine::{End, EngineError, Leader, Role};
 use crate::primary::Names;
+use crate::supervise::OF_THE_LEASES;
 use crate::supervise::guardians::Program;
 use crate::supervise::ward::{Life, Ward};
 
@@ -91,7 +92,7 @@ impl Postgres {
         let program = Program {
             command,
             set: Vec::new(),
-            unset: Vec::new(),
+            unset: OF_THE_LEASES.to_vec(),
             guardian: self.config.guardian.clone(),
             output: self.output()?,
         };

@@ -1,4 +1,4 @@
-//! What operators ask of a `Lease`, in an annotation of that object: a pause, or that its leader makes way. Only a store that is told to
+//! What operators ask of a `Lease`, in an annotation of that object: a pause, or that its leader makes way. Only a store that hears
 //! ([`KubernetesStore::hearing`]) reads it.
 
 use kube::ResourceExt as _;

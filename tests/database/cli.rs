@@ -379,7 +379,8 @@ async fn sigterm_during_the_first_start_ends_at_once_and_leaves_nothing() {
     let began = files.folder().join("began");
     std::fs::write(&slow, format!("#!/bin/sh\ntouch {}\nexec sleep 3600\n", began.display())).unwrap();
     std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let said = words(&lease.url, "a", &files, free_port().unwrap());
+    let port = Port::free().unwrap();
+    let said = words(&lease.url, "a", &files, port.number());
     let at = said.iter().position(|word| word == "--").unwrap();
     let (flags, data) = (&said[..=at], files.data());
     let command = [slow.into_os_string(), "-D".into(), data.into_os_string()];
@@ -400,7 +401,8 @@ async fn sigterm_during_the_first_start_ends_at_once_and_leaves_nothing() {
 async fn the_url_may_come_from_the_environment_and_no_server_gets_it() {
     let lease = Lease::new(Release::Installed).await;
     let files = Member::new(Release::Installed).await.unwrap();
-    let said = words("URL", "a", &files, free_port().unwrap());
+    let port = Port::free().unwrap();
+    let said = words("URL", "a", &files, port.number());
     let at = said.iter().position(|word| word == "--lease").unwrap();
     let said = [&said[..at], &said[at + 2..]].concat();
     let log = std::fs::File::create(files.log_file()).unwrap();

@@ -4,7 +4,7 @@ use super::*;
 use crate::routing::conditions::Reason;
 use crate::routing::reach::managed_selector;
 
-fn database(spec: Value) -> LeaseDatabase {
+fn database(spec: &Value) -> LeaseDatabase {
     let mut whole = json!({
         "apiVersion": "componentlease.io/v1alpha1", "kind": "LeaseDatabase",
         "metadata": { "name": "orders", "namespace": "shop", "uid": "u", "generation": 3 },
@@ -18,8 +18,8 @@ fn database(spec: Value) -> LeaseDatabase {
 
 #[test]
 fn the_lease_has_the_name_of_the_resource_unless_it_says_otherwise() {
-    assert_eq!(desired_database(&database(json!({}))).unwrap().lease, "orders");
-    let other = desired_database(&database(json!({ "lease": "other" }))).unwrap();
+    assert_eq!(desired_database(&database(&json!({}))).unwrap().lease, "orders");
+    let other = desired_database(&database(&json!({ "lease": "other" }))).unwrap();
     assert_eq!((other.lease.as_str(), other.writer.component.as_str()), ("other", "other"));
     assert_eq!(other.writer.name, "orders_role", "its marks have the resource's name");
 }
@@ -28,7 +28,7 @@ fn the_lease_has_the_name_of_the_resource_unless_it_says_otherwise() {
 fn writers_and_readers_are_led_by_different_values_of_one_label() {
     let service = |name: &str| json!({ "name": name, "policy": "Manage", "ports": [{ "port": 5432 }] });
     let routing = json!({ "routing": { "writer": service("rw"), "readers": service("ro") } });
-    let desired = desired_database(&database(routing)).unwrap();
+    let desired = desired_database(&database(&routing)).unwrap();
     let readers = desired.for_readers().unwrap();
     let selects = |desired| json!(managed_selector(desired));
     assert_eq!(
@@ -41,17 +41,17 @@ fn writers_and_readers_are_led_by_different_values_of_one_label() {
         ("ro".to_owned(), "spec.routing.readers")
     );
     assert!(desired.names("rw") && desired.names("ro") && !desired.names("r"));
-    assert_eq!(desired_database(&database(json!({}))).unwrap().for_readers(), None);
+    assert_eq!(desired_database(&database(&json!({}))).unwrap().for_readers(), None);
 }
 
 #[test]
 fn what_an_older_schema_let_through_is_refused_with_a_reason() {
-    let refused = |spec: Value| desired_database(&database(spec)).unwrap_err().to_string();
+    let refused = |spec: Value| desired_database(&database(&spec)).unwrap_err().to_string();
     assert!(refused(json!({ "selector": {} })).contains("spec.selector is empty"));
     assert!(refused(json!({ "lease": "a b" })).contains("spec.lease"));
     let selects = json!({ "selector": { "matchLabels": { "componentlease.io/orders_role": "primary" } } });
     assert!(refused(selects).contains("componentlease.io/orders_role"));
-    let mut long = database(json!({}));
+    let mut long = database(&json!({}));
     long.metadata.name = Some("n".repeat(51));
     assert!(desired_database(&long).unwrap_err().to_string().contains("50 characters"));
 }

@@ -76,12 +76,11 @@ fn so_many_as_it_asks_for_are_enough_and_one_less_is_not() {
     for record in records() {
         let members: Vec<u8> = record.members.iter().copied().collect();
         for alive in subsets(&members) {
-            let (missing, needed) = match outlook(&record, &alive) {
-                Outlook::NotReady(
-                    Hindrance::TooFew { missing, needed }
-                    | Hindrance::NobodyToAcknowledge { missing, needed },
-                ) => (missing, needed),
-                _ => continue,
+            let Outlook::NotReady(
+                Hindrance::TooFew { missing, needed } | Hindrance::NobodyToAcknowledge { missing, needed },
+            ) = outlook(&record, &alive)
+            else {
+                continue;
             };
             assert!(needed > 0 && missing.is_disjoint(&alive), "{record:?} {alive:?}: {missing:?}");
             assert!(!missing.contains(&0), "it is to do without its primary: {record:?}");

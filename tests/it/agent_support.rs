@@ -163,7 +163,7 @@ fn lines(path: &Path) -> Vec<String> {
     whole.lines().map(str::to_owned).collect()
 }
 
-/// Nobody listens there, and nobody but who is told of it will while these tests run.
+/// Nobody listens there, and nobody else gets it while these tests run.
 pub(crate) fn free_address() -> SocketAddr {
     static HELD: Mutex<Vec<Port>> = Mutex::new(Vec::new());
     let port = Port::free().unwrap();

@@ -57,16 +57,6 @@ fn told(cluster: &str, standing: &Standing, asked: &Asked) -> String {
             line("Record", format!("version {version}, {}", quorum(record)));
         }
     }
-    if let Some(forced) = &standing.forced {
-        line(
-            "Loss",
-            format!(
-                "the record of version {} was given up, by {}",
-                forced.over,
-                who(&forced.by, &forced.reason)
-            ),
-        );
-    }
     if let Some(said) = &asked.paused {
         line("Paused", format!("by {}; nobody is promoted until db resume", who(said.by(), said.reason())));
     }
@@ -95,9 +85,6 @@ fn wished(standing: &Standing, member: &Member, wish: &Wish) -> Option<String> {
             Some(format!("{member} {how} until db resume, by {by}"))
         }
         What::Reinit if open => Some(format!("{member} is to be copied anew, by {by}")),
-        What::Failover { over, .. } if open && standing.record.as_ref().is_some_and(|(_, at)| at == over) => {
-            Some(format!("{member} is to be promoted though data may be lost, by {by}"))
-        }
         _ => None,
     }
 }
@@ -193,7 +180,7 @@ fn role(standing: &Standing, member: &Member, said: &Said) -> &'static str {
 mod tests {
     use super::*;
     use crate::database::Leader;
-    use crate::member::{Answer, AnswerState, Forced};
+    use crate::member::{Answer, AnswerState};
     use crate::primary::{Position, Quorum, Report};
     use crate::store::Said as Said_;
 
@@ -253,11 +240,9 @@ mod tests {
         let by = ("ada".to_owned(), "slow disk\n".to_owned());
         let wish = |what| Wish { id: "1".to_owned(), by: by.0.clone(), reason: by.1.clone(), what };
         seen.wishes = [("a".to_owned(), wish(What::Fence)), ("c".to_owned(), wish(What::Reinit))].into();
-        seen.forced = Some(Forced { over: 3, by: by.0.clone(), reason: String::new() });
         let asked = Asked { paused: Some(Said_::new("bo", "backup").unwrap()), ..Asked::default() };
         let text = told("orders", &seen, &asked);
         for line in [
-            "Loss       the record of version 3 was given up, by ada\n",
             "Paused     by bo: backup; nobody is promoted until db resume\n",
             "Asked      a is asked to stop its server until db resume, by ada: slow disk\\n\n",
             "Asked      c is to be copied anew, by ada: slow disk\\n\n",

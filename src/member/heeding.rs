@@ -10,14 +10,13 @@ use tracing::{info, warn};
 
 use super::leading::Over;
 use super::says::{Leads, SaidLog, Says};
-use super::wishes::{Answer, AnswerState, Forced, Heeding, What, Wish};
+use super::wishes::{Answer, AnswerState, Heeding, What, Wish};
 use super::{GRACE, IN_ORDER, LOOK, Seen, Standing, State, Supervisor};
 use crate::database::{Cloning, End, Engine, EngineError, Leader, Member};
 use crate::election::machine::Looked;
 use crate::election::{Moment, Request, Verb};
 use crate::participant::TermObserver;
-use crate::primary::verbs::{Log, MOST_LAG, Now, Permit, may_promote_with_loss};
-use crate::primary::{Record, Report};
+use crate::primary::verbs::{Log, MOST_LAG, Now};
 use crate::store::StoreError;
 
 /// How long the store may take.
@@ -51,11 +50,6 @@ impl<E: Engine + 'static> Supervisor<E> {
     pub(super) fn remember(&self, own: Option<&Says>) {
         let said = own.and_then(|own| own.answer.clone());
         self.heeding(|heeding| heeding.answer = heeding.answer.take().or(said));
-    }
-
-    /// By whom the record is written that follows from a loss.
-    pub(super) fn forced(&self) -> Option<Forced> {
-        self.heeding(|heeding| heeding.forced.clone())
     }
 
     fn answers(&self, answer: Answer) {
@@ -107,7 +101,7 @@ impl<E: Engine + 'static> Supervisor<E> {
         };
         let standing = self.standing().await?;
         if let Some(wish) = standing.wishes.get(&self.settings.member)
-            && let Some(over) = self.heed_wish(wish, version, &standing).await?
+            && let Some(over) = self.heed_wish(wish).await?
         {
             return Ok(Some(over));
         }
@@ -154,12 +148,7 @@ impl<E: Engine + 'static> Supervisor<E> {
     }
 
     /// What the answer to a primary's wish is, or how its term ends.
-    async fn heed_wish(
-        &self,
-        wish: &Wish,
-        version: i64,
-        standing: &Standing,
-    ) -> Result<Option<Over>, EngineError> {
+    async fn heed_wish(&self, wish: &Wish) -> Result<Option<Over>, EngineError> {
         let answer = match &wish.what {
             What::Fence => {
                 warn!(member = %self.settings.member, by = wish.by, reason = wish.reason, "an operator fences this member: its server stops");
@@ -171,18 +160,6 @@ impl<E: Engine + 'static> Supervisor<E> {
                 "IsPrimary",
                 "it holds the lease; db switchover first, and it is a standby",
             ),
-            What::Failover { over, .. } => {
-                let recorded = standing.record.as_ref().map(|(_, at)| *at);
-                if recorded != Some(version) {
-                    return Ok(None);
-                }
-                match self.forced().filter(|forced| forced.over == *over) {
-                    Some(_) => {
-                        Answer::new(&wish.id, AnswerState::Done, format!("promoted under version {version}"))
-                    }
-                    None => Answer::refused(&wish.id, "NotNeeded", "it was promoted without a loss"),
-                }
-            }
         };
         self.answers(answer);
         self.say_again().await?;
@@ -229,36 +206,6 @@ impl<E: Engine + 'static> Supervisor<E> {
                 self.say_again().await
             }
         }
-    }
-
-    /// Whether it is promoted though what was acknowledged may be missing: a person has allowed that for this record.
-    pub(super) fn is_permitted(
-        &self,
-        version: i64,
-        (record, recorded_at): (&Record<Member>, i64),
-        reports: &BTreeMap<Member, Report>,
-        wish: Option<&Wish>,
-    ) -> bool {
-        let Some(wish) = wish.filter(|wish| self.is_open(wish)) else { return false };
-        let What::Failover { over, with } = &wish.what else { return false };
-        let permit = Permit { over: *over, with: with.clone() };
-        let own = &self.settings.member;
-        let may = *over == recorded_at
-            && may_promote_with_loss(own, version, (record, recorded_at), reports, &permit).is_ok();
-        if may {
-            warn!(
-                member = %own, version, over, by = wish.by, reason = wish.reason,
-                "promoted by force: what {} or its voters acknowledged and nobody here has is lost", record.primary
-            );
-            let forced = Forced { over: *over, by: wish.by.clone(), reason: wish.reason.clone() };
-            self.heeding(|heeding| heeding.forced = Some(forced));
-        }
-        may
-    }
-
-    /// A promotion without any loss follows.
-    pub(super) fn is_not_forced(&self) {
-        self.heeding(|heeding| heeding.forced = None);
     }
 
     /// Of a member that does not hold the lease: whether what was asked keeps it from all else.

@@ -173,8 +173,7 @@ impl<E: Engine + 'static> Supervisor<E> {
             if have.len() >= self.settings.acks {
                 break have;
             }
-            // Nobody could do better where a person has decided that this one is promoted.
-            if self.clock.boot() >= give_up && self.forced().is_none() {
+            if self.clock.boot() >= give_up {
                 warn!(member = %self.settings.member, version = term.version, "too few members follow the promoted server: another should try");
                 return Ok(None);
             }
@@ -236,8 +235,6 @@ impl<E: Engine + 'static> Supervisor<E> {
                 .collect();
             let own = &self.settings.member;
             let record = seen.record.as_ref().and_then(says::Record::rule);
-            let recorded_at = seen.record.as_ref().map_or(0, |record| record.version);
-            let wish = seen.wishes.get(own);
             if record.as_ref().is_some_and(|record| !record.members.contains(own)) {
                 self.complain(
                     "declared",
@@ -245,18 +242,9 @@ impl<E: Engine + 'static> Supervisor<E> {
                 );
                 return Ok(None);
             }
-            self.is_not_forced();
             let judged = match &record {
                 Some(record) => promotion::may_promote(own, term.version, record, &reports),
                 None => may_begin(own, term.version, &self.settings.members, &reports),
-            };
-            let judged = match (judged, &record) {
-                (Err(Blocked::TooFew { .. }), Some(record))
-                    if self.is_permitted(term.version, (record, recorded_at), &reports, wish) =>
-                {
-                    Ok(())
-                }
-                (judged, _) => judged,
             };
             match judged {
                 Ok(()) => {
@@ -387,7 +375,7 @@ impl<E: Engine + 'static> Supervisor<E> {
         term: &TermKey,
         record: &Record<Member>,
     ) -> Result<bool, EngineError> {
-        let text = says::Record::new(record, term.version, self.forced()).text();
+        let text = says::Record::new(record, term.version).text();
         let written = self.store.record(term, &text).await;
         Ok(written.map_err(|error| EngineError::failed(error.to_string()))? == Outcome::Applied)
     }

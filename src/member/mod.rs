@@ -36,7 +36,7 @@ pub use self::standing::{Said, Standing};
 use self::state::GRACE;
 pub use self::state::State;
 use self::wishes::Heeding;
-pub use self::wishes::{Answer, AnswerState, Forced, What, Wish};
+pub use self::wishes::{Answer, AnswerState, What, Wish};
 use crate::clock::Clock;
 use crate::database::{Cloning, End, Engine, Member};
 use crate::election::{ComponentName, Moment};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::wishes::{Answer, Forced};
+use super::wishes::Answer;
 use crate::database::{Leader, Member};
 use crate::primary::verbs::Log;
 use crate::primary::{self, Position, Quorum, Report};
@@ -112,13 +112,10 @@ pub(super) struct Record {
     asynchronous: bool,
     system: String,
     members: BTreeSet<Member>,
-    /// Where its primary was promoted though what was acknowledged may be lost.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) forced: Option<Forced>,
 }
 
 impl Record {
-    pub(super) fn new(record: &primary::Record<Member>, version: i64, forced: Option<Forced>) -> Self {
+    pub(super) fn new(record: &primary::Record<Member>, version: i64) -> Self {
         Self {
             primary: record.primary.clone(),
             version,
@@ -127,7 +124,6 @@ impl Record {
             asynchronous: record.asynchronous,
             system: record.system.to_string(),
             members: record.members.clone(),
-            forced,
         }
     }
 

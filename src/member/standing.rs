@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::says::{self, Says};
-use super::wishes::{Answer, Forced, Wish};
+use super::wishes::{Answer, Wish};
 use crate::database::{Leader, Member};
 use crate::election::ComponentName;
 use crate::primary::verbs::{Log, Now};
@@ -19,8 +19,6 @@ pub struct Standing {
     pub holder: Option<String>,
     /// The record, and the version under which it was written.
     pub record: Option<(Record<Member>, i64)>,
-    /// Where its primary was promoted though what was acknowledged may be lost.
-    pub forced: Option<Forced>,
     /// What members say, by member; those that say something.
     pub said: BTreeMap<Member, Said>,
     /// What is asked of members, by member.
@@ -88,7 +86,6 @@ impl Standing {
             version: row.map_or(0, |row| row.version),
             holder: row.filter(|row| !row.is_free()).map(|row| row.holder.clone()),
             record: written.as_ref().and_then(|written| Some((written.rule()?, written.version))),
-            forced: written.and_then(|written| written.forced),
             said: said.collect(),
             wishes: wishes.collect(),
         })
@@ -118,8 +115,6 @@ impl Standing {
             (version == at).then(|| log.clone())
         });
         let reachable = self.said.iter().filter(|(_, said)| said.holder.is_some());
-        let reports =
-            self.said.iter().filter_map(|(member, said)| Some((member.clone(), said.sealed.clone()?)));
         Now {
             version: self.version,
             holder: self.holding(),
@@ -127,7 +122,6 @@ impl Standing {
             paused,
             log,
             reachable: reachable.map(|(member, _)| member.clone()).collect(),
-            reports: reports.collect(),
         }
     }
 }

@@ -1,10 +1,6 @@
 //! What an operator asks of one member, and what that answers: JSON beside the lease.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
-
-use crate::database::Member;
 
 /// What is asked of a member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,13 +23,6 @@ pub enum What {
     Reinit,
     /// Stop its server, and keep it stopped for as long as this stands.
     Fence,
-    /// Be promoted, though what was acknowledged may be lost.
-    Failover {
-        /// The version of the record that is given up.
-        over: i64,
-        /// Those that were there when it was decided.
-        with: BTreeSet<Member>,
-    },
 }
 
 /// What a member says of the last thing that was asked of it.
@@ -60,23 +49,11 @@ pub enum AnswerState {
     Refused,
 }
 
-/// A promotion that may have lost what was acknowledged: part of the record that it wrote.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Forced {
-    /// The version of the record that was given up.
-    pub over: i64,
-    pub by: String,
-    #[serde(default)]
-    pub reason: String,
-}
-
 /// What a member remembers of what was asked.
 #[derive(Debug, Default)]
 pub(super) struct Heeding {
     /// The last answer; also what an earlier process of this member said.
     pub(super) answer: Option<Answer>,
-    /// Of the last promotion, if it may have lost something.
-    pub(super) forced: Option<Forced>,
 }
 
 impl Wish {
@@ -112,8 +89,7 @@ mod tests {
 
     #[test]
     fn a_wish_reads_as_it_was_written_and_what_cannot_be_read_asks_nothing() {
-        let failover = What::Failover { over: 4, with: ["b".to_owned()].into() };
-        for what in [What::Reinit, What::Fence, failover] {
+        for what in [What::Reinit, What::Fence] {
             let wish = Wish { id: "1".to_owned(), by: "ada".to_owned(), reason: "\"so\"".to_owned(), what };
             assert_eq!(Wish::parse(&wish.text()), Some(wish));
         }

@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 
 use thiserror::Error;
 
-use super::promotion::{self, Blocked, Position, Record, Report};
+use super::promotion::Record;
 
 /// A member that lacks more of the primary's log than this is not handed the lease to: all of that has to be sent while nobody
 /// acknowledges writes.
@@ -34,8 +34,6 @@ pub struct Now<M: Ord> {
     pub log: Option<Log<M>>,
     /// Members of which it is known how they take part, so that the lease can be left to them.
     pub reachable: BTreeSet<M>,
-    /// Of each member, what it said when it sealed itself last.
-    pub reports: BTreeMap<M, Report>,
 }
 
 /// Why nothing was asked. Each says what to do.
@@ -70,22 +68,6 @@ pub enum Refusal {
         "without {member} only {left} members would be left to acknowledge writes, and {acks} must; bring another one back first"
     )]
     LastVoter { member: String, left: usize, acks: usize },
-    #[error(
-        "{primary} is the primary and acknowledges writes: nothing has to be lost; db switchover hands over"
-    )]
-    PrimaryLeads { primary: String },
-    #[error(
-        "{best} can be promoted without any loss: so many members are sealed that nothing acknowledged can be missing; wait, or see in db status what stands in its way"
-    )]
-    NotNeeded { best: String },
-    #[error(
-        "no member has sealed itself since {primary} was the primary, so nobody is there to be promoted; start the members that are left, and wait until db status shows them sealed"
-    )]
-    NobodySealed { primary: String },
-    #[error("{member} is not among the members that are there, {sealed}; only one of them can be promoted")]
-    NotSealed { member: String, sealed: String },
-    #[error("{best} has more of the data than {member}; name that one, or none")]
-    Behind { member: String, best: String },
     #[error("nobody leads, so there is no primary to fence; db pause keeps everybody from being promoted")]
     NobodyLeads,
 }
@@ -135,11 +117,6 @@ impl Refusal {
             Self::NoCandidate { .. } => "NoCandidate",
             Self::IsPrimary { .. } => "IsPrimary",
             Self::LastVoter { .. } => "LastVoter",
-            Self::PrimaryLeads { .. } => "PrimaryLeads",
-            Self::NotNeeded { .. } => "NotNeeded",
-            Self::NobodySealed { .. } => "NobodySealed",
-            Self::NotSealed { .. } => "NotSealed",
-            Self::Behind { .. } => "Behind",
             Self::NobodyLeads => "NobodyLeads",
         }
     }
@@ -254,66 +231,6 @@ impl<M: Ord + Clone + Display> Now<M> {
     pub fn fence(&self) -> Result<M, Refusal> {
         self.holder.clone().ok_or(Refusal::NobodyLeads)
     }
-
-    /// What would become of a failover that may lose what was acknowledged.
-    ///
-    /// # Errors
-    /// When nothing has to be lost, or when this member is not the one that has most.
-    pub fn failover_with_loss(&self, to: Option<&M>) -> Result<Failover<M>, Refusal> {
-        let (record, over) = self.record.as_ref().ok_or(Refusal::NoRecord)?;
-        if let Some(to) = to {
-            known(to, record)?;
-        }
-        if self.open().is_ok() {
-            return Err(Refusal::PrimaryLeads { primary: record.primary.to_string() });
-        }
-        if self.paused {
-            return Err(Refusal::Paused);
-        }
-        let (version, sealed) = self.sealed_since(record, *over);
-        let best = sealed.iter().map(|(member, position)| (*position, (*member).clone())).max();
-        let Some((position, best)) = best else {
-            return Err(Refusal::NobodySealed { primary: record.primary.to_string() });
-        };
-        if promotion::may_promote(&best, version, record, &self.reports).is_ok() {
-            return Err(Refusal::NotNeeded { best: best.to_string() });
-        }
-        let to = match to {
-            None => best,
-            Some(to) => match sealed.get(to) {
-                None => {
-                    let sealed = names(sealed.keys().copied());
-                    return Err(Refusal::NotSealed { member: to.to_string(), sealed });
-                }
-                Some(has) if *has < position => {
-                    return Err(Refusal::Behind { member: to.to_string(), best: best.to_string() });
-                }
-                Some(_) => to.clone(),
-            },
-        };
-        let with: BTreeSet<M> = sealed.keys().map(|member| (*member).clone()).collect();
-        let asked = record.quorum.voters().iter().chain([&record.primary]);
-        let missing = asked.filter(|member| !with.contains(*member)).cloned().collect();
-        let of_that_term = position.term == *over;
-        let log = self.log.as_ref().filter(|_| of_that_term);
-        Ok(Failover {
-            to,
-            permit: Permit { over: *over, with },
-            missing,
-            position,
-            lost: log.map(|log| log.end.saturating_sub(position.end)),
-        })
-    }
-
-    /// Those that have sealed themselves at the newest version, if that is after the one of the record; with where their data end.
-    fn sealed_since(&self, record: &Record<M>, over: i64) -> (i64, BTreeMap<&M, Position>) {
-        let of = |(member, report): &(&M, &Report)| {
-            report.system == record.system && record.members.contains(*member) && report.version > over
-        };
-        let newest = self.reports.iter().filter(of).map(|(_, report)| report.version).max().unwrap_or(0);
-        let sealed = self.reports.iter().filter(of).filter(|(_, report)| report.version == newest);
-        (newest, sealed.map(|(member, report)| (member, report.position)).collect())
-    }
 }
 
 fn known<M: Ord + Clone + Display>(member: &M, record: &Record<M>) -> Result<(), Refusal> {
@@ -321,53 +238,4 @@ fn known<M: Ord + Clone + Display>(member: &M, record: &Record<M>) -> Result<(),
         return Ok(());
     }
     Err(Refusal::UnknownMember { member: member.to_string(), members: names(&record.members) })
-}
-
-/// What a failover would do that may lose what was acknowledged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failover<M: Ord> {
-    /// Who would be the primary.
-    pub to: M,
-    pub permit: Permit<M>,
-    /// Any of these may have acknowledged what nobody else has.
-    pub missing: BTreeSet<M>,
-    /// Where the data of the next primary end.
-    pub position: Position,
-    /// So many bytes of the old primary's log are known to be missing; there may be more. `None` where nothing is known of it.
-    pub lost: Option<u64>,
-}
-
-/// A person allows that what was acknowledged is lost.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Permit<M: Ord> {
-    /// The version of the record that is given up. It is void once there is another record.
-    pub over: i64,
-    /// Those that were there when it was decided: none of them may have more than the one that is promoted, so all must be sealed again.
-    pub with: BTreeSet<M>,
-}
-
-/// As [`promotion::may_promote`], with a permit for the loss of what is nowhere among those that are there.
-///
-/// # Errors
-/// Why it may not.
-pub fn may_promote_with_loss<M: Ord + Clone>(
-    candidate: &M,
-    version: i64,
-    (record, recorded_at): (&Record<M>, i64),
-    reports: &BTreeMap<M, Report>,
-    permit: &Permit<M>,
-) -> Result<(), Blocked<M>> {
-    if permit.over != recorded_at {
-        return promotion::may_promote(candidate, version, record, reports);
-    }
-    let is_sealed = |member: &&M| {
-        reports.get(*member).is_some_and(|report| report.version == version && report.system == record.system)
-    };
-    let missing: BTreeSet<M> = permit.with.iter().filter(|member| !is_sealed(member)).cloned().collect();
-    if !missing.is_empty() {
-        return Err(Blocked::TooFew { needed: missing.len(), missing });
-    }
-    // The candidate is sealed, and nothing is asked of the old primary and its voters any more: what is left of the rule is who has most.
-    let given_up = Record { primary: candidate.clone(), ..record.clone() };
-    promotion::may_promote(candidate, version, &given_up, reports)
 }

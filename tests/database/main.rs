@@ -13,4 +13,3 @@ mod site;
 mod terms;
 mod traps;
 mod verbs;
-mod verbs_lost;

@@ -99,21 +99,3 @@ pub struct ReinitArgs {
     #[command(flatten)]
     pub common: CommonArgs,
 }
-
-/// `db failover`.
-#[derive(Debug, Args)]
-pub struct FailoverArgs {
-    /// Accept that commits are lost which were acknowledged
-    #[arg(long, required = true)]
-    pub allow_data_loss: bool,
-    /// Member that is to be the primary [default: the one with the most data]
-    #[arg(long, value_name = "MEMBER")]
-    pub to: Option<Member>,
-    /// The cluster's name once more, in place of typing it at the terminal
-    #[arg(long, value_name = "CLUSTER")]
-    pub confirm: Option<String>,
-    #[command(flatten)]
-    pub wait: WaitArgs,
-    #[command(flatten)]
-    pub common: CommonArgs,
-}

@@ -4,14 +4,13 @@
 mod args;
 mod cluster;
 mod ended;
-mod failover;
 mod pause;
 mod reinit;
 mod switchover;
 
 use clap::Subcommand;
 
-use self::args::{FailoverArgs, FenceArgs, PauseArgs, ReinitArgs, ResumeArgs, SwitchoverArgs};
+use self::args::{FenceArgs, PauseArgs, ReinitArgs, ResumeArgs, SwitchoverArgs};
 use crate::process::Failure;
 use crate::process::args::LogArgs;
 
@@ -27,9 +26,6 @@ pub enum Command {
     Resume(ResumeArgs),
     /// Copy the data of a standby anew from the primary; what it has is kept aside (experimental)
     Reinit(ReinitArgs),
-    /// Promote a member though acknowledged commits may be lost, where so many machines are gone for good that nobody
-    /// else can be (experimental)
-    Failover(FailoverArgs),
     /// Stop the primary's server, and keep everybody from being promoted until resume (experimental)
     Fence(FenceArgs),
 }
@@ -42,7 +38,6 @@ impl Command {
             Self::Pause(args) => &args.common,
             Self::Resume(args) => &args.common,
             Self::Reinit(args) => &args.common,
-            Self::Failover(args) => &args.common,
             Self::Fence(args) => &args.common,
         };
         &common.log
@@ -54,7 +49,6 @@ impl Command {
             Self::Pause(args) => pause::pause(args).await,
             Self::Resume(args) => pause::resume(args).await,
             Self::Reinit(args) => reinit::reinit(args).await,
-            Self::Failover(args) => failover::failover(args).await,
             Self::Fence(args) => pause::fence(args).await,
         }
     }

@@ -58,6 +58,12 @@ fn told(cluster: &str, standing: &Standing, asked: &Asked) -> String {
         }
     }
     if let Some(said) = &asked.paused {
+        if let (None, Some((record, _))) = (&standing.holder, &standing.record)
+            && !has_stopped(standing, &record.primary)
+        {
+            let may = "may still acknowledge writes, if the store was away: db fence stops it";
+            line("Primary", format!("{} {may}", record.primary));
+        }
         line("Paused", format!("by {}; nobody is promoted until db resume", who(said.by(), said.reason())));
     }
     if let Some(posted) = asked.request.as_ref().filter(|posted| posted.request.version == standing.version) {
@@ -74,10 +80,17 @@ fn told(cluster: &str, standing: &Standing, asked: &Asked) -> String {
     text
 }
 
+/// Whether this member is fenced, and has said that its server has stopped.
+fn has_stopped(standing: &Standing, member: &Member) -> bool {
+    let wish = standing.wishes.get(member).filter(|wish| wish.what == What::Fence);
+    let answer = standing.said.get(member).and_then(|said| said.wish_answer.as_ref());
+    wish.is_some_and(|wish| !wish.is_open(answer))
+}
+
 /// What is asked of a member and stands. A fence stands until `resume`.
 fn wished(standing: &Standing, member: &Member, wish: &Wish) -> Option<String> {
     let by = who(&wish.by, &wish.reason);
-    let answer = standing.said.get(member).and_then(|said| said.answer.as_ref());
+    let answer = standing.said.get(member).and_then(|said| said.wish_answer.as_ref());
     let open = wish.is_open(answer);
     match &wish.what {
         What::Fence => {
@@ -256,8 +269,13 @@ mod tests {
             message: String::new(),
         };
         for member in ["a", "c"] {
-            seen.said.entry(member.to_owned()).or_default().answer = Some(done("1"));
+            seen.said.entry(member.to_owned()).or_default().wish_answer = Some(done("1"));
         }
+        seen.holder = None;
+        assert!(!told("orders", &seen, &asked).contains("may still acknowledge"), "its server has stopped");
+        seen.wishes.remove("a");
+        assert!(told("orders", &seen, &asked).contains("Primary    a may still acknowledge writes"));
+        seen.wishes.insert("a".to_owned(), wish(What::Fence));
         let text = told("orders", &seen, &asked);
         assert!(text.contains("a keeps its server stopped") && !text.contains("copied anew"), "{text}");
     }

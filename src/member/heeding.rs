@@ -16,7 +16,7 @@ use crate::database::{Cloning, End, Engine, EngineError, Leader, Member};
 use crate::election::machine::Looked;
 use crate::election::{Moment, Request, Verb};
 use crate::participant::TermObserver;
-use crate::primary::verbs::{Log, MOST_LAG, Now};
+use crate::primary::verbs::{Log, MOST_LAG, Now, Refusal};
 use crate::store::StoreError;
 
 /// How long the store may take.
@@ -43,22 +43,24 @@ impl<E: Engine + 'static> Supervisor<E> {
     /// What all reports of this member carry.
     pub(super) fn signed(&self, says: &Says) -> Says {
         let holder = Some(self.participant.holder().as_str().to_owned());
-        Says { holder, answer: self.heeding(|heeding| heeding.answer.clone()), ..says.clone() }
+        let (wish_answer, request_answer) =
+            self.heeding(|heeding| (heeding.wish_answer.clone(), heeding.request_answer.clone()));
+        Says { holder, wish_answer, request_answer, ..says.clone() }
     }
 
     /// A process that was restarted goes on from what the one before has said.
     pub(super) fn remember(&self, own: Option<&Says>) {
-        let said = own.and_then(|own| own.answer.clone());
-        self.heeding(|heeding| heeding.answer = heeding.answer.take().or(said));
+        let Some(own) = own else { return };
+        self.heeding(|heeding| heeding.remember(own.wish_answer.as_ref(), own.request_answer.as_ref()));
     }
 
     fn answers(&self, answer: Answer) {
         info!(member = %self.settings.member, ?answer, "answers an operator");
-        self.heeding(|heeding| heeding.answer = Some(answer));
+        self.heeding(|heeding| heeding.wish_answer = Some(answer));
     }
 
     fn is_open(&self, wish: &Wish) -> bool {
-        self.heeding(|heeding| wish.is_open(heeding.answer.as_ref()))
+        self.heeding(|heeding| wish.is_open(heeding.wish_answer.as_ref()))
     }
 
     /// While it holds the lease. Returns when its server is to stop.
@@ -80,8 +82,7 @@ impl<E: Engine + 'static> Supervisor<E> {
         let Looked { request, paused, .. } = self.within(self.store.look(&self.settings.component)).await?;
         let holder = self.participant.holder();
         let is_new = |request: &Request| {
-            let judged =
-                self.heeding(|heeding| heeding.answer.as_ref().is_some_and(|last| last.id == request.id));
+            let judged = self.heeding(|heeding| heeding.has_refused(&request.id));
             request.version == version && request.target.as_ref() != Some(holder) && !judged
         };
         let request = request.filter(is_new);
@@ -111,6 +112,20 @@ impl<E: Engine + 'static> Supervisor<E> {
             self.judge_request(request, version, &standing, &cluster).await?;
         }
         Ok(None)
+    }
+
+    /// Returns when an operator asks this member to stop its server. While the store is away nobody can.
+    pub(super) async fn fenced(&self) {
+        loop {
+            if let Ok(standing) = self.standing().await
+                && let Some(wish) = standing.wishes.get(&self.settings.member)
+                && wish.what == What::Fence
+            {
+                warn!(member = %self.settings.member, by = wish.by, reason = wish.reason, "an operator fences this member: its server stops");
+                return;
+            }
+            sleep(WISHES).await;
+        }
     }
 
     async fn standing(&self) -> Result<Standing, EngineError> {
@@ -202,7 +217,10 @@ impl<E: Engine + 'static> Supervisor<E> {
             }
             Err(refusal) => {
                 warn!(member = %self.settings.member, ?request, "does not make way: {refusal}");
-                self.answers(Answer::refused(&request.id, refusal.reason(), refusal.to_string()));
+                // It may have been granted a moment ago.
+                self.participant.stay(&request.id);
+                let answer = Answer::refused(&request.id, refusal.reason(), refusal.to_string());
+                self.heeding(|heeding| heeding.request_answer = Some(answer));
                 self.say_again().await
             }
         }
@@ -251,10 +269,22 @@ impl<E: Engine + 'static> Supervisor<E> {
     /// Whether the copy has begun; else it follows as ever.
     async fn reinit(&self, wish: &Wish, seen: &Seen, own: Option<&Says>) -> Result<bool, EngineError> {
         let says = own.cloned().unwrap_or_default();
-        if let Err(refusal) = self.standing().await?.now(false).reinit(&self.settings.member) {
-            self.answers(Answer::refused(&wish.id, refusal.reason(), refusal.to_string()));
-            self.within(self.report(&says)).await?;
-            return Ok(false);
+        let began = self.heeding(|heeding| heeding.has_begun(&wish.id));
+        match self.standing().await?.now(false).reinit(&self.settings.member) {
+            Ok(()) => {}
+            // The primary has changed while it was copied: it is copied from the next one.
+            Err(Refusal::NoPrimary) if began => return Ok(false),
+            Err(refusal) => {
+                let (reason, message) = (refusal.reason(), refusal.to_string());
+                let answer = if began {
+                    Answer::failed(&wish.id, reason, message)
+                } else {
+                    Answer::refused(&wish.id, reason, message)
+                };
+                self.answers(answer);
+                self.within(self.report(&says)).await?;
+                return Ok(false);
+            }
         }
         let Some(leader) = self.leader(seen) else { return Ok(false) };
         warn!(member = %self.settings.member, %leader, by = wish.by, reason = wish.reason, "an operator has this member copied anew");
@@ -268,7 +298,7 @@ impl<E: Engine + 'static> Supervisor<E> {
                 );
                 Answer::new(&wish.id, AnswerState::Done, message)
             }
-            Some(Err(error)) => Answer::refused(&wish.id, "NotCopied", error.to_string()),
+            Some(Err(error)) => Answer::failed(&wish.id, "NotCopied", error.to_string()),
             // There is another primary: it is copied from that one.
             None => return Ok(true),
         };

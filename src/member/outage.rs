@@ -1,6 +1,7 @@
 //! A primary whose lease cannot be renewed: it stays writable while acknowledged writes prove that nobody else was promoted, and goes on under
 //! its next term if the record is still its own.
 
+use std::pin::pin;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ impl<E: Engine + 'static> Supervisor<E> {
             member = %self.settings.member,
             "the lease could not be renewed: the server stays writable while other members acknowledge its writes"
         );
+        // There is no term in which it is heeded: a pause keeps everybody from the lease, this one too.
+        let mut fenced = pin!(self.fenced());
         loop {
             let until = self.proven_until();
             // What is left is for its end.
@@ -64,6 +67,7 @@ impl<E: Engine + 'static> Supervisor<E> {
                 held = self.participant.lead() => held,
                 () = &mut *stop => return Err(Over::Stopped),
                 () = self.engine.ended() => return Err(Over::AtOnce),
+                () = &mut fenced => return Err(Over::AtOnce),
                 () = sleep(left) => continue,
                 proved = self.prove(left) => {
                     if let Err(error) = proved {

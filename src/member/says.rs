@@ -22,9 +22,12 @@ pub(super) struct Says {
     /// Of a primary, how far its log is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) log: Option<SaidLog>,
-    /// To the last thing that was asked of it.
+    /// To the last wish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) answer: Option<Answer>,
+    pub(super) wish_answer: Option<Answer>,
+    /// To the last request for which it did not make way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) request_answer: Option<Answer>,
 }
 
 /// How far a primary's log is, and how much of it others have.

@@ -35,7 +35,10 @@ pub struct Said {
     pub holder: Option<String>,
     /// Of a primary, under which version it said so: how far its log is.
     pub log: Option<(i64, Log<Member>)>,
-    pub answer: Option<Answer>,
+    /// To the last wish.
+    pub wish_answer: Option<Answer>,
+    /// To the last request for which it did not make way.
+    pub request_answer: Option<Answer>,
 }
 
 impl Standing {
@@ -130,8 +133,14 @@ impl Said {
     fn of(member: &Member, says: &Says) -> Self {
         let leads = says.leads.as_ref().and_then(|leads| says.leader(member, leads.version));
         let log = says.log.as_ref().map(|log| (log.version, log.log()));
-        let (holder, answer) = (says.holder.clone(), says.answer.clone());
-        Self { sealed: says.report(), leads, holder, log, answer }
+        Self {
+            sealed: says.report(),
+            leads,
+            holder: says.holder.clone(),
+            log,
+            wish_answer: says.wish_answer.clone(),
+            request_answer: says.request_answer.clone(),
+        }
     }
 }
 

@@ -131,6 +131,15 @@ impl Participant {
         self.tell(Command::MakeWay(id.to_owned()));
     }
 
+    /// Takes back what [`Participant::make_way`] said of this request, if no look has shown it since.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "members of a database are part of the program")
+    )]
+    pub(crate) fn stay(&self, id: &str) {
+        self.tell(Command::Stay(id.to_owned()));
+    }
+
     /// Stop for good, at once: the work sees that the term is lost. Returns at once; [`Participant::ended`] resolves when
     /// the row is released.
     pub fn drain(&self) {

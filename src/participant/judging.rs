@@ -7,7 +7,7 @@ use crate::election::machine::Looked;
 pub(super) struct Judging {
     /// Without its word the leader makes way for nobody.
     pub(super) deliberate: bool,
-    /// The id of the request for which it makes way.
+    /// The id of the request for which it makes way, at the next look: what was judged does not hold for later ones.
     pub(super) granted: Option<String>,
     /// That request has to be looked at: where nothing tells of changes, a leader looks seldom or never.
     pub(super) look: bool,
@@ -15,9 +15,10 @@ pub(super) struct Judging {
 
 impl Judging {
     /// What a look tells the election of a leader: no request that its program has not judged yet.
-    pub(super) fn of_a_leader(&self, mut looked: Looked) -> Looked {
+    pub(super) fn of_a_leader(&mut self, mut looked: Looked) -> Looked {
         if self.deliberate {
-            looked.request = looked.request.filter(|request| self.granted.as_ref() == Some(&request.id));
+            let granted = self.granted.take();
+            looked.request = looked.request.filter(|request| granted.as_ref() == Some(&request.id));
         }
         looked
     }

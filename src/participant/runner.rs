@@ -81,6 +81,9 @@ impl Runner {
             Command::MakeWay(id) => {
                 (self.judging.granted, self.judging.look) = (Some(id), true);
             }
+            Command::Stay(id) => {
+                self.judging.granted.take_if(|granted| *granted == id);
+            }
             Command::Drain => {
                 self.draining = true;
                 self.election.drain();

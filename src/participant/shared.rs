@@ -81,6 +81,8 @@ pub(super) enum Command {
     Deliberate,
     /// For the request of this id.
     MakeWay(String),
+    /// No longer for the request of this id.
+    Stay(String),
     Drain,
     /// Drain once the work has stopped, or when it has had this long.
     Shutdown(Duration),

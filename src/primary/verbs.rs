@@ -68,8 +68,6 @@ pub enum Refusal {
         "without {member} only {left} members would be left to acknowledge writes, and {acks} must; bring another one back first"
     )]
     LastVoter { member: String, left: usize, acks: usize },
-    #[error("nobody leads, so there is no primary to fence; db pause keeps everybody from being promoted")]
-    NobodyLeads,
 }
 
 /// Why a member could not be promoted now.
@@ -117,7 +115,6 @@ impl Refusal {
             Self::NoCandidate { .. } => "NoCandidate",
             Self::IsPrimary { .. } => "IsPrimary",
             Self::LastVoter { .. } => "LastVoter",
-            Self::NobodyLeads => "NobodyLeads",
         }
     }
 }
@@ -224,12 +221,14 @@ impl<M: Ord + Clone + Display> Now<M> {
         Ok(())
     }
 
-    /// The primary whose server is to stop.
+    /// The primary whose server is to stop. Where nobody holds the lease it is the recorded one: that may go on without the lease.
     ///
     /// # Errors
-    /// When nobody leads.
+    /// When there is no record, or when a member holds the lease that the record does not know: nobody would see its fence, nor lift it.
     pub fn fence(&self) -> Result<M, Refusal> {
-        self.holder.clone().ok_or(Refusal::NobodyLeads)
+        let (record, _) = self.record.as_ref().ok_or(Refusal::NoRecord)?;
+        let member = self.holder.as_ref().unwrap_or(&record.primary);
+        known(member, record).map(|()| member.clone())
     }
 }
 

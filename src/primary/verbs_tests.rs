@@ -107,5 +107,9 @@ fn the_primary_is_fenced_whether_it_acknowledges_or_not() {
     assert_eq!(now().fence(), Ok("a"));
     assert_eq!(Now { version: 5, holder: Some("b"), ..now() }.fence(), Ok("b"));
     let nobody = Now { holder: None, ..now() };
-    assert_eq!(nobody.fence(), Err(Refusal::NobodyLeads));
+    assert_eq!(nobody.fence(), Ok("a"), "it may go on without the lease");
+    let strange = Now { holder: Some("d"), ..now() };
+    assert_eq!(strange.fence().unwrap_err().reason(), "UnknownMember", "nobody would see its fence");
+    let unrecorded = Now { record: None, ..now() };
+    assert_eq!(unrecorded.fence(), Err(Refusal::NoRecord));
 }

@@ -49,8 +49,14 @@ impl Look {
         self.standing.now(self.asked.paused.is_some())
     }
 
+    /// To the last wish.
     pub(super) fn answer(&self, member: &Member) -> Option<&Answer> {
-        self.standing.said.get(member)?.answer.as_ref()
+        self.standing.said.get(member)?.wish_answer.as_ref()
+    }
+
+    /// To the last request for which it did not make way.
+    pub(super) fn refusal(&self, member: &Member) -> Option<&Answer> {
+        self.standing.said.get(member)?.request_answer.as_ref()
     }
 }
 
@@ -133,6 +139,16 @@ impl Cluster {
         self.answered(self.roster.wish(&self.place.component, member, None)).await
     }
 
+    /// What was answered need not stand any more.
+    pub(super) async fn clear(&self, member: &Member, wish: &Wish) -> Result<(), Failure> {
+        let look = self.look().await?;
+        // Somebody may have asked something else since.
+        if look.standing.wishes.get(member).is_some_and(|stands| stands.id == wish.id) {
+            self.wish_nothing(member).await?;
+        }
+        Ok(())
+    }
+
     /// Until a look tells how it ended. A store that fails for a moment ends no wait: what was asked stands.
     pub(super) async fn wait<T>(
         &self,
@@ -178,9 +194,13 @@ impl Cluster {
         match answer.state {
             AnswerState::Begun => None,
             AnswerState::Done => Some(self.ended(State::CarriedOut, format!("{member}: {}", answer.message))),
-            AnswerState::Refused => {
-                let reason = answer.reason.as_deref().unwrap_or("Refused");
-                Some(self.ended(State::Refused, format!("{member}: {}", answer.message)).because(reason))
+            AnswerState::Refused | AnswerState::Failed => {
+                let (reason, state) = match answer.state {
+                    AnswerState::Failed => ("Failed", State::NotCarriedOut),
+                    _ => ("Refused", State::Refused),
+                };
+                let reason = answer.reason.as_deref().unwrap_or(reason);
+                Some(self.ended(state, format!("{member}: {}", answer.message)).because(reason))
             }
         }
     }

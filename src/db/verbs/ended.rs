@@ -151,11 +151,11 @@ mod tests {
                 "message": "b is the primary under version 5", "primary": "b", "version": 5, "seconds": 1.042
             })
         );
-        let refused = Ended::refused("fence", "orders", &Refusal::NobodyLeads);
+        let refused = Ended::refused("fence", "orders", &Refusal::NoRecord);
         assert!(
-            refused
-                .text()
-                .starts_with("fence of orders was refused (NobodyLeads), nothing was changed: nobody leads")
+            refused.text().starts_with(
+                "fence of orders was refused (NoRecord), nothing was changed: there is no record"
+            )
         );
         let planned = Ended::new("pause", "orders", State::Planned, "").with_steps(vec!["One.".to_owned()]);
         assert_eq!(

@@ -2,9 +2,10 @@
 
 use super::args::{FenceArgs, PauseArgs, ResumeArgs};
 use super::cluster::{self, Cluster, Look, Waited};
-use super::ended::State;
+use super::ended::{Ended, State};
 use crate::database::Member;
 use crate::member::What;
+use crate::primary::verbs::Refusal;
 use crate::process::Failure;
 use crate::store::Outcome;
 
@@ -50,7 +51,9 @@ pub(super) async fn resume(args: ResumeArgs) -> Result<u8, Failure> {
     }
     let ended = match &look.asked.paused {
         Some(said) if cluster.resume(said.by()).await? == Outcome::Lost => {
-            cluster.ended(State::Refused, OVERTAKEN).because("Overtaken")
+            // The fences are lifted already.
+            let state = if fenced.is_empty() { State::Refused } else { State::NotCarriedOut };
+            cluster.ended(state, OVERTAKEN).because("Overtaken")
         }
         _ => cluster.ended(State::CarriedOut, format!("{name} is resumed: the next primary can be promoted")),
     };
@@ -60,12 +63,10 @@ pub(super) async fn resume(args: ResumeArgs) -> Result<u8, Failure> {
 pub(super) async fn fence(args: FenceArgs) -> Result<u8, Failure> {
     let FenceArgs { wait, common } = args;
     let cluster = Cluster::open("fence", common).await?;
-    let look = cluster.look().await?;
+    let mut look = cluster.look().await?;
     let now = look.now();
-    // Asked again, it is the same fence.
-    let asked_before = fenced(&look).into_iter().next().filter(|_| look.asked.paused.is_some());
-    let decided = cluster::expect(&now, &wait).and_then(|()| asked_before.map_or_else(|| now.fence(), Ok));
-    let member = match decided {
+    let decided = cluster::expect(&now, &wait).and_then(|()| whom(&look));
+    let mut member = match decided {
         Ok(member) => member,
         Err(refusal) => return cluster.refused(&refusal).tell(cluster.output),
     };
@@ -80,14 +81,23 @@ pub(super) async fn fence(args: FenceArgs) -> Result<u8, Failure> {
     }
     let began = cluster::now();
     // The pause first: nobody takes the lease that is released.
-    if look.asked.paused.is_none() && cluster.pause(&cluster.said).await? == Outcome::Lost {
-        return cluster.ended(State::Refused, OVERTAKEN).because("Overtaken").tell(cluster.output);
+    if look.asked.paused.is_none() {
+        if cluster.pause(&cluster.said).await? == Outcome::Lost {
+            return cluster.ended(State::Refused, OVERTAKEN).because("Overtaken").tell(cluster.output);
+        }
+        // Another may have taken the lease before that.
+        look = cluster.look().await?;
+        member = match cluster::expect(&look.now(), &wait).and_then(|()| whom(&look)) {
+            Ok(member) => member,
+            Err(refusal) => return paused_only(&cluster, &refusal).tell(cluster.output),
+        };
     }
     let wish = cluster.wish(&look, &member, What::Fence).await?;
     cluster.tell(&format!("asked {member} to stop its server"));
-    let waited = cluster.wait(began, wait.timeout, |look| {
-        let done = cluster.answered_by(&member, look.answer(&member), &wish.id)?;
-        (look.standing.holding().as_ref() != Some(&member)).then_some(done)
+    let waited = cluster.wait(began, wait.timeout, |look| match look.standing.holding() {
+        None => cluster.answered_by(&member, look.answer(&member), &wish.id),
+        Some(holder) if holder == member => None,
+        Some(holder) => Some(leads_instead(&cluster, &holder)),
     });
     let ended = match waited.await? {
         Waited::Ended(ended) => ended.after(cluster::now().saturating_sub(began)),
@@ -99,6 +109,28 @@ pub(super) async fn fence(args: FenceArgs) -> Result<u8, Failure> {
         }
     };
     ended.tell(cluster.output)
+}
+
+/// Whose server is to stop. Asked again, it is the same fence, unless another holds the lease.
+fn whom(look: &Look) -> Result<Member, Refusal> {
+    let asked_before = fenced(look).into_iter().next().filter(|_| look.asked.paused.is_some());
+    match asked_before {
+        Some(member) if look.standing.holding().is_none() => Ok(member),
+        _ => look.now().fence(),
+    }
+}
+
+fn paused_only(cluster: &Cluster, refusal: &Refusal) -> Ended {
+    let message =
+        format!("{refusal}; the election is paused now, until db resume, and no server was asked to stop");
+    cluster.ended(State::NotCarriedOut, message).because(refusal.reason())
+}
+
+fn leads_instead(cluster: &Cluster, holder: &Member) -> Ended {
+    let message = format!(
+        "{holder} has taken the lease meanwhile; ask again to fence that one. The election is paused until db resume"
+    );
+    cluster.ended(State::NotCarriedOut, message).because("AnotherLeads")
 }
 
 /// Members that are to keep their servers stopped.

@@ -59,7 +59,10 @@ pub(super) async fn reinit(args: ReinitArgs) -> Result<u8, Failure> {
     let waited =
         cluster.wait(began, Some(limit), |look| cluster.answered_by(&member, look.answer(&member), &wish.id));
     let ended = match waited.await? {
-        Waited::Ended(ended) => ended.after(cluster::now().saturating_sub(began)),
+        Waited::Ended(ended) => {
+            cluster.clear(&member, &wish).await?;
+            ended.after(cluster::now().saturating_sub(began))
+        }
         Waited::GivenUp { took, interrupted } => {
             let message = format!("{member} goes on with it; ask again to wait for the same copy");
             cluster.given_up(took, interrupted, message)

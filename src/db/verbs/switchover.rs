@@ -77,7 +77,7 @@ async fn ask(cluster: &Cluster, look: &Look, target: &Member) -> Result<Result<R
         let open = look
             .standing
             .holding()
-            .is_none_or(|primary| look.answer(&primary).is_none_or(|answer| answer.id != request.id));
+            .is_none_or(|primary| look.refusal(&primary).is_none_or(|answer| answer.id != request.id));
         if open && same {
             return Ok(Ok(request.clone()));
         }
@@ -129,7 +129,7 @@ fn ended(
         };
         return Some(ended.led_by(now, version));
     }
-    if let Some(refused) = cluster.answered_by(primary, look.answer(primary), &request.id) {
+    if let Some(refused) = cluster.answered_by(primary, look.refusal(primary), &request.id) {
         return Some(refused);
     }
     match look.asked.request.as_ref() {

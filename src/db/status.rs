@@ -98,7 +98,7 @@ fn wished(standing: &Standing, member: &Member, wish: &Wish) -> Option<String> {
             Some(format!("{member} {how} until db resume, by {by}"))
         }
         What::Reinit if open => Some(format!("{member} is to be copied anew, by {by}")),
-        _ => None,
+        What::Reinit => None,
     }
 }
 

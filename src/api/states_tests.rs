@@ -208,6 +208,7 @@ fn a_resource_in_every_state_is_kept_for_the_tools_that_judge_it() {
         Reason::Recorded,
         Reason::Promoting,
         Reason::RecordUnreadable,
+        Reason::LeaseUnreadable,
         Reason::AllFollow,
         Reason::MembersMissing,
         Reason::MembersDiffer,

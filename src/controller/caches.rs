@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use super::behind::Behind;
 use super::endpoints::{self, Endpoints, KubeSlice};
-use super::index::{By, Index};
+use super::index::{By, Index, beginnings};
 use super::pods::{KubePod, pod};
 use super::services::{self, EXTERNAL_NAME};
 use crate::api::{ComponentLease, LeaseDatabase};
@@ -318,12 +318,11 @@ impl Scope {
                 || named(pod)
         };
         let keys = std::iter::once(&desired.labels).chain(applied);
-        let beginnings = (1..=holder.len()).filter_map(|end| holder.get(..end));
         let by = self.pods.candidates(&desired.namespace, &desired.selector).into_iter();
         let by = by
             .chain([By::Annotation(&version)])
             .chain(keys.map(|scheme| By::LabelKey(&scheme.key)))
-            .chain(beginnings.flat_map(|name| [By::Name(name), By::Address(name)]));
+            .chain(beginnings(holder).flat_map(|name| [By::Name(name), By::Address(name)]));
         let here = |pod: &KubePod| pod.metadata.namespace.as_deref() == Some(desired.namespace.as_str());
         let gone = |cached: &KubePod| self.behind.is_gone(cached.metadata.uid.as_deref().unwrap_or_default());
         let seen = |cached: Arc<KubePod>| {

@@ -15,6 +15,9 @@ use kube::runtime::watcher::Event;
 use super::pods::KubePod;
 use crate::routing::pod::{Requirement, Selector};
 
+/// So long is the name of an object at most.
+const OBJECT_NAME_MAX: usize = 253;
+
 /// What objects are asked for by; of a namespace, where nothing else is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum By<'a> {
@@ -247,6 +250,12 @@ pub(super) fn narrowest<'s>(selector: &'s Selector, size: &dyn Fn(By<'_>) -> usi
     });
     let cost = |way: &Vec<By<'_>>| way.iter().map(|by| size(*by)).sum::<usize>();
     ways.min_by_key(cost)
+}
+
+/// How a holder begins: one of these may be a pod's name or address. No object has a longer name, and anybody may write a holder
+/// of any length.
+pub(super) fn beginnings(holder: &str) -> impl Iterator<Item = &str> {
+    (1..=holder.len().min(OBJECT_NAME_MAX)).filter_map(|end| holder.get(..end))
 }
 
 impl Found for KubePod {

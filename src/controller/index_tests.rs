@@ -48,6 +48,14 @@ fn names<K: Found>(found: &[Arc<K>]) -> Vec<String> {
 }
 
 #[test]
+fn pods_are_looked_for_by_as_many_beginnings_of_a_holder_as_a_name_may_have_characters() {
+    let all = |holder: &str| beginnings(holder).map(str::len).collect::<Vec<_>>();
+    assert_eq!(all("a-1"), [1, 2, 3]);
+    assert_eq!(all("aé"), [1, 3], "characters stay whole");
+    assert_eq!(all(&"x".repeat(1_000_000)), (1..=253).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_pod_is_found_by_what_it_says_now_in_its_own_namespace() {
     let index = Index::default();
     assert!(index.saw(&Event::Apply(pod("shop", "a", &labels(&[("app", "web"), ("tier", "1")])))).is_none());

@@ -156,6 +156,8 @@ words! {
         Promoting,
         /// PrimaryElected: the record beside the Lease cannot be read.
         RecordUnreadable,
+        /// PrimaryElected: the Lease has a holder that no member can have written.
+        LeaseUnreadable,
         /// Replicating: every declared member but the primary acknowledges commits.
         AllFollow,
         /// Replicating: some members do not acknowledge commits.

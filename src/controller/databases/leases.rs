@@ -10,12 +10,15 @@ use kube::ResourceExt as _;
 use kube::runtime::watcher::Event;
 
 use crate::election::{LeaseRow, Moment};
+use crate::name::HOLDER_ID_MAX;
 use crate::store::kubernetes::{roster, row};
 
 /// One Lease, and since when it is as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Known {
     pub(super) row: LeaseRow,
+    /// Why the row cannot be gone by, if it cannot.
+    pub(super) wrong: Option<String>,
     /// When the row changed last, as it was seen here.
     pub(super) since: Moment,
     pub(super) record: Option<String>,
@@ -38,7 +41,12 @@ pub(super) enum Changed {
 impl Known {
     fn new(lease: &Lease, now: Moment) -> Self {
         let (record, report) = (roster::record(lease), roster::report(lease));
-        Self { row: row(lease), since: now, record, report, ended: None, took: None }
+        let mut row = row(lease);
+        let wrong = too_long(&row.holder);
+        if wrong.is_some() {
+            row.holder.clear();
+        }
+        Self { row, wrong, since: now, record, report, ended: None, took: None }
     }
 
     /// What is known once the watch has shown this. Of a Lease that is shown as it is known, nothing changes.
@@ -62,7 +70,7 @@ impl Known {
     }
 
     fn differs_from(&self, new: &Self, now: Moment) -> Changed {
-        if (&self.record, &self.report) != (&new.record, &new.report) {
+        if (&self.record, &self.report, &self.wrong) != (&new.record, &new.report, &new.wrong) {
             return Changed::Something;
         }
         if self.row == new.row {
@@ -77,6 +85,14 @@ impl Known {
     pub(super) fn has_run_out(&self, now: Moment) -> bool {
         !self.row.is_free() && now >= self.since + self.row.judged_ttl()
     }
+}
+
+/// Whoever may write the Lease may write a holder of any length. No participant has such a name.
+fn too_long(holder: &str) -> Option<String> {
+    let length = holder.chars().count();
+    (length > HOLDER_ID_MAX).then(|| {
+        format!("spec.holderIdentity of the Lease has {length} characters, and no member writes more than {HOLDER_ID_MAX}: find out who wrote it, and empty it")
+    })
 }
 
 /// Those of one namespace.

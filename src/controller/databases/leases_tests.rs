@@ -86,6 +86,23 @@ fn a_failover_takes_from_the_last_sign_of_life_to_the_record_of_the_new_primary(
 }
 
 #[test]
+fn a_holder_that_is_longer_than_any_member_writes_is_wrong_and_is_not_kept() {
+    let leases = Leases::default();
+    let known = |holder: &str, at| {
+        show(&leases, &lease(holder, 4, 0, "r4"), S(at));
+        leases.get("shop", "orders").unwrap()
+    };
+    assert_eq!(known(&"x".repeat(HOLDER_ID_MAX), 100).wrong, None);
+    let long = "x".repeat(1_000_000);
+    let wrong = known(&long, 101);
+    assert!(wrong.wrong.as_ref().unwrap().contains("1000000 characters"), "{:?}", wrong.wrong);
+    assert!((wrong.row.is_free(), wrong.has_run_out(S(200))) == (true, false), "nothing is said of its term");
+    assert_eq!(show(&leases, &lease(&long, 4, 0, "r4"), S(102)), Shown::Nothing);
+    assert_eq!(show(&leases, &lease("a", 4, 0, "r4"), S(103)), Shown::Lease("orders".to_owned()));
+    assert_eq!(leases.get("shop", "orders").unwrap().wrong, None);
+}
+
+#[test]
 fn a_record_that_is_longer_than_any_that_is_written_is_not_kept() {
     let leases = Leases::default();
     show(&leases, &lease("a", 4, 0, &"x".repeat(20_000)), S(100));

@@ -7,12 +7,14 @@ use kube::Api;
 use kube::runtime::watcher::Event;
 
 use super::leases::Known;
+use super::report::Trouble;
 use super::watched::Watched;
 use crate::api::{DesiredDatabase, LeaseDatabase, LeaseDatabaseStatus, REPLICA, database_memory};
 use crate::controller::caches::MEMBERS;
 use crate::controller::handles::Handles;
 use crate::election::{LeaseRow, Moment};
 use crate::member::Standing;
+use crate::routing::conditions::Reason;
 use crate::routing::floor::FloorSight;
 use crate::routing::observed::{Claim, Observed, RowSight, StoreSight};
 use crate::routing::pause::PauseSight;
@@ -23,7 +25,7 @@ use crate::store::kubernetes::{roster::report_name, row};
 /// What the Lease and the members say.
 pub(super) struct Look {
     /// Why the Leases cannot be gone by, if they cannot.
-    pub(super) trouble: Option<String>,
+    pub(super) trouble: Option<Trouble>,
     pub(super) known: Option<Known>,
     /// What stands beside the Lease, or what is wrong with that.
     pub(super) standing: Result<Standing, String>,
@@ -37,8 +39,12 @@ pub(super) fn look(watched: &Watched, desired: &DesiredDatabase, now: Moment) ->
     if !listed && !watched.scope.is_in_trouble(MEMBERS) {
         return None;
     }
-    let trouble = watched.scope.unknown(MEMBERS, listed);
     let known = watched.leases.get(namespace, &desired.lease);
+    let wrong = known.as_ref().and_then(|known| known.wrong.clone());
+    let forbidden = watched.scope.unknown(MEMBERS, listed).map(|text| (Reason::Forbidden, text));
+    let trouble = forbidden.or_else(|| wrong.map(|text| (Reason::LeaseUnreadable, text)));
+    let trouble = trouble.map(|(reason, text)| Trouble { reason, text });
+    let known = known.filter(|known| known.wrong.is_none());
     let mut asked = desired.members.clone();
     let standing = loop {
         let found = rostered(watched, desired, known.as_ref(), &asked);
@@ -86,7 +92,7 @@ impl Look {
     /// holds the lease.
     fn store(&self) -> StoreSight {
         match &self.trouble {
-            Some(trouble) => StoreSight::Unreachable(trouble.clone()),
+            Some(trouble) => StoreSight::Unreachable(trouble.text.clone()),
             None if self.has_run_out() => {
                 StoreSight::Unreachable("the holder of the Lease does not renew it".to_owned())
             }

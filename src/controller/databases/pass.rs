@@ -254,17 +254,18 @@ impl Pass<'_> {
     fn routed(&self, status: &Status) -> Condition {
         let routed = status.condition(ConditionType::Routed);
         let accepted = status.condition(ConditionType::HolderAccepted);
-        let unknown =
-            |why: &str| Condition::new(ConditionType::Routed, Truth::Unknown, Reason::Forbidden, why);
+        let unknown = |reason, why: &str| Condition::new(ConditionType::Routed, Truth::Unknown, reason, why);
         let of = |from: &Condition| Condition { kind: ConditionType::Routed, ..from.clone() };
         match (routed, &self.look.trouble) {
-            (Some(routed), Some(trouble)) if routed.reason == Reason::DatabaseUnreachable => unknown(trouble),
+            (Some(routed), Some(trouble)) if routed.reason == Reason::DatabaseUnreachable => {
+                unknown(trouble.reason, &trouble.text)
+            }
             (Some(routed), _) if routed.reason == Reason::HolderRejected => of(accepted.unwrap_or(routed)),
             (Some(routed), _) if routed.status == Truth::True => {
                 self.readers.clone().unwrap_or_else(|| routed.clone())
             }
             (Some(routed), _) => routed.clone(),
-            (None, _) => unknown("it is not known who is routed to"),
+            (None, _) => unknown(Reason::Forbidden, "it is not known who is routed to"),
         }
     }
 }

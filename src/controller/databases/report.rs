@@ -15,6 +15,13 @@ use crate::routing::decide::Event;
 /// So many members are shown.
 const SHOWN: usize = 32;
 
+/// Why the Leases cannot be gone by.
+#[derive(Debug, Clone)]
+pub(super) struct Trouble {
+    pub(super) reason: Reason,
+    pub(super) text: String,
+}
+
 /// What is known of a database at one moment.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
@@ -23,7 +30,7 @@ pub(super) struct Facts {
     /// The members that the spec declares.
     pub(super) declared: BTreeSet<String>,
     /// Why the Leases cannot be gone by, if they cannot.
-    pub(super) trouble: Option<String>,
+    pub(super) trouble: Option<Trouble>,
     /// The Lease's row as it was last seen.
     pub(super) row: Option<LeaseRow>,
     /// Whether its holder has not renewed for a whole ttl.
@@ -119,7 +126,7 @@ fn elected(facts: &Facts) -> Condition {
     };
     let lease = &facts.lease;
     if let Some(trouble) = &facts.trouble {
-        return c(Truth::Unknown, Reason::Forbidden, trouble.clone());
+        return c(Truth::Unknown, trouble.reason, trouble.text.clone());
     }
     let Some(row) = &facts.row else {
         return c(
@@ -227,11 +234,9 @@ fn failover_ready(facts: &Facts, outlook: Option<&Outlook<String>>) -> Condition
     };
     let too_few = |message: String| c(Truth::False, Reason::TooFewMembers, message);
     match outlook {
-        None if facts.trouble.is_some() => {
-            c(Truth::Unknown, Reason::Forbidden, facts.trouble.clone().unwrap_or_default())
-        }
-        None => match (&facts.ready, facts.primary()) {
-            (Err(why), Some(_)) => c(Truth::Unknown, Reason::Forbidden, why.clone()),
+        None => match (&facts.trouble, &facts.ready, facts.primary()) {
+            (Some(trouble), ..) => c(Truth::Unknown, trouble.reason, trouble.text.clone()),
+            (None, Err(why), Some(_)) => c(Truth::Unknown, Reason::Forbidden, why.clone()),
             _ => c(Truth::False, Reason::NoLeader, "there is no primary that could fail over".to_owned()),
         },
         Some(Outlook::Ready { candidates, loss }) => c(

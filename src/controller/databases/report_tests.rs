@@ -161,7 +161,7 @@ fn why_nobody_is_the_primary_is_said_with_what_to_do() {
             *facts = facts_of_free(version);
         }
     };
-    let cases: [(Box<dyn Fn(&mut Facts)>, Truth, Reason, &str); 6] = [
+    let cases: [(Box<dyn Fn(&mut Facts)>, Truth, Reason, &str); 7] = [
         (
             Box::new(|f| (f.row, f.standing) = (None, Ok(Standing::default()))),
             Truth::False,
@@ -178,10 +178,21 @@ fn why_nobody_is_the_primary_is_said_with_what_to_do() {
             "cannot be read: x",
         ),
         (
-            Box::new(|f| f.trouble = Some("may not watch".into())),
+            Box::new(|f| {
+                f.trouble = Some(Trouble { reason: Reason::Forbidden, text: "may not watch".to_owned() })
+            }),
             Truth::Unknown,
             Reason::Forbidden,
             "may not watch",
+        ),
+        (
+            Box::new(|f| {
+                let text = "too long".to_owned();
+                f.trouble = Some(Trouble { reason: Reason::LeaseUnreadable, text });
+            }),
+            Truth::Unknown,
+            Reason::LeaseUnreadable,
+            "too long",
         ),
     ];
     for (change, status, reason, words) in cases {
@@ -224,7 +235,7 @@ fn members_of_the_spec_that_are_not_those_of_the_record_are_said() {
 fn what_is_known_stays_while_the_leases_cannot_be_watched() {
     let before = written(&report(&healthy(), 2, None));
     let blind = Facts {
-        trouble: Some("may not watch".to_owned()),
+        trouble: Some(Trouble { reason: Reason::Forbidden, text: "may not watch".to_owned() }),
         row: None,
         standing: Ok(Standing::default()),
         ..healthy()

@@ -22,7 +22,7 @@ use crate::routing::observed::{
     ServicePort, Status, Strategy as Wanted, Transition,
 };
 use crate::routing::pause::PauseWish;
-use crate::routing::pod::{PREFIX, Requirement, Selector, default_label_key};
+use crate::routing::pod::{PREFIX, Requirement, Selector, default_label_key, is_label_key_of_a_database};
 
 /// Annotation with the second copy of the floor.
 pub const FLOOR_ANNOTATION: &str = "componentlease.io/version-floor";
@@ -55,6 +55,16 @@ pub enum InvalidSpec {
         "spec.routing.labelKey {0:?} is part of spec.selector; the label moves, and candidates must stay candidates"
     )]
     LabelKeySelects(String),
+    #[error(
+        "spec.routing.labelKey {0:?} may be the label that leads to the primary of a LeaseDatabase; choose a key that does not end with _role"
+    )]
+    LabelKeyOfDatabase(String),
+    #[error("spec.members must have 2 to 16 members, and has {0}")]
+    Members(usize),
+    #[error(
+        "spec.members: {0:?} must have 1 to 63 characters, and 253 at most together with the name of the Lease and a hyphen"
+    )]
+    MemberTooLong(String),
     #[error("spec.routing.leaderValue and standbyValue are both {0:?}; they must differ")]
     SameValues(String),
 }
@@ -149,6 +159,9 @@ pub fn desired(lease: &ComponentLease, allowed_prefixes: &[String]) -> Result<De
     if !may_write(&key, allowed_prefixes) {
         let allowed = [&[PREFIX.to_owned()], allowed_prefixes].concat().join(" or ");
         return Err(InvalidSpec::LabelKey { key, allowed });
+    }
+    if is_label_key_of_a_database(&key) {
+        return Err(InvalidSpec::LabelKeyOfDatabase(key));
     }
     if selector.mentions(&key) {
         return Err(InvalidSpec::LabelKeySelects(key));

@@ -111,6 +111,10 @@ fn what_cannot_work_is_refused_with_what_to_write() {
             json!({ "selector": { "matchLabels": { "componentlease.io/web": "leader" } } }),
             &["componentlease.io/web", "spec.selector"],
         ),
+        (
+            json!({ "routing": { "labelKey": "componentlease.io/orders_role" } }),
+            &["componentlease.io/orders_role", "LeaseDatabase"],
+        ),
         (json!({ "routing": { "leaderValue": "x", "standbyValue": "x" } }), &["\"x\"", "differ"]),
     ] {
         let said = refused(&spec);

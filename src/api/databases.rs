@@ -24,6 +24,13 @@ pub(crate) const REPLICA: &str = "replica";
 /// The label's value on every other member.
 const STANDBY: &str = "standby";
 
+/// So many members elect.
+const MEMBERS: std::ops::RangeInclusive<usize> = 2..=16;
+/// A member is also the name of its pod, and a host.
+const MEMBER_MAX: usize = 63;
+/// What a member says is in an object that is named after the Lease, a hyphen and the member.
+const OBJECT_NAME_MAX: usize = 253;
+
 /// Names become part of label keys.
 const NAME_MAX: usize = 50;
 
@@ -72,6 +79,7 @@ pub fn desired_database(database: &LeaseDatabase) -> Result<DesiredDatabase, Inv
     let DatabaseRouting { writer, readers } = routing;
     let lease = lease.clone().unwrap_or_else(|| name.clone());
     let component = ComponentName::new(lease.clone()).map_err(InvalidSpec::Lease)?;
+    let members = valid_members(&lease, members)?;
     let selector = convert::selector(selector).ok_or(InvalidSpec::EmptySelector)?;
     let marks = database_marks(&name);
     let key = default_label_key(&marks);
@@ -80,7 +88,7 @@ pub fn desired_database(database: &LeaseDatabase) -> Result<DesiredDatabase, Inv
     }
     Ok(DesiredDatabase {
         lease,
-        members: members.iter().cloned().collect(),
+        members,
         writer: Desired {
             namespace: database.namespace().unwrap_or_default(),
             name: marks,
@@ -105,6 +113,20 @@ pub fn desired_database(database: &LeaseDatabase) -> Result<DesiredDatabase, Inv
         },
         readers: readers.as_ref().map(convert::desired_service),
     })
+}
+
+fn valid_members(lease: &str, members: &[String]) -> Result<BTreeSet<String>, InvalidSpec> {
+    let names: BTreeSet<String> = members.iter().cloned().collect();
+    if !MEMBERS.contains(&names.len()) {
+        return Err(InvalidSpec::Members(names.len()));
+    }
+    let fits = |member: &str| {
+        (1..=MEMBER_MAX).contains(&member.len()) && lease.len() + 1 + member.len() <= OBJECT_NAME_MAX
+    };
+    match names.iter().find(|member| !fits(member)) {
+        Some(member) => Err(InvalidSpec::MemberTooLong(member.clone())),
+        None => Ok(names),
+    }
 }
 
 /// What the status said before.

@@ -51,6 +51,15 @@ fn what_an_older_schema_let_through_is_refused_with_a_reason() {
     assert!(refused(json!({ "lease": "a b" })).contains("spec.lease"));
     let selects = json!({ "selector": { "matchLabels": { "componentlease.io/orders_role": "primary" } } });
     assert!(refused(selects).contains("componentlease.io/orders_role"));
+    assert!(refused(json!({ "members": ["a"] })).contains("2 to 16 members, and has 1"));
+    let many: Vec<_> = (0..17).map(|n| format!("m-{n}")).collect();
+    assert!(refused(json!({ "members": many })).contains("has 17"));
+    assert!(refused(json!({ "members": ["a", "b".repeat(64)] })).contains("1 to 63 characters"));
+    let fits = |lease: usize| {
+        let members = ["a".to_owned(), "b".repeat(63)];
+        desired_database(&database(&json!({ "lease": "l".repeat(lease), "members": members }))).is_ok()
+    };
+    assert!(fits(189) && !fits(190), "what a member says is in an object of its own");
     let mut long = database(&json!({}));
     long.metadata.name = Some("n".repeat(51));
     assert!(desired_database(&long).unwrap_err().to_string().contains("50 characters"));

@@ -178,6 +178,7 @@ fn default_ttl() -> i32 {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.leaderValue != self.standbyValue").message("spec.routing.leaderValue and standbyValue must differ"))]
+#[x_kube(validation = Rule::new("!has(self.labelKey) || !self.labelKey.startsWith('componentlease.io/') || !self.labelKey.endsWith('_role')").message("spec.routing.labelKey must not be componentlease.io/<name>_role: such a label leads to the primary of a LeaseDatabase"))]
 pub struct Routing {
     /// The label that tells the leader from the standbys. Defaults to componentlease.io/ and the name
     /// of this resource. Another prefix must be allowed when the controller is installed.

@@ -213,6 +213,12 @@ pub fn marked_database(lease: &str) -> Option<&str> {
     lease.strip_suffix(OF_A_DATABASE)
 }
 
+/// Whether some `LeaseDatabase` may lead to its primary by this label.
+#[must_use]
+pub fn is_label_key_of_a_database(key: &str) -> bool {
+    key.strip_prefix(PREFIX).is_some_and(|marks| marked_database(marks).is_some())
+}
+
 #[must_use]
 pub fn default_label_key(lease: &str) -> String {
     format!("{PREFIX}{lease}")

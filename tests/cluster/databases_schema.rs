@@ -28,7 +28,9 @@ async fn a_database_that_cannot_work_is_refused_with_a_reason() -> Result<()> {
     let service =
         |name: &str, policy: &str| json!({"name": name, "policy": policy, "ports": [{"port": 5432}]});
     let cases = [
-        (json!({"members": []}), "should have at least 1 items"),
+        (json!({"members": ["a"]}), "should have at least 2 items"),
+        (json!({"members": ["a", "b".repeat(64)]}), "may not be more than 63"),
+        (json!({"lease": "l".repeat(190), "members": ["a", "b".repeat(63)]}), "253 characters together"),
         (json!({"members": many}), "must have at most 16 items"),
         (json!({"members": ["a", "a"]}), "Duplicate value"),
         (json!({"members": ["A_1"]}), "spec.members"),
@@ -54,9 +56,12 @@ async fn a_database_that_cannot_work_is_refused_with_a_reason() -> Result<()> {
     long["metadata"]["name"] = json!("n".repeat(51));
     let answer = said(&site, &long).await?;
     ensure!(answer.as_ref().is_some_and(|said| said.contains("50 characters")), "{answer:?}");
-    for taken in
-        [json!({}), json!({"routing": {"writer": service("db", "Check")}}), json!({"lease": "other"})]
-    {
+    for taken in [
+        json!({}),
+        json!({"routing": {"writer": service("db", "Check")}}),
+        json!({"lease": "other"}),
+        json!({"lease": "l".repeat(189), "members": ["a", "b".repeat(63)]}),
+    ] {
         ensure!(said(&site, &database(&taken)).await?.is_none(), "{taken}");
     }
     Ok(())

@@ -97,6 +97,10 @@ async fn a_resource_that_cannot_work_is_refused_with_a_reason() -> Result<()> {
         (json!({"routing": {"labelKey": "app"}}), "must not be part of spec.selector"),
         (json!({"routing": {"labelKey": "a b"}}), KEYS),
         (json!({"routing": {"labelKey": prefix}}), KEYS),
+        (
+            json!({"routing": {"labelKey": "componentlease.io/orders_role"}}),
+            "leads to the primary of a LeaseDatabase",
+        ),
         (json!({"routing": {"onDatabaseUnreachable": "Wait"}}), "onDatabaseUnreachable"),
         // The Service.
         (service(&json!({"name": "S"})), "service.name"),

@@ -30,6 +30,7 @@ use crate::api::schema;
     validation = Rule::new("size(self.metadata.name) <= 50").message("metadata.name may have 50 characters at most, because it becomes part of label and annotation keys"),
     validation = Rule::new("self.spec.className == oldSelf.spec.className").message("spec.className cannot be changed: another class is another controller; make another resource instead"),
     validation = Rule::new("has(self.spec.lease) == has(oldSelf.spec.lease) && (!has(self.spec.lease) || self.spec.lease == oldSelf.spec.lease)").message("spec.lease cannot be changed, added or removed: versions of another Lease may be lower; make another resource instead"),
+    validation = Rule::new("self.spec.members.all(member, size(has(self.spec.lease) ? self.spec.lease : self.metadata.name) + 1 + size(member) <= 253)").message("the name of the Lease, a hyphen and a member may have 253 characters together: what a member says is in a Lease of that name"),
     printcolumn(name = "Primary", type_ = "string", json_path = ".status.primary", description = "the member that acknowledges writes"),
     printcolumn(name = "Version", type_ = "integer", json_path = ".status.version", description = "the fencing token of the term"),
     printcolumn(name = "Members", type_ = "string", json_path = ".status.membersReady", description = "members whose pods are ready, of those that are declared"),
@@ -62,8 +63,8 @@ pub struct LeaseDatabaseSpec {
 
     /// The members, as `db run --members` names them. The pod of a member has its name.
     #[schemars(
-        length(min = 1, max = 16),
-        inner(length(min = 1, max = 253), regex(pattern = schema::DNS_SUBDOMAIN)),
+        length(min = 2, max = 16),
+        inner(length(min = 1, max = 63), regex(pattern = schema::DNS_SUBDOMAIN)),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub members: Vec<String>,

@@ -51,7 +51,7 @@ fn families(databases: &[LeaseDatabase]) -> Vec<Family> {
     };
     vec![
         family("database_ready", "1 while users reach a primary, else 0", |status| {
-            truth(status, ConditionType::Ready)
+            vec![(None, f64::from(u8::from(known(status, ConditionType::Ready) == Some(true))))]
         }),
         family(
             "database_primary",
@@ -118,6 +118,7 @@ mod tests {
     use crate::process::metrics::{encode, registry};
 
     fn database(elected: &str, ready_reason: &str) -> LeaseDatabase {
+        let ready = if elected == "Unknown" { "Unknown" } else { "False" };
         let c = |kind: &str, status: &str, reason: &str| -> Value {
             json!({ "type": kind, "status": status, "reason": reason, "message": "", "lastTransitionTime": "t" })
         };
@@ -130,7 +131,7 @@ mod tests {
                 "version": 4, "record": { "primary": "a", "version": 4, "voters": ["b"], "acks": 1 },
                 "members": [member("a", "Primary"), member("b", "Replica")],
                 "conditions": [
-                    c("Ready", "False", ready_reason), c("PrimaryElected", elected, "Recorded"),
+                    c("Ready", ready, ready_reason), c("PrimaryElected", elected, "Recorded"),
                     c("FailoverReady", "False", "TooFewMembers"),
                 ],
             },
@@ -166,6 +167,8 @@ mod tests {
         assert!(lost.contains(r#"primary{namespace="shop",name="orders",member="a"} 0.0"#), "{lost}");
         let unknown = page(database("Unknown", "Forbidden"));
         assert!(!unknown.contains("componentlease_database_primary{"), "{unknown}");
+        // A database that is looked at is always ready or not: an alert goes by that.
+        assert!(unknown.contains(r#"ready{namespace="shop",name="orders"} 0.0"#), "{unknown}");
         let pending = page(database("Unknown", "Pending"));
         assert!(!pending.contains("componentlease_database_"), "{pending}");
     }

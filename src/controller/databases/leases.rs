@@ -87,7 +87,7 @@ impl Known {
     }
 }
 
-/// Whoever may write the Lease may write a holder of any length. No participant has such a name.
+/// Anybody who may write the Lease may write a holder of any length. No participant has such a name.
 fn too_long(holder: &str) -> Option<String> {
     let length = holder.chars().count();
     (length > HOLDER_ID_MAX).then(|| {

@@ -40,4 +40,5 @@ pub use machine::{Action, Election, Ineligible, Standing, StopReason};
 pub use row::{Expected, LeaseRow, Take, TermKey};
 pub use timing::{Moment, Pace, Timing, TimingError};
 
+pub(crate) use crate::name::HOLDER_ID_MAX;
 pub use crate::name::{ComponentName, HolderId, NameError};

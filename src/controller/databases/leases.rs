@@ -9,8 +9,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt as _;
 use kube::runtime::watcher::Event;
 
-use crate::election::{LeaseRow, Moment};
-use crate::name::HOLDER_ID_MAX;
+use crate::election::{HOLDER_ID_MAX, LeaseRow, Moment};
 use crate::store::kubernetes::{roster, row};
 
 /// One Lease, and since when it is as it is.

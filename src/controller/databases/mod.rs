@@ -11,6 +11,7 @@
 
 pub(super) mod gauges;
 mod leases;
+mod namespaces;
 mod observe;
 mod pass;
 mod readiness;
@@ -18,7 +19,6 @@ mod report;
 mod say;
 mod watched;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -29,7 +29,6 @@ use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, applier, controller, reflector as reflect};
 use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -41,6 +40,7 @@ use super::handles::Handles;
 use super::retry::Retry;
 use crate::routing::pod::{Marks, Pod};
 use leases::Shown;
+use namespaces::{Ended, Tasks};
 use pass::Worker;
 use watched::Watched;
 
@@ -154,28 +154,20 @@ async fn watch(handles: Arc<Handles>, watched: Arc<Watched>, sweep: impl Fn()) -
     "watch of databases"
 }
 
-/// Watches the Leases of the namespaces that have a database.
+/// Watches the Leases of the namespaces that have a database. Ends when one of the watches does, which none should.
 async fn watch_leases(handles: Arc<Handles>, watched: Arc<Watched>) -> &'static str {
-    let mut running: BTreeMap<String, AbortHandle> = BTreeMap::new();
-    // Ends them when it is dropped.
-    let mut tasks = JoinSet::new();
+    let mut tasks = Tasks::default();
     loop {
-        watched.namespaces.notified().await;
-        let wanted = watched.namespaces();
-        running.retain(|namespace, task| {
-            let stays = wanted.contains(namespace);
-            if !stays {
-                task.abort();
-                watched.leases.forget(namespace);
-            }
-            stays
-        });
-        for namespace in wanted {
-            running.entry(namespace.clone()).or_insert_with(|| {
-                tasks.spawn(watch_leases_of(Arc::clone(&handles), Arc::clone(&watched), namespace))
-            });
+        tokio::select! {
+            () = watched.namespaces.notified() => {}
+            ended = tasks.ended() => match ended {
+                Ended::Stopped(namespace) => watched.leases.forget(&namespace),
+                Ended::ByItself => return "watch of the Leases of a namespace",
+            },
         }
-        while tasks.try_join_next().is_some() {}
+        tasks.keep(watched.namespaces(), |namespace| {
+            watch_leases_of(Arc::clone(&handles), Arc::clone(&watched), namespace)
+        });
     }
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use component_lease::api::{LeaseDatabaseStatus, MemberRole, WouldLose};
 use component_lease_testkit::control_plane::FakePod;
 use component_lease_testkit::wait;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt as _};
@@ -134,6 +135,13 @@ async fn a_primary_that_cannot_renew_keeps_its_label_until_another_member_holds_
     site.hold(&holder, 4, LONG, &before).await?;
     site.wait_for_database_to_say("Ready", "True", "PrimaryRouted").await?;
     ensure!(status(&site).await?.last_failover.is_none(), "nobody else was the primary");
+    // Somebody deletes the Lease, and members go on.
+    let leases: Api<Lease> = Api::namespaced(site.admin.clone(), site.name());
+    leases.delete(DATABASE, &DeleteParams::default()).await?;
+    site.wait_for_database_to_say("PrimaryElected", "False", "Vacant").await?;
+    site.wait_for_database_to_say("Routed", "Unknown", "Vacant").await?;
+    assert_eq!(site.labelled(ROLE, "primary").await?, [MEMBERS[0]]);
+    assert_eq!(site.labelled(ROLE, "replica").await?, MEMBERS[1..]);
     site.hold(&holder, 4, 2, &before).await?;
     site.wait_for_database_to_say("PrimaryElected", "False", "Expired").await?;
     site.hold(&site.holder(MEMBERS[2]).await?, 5, LONG, &before).await?;

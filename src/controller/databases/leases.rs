@@ -16,6 +16,8 @@ use crate::store::kubernetes::{roster, row};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Known {
     pub(super) row: LeaseRow,
+    /// Which object, and which state of it.
+    state: Option<(String, u64)>,
     /// Why the row cannot be gone by, if it cannot.
     pub(super) wrong: Option<String>,
     /// When the row changed last, as it was seen here.
@@ -45,7 +47,8 @@ impl Known {
         if wrong.is_some() {
             row.holder.clear();
         }
-        Self { row, wrong, since: now, record, report, ended: None, took: None }
+        let state = state(lease);
+        Self { row, state, wrong, since: now, record, report, ended: None, took: None }
     }
 
     /// What is known once the watch has shown this. Of a Lease that is shown as it is known, nothing changes.
@@ -68,6 +71,14 @@ impl Known {
         (new, changed)
     }
 
+    /// Whether this is an earlier state of the same object. A watch that is behind shows such after the Lease was read.
+    fn is_newer_than(&self, lease: &Lease) -> bool {
+        match (&self.state, &state(lease)) {
+            (Some((known, at)), Some((shown, then))) => known == shown && then < at,
+            _ => false,
+        }
+    }
+
     fn differs_from(&self, new: &Self, now: Moment) -> Changed {
         if (&self.record, &self.report, &self.wrong) != (&new.record, &new.report, &new.wrong) {
             return Changed::Something;
@@ -84,6 +95,10 @@ impl Known {
     pub(super) fn has_run_out(&self, now: Moment) -> bool {
         !self.row.is_free() && now >= self.since + self.row.judged_ttl()
     }
+}
+
+fn state(lease: &Lease) -> Option<(String, u64)> {
+    Some((lease.uid()?, lease.resource_version()?.parse().ok()?))
 }
 
 /// Anybody who may write the Lease may write a holder of any length. No participant has such a name.
@@ -132,6 +147,9 @@ impl Leases {
             Event::Apply(lease) => {
                 let name = lease.name_any();
                 let known = here.known.get(&name);
+                if known.is_some_and(|known| known.is_newer_than(lease)) {
+                    return Shown::Nothing;
+                }
                 let (known, changed) = known.map_or_else(
                     || (Known::new(lease, now), Changed::Something),
                     |known| known.shown(lease, now),
@@ -148,6 +166,14 @@ impl Leases {
             }
         }
         Shown::Nothing
+    }
+
+    /// The Lease was read: this is what there is.
+    pub(super) fn read(&self, namespace: &str, name: &str, found: Option<Lease>, now: Moment) {
+        match found {
+            Some(lease) => drop(self.saw(namespace, &Event::Apply(lease), now)),
+            None => drop(self.lock().entry(namespace.to_owned()).or_default().known.remove(name)),
+        }
     }
 
     /// Whether they have been listed once.

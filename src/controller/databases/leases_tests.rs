@@ -103,6 +103,26 @@ fn a_holder_that_is_longer_than_any_member_writes_is_wrong_and_is_not_kept() {
 }
 
 #[test]
+fn a_watch_that_is_behind_takes_nothing_back_that_was_read() {
+    let state = |holder: &str, version, uid: &str, state: u32| {
+        let mut lease = lease(holder, version, 0, "r");
+        (lease.metadata.uid, lease.metadata.resource_version) =
+            (Some(uid.to_owned()), Some(state.to_string()));
+        lease
+    };
+    let leases = Leases::default();
+    let version = || leases.get("shop", "orders").map(|known| known.row.version);
+    show(&leases, &state("a", 4, "u", 98), S(100));
+    leases.read("shop", "orders", Some(state("c", 6, "u", 110)), S(101));
+    assert_eq!(show(&leases, &state("b", 5, "u", 99), S(102)), Shown::Nothing);
+    assert_eq!(version(), Some(6));
+    show(&leases, &state("a", 1, "another", 105), S(103));
+    assert_eq!(version(), Some(1), "another object of the same name has states of its own");
+    leases.read("shop", "orders", None, S(104));
+    assert_eq!(version(), None);
+}
+
+#[test]
 fn a_record_that_is_longer_than_any_that_is_written_is_not_kept() {
     let leases = Leases::default();
     show(&leases, &lease("a", 4, 0, &"x".repeat(20_000)), S(100));

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
-use kube::runtime::watcher::Event;
 
 use super::leases::Known;
 use super::report::Trouble;
@@ -20,7 +19,7 @@ use crate::routing::observed::{Claim, Observed, RowSight, StoreSight};
 use crate::routing::pause::PauseSight;
 use crate::routing::pod::{Marks, Pod};
 use crate::store::Rostered;
-use crate::store::kubernetes::{roster::report_name, row};
+use crate::store::kubernetes::roster::report_name;
 
 /// What the Lease and the members say.
 pub(super) struct Look {
@@ -90,8 +89,9 @@ impl Look {
 
     /// A primary goes on without its lease while other members acknowledge its writes. Its label stays until another member
     /// holds the lease.
-    fn store(&self) -> StoreSight {
+    fn store(&self, vanished: bool) -> StoreSight {
         match &self.trouble {
+            None if vanished => StoreSight::Unreachable("the Lease is gone".to_owned()),
             Some(trouble) => StoreSight::Unreachable(trouble.text.clone()),
             None if self.has_run_out() => {
                 StoreSight::Unreachable("the holder of the Lease does not renew it".to_owned())
@@ -100,10 +100,23 @@ impl Look {
         }
     }
 
-    fn sight(&self) -> RowSight {
+    /// Whether the Lease was deleted while a pod carries the label. Its members go on without it.
+    pub(super) fn vanished(&self, before: Option<&LeaseDatabaseStatus>) -> bool {
+        let labelled = before.and_then(|before| before.internal.as_ref()?.pod_name.as_ref()).is_some();
+        self.trouble.is_none() && self.known.is_none() && labelled
+    }
+
+    /// Whether the status knows of a later version than what is shown: the watch may be behind.
+    pub(super) fn is_behind(&self, before: Option<&LeaseDatabaseStatus>) -> bool {
+        let before = before.and_then(|before| before.version);
+        self.trouble.is_none()
+            && before.is_some_and(|before| self.row().is_none_or(|row| row.version < before))
+    }
+
+    fn sight(&self, vanished: bool) -> RowSight {
         match &self.known {
             Some(known) => RowSight::Seen { row: Some(known.row.clone()), since: known.since },
-            None if self.trouble.is_some() => RowSight::Never { since: self.now },
+            None if self.trouble.is_some() || vanished => RowSight::Never { since: self.now },
             None => RowSight::Seen { row: None, since: self.now },
         }
     }
@@ -127,13 +140,15 @@ pub(super) fn observe(
     }
     let mut former = scope.former_services_of(writer);
     former.retain(|former| !desired.names(&former.name));
-    let standing = look.standing.as_ref().ok().filter(|_| look.known.is_some() || look.trouble.is_none());
+    let vanished = look.vanished(before);
+    let shown = look.known.is_some() || (look.trouble.is_none() && !vanished);
+    let standing = look.standing.as_ref().ok().filter(|_| shown);
     Observed {
         memory: database_memory(before),
         claim: Claim::First,
-        store: look.store(),
+        store: look.store(vanished),
         database: None,
-        row: look.sight(),
+        row: look.sight(vanished),
         row_confirmed: false,
         longest_ttl: None,
         pause: PauseSight::Unknown,
@@ -176,25 +191,8 @@ pub(super) fn for_readers(
     Some(Observed { desired: readers, service, former_services: Vec::new(), ..observed.clone() })
 }
 
-/// A pod carries a later version than the row that was seen: the Lease is read again, for these very pods.
-pub(super) async fn confirm(
-    observed: &mut Observed,
-    desired: &DesiredDatabase,
-    handles: &Handles,
-) -> Result<(), kube::Error> {
-    let api: Api<Lease> = Api::namespaced(handles.cluster.client.clone(), &desired.writer.namespace);
-    let found = api.get_opt(&desired.lease).await?.as_ref().map(row);
-    let now = handles.database.clock.boot();
-    let since = match &observed.row {
-        RowSight::Seen { row, since } if *row == found => *since,
-        _ => now,
-    };
-    observed.row = RowSight::Seen { row: found, since };
-    (observed.row_confirmed, observed.now) = (true, now);
-    Ok(())
-}
-
-/// A watch that shows nothing may be cut off without knowing it. So before a term is said to have run out, the Lease is read.
+/// A watch may be behind, or cut off without knowing it. So the Lease is read before a term is said to have run out, and where a pod
+/// or the status has a later version than what is shown.
 pub(super) async fn read(
     watched: &Watched,
     desired: &DesiredDatabase,
@@ -202,9 +200,8 @@ pub(super) async fn read(
 ) -> Result<(), kube::Error> {
     let namespace = desired.writer.namespace.as_str();
     let api: Api<Lease> = Api::namespaced(handles.cluster.client.clone(), namespace);
-    if let Some(lease) = api.get_opt(&desired.lease).await? {
-        watched.leases.saw(namespace, &Event::Apply(lease), handles.database.clock.boot());
-    }
+    let found = api.get_opt(&desired.lease).await?;
+    watched.leases.read(namespace, &desired.lease, found, handles.database.clock.boot());
     Ok(())
 }
 

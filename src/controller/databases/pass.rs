@@ -110,12 +110,20 @@ impl Worker {
                 return Err(Error::WatchBehind);
             }
             // The list of Leases queues the database when it is there.
-            let Some(look) = self.look(desired).await? else { return Ok(Action::await_change()) };
+            let Some(mut look) = self.look(desired).await? else { return Ok(Action::await_change()) };
             let before = self.before(database);
-            let mut observed = observe::observe(database, before.as_ref(), desired, &look, watched, handles);
+            let seen =
+                |look: &Look| observe::observe(database, before.as_ref(), desired, look, watched, handles);
+            let mut observed = seen(&look);
             let mut decision = decide(&observed);
-            if matches!(decision, Decision::LookAgain) {
-                observe::confirm(&mut observed, desired, handles).await.map_err(Error::Lease)?;
+            if matches!(decision, Decision::LookAgain) || look.is_behind(before.as_ref()) {
+                observe::read(watched, desired, handles).await.map_err(Error::Lease)?;
+                let Some(again) = observe::look(watched, desired, handles.database.clock.boot()) else {
+                    return Ok(Action::await_change());
+                };
+                look = again;
+                // Judged for these very pods.
+                observed = Observed { pods: observed.pods, row_confirmed: true, ..seen(&look) };
                 decision = decide(&observed);
             }
             let Decision::Act(mut plan) = decision else { continue };
@@ -256,6 +264,13 @@ impl Pass<'_> {
         let accepted = status.condition(ConditionType::HolderAccepted);
         let unknown = |reason, why: &str| Condition::new(ConditionType::Routed, Truth::Unknown, reason, why);
         let of = |from: &Condition| Condition { kind: ConditionType::Routed, ..from.clone() };
+        if self.look.vanished(self.before.as_ref()) {
+            let lease = &self.desired.lease;
+            let why = format!(
+                "the Lease {lease} is gone; the label stays until a member holds a Lease of that name"
+            );
+            return Condition::new(ConditionType::Routed, Truth::Unknown, Reason::Vacant, why);
+        }
         match (routed, &self.look.trouble) {
             (Some(routed), Some(trouble)) if routed.reason == Reason::DatabaseUnreachable => {
                 unknown(trouble.reason, &trouble.text)

@@ -214,6 +214,7 @@ fn a_resource_in_every_state_is_kept_for_the_tools_that_judge_it() {
         Reason::MembersDiffer,
         Reason::EnoughMembers,
         Reason::TooFewMembers,
+        Reason::WouldLoseCommits,
     ];
     let of_ready: Vec<_> = all.iter().filter_map(reason_of_ready).collect();
     for reason in Reason::ALL.iter().filter(|reason| !elsewhere.contains(reason)) {

@@ -168,6 +168,8 @@ words! {
         EnoughMembers,
         /// FailoverReady: too few members are ready.
         TooFewMembers,
+        /// FailoverReady: another member would be promoted, and what only the primary has would be lost.
+        WouldLoseCommits,
     }
 }
 

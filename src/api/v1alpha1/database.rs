@@ -164,7 +164,8 @@ pub struct LeaseDatabaseStatus {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailoverStatus {
-    /// Whether another member would be promoted and acknowledge writes. The condition FailoverReady says why not.
+    /// Whether another member would be promoted and acknowledge writes, with or without loss. The condition
+    /// FailoverReady says why not.
     pub ready: bool,
     /// One of these would be: the one with the most data then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

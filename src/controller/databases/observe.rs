@@ -21,6 +21,9 @@ use crate::routing::pod::{Marks, Pod};
 use crate::store::Rostered;
 use crate::store::kubernetes::roster::report_name;
 
+/// So long is the name of a member at most.
+const MEMBER_MAX: usize = 253;
+
 /// What the Lease and the members say.
 pub(super) struct Look {
     /// Why the Leases cannot be gone by, if they cannot.
@@ -48,6 +51,7 @@ pub(super) fn look(watched: &Watched, desired: &DesiredDatabase, now: Moment) ->
     let standing = loop {
         let found = rostered(watched, desired, known.as_ref(), &asked);
         let standing = Standing::of(&found, &desired.writer.component).map_err(|error| error.to_string());
+        let standing = standing.and_then(showable);
         let recorded = standing.iter().flat_map(|standing| &standing.record);
         let members: BTreeSet<String> = recorded.flat_map(|(record, _)| record.members.clone()).collect();
         if members.is_subset(&asked) {
@@ -56,6 +60,20 @@ pub(super) fn look(watched: &Watched, desired: &DesiredDatabase, now: Moment) ->
         asked.extend(members);
     };
     Some(Look { trouble, known, standing, now })
+}
+
+/// A record names members, and anybody may write one who may write the Lease. A status has room for names of this length.
+fn showable(standing: Standing) -> Result<Standing, String> {
+    let record = standing.record.as_ref().map(|(record, _)| record);
+    let names = record
+        .iter()
+        .flat_map(|record| record.members.iter().chain(record.quorum.voters()).chain([&record.primary]));
+    match names.map(|name| name.chars().count()).max().filter(|longest| *longest > MEMBER_MAX) {
+        Some(longest) => Err(format!(
+            "the record beside the Lease cannot be read: it names a member of {longest} characters, and {MEMBER_MAX} are the most"
+        )),
+        None => Ok(standing),
+    }
 }
 
 /// The Lease with what stands beside it, as the store would read it.
@@ -220,6 +238,7 @@ pub(super) fn ready_members(observed: &Observed) -> Result<BTreeSet<String>, Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::DatabaseInternal;
     use crate::election::ComponentName;
     use crate::routing::fixtures::pod;
 
@@ -229,6 +248,59 @@ mod tests {
         let values = standby_values(standing, pods, KEY);
         assert!(values.values().all(|value| value == REPLICA), "{values:?}");
         values.into_keys().collect()
+    }
+
+    fn look_at(version: Option<i64>) -> Look {
+        let leases = super::super::leases::Leases::default();
+        let lease = |version: i64| -> Lease {
+            let spec = serde_json::json!({ "holderIdentity": "a", "leaseTransitions": version });
+            serde_json::from_value(serde_json::json!({ "metadata": { "name": "orders" }, "spec": spec }))
+                .unwrap()
+        };
+        leases.read("shop", "orders", version.map(lease), Moment::default());
+        let known = leases.get("shop", "orders");
+        Look { trouble: None, known, standing: Ok(Standing::default()), now: Moment::default() }
+    }
+
+    fn status(version: i64, pod: Option<&str>) -> LeaseDatabaseStatus {
+        let internal = DatabaseInternal { pod_name: pod.map(str::to_owned), ..DatabaseInternal::default() };
+        LeaseDatabaseStatus {
+            version: Some(version),
+            internal: Some(internal),
+            ..LeaseDatabaseStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_record_that_names_a_member_with_more_characters_than_any_has_cannot_be_read() {
+        let of = |length: usize| {
+            let long = "m".repeat(length);
+            let record = serde_json::json!({
+                "primary": "a", "version": 4, "voters": [long], "acks": 1, "asynchronous": false, "system": "7",
+                "members": ["a", long],
+            });
+            let found = Rostered { record: Some(record.to_string()), ..Rostered::default() };
+            showable(Standing::of(&found, &ComponentName::new("orders").unwrap()).unwrap())
+        };
+        assert!(of(253).is_ok());
+        assert!(of(254).unwrap_err().contains("a member of 254 characters"));
+    }
+
+    #[test]
+    fn a_lease_that_is_gone_counts_as_unreachable_while_a_pod_carries_the_label() {
+        let gone = look_at(None);
+        assert!(gone.vanished(Some(&status(4, Some("a")))), "its members go on");
+        assert!(matches!(gone.store(true), StoreSight::Unreachable(_)));
+        assert!(matches!(gone.sight(true), RowSight::Never { .. }), "it is no row without a holder");
+        assert!(!gone.vanished(Some(&status(4, None))) && !gone.vanished(None), "there never was a primary");
+        assert!(!look_at(Some(4)).vanished(Some(&status(4, Some("a")))));
+    }
+
+    #[test]
+    fn a_watch_that_shows_an_earlier_version_than_the_status_is_behind() {
+        let behind = |version| look_at(version).is_behind(Some(&status(5, None)));
+        assert_eq!([Some(4), Some(5), Some(6), None].map(behind), [true, false, false, true]);
+        assert!(!look_at(Some(4)).is_behind(None));
     }
 
     #[test]

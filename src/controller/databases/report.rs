@@ -14,6 +14,8 @@ use crate::routing::decide::Event;
 
 /// So many members are shown.
 const SHOWN: usize = 32;
+/// So many members are shown of those that could be promoted.
+const PROMOTABLE: usize = 16;
 
 /// Why the Leases cannot be gone by.
 #[derive(Debug, Clone)]
@@ -236,12 +238,16 @@ fn failover_ready(facts: &Facts, outlook: Option<&Outlook<String>>) -> Condition
     match outlook {
         None => match (&facts.trouble, &facts.ready, facts.primary()) {
             (Some(trouble), ..) => c(Truth::Unknown, trouble.reason, trouble.text.clone()),
+            (None, ..) if facts.row.is_some() && facts.standing.is_err() => {
+                let why = facts.standing.as_ref().err().cloned().unwrap_or_default();
+                c(Truth::Unknown, Reason::RecordUnreadable, why)
+            }
             (None, Err(why), Some(_)) => c(Truth::Unknown, Reason::Forbidden, why.clone()),
             _ => c(Truth::False, Reason::NoLeader, "there is no primary that could fail over".to_owned()),
         },
         Some(Outlook::Ready { candidates, loss }) => c(
-            Truth::True,
-            Reason::EnoughMembers,
+            (*loss == Loss::Nothing).into(),
+            if *loss == Loss::Nothing { Reason::EnoughMembers } else { Reason::WouldLoseCommits },
             match (candidates.len(), loss) {
                 (1, Loss::Nothing) => {
                     format!("if the primary died now, {} would be promoted without loss", listed(candidates))
@@ -282,7 +288,7 @@ fn failover(outlook: &Outlook<String>) -> FailoverStatus {
     match outlook {
         Outlook::Ready { candidates, loss } => FailoverStatus {
             ready: true,
-            would_promote: candidates.iter().cloned().collect(),
+            would_promote: candidates.iter().take(PROMOTABLE).cloned().collect(),
             would_lose: Some(match loss {
                 Loss::Nothing => WouldLose::Nothing,
                 Loss::Unreplicated => WouldLose::Unreplicated,
@@ -317,7 +323,9 @@ fn members(facts: &Facts) -> Vec<MemberStatus> {
     let standing = facts.standing.as_ref().ok();
     let recorded = standing.and_then(|standing| standing.record.as_ref()).map(|(record, _)| record);
     let others = recorded.into_iter().flat_map(|record| &record.members);
-    let all: BTreeSet<&String> = facts.declared.iter().chain(others).collect();
+    let others = others.filter(|member| !facts.declared.contains(*member));
+    // Those that are declared first: there may be more of others than are shown.
+    let all = facts.declared.iter().chain(others);
     let ready = |member: &String| facts.ready.as_ref().is_ok_and(|ready| ready.contains(member));
     let member = |name: &String| {
         let said = standing.and_then(|standing| standing.said.get(name));
@@ -333,7 +341,7 @@ fn members(facts: &Facts) -> Vec<MemberStatus> {
         let sealed = said.and_then(|said| said.sealed.as_ref()).map(|sealed| sealed.version);
         MemberStatus { name: name.clone(), role, ready: ready(name), sealed }
     };
-    all.into_iter().take(SHOWN).map(member).collect()
+    all.take(SHOWN).map(member).collect()
 }
 
 /// How the present primary followed the one before, where it is another one.

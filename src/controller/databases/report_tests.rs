@@ -224,6 +224,32 @@ fn a_failover_is_ready_by_the_pods_that_are_ready_and_the_loss_of_that_is_an_eve
 }
 
 #[test]
+fn a_failover_that_would_lose_commits_is_not_ready_and_of_a_record_that_cannot_be_read_that_is_not_known() {
+    let mut alone = record("a", 4, &[]);
+    (alone["acks"], alone["asynchronous"]) = (json!(0), json!(true));
+    let said = report(&facts("a_1_2", 4, &alone), 2, None);
+    assert_eq!(told(&said, ConditionType::FailoverReady), (Truth::False, Reason::WouldLoseCommits));
+    let failover = said.status.failover.unwrap();
+    assert_eq!((failover.ready, failover.would_lose), (true, Some(WouldLose::Unreplicated)));
+    let unreadable = Facts { standing: Err("cannot be read: x".into()), ..healthy() };
+    let said = report(&unreadable, 2, None);
+    assert_eq!(told(&said, ConditionType::FailoverReady), (Truth::Unknown, Reason::RecordUnreadable));
+}
+
+#[test]
+fn declared_members_are_shown_where_a_record_names_more_than_a_status_has_room_for() {
+    let many: Vec<String> = (0..60).map(|n| format!("a{n}")).collect();
+    let mut wide = record("a", 4, &["b"]);
+    (wide["members"], wide["voters"]) =
+        (json!([&["a".to_owned(), "b".to_owned()], many.as_slice()].concat()), json!(many));
+    let ready: BTreeSet<String> = many.into_iter().collect();
+    let said = report(&Facts { ready: Ok(ready), ..facts("a_1_2", 4, &wide) }, 2, None);
+    let shown: Vec<&str> = said.status.members.iter().map(|member| member.name.as_str()).collect();
+    assert_eq!((&shown[..3], shown.len()), (&["a", "b", "c"][..], 32));
+    assert_eq!(said.status.failover.unwrap().would_promote.len(), 16);
+}
+
+#[test]
 fn members_of_the_spec_that_are_not_those_of_the_record_are_said() {
     let facts = Facts { declared: names(&["a", "b"]), ..healthy() };
     let said = report(&facts, 2, None);

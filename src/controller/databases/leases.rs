@@ -71,7 +71,7 @@ impl Known {
         (new, changed)
     }
 
-    /// Whether this is an earlier state of the same object. A watch that is behind shows such after the Lease was read.
+    /// Whether what is shown is an earlier state of this very object. A watch that is behind shows such after the Lease was read.
     fn is_newer_than(&self, lease: &Lease) -> bool {
         match (&self.state, &state(lease)) {
             (Some((known, at)), Some((shown, then))) => known == shown && then < at,

@@ -1,6 +1,6 @@
 //! What Kubernetes tells: the resources, pods, Services and endpoints of the watched namespaces, cached.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,13 +15,13 @@ use kube::runtime::{WatchStreamExt as _, reflector as reflect};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
-use tracing::{info, warn};
 
 use super::behind::Behind;
 use super::endpoints::{self, Endpoints, KubeSlice};
 use super::index::{By, Index, beginnings};
 use super::pods::{KubePod, pod};
 use super::services::{self, EXTERNAL_NAME};
+use super::troubles::{Trouble, Troubles};
 use crate::api::{ComponentLease, LeaseDatabase};
 use crate::membership::Whereabouts;
 use crate::routing::observed::{self, Desired, FormerService, LabelScheme, Pods, ServiceSight};
@@ -58,22 +58,13 @@ pub(super) struct Scope {
     endpoints: Endpoints,
     /// `None` is all of them.
     namespace: Option<String>,
-    trouble: Mutex<HashMap<&'static str, Trouble>>,
+    pub(super) troubles: Troubles,
     /// How far the watch of pods is behind what we know.
     pub(super) behind: Behind,
 }
 
 /// Objects of one answer to a list, which is held as a whole while it is read: an object may have more than a megabyte.
 const PAGE: u32 = 50;
-
-/// Why a kind cannot be watched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Trouble {
-    text: String,
-    /// Nobody may read it for us. Anything else passes, and what was seen before is still good to
-    /// act upon: every patch is guarded.
-    forbidden: bool,
-}
 
 /// What a watch saw.
 pub(super) enum Seen<'a> {
@@ -121,7 +112,7 @@ impl Scope {
             services: Index::default(),
             endpoints: Endpoints::default(),
             namespace: namespace.map(ToOwned::to_owned),
-            trouble: Mutex::default(),
+            troubles: Troubles::default(),
             behind: Behind::default(),
         };
         (scope, feeds)
@@ -195,17 +186,29 @@ impl Scope {
         on: impl Fn(&Event<K>),
         troubled: impl Fn(),
     ) {
+        self.watch_kind_within(kind, "", events, on, troubled).await;
+    }
+
+    /// Of this namespace, for a kind that is watched in each by itself.
+    pub(super) async fn watch_kind_within<K>(
+        &self,
+        kind: &'static str,
+        within: &str,
+        events: impl Stream<Item = Result<Event<K>, watcher::Error>>,
+        on: impl Fn(&Event<K>),
+        troubled: impl Fn(),
+    ) {
         let mut events = std::pin::pin!(events.backoff(Patience::default()));
         while let Some(event) = events.next().await {
             match event {
                 // The list that follows may fail like the one before.
                 Ok(event @ Event::Init) => on(&event),
                 Ok(event) => {
-                    self.well(kind);
+                    self.troubles.well(kind, within);
                     on(&event);
                 }
                 Err(error) => {
-                    if self.note(kind, explain(kind, &error)) {
+                    if self.troubles.note(kind, within, explain(kind, &error)) {
                         troubled();
                     }
                 }
@@ -226,43 +229,14 @@ impl Scope {
         self.databases_writer.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Whether something is wrong with the watch of this kind.
-    pub(super) fn is_in_trouble(&self, kind: &'static str) -> bool {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).contains_key(kind)
-    }
-
     /// The namespace that is watched; `None` is all of them.
     pub(super) fn namespace(&self) -> Option<&str> {
         self.namespace.as_deref()
     }
 
-    fn well(&self, kind: &'static str) {
-        if self.trouble.lock().unwrap_or_else(PoisonError::into_inner).remove(kind).is_some() {
-            info!(kind, "watching again");
-        }
-    }
-
-    /// True when it makes a difference to decisions.
-    fn note(&self, kind: &'static str, trouble: Trouble) -> bool {
-        let mut all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = all.get(kind);
-        if before == Some(&trouble) {
-            return false;
-        }
-        warn!(kind, "{}", trouble.text);
-        let differs = before.is_none_or(|before| before.forbidden != trouble.forbidden);
-        all.insert(kind, trouble);
-        differs
-    }
-
     /// Why this kind cannot be gone by, if it cannot.
     pub(super) fn unknown(&self, kind: &'static str, listed: bool) -> Option<String> {
-        let all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        match all.get(kind) {
-            Some(trouble) if trouble.forbidden || !listed => Some(trouble.text.clone()),
-            None if !listed => Some(format!("the {kind} have not been listed yet")),
-            _ => None,
-        }
+        self.troubles.unknown(kind, "", listed)
     }
 
     /// Which kinds have been listed once.
@@ -277,23 +251,12 @@ impl Scope {
 
     /// Whether each kind has been listed, or is known to be out of reach.
     pub(super) fn settled(&self) -> bool {
-        let all = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        self.listed().iter().all(|(kind, listed)| *listed || all.contains_key(kind))
+        self.listed().iter().all(|(kind, listed)| *listed || self.troubles.has(kind, ""))
     }
 
     /// Whether the caches have been filled once. A failed list never counts as an empty one.
     pub(super) fn filled(&self) -> bool {
         self.listed().iter().all(|(_, listed)| *listed)
-    }
-
-    /// The kinds that cannot be watched, and why.
-    pub(super) fn troubles(&self) -> Vec<String> {
-        self.trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .map(|trouble| trouble.text.clone())
-            .collect()
     }
 
     /// The pods that concern a resource: its candidates, those that carry marks of it, and those that

@@ -45,6 +45,7 @@ mod rows;
 mod services;
 mod serving;
 mod sweep;
+mod troubles;
 mod turns;
 
 use std::collections::BTreeSet;
@@ -553,7 +554,7 @@ impl Probe {
         if cluster.filled() {
             return database.usable();
         }
-        let troubles: Vec<String> = cluster.scopes.iter().flat_map(|scope| scope.troubles()).collect();
+        let troubles: Vec<String> = cluster.scopes.iter().flat_map(|scope| scope.troubles.texts()).collect();
         if troubles.is_empty() {
             Err("the caches are not filled yet".to_owned())
         } else {

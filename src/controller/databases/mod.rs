@@ -161,7 +161,10 @@ async fn watch_leases(handles: Arc<Handles>, watched: Arc<Watched>) -> &'static 
         tokio::select! {
             () = watched.namespaces.notified() => {}
             ended = tasks.ended() => match ended {
-                Ended::Stopped(namespace) => watched.leases.forget(&namespace),
+                Ended::Stopped(namespace) => {
+                    watched.leases.forget(&namespace);
+                    watched.scope.troubles.forget(MEMBERS, &namespace);
+                }
                 Ended::ByItself => return "watch of the Leases of a namespace",
             },
         }
@@ -180,7 +183,8 @@ async fn watch_leases_of(handles: Arc<Handles>, watched: Arc<Watched>, namespace
         Shown::Lease(name) => watched.lease(&namespace, &name),
         Shown::Everything => watched.queue_where(&namespace, |_| true),
     };
-    watched.scope.watch_kind(MEMBERS, events, on, || watched.queue_where(&namespace, |_| true)).await;
+    let troubled = || watched.queue_where(&namespace, |_| true);
+    watched.scope.watch_kind_within(MEMBERS, &namespace, events, on, troubled).await;
 }
 
 /// Reconciles what is queued, each database at most once at a time.

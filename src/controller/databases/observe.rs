@@ -38,12 +38,13 @@ pub(super) struct Look {
 pub(super) fn look(watched: &Watched, desired: &DesiredDatabase, now: Moment) -> Option<Look> {
     let namespace = desired.writer.namespace.as_str();
     let listed = watched.leases.listed(namespace);
-    if !listed && !watched.scope.is_in_trouble(MEMBERS) {
+    if !listed && !watched.scope.troubles.has(MEMBERS, namespace) {
         return None;
     }
     let known = watched.leases.get(namespace, &desired.lease);
     let wrong = known.as_ref().and_then(|known| known.wrong.clone());
-    let forbidden = watched.scope.unknown(MEMBERS, listed).map(|text| (Reason::Forbidden, text));
+    let forbidden =
+        watched.scope.troubles.unknown(MEMBERS, namespace, listed).map(|text| (Reason::Forbidden, text));
     let trouble = forbidden.or_else(|| wrong.map(|text| (Reason::LeaseUnreadable, text)));
     let trouble = trouble.map(|(reason, text)| Trouble { reason, text });
     let known = known.filter(|known| known.wrong.is_none());

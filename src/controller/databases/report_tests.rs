@@ -179,7 +179,7 @@ fn why_nobody_is_the_primary_is_said_with_what_to_do() {
         ),
         (
             Box::new(|f| {
-                f.trouble = Some(Trouble { reason: Reason::Forbidden, text: "may not watch".to_owned() })
+                f.trouble = Some(Trouble { reason: Reason::Forbidden, text: "may not watch".to_owned() });
             }),
             Truth::Unknown,
             Reason::Forbidden,

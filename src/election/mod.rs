@@ -40,5 +40,6 @@ pub use machine::{Action, Election, Ineligible, Standing, StopReason};
 pub use row::{Expected, LeaseRow, Take, TermKey};
 pub use timing::{Moment, Pace, Timing, TimingError};
 
+#[cfg(feature = "cli")]
 pub(crate) use crate::name::HOLDER_ID_MAX;
 pub use crate::name::{ComponentName, HolderId, NameError};

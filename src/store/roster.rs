@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::error::StoreError;
-use crate::election::{ComponentName, LeaseRow};
+#[cfg(feature = "_sql")]
+use crate::election::ComponentName;
+use crate::election::LeaseRow;
 
 /// Bytes that a record or a report may have.
 pub const TEXT_MAX: usize = 16 * 1024;
@@ -24,6 +26,7 @@ pub struct Rostered {
 
 /// A record as it was read. Nobody is promoted as if there were none, so one that is longer than any that we write is an error; a report
 /// like that counts as none.
+#[cfg(feature = "_sql")]
 pub(super) fn read(component: &ComponentName, record: Option<String>) -> Result<Option<String>, StoreError> {
     if record.as_ref().is_none_or(|record| record.len() <= TEXT_MAX) {
         return Ok(record);

@@ -151,3 +151,27 @@ async fn each_component_has_an_object_of_its_own() {
     assert_eq!(a.look(&other).await.unwrap().row.unwrap().holder, "b");
     assert_eq!(seen(&a).await.unwrap().holder, "a");
 }
+
+#[tokio::test]
+async fn an_annotation_in_place_of_a_record_that_no_member_wrote_is_an_error_and_of_a_report_counts_as_none()
+{
+    let (api, members) = (FakeApi::default(), ["m".to_owned()].into());
+    let store = store(&api);
+    let a = term("a", 1);
+    assert_eq!(store.take(&take(&a, None)).await.unwrap(), Outcome::Applied);
+    store.report(&a.component, "m", "says").await.unwrap();
+    let long = "x".repeat(crate::store::TEXT_MAX + 1);
+    let of = |path: &str, name: &str| {
+        let mut lease = api.get(path);
+        lease["metadata"]["annotations"][name] = json!(long);
+        api.put(path, lease);
+    };
+    of(&format!("{PATH}-m"), "componentlease.io/report");
+    assert_eq!(store.read_roster(&a.component, &members).await.unwrap().reports.len(), 0);
+    of(PATH, "componentlease.io/record");
+    let error = store.read_roster(&a.component, &members).await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::Misconfigured { .. }) && error.to_string().contains("16384 bytes"),
+        "{error}"
+    );
+}

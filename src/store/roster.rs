@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::error::StoreError;
-use crate::election::LeaseRow;
+use crate::election::{ComponentName, LeaseRow};
 
 /// Bytes that a record or a report may have.
 pub const TEXT_MAX: usize = 16 * 1024;
@@ -18,6 +18,17 @@ pub struct Rostered {
     pub record: Option<String>,
     /// What members say, by member; those that say something. They are not older than the lease.
     pub reports: BTreeMap<String, String>,
+}
+
+/// A record as it was read. Nobody is promoted as if there were none, so one that is longer than any that we write is an error; a report
+/// like that counts as none.
+pub(super) fn read(component: &ComponentName, record: Option<String>) -> Result<Option<String>, StoreError> {
+    if record.as_ref().is_none_or(|record| record.len() <= TEXT_MAX) {
+        return Ok(record);
+    }
+    Err(StoreError::misconfigured(format!(
+        "the record beside lease {component} has more than {TEXT_MAX} bytes, so no member wrote it; restore what it was, or remove it, so that members go by the newest that they know"
+    )))
 }
 
 /// Refuses a text that is longer than what others read.

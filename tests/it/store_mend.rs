@@ -318,7 +318,7 @@ async fn tables_without_a_roster_work_for_everybody_else_and_migrate_adds_it() {
 
 /// Anybody who may write the tables may write anything into them.
 #[tokio::test]
-async fn what_somebody_else_wrote_in_place_of_a_record_or_a_report_counts_as_none() {
+async fn what_somebody_else_wrote_in_place_of_a_report_counts_as_none_and_in_place_of_a_record_is_an_error() {
     let members = ["m".to_owned()].into();
     for bench in Bench::all().await.into_iter().filter(|bench| bench.name() != "PostgreSQL") {
         let store = store::open(bench.source.clone(), "test").unwrap();
@@ -332,7 +332,11 @@ async fn what_somebody_else_wrote_in_place_of_a_record_or_a_report_counts_as_non
                 "UPDATE component_lease_record SET record = '{long}'; UPDATE component_lease_report SET report = '{long}'"
             ))
             .await;
+        // Nobody is promoted as if there were no record.
+        let refused = misconfigured(roster.read_roster(&led.component, &members).await);
+        says(&refused, &["the record beside lease c", "more than 16384 bytes", "restore what it was"]);
+        roster.record(&led, "r").await.unwrap();
         let read = roster.read_roster(&led.component, &members).await.unwrap();
-        assert_eq!((read.record, read.reports.len()), (None, 0), "{}", bench.name());
+        assert_eq!((read.record.as_deref(), read.reports.len()), (Some("r"), 0), "{}", bench.name());
     }
 }

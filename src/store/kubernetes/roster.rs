@@ -18,8 +18,8 @@ const RECORD: &str = "componentlease.io/record";
 const REPORT: &str = "componentlease.io/report";
 
 /// An annotation, unless it is longer than any that we write: anybody may write one.
-fn text(lease: &Lease, annotation: &str) -> Option<String> {
-    lease.annotations().get(annotation).filter(|text| text.len() <= roster::TEXT_MAX).cloned()
+fn report_in(lease: &Lease) -> Option<String> {
+    lease.annotations().get(REPORT).filter(|text| text.len() <= roster::TEXT_MAX).cloned()
 }
 
 /// The object that carries what a member says.
@@ -43,14 +43,15 @@ impl Roster for KubernetesStore {
         let reports = try_join_all(members.iter().map(async |member| {
             let report = report_of(component, member)?;
             let found = self.leases.get_opt(report.as_str()).await.map_err(|error| failed(&report, error))?;
-            Ok::<_, StoreError>(
-                found.and_then(|lease| text(&lease, REPORT)).map(|says| (member.clone(), says)),
-            )
+            Ok::<_, StoreError>(found.and_then(|lease| report_in(&lease)).map(|says| (member.clone(), says)))
         }))
         .await?;
         Ok(Rostered {
             row: lease.as_ref().map(row),
-            record: lease.as_ref().and_then(|lease| text(lease, RECORD)),
+            record: roster::read(
+                component,
+                lease.as_ref().and_then(|lease| lease.annotations().get(RECORD).cloned()),
+            )?,
             reports: reports.into_iter().flatten().collect(),
         })
     }

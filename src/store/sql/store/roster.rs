@@ -66,7 +66,8 @@ impl<D: Dialect> Roster for SqlStore<D> {
             let read = rows.and_then(|rows| rostered(&rows));
             self.finish(held, Call::Roster, read).await
         });
-        answer.await.map_err(|error| D::naming(error, &[component.as_str()]))
+        let found = answer.await.map_err(|error| D::naming(error, &[component.as_str()]))?;
+        Ok(Rostered { record: roster::read(component, found.record)?, ..found })
     }
 
     async fn record(&self, term: &TermKey, record: &str) -> Result<Outcome, StoreError> {
@@ -111,14 +112,11 @@ fn rostered(rows: &[Row]) -> Result<Rostered, sqlx::Error> {
     let lease = lease.ok_or(sqlx::Error::RowNotFound)?;
     let mut reports = BTreeMap::new();
     for row in rows {
-        if let (Some(member), Some(report)) = (row.text_or_none("member")?, says(row)?) {
+        // One that is longer than any that we write is none.
+        let report = row.text_or_none("says")?.filter(|text| text.len() <= TEXT_MAX);
+        if let (Some(member), Some(report)) = (row.text_or_none("member")?, report) {
             reports.insert(member, report);
         }
     }
-    Ok(Rostered { row: decode::lease_row(lease)?, record: says(lease)?, reports })
-}
-
-/// A text, unless it is longer than any that we write.
-fn says(row: &Row) -> Result<Option<String>, sqlx::Error> {
-    Ok(row.text_or_none("says")?.filter(|text| text.len() <= TEXT_MAX))
+    Ok(Rostered { row: decode::lease_row(lease)?, record: lease.text_or_none("says")?, reports })
 }

@@ -10,18 +10,33 @@ use crate::process::Failure;
 /// The words of PostgreSQL's server. Those before it are a wrapper, which starts the other programs too.
 const SERVERS: [&str; 2] = ["postgres", "postmaster"];
 
-/// Where in the command the server's program is.
+/// Where in the command the server's program is. What could be read in two ways is refused.
 fn server(command: &[OsString]) -> Result<usize, Failure> {
-    let named =
+    let is_named =
         |word: &OsString| Path::new(word).file_name().is_some_and(|name| SERVERS.iter().any(|s| name == *s));
-    // What stands behind a flag of a wrapper, as in `setpriv --reuid postgres`, is no program: the last word that could be one.
+    // What comes behind this is the server's own.
     let before = command.iter().position(|word| word.as_bytes().starts_with(b"-D")).unwrap_or(command.len());
-    let found = command.iter().take(before).rposition(named);
-    found.ok_or_else(|| {
-        Failure::config(
+    let named: Vec<usize> = (0..before).filter(|at| is_named(&command[*at])).collect();
+    // Behind an option it may be that one's value, as in `setpriv --reuid postgres postgres` and `postgres -k /run/postgres`.
+    let is_behind_an_option =
+        |at: &usize| at.checked_sub(1).is_some_and(|at| command[at].as_bytes().starts_with(b"-"));
+    let alone: Vec<usize> = named.iter().copied().filter(|at| !is_behind_an_option(at)).collect();
+    let has_folder = |at: &&usize| command[**at].as_bytes().contains(&b'/');
+    let with_folder: Vec<usize> = alone.iter().filter(has_folder).copied().collect();
+    match (&named[..], &alone[..], &with_folder[..]) {
+        ([at], ..) | (_, [at], _) | (.., [at]) => Ok(*at),
+        ([], ..) => Err(Failure::config(
             "the command after -- does not name PostgreSQL's server: one of its words must be postgres, with or without its folder, in front of the server's own arguments (as in: -- /usr/lib/postgresql/15/bin/postgres -D /data/main)",
-        )
-    })
+        )),
+        _ => {
+            let words: Vec<_> =
+                named.iter().map(|at| format!("{:?} (word {})", command[*at].display(), at + 1)).collect();
+            Err(Failure::config(format!(
+                "the command after -- can be read in more than one way: the server may be {}; write the server with its folder, and nothing else of that name in front of -D (as in: -- gosu postgres /usr/lib/postgresql/15/bin/postgres -D /data/main)",
+                words.join(" or ")
+            )))
+        }
+    }
 }
 
 /// How the programs beside the server are started.
@@ -125,6 +140,32 @@ mod tests {
             let failure = data(&words(command), None, None).unwrap_err();
             assert!(failure.to_string().contains(piece) && failure.exit.code() == 78, "{failure}");
         }
+    }
+
+    #[test]
+    fn a_word_that_only_looks_like_the_server_is_not_taken_for_it_and_what_is_ambiguous_is_refused() {
+        for (command, at) in [
+            ("postgres -k /run/postgres", 0),
+            ("docker-entrypoint.sh postgres -c foo=postgres", 1),
+            ("setpriv --clear-groups postgres -D /data", 2),
+            ("sudo -u postgres postgres -D /data", 3),
+            ("gosu postgres /pg/bin/postgres -D /data", 2),
+            ("/pg/bin/postgres -d 1 -D /srv/postgres", 0),
+            ("setpriv --reuid postgres /pg/bin/postgres -k /run/postgres", 3),
+        ] {
+            assert_eq!(server(&words(command)).unwrap(), at, "{command}");
+        }
+        for command in [
+            "gosu postgres postgres -D /data",
+            "/a/postgres /b/postgres -D /data",
+            "x -u postgres -g postgres -D /data",
+        ] {
+            let failure = server(&words(command)).unwrap_err();
+            assert!(failure.to_string().contains("more than one way"), "{command}: {failure}");
+            assert_eq!(failure.exit.code(), 78);
+        }
+        let failure = server(&words("gosu postgres postgres -D /data")).unwrap_err();
+        assert!(failure.to_string().contains("\"postgres\" (word 2) or \"postgres\" (word 3)"), "{failure}");
     }
 
     #[test]

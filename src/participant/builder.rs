@@ -74,6 +74,7 @@ pub struct ParticipantBuilder {
     mode: Mode,
     promise: Option<Promise>,
     priority: u8,
+    healthy: bool,
     clock: Arc<dyn Clock>,
     on_overrun: OnOverrun,
 }
@@ -106,6 +107,7 @@ impl ParticipantBuilder {
             mode: Mode::Embedded,
             promise: Some(Promise::NONE),
             priority: PRIORITY,
+            healthy: true,
             clock: Arc::new(SystemClock),
             on_overrun: Box::new(watchdog::abort_process),
         }
@@ -187,6 +189,13 @@ impl ParticipantBuilder {
         self
     }
 
+    /// Whether the program is healthy when it begins, until [`Participant::set_healthy`] says otherwise; default true.
+    #[must_use]
+    pub fn healthy(mut self, healthy: bool) -> Self {
+        self.healthy = healthy;
+        self
+    }
+
     /// The longest promise that this participant ever gives to another process; default [`Promise::NONE`]. When all
     /// containers of a leader's pod have ended, the controller releases its lease; it first waits until nobody can
     /// believe such a promise any more. So a program that tells other processes that it leads must say so here (`None`:
@@ -234,6 +243,7 @@ impl ParticipantBuilder {
             mode,
             promise,
             priority,
+            healthy,
             clock,
             on_overrun,
         } = self;
@@ -263,11 +273,13 @@ impl ParticipantBuilder {
             mode: Some(mode),
             promise,
             priority: Some(priority),
-            healthy: true,
+            healthy,
             leads: None,
         });
         let election = Election::new(component, me.clone(), timing, cooldown).with_max_ttl(max_ttl_seconds);
         let election = if priority == 0 { election.that_never_leads() } else { election };
+        let mut election = election;
+        election.set_healthy(healthy);
         let (commands, inbox) = mpsc::unbounded_channel();
         let (view, seen) = watch::channel(View::default());
         let (hints, clock_now) = (store.hints(), clock.boot());
@@ -285,6 +297,7 @@ impl ParticipantBuilder {
             endings: Endings::default(),
             untold: false,
             unreleased: None,
+            left: None,
             handle_gone: false,
             draining: false,
             shutdown: None,
@@ -295,7 +308,7 @@ impl ParticipantBuilder {
             let outcome = task.await.map_err(ElectionFailed::from);
             end.send_replace(Some(outcome));
         });
-        Ok(Participant { me, ttl, shared, commands, seen, ended, healthy: Mutex::new(true) })
+        Ok(Participant { me, ttl, shared, commands, seen, ended, healthy: Mutex::new(healthy) })
     }
 }
 

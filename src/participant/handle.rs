@@ -54,6 +54,12 @@ impl Participant {
         &self.shared.component
     }
 
+    /// What it was configured with.
+    #[cfg(feature = "cli")]
+    pub(crate) const fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
     /// Whether this process leads at this very moment: the boot clock against the term's deadline.
     /// No lock, no I/O, no task that could be late.
     #[must_use]

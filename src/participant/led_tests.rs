@@ -35,6 +35,36 @@ async fn the_first_of_two_leads_and_the_second_follows_when_the_first_drains() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_begins_unhealthy_takes_nothing_before_it_is_said_to_be_healthy() {
+    let rig = Rig::new();
+    let first = rig.builder("first").healthy(false).start().unwrap();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(!first.is_leader() && rig.store.look(&Rig::component()).await.unwrap().row.is_none());
+    first.set_healthy(true);
+    assert_eq!(first.lead().await.unwrap().unwrap().version(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_term_whose_work_goes_on_by_another_right_is_never_released_and_lapses() {
+    let rig = Rig::new();
+    let first = rig.start("first");
+    let held = first.lead().await.unwrap().unwrap();
+    // The process slept beyond its term, in which nobody renewed.
+    rig.clock.suspend(Duration::from_secs(60));
+    assert_eq!(held.lost().await, StopReason::Deadline);
+    held.leave();
+    for _ in 0..50 {
+        let row = rig.row().await;
+        assert!(!row.is_free(), "it invites others");
+        if row.version > 1 {
+            return assert_eq!(first.lead().await.unwrap().unwrap().version(), 2);
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    panic!("it does not take it again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_released_while_the_work_still_runs() {
     let rig = Rig::new();
     let first = rig.start("first");

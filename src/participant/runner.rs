@@ -45,6 +45,8 @@ pub(super) struct Runner {
     pub(super) untold: bool,
     /// A take of ours that may be in the row, or may come there.
     pub(super) unreleased: Option<Unreleased>,
+    /// The last term whose work goes on by another right than the term: it is left to lapse.
+    pub(super) left: Option<i64>,
     pub(super) handle_gone: bool,
     pub(super) draining: bool,
     /// Until when the term is renewed for work that was asked to stop.

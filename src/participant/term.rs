@@ -115,6 +115,13 @@ impl HeldTerm {
         self.observer.cell.work_ended(succeeded);
     }
 
+    /// What was done under this term goes on by another right than the term, which is over: nothing is released, so that nobody is invited to take
+    /// the lease. It lapses, unless this participant takes it again.
+    #[cfg(feature = "cli")]
+    pub(crate) fn leave(self) {
+        self.observer.cell.leave();
+    }
+
     /// A copy of what may be handed around.
     #[must_use]
     pub fn observer(&self) -> TermObserver {

@@ -40,6 +40,8 @@ struct Work {
     told: bool,
     /// The work came to its end by itself: whether it succeeded.
     succeeded: Option<bool>,
+    /// It goes on by another right than the term.
+    left: bool,
 }
 
 fn nanos(moment: Moment) -> u64 {
@@ -128,6 +130,17 @@ impl TermCell {
     /// Whether the work succeeded, if it came to its end by itself.
     pub(super) fn succeeded(&self) -> Option<bool> {
         self.lock().succeeded
+    }
+
+    /// The work goes on by another right than this term.
+    #[cfg(feature = "cli")]
+    pub(super) fn leave(&self) {
+        self.lock().left = true;
+    }
+
+    /// Whether the work goes on without the term.
+    pub(super) fn is_left(&self) -> bool {
+        self.lock().left
     }
 
     fn lock(&self) -> MutexGuard<'_, Work> {

@@ -31,6 +31,10 @@ impl Runner {
                 Action::Look => self.look().await,
                 Action::Take(take) => self.take(&take).await,
                 Action::Renew(term) => self.renew(&term).await,
+                // What it did goes on by another right: nobody is to be invited.
+                Action::Release(release) if self.left == Some(release.term.version) => {
+                    self.election.released(now, Some(false), 0.0);
+                }
                 Action::Release(release) => self.release(release).await,
                 Action::BeginEpoch(new) => {
                     say_new_epoch(&self.shared.component, &store.describe(), &new);
@@ -97,14 +101,20 @@ impl Runner {
             }
         }
         let now = self.now();
+        let mut left = false;
         if let Standing::Stopping(term, reason) = self.election.standing() {
             let over = now.min(term.deadline());
             let cell = self.shared.term().filter(|cell| cell.version() == term.key.version);
+            left = cell.as_ref().is_some_and(|cell| cell.is_left());
+            if left {
+                self.left = Some(term.key.version);
+            }
             let succeeded = cell.and_then(|cell| cell.succeeded());
             let (version, request) = (term.key.version, self.election.request());
             self.endings.stopped(version, (reason, succeeded), request, over);
         }
-        if let Some(release) = self.election.work_stopped(now) {
+        let release = self.election.work_stopped(now);
+        if let Some(release) = release.filter(|_| !left) {
             self.release(release).await;
         }
     }

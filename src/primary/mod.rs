@@ -4,6 +4,7 @@
 //! | word | meaning |
 //! |---|---|
 //! | member | one server with its supervisor; the declared members stand in the record |
+//! | bearer | the data directory that bears a member's name, `name@identity`: what the rules count |
 //! | version | of the term of the lease "who is primary": the database's fencing token |
 //! | seal | a member's promise, kept on its disk: "I acknowledge nothing to a primary below this version" |
 //! | position | where a member's data ends: the last term in its data, then the end of its log |
@@ -12,10 +13,20 @@
 //! | record | the quorum that stands beside the lease; only a leader of that version can change it |
 //!
 //! [`quorum`] says when names or record may change, [`promotion`] who may be promoted, [`lineage`] whose data are a beginning of
-//! whose, [`writable`] until when a primary may be writable. All are explored to the end by
+//! whose, [`writable`] until when a primary may be writable, [`bearer`] who counts where two bear one name, [`known`] which record counts where
+//! the store was restored to an older state, [`declared`] whether members agree on who they are. Those that a promotion depends on are explored to the end by
 //! `tests/sim/database`, which also finds what each part of a rule is for. The idea of sealing a quorum before a promotion is that of
 //! Paxos' first phase and of Vitess' "revoke, propagate, establish".
 
+pub mod bearer;
+#[cfg(test)]
+mod bearer_tests;
+pub mod declared;
+#[cfg(test)]
+mod declared_tests;
+pub mod known;
+#[cfg(test)]
+mod known_tests;
 pub mod lineage;
 #[cfg(test)]
 mod lineage_tests;
@@ -29,6 +40,8 @@ pub mod writable;
 #[cfg(test)]
 mod writable_tests;
 
+pub use bearer::Claim;
+pub use known::Stamp;
 pub use lineage::{Branch, Lineage, Promotion};
 pub use promotion::{Blocked, Position, Record, Report};
 pub use quorum::{Change, Names, Quorum};

@@ -22,7 +22,8 @@ use thiserror::Error;
 use crate::election::Moment;
 use crate::primary::{Names, Position, Report};
 
-/// The name of a member, as it is declared.
+/// What a member is known by: the name that is declared, or the bearer of that name ([`primary::bearer`](crate::primary::bearer)). To an engine
+/// it is what its server calls itself.
 pub type Member = String;
 
 /// Why something was not done.
@@ -76,6 +77,8 @@ pub struct Received {
     pub port: u16,
     /// The line of history on which it receives.
     pub line: u32,
+    /// Where the log of that one ends, as it has said last; it sends this with each part of the log.
+    pub end: u64,
 }
 
 /// A look at a server. **That it receives proves nothing**: a member whose data has left the history of its primary may
@@ -170,6 +173,18 @@ pub trait Engine: Send + Sync {
 
     /// The version that the member is sealed at, also while its server has ended; 0 before the first.
     fn sealed(&self) -> Result<i64, EngineError>;
+
+    /// The version of the last primary of whose history the data are a beginning, also while the server has ended; 0 if none is known.
+    fn of(&self) -> Result<i64, EngineError>;
+
+    /// Keeps a text beside the data, in the place of the last one, so that it outlives a loss of power.
+    fn keep(&self, text: &str) -> Result<(), EngineError>;
+
+    /// What was kept last.
+    fn kept(&self) -> Result<Option<String>, EngineError>;
+
+    /// The data turned out to be older than what was said of them: from the next start on they are another bearer's.
+    fn forget_identity(&self) -> Result<(), EngineError>;
 
     /// Stops receiving, makes what was received part of the data, and promises on disk to acknowledge nothing to a primary
     /// below this version. Done again, it answers again.

@@ -5,11 +5,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::database::engine::{EngineError, Leader, Member};
+use crate::primary::bearer::{identity_of, name_of};
 
 /// One server.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Its member: what others know it by (`application_name`).
+    /// Its member: what others know it by (`application_name`). With the identity of the data directory ([`identity`](super::identity())), so that
+    /// two directories of one name do not count as one.
     pub member: Member,
     /// The data directory. What must survive the loss or the rewinding of its content is kept beside it, so its parent must be on the
     /// same file system.
@@ -64,6 +66,8 @@ pub struct Peers {
 
 /// The longest name that PostgreSQL tells apart.
 const LONGEST: usize = 63;
+/// The longest of a member: the identity of its data directory comes after it.
+const LONGEST_MEMBER: usize = 50;
 
 impl Config {
     /// Beside the data directory: nothing in it survives a rewinding or a copy.
@@ -72,7 +76,7 @@ impl Config {
     }
 
     pub(super) fn check(&self) -> Result<(), EngineError> {
-        check_member(&self.member)?;
+        check_bearer(&self.member)?;
         if self.data.parent().is_none_or(|parent| parent.as_os_str().is_empty()) || self.data.is_relative() {
             return Err(EngineError::refused(format!(
                 "the data directory {} must be an absolute path with a folder above it, beside which its copies are kept",
@@ -103,11 +107,21 @@ pub(super) fn beside(data: &Path, suffix: &str) -> PathBuf {
 pub fn check_member(member: &str) -> Result<(), EngineError> {
     // It compares them without regard to case.
     let fine = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'_' | b'.');
-    if member.is_empty() || member.len() > LONGEST || !member.bytes().all(fine) {
+    if member.is_empty() || member.len() > LONGEST_MEMBER || !member.bytes().all(fine) {
         return Err(EngineError::refused(format!(
-            "the member {member:?} must have 1 to {LONGEST} lowercase letters, digits, '-', '_' or '.': PostgreSQL would \
+            "the member {member:?} must have 1 to {LONGEST_MEMBER} lowercase letters, digits, '-', '_' or '.': PostgreSQL would \
              change another name, or take it for a member's"
         )));
+    }
+    Ok(())
+}
+
+/// As [`check_member`], with or without the identity of a data directory.
+pub(super) fn check_bearer(bearer: &str) -> Result<(), EngineError> {
+    check_member(name_of(bearer))?;
+    let identity = identity_of(bearer);
+    if bearer.len() > LONGEST || !identity.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()) {
+        return Err(EngineError::refused(format!("{bearer:?} has an identity that no data directory has")));
     }
     Ok(())
 }
@@ -230,7 +244,8 @@ mod tests {
 
     #[test]
     fn neither_two_members_nor_two_versions_share_a_slot() {
-        let names = ["db-0", "db.0", "db_0", &"x".repeat(63), &format!("{}y", "x".repeat(62))];
+        let names =
+            ["db-0", "db.0", "db_0", &"x".repeat(63), &format!("{}y", "x".repeat(62)), "db-0@1", "db-0@2"];
         let of = |version| names.iter().map(move |name| slot_of(name, version));
         let slots: std::collections::BTreeSet<_> = of(7).chain(of(i64::MAX)).collect();
         assert_eq!(slots.len(), 2 * names.len(), "{slots:?}");
@@ -248,8 +263,14 @@ mod tests {
         for fine in ["a", "orders-db-0", "db_0.example"] {
             assert!(check_member(fine).is_ok(), "{fine}");
         }
-        for wrong in ["", "ö", "DB-0", "a b", "a\"b", &"x".repeat(64), "component-lease: nobody"] {
+        for wrong in ["", "ö", "DB-0", "a b", "a\"b", "a@1", &"x".repeat(51), "component-lease: nobody"] {
             assert!(check_member(wrong).unwrap_err().is_refusal(), "{wrong}");
+        }
+        for fine in ["a", "a@0123456789ab"] {
+            assert!(check_bearer(fine).is_ok(), "{fine}");
+        }
+        for wrong in ["a@B", "a@1\"", "@1", "a@1@2", &format!("{}@{}", "x".repeat(50), "1".repeat(13))] {
+            assert!(check_bearer(wrong).unwrap_err().is_refusal(), "{wrong}");
         }
     }
 }

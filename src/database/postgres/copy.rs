@@ -8,6 +8,7 @@ use tracing::warn;
 use super::Postgres;
 use super::config::{COPIER, beside, slot_of};
 use super::files::{self, Promises};
+use super::identity;
 use super::rejoin::REPAIR;
 use super::standby::Remote;
 use crate::database::engine::{Cloning, EngineError, Leader, Rejoined};
@@ -65,6 +66,7 @@ impl Postgres {
         self.promise(Promises { repairing: true, ..copied })?;
         let aside = beside(data, &format!("kept-{}", self.clock.wall_ms() / 1000));
         files::replace(data, &new, &aside).map_err(cannot)?;
+        identity::keeps_after_a_copy(data, &self.config.state()).map_err(cannot)?;
         files::end_copy(&self.config.state()).map_err(cannot)?;
         if aside.exists() {
             warn!(kept = %aside.display(), "the data that were there are kept; remove them when nobody needs them");

@@ -63,6 +63,21 @@ impl Promises {
     }
 }
 
+/// A text of the member's supervisor that must not be forgotten.
+const KEPT: &str = "record";
+
+pub(super) fn keep(folder: &Path, text: &str) -> io::Result<()> {
+    durably(&folder.join(KEPT), text, 0o600)
+}
+
+pub(super) fn kept(folder: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(folder.join(KEPT)) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes the folder for them, as the owner of what is beside it.
 pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     match fs::create_dir(folder) {
@@ -105,7 +120,7 @@ fn give(path: &Path, as_owner_of: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn remove_file_if_there(file: &Path) -> io::Result<()> {
+pub(super) fn remove_file_if_there(file: &Path) -> io::Result<()> {
     match fs::remove_file(file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -6,6 +6,7 @@
 mod config;
 mod copy;
 mod files;
+mod identity;
 mod lsn;
 mod primary;
 mod programs;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use config::{Config, Peers, Programs, check_member};
+pub use identity::identity;
 
 use self::pulse::Pulses;
 use self::session::{Session, Values, place};
@@ -194,6 +196,31 @@ impl Engine for Postgres {
 
     fn sealed(&self) -> Result<i64, EngineError> {
         Ok(self.promises()?.sealed)
+    }
+
+    fn of(&self) -> Result<i64, EngineError> {
+        Ok(self.promises()?.of)
+    }
+
+    fn keep(&self, text: &str) -> Result<(), EngineError> {
+        let folder = self.config.state();
+        files::keep(&folder, text).map_err(|error| {
+            EngineError::failed(format!("cannot keep the record in {}: {error}", folder.display()))
+        })
+    }
+
+    fn kept(&self) -> Result<Option<String>, EngineError> {
+        let folder = self.config.state();
+        files::kept(&folder).map_err(|error| {
+            EngineError::failed(format!("cannot read the record in {}: {error}", folder.display()))
+        })
+    }
+
+    fn forget_identity(&self) -> Result<(), EngineError> {
+        let folder = self.config.state();
+        identity::forget(&folder).map_err(|error| {
+            EngineError::failed(format!("cannot remove the identity in {}: {error}", folder.display()))
+        })
     }
 
     async fn seal(&self, version: i64) -> Result<Report, EngineError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::config::{NOBODY, SLOTS, check_member, slot_of};
+use super::config::{NOBODY, SLOTS, check_bearer, slot_of};
 use super::files::{self, Promises};
 use super::lsn::parse;
 use super::pulse::{Pending, Pulses, Written};
@@ -64,7 +64,7 @@ impl Postgres {
                 "this member was promoted under version {version} already, or has followed its primary; a version is for one promotion",
             )));
         }
-        others.iter().try_for_each(|member| check_member(member))?;
+        others.iter().try_for_each(|member| check_bearer(member))?;
         let data = &self.config.data;
         let marked = |moment: &str| {
             files::mark_as_standby(data).map(drop).map_err(|error| {
@@ -221,7 +221,7 @@ impl Postgres {
 
     pub(super) async fn wait_for_names(&self, names: &Names<Member>) -> Result<u64, EngineError> {
         if let Names::Quorum(quorum) = names {
-            quorum.voters().iter().try_for_each(|voter| check_member(voter))?;
+            quorum.voters().iter().try_for_each(|voter| check_bearer(voter))?;
         }
         if self.version.load(Ordering::Relaxed) == 0 {
             return Err(EngineError::refused("the server is no primary; it waits for nobody"));
@@ -432,7 +432,7 @@ mod tests {
         assert_eq!(text_of(&quorum(1, &voters)), "ANY 1 (\"orders-db-1\", \"orders-db-2\")");
         assert_eq!(text_of(&quorum(0, &[])), "");
         assert!(
-            check_member(text_of(&Names::Nobody).trim_matches('"')).is_err(),
+            check_bearer(text_of(&Names::Nobody).trim_matches('"')).is_err(),
             "no member can be called that"
         );
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::{Postgres, lock};
 use crate::database::engine::EngineError;
+use crate::supervise::OF_THE_LEASES;
 use crate::supervise::children::Ended;
 use crate::supervise::guardians::Program;
 use crate::supervise::ward::Ward;
@@ -41,7 +42,7 @@ impl Postgres {
             command,
             // Its messages are read below.
             set: vec![("LC_ALL", "C".into())],
-            unset: Vec::new(),
+            unset: OF_THE_LEASES.to_vec(),
             guardian: self.config.guardian.clone(),
             output: Some(writer.into()),
         };

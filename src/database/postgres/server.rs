@@ -13,12 +13,14 @@ use tracing::{info, warn};
 
 use super::config::{NOBODY, slot_of};
 use super::files::{self, Promises};
+use super::identity;
 use super::session::{Session, password, says_ready};
 use super::settings::{self, IMPOSED};
 use super::start::Unsettled;
 use super::{Postgres, lock};
 use crate::database::engine::{End, EngineError, Leader, Role};
 use crate::primary::Names;
+use crate::supervise::OF_THE_LEASES;
 use crate::supervise::guardians::Program;
 use crate::supervise::ward::{Life, Ward};
 
@@ -66,6 +68,7 @@ impl Postgres {
                 self.config.data.display()
             )));
         }
+        self.is_the_same()?;
         self.set_up(how)?;
         let mut command = self.config.command.clone();
         let folder = self.config.state().into_os_string();
@@ -91,7 +94,7 @@ impl Postgres {
         let program = Program {
             command,
             set: Vec::new(),
-            unset: Vec::new(),
+            unset: OF_THE_LEASES.to_vec(),
             guardian: self.config.guardian.clone(),
             output: self.output()?,
         };
@@ -189,6 +192,22 @@ impl Postgres {
             )));
         }
         Promises::read(&folder).map_err(cannot)
+    }
+
+    /// What was said of these data is not true of others that somebody has put in their place.
+    fn is_the_same(&self) -> Result<(), EngineError> {
+        let (data, state) = (&self.config.data, self.config.state());
+        match identity::is_as_it_was(data, &state) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(EngineError::refused(format!(
+                "{} is another directory than at the start of this process; restart it, so that it takes another identity",
+                data.display()
+            ))),
+            Err(error) => Err(EngineError::failed(format!(
+                "cannot tell whether {} is the same directory as before: {error}",
+                data.display()
+            ))),
+        }
     }
 
     /// Writes what the server finds at its start.

@@ -78,7 +78,7 @@ impl Postgres {
                         (SELECT timeline_id FROM pg_control_checkpoint())::text,
                         (SELECT min_recovery_end_timeline FROM pg_control_recovery())::text,
                         CASE WHEN NOT s.standby THEN pg_walfile_name(pg_current_wal_lsn()) END,
-                        r.received_tli::text, r.sender_host, r.sender_port::text
+                        r.received_tli::text, r.sender_host, r.sender_port::text, r.latest_end_lsn::text
                  FROM (SELECT pg_is_in_recovery() AS standby) s LEFT JOIN pg_stat_wal_receiver r ON true",
             )
             .await?;
@@ -92,6 +92,7 @@ impl Postgres {
             host: text(8).unwrap_or_default().to_owned(),
             port: text(9).and_then(|port| port.parse().ok()).unwrap_or(0),
             line: line(7),
+            end: lsn(10),
         });
         let (end, line) = if standby {
             // What is received begins with a file of the log, of which a part may be there already.

@@ -36,18 +36,24 @@ pub struct LeaseArgs {
     #[arg(long, value_name = "NAME")]
     pub cluster: String,
     /// Where the lease is: `kubernetes` for a Lease object in this pod's namespace, or the URL of another database than
-    /// the one whose primary it is about
-    #[arg(long, value_name = "WHERE", required_unless_present = "lease_url_file")]
+    /// the one whose primary it is about. Others can read a password within the command line
+    #[arg(
+        long,
+        env = "COMPONENT_LEASE_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "WHERE",
+        required_unless_present = "lease_url_file"
+    )]
     pub lease: Option<SecretUrl>,
     /// File that holds the URL. It is read at every connect
-    #[arg(long, value_name = "FILE", conflicts_with = "lease")]
+    #[arg(long, env = "COMPONENT_LEASE_DATABASE_URL_FILE", value_name = "FILE", conflicts_with = "lease")]
     pub lease_url_file: Option<PathBuf>,
     /// File that holds only the password of the URL. It is read at every connect
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "COMPONENT_LEASE_DATABASE_PASSWORD_FILE", value_name = "FILE")]
     pub lease_password_file: Option<PathBuf>,
     /// File with the certificates of the authorities that sign the certificate of the lease's database. It is read at
     /// every connect
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "COMPONENT_LEASE_DATABASE_CA_FILE", value_name = "FILE")]
     pub lease_ca_file: Option<PathBuf>,
 }
 

@@ -171,7 +171,7 @@ fn families(known: &Known) -> Vec<Family> {
     if let Is::Replica { lag: Some(lag), .. } = is {
         families.push(Family::gauge(
             "db_lag_bytes",
-            "Bytes of the log that this member has received and does not show yet; absent where that is not known",
+            "Bytes of the primary's log that this member does not show yet, as far as it knows; absent where that is not known",
             &labels,
             number(lag),
         ));

@@ -31,6 +31,7 @@ impl Place {
     /// Nothing is asked yet.
     pub(super) async fn of(args: &LeaseArgs, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
         if args.lease.as_ref().is_some_and(|lease| lease.expose() == KUBERNETES) {
+            without_the_flags_of_a_database(args)?;
             let component =
                 ComponentName::new(&args.cluster).map_err(|error| Failure::config(error.to_string()))?;
             let namespace = surroundings().namespace;
@@ -65,6 +66,23 @@ impl Place {
             How::Database(source) => Ok(rosters(source)?.1),
         }
     }
+}
+
+/// What has no effect is a mistake.
+fn without_the_flags_of_a_database(args: &LeaseArgs) -> Result<(), Failure> {
+    let given = [
+        ("--lease-password-file", "COMPONENT_LEASE_DATABASE_PASSWORD_FILE", &args.lease_password_file),
+        ("--lease-ca-file", "COMPONENT_LEASE_DATABASE_CA_FILE", &args.lease_ca_file),
+    ];
+    let named = given.iter().filter(|(.., file)| file.is_some());
+    let named: Vec<_> = named.map(|(flag, variable, _)| format!("{flag} ({variable})")).collect();
+    if named.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::config(format!(
+        "--lease kubernetes has no use for {}: a Lease object is reached as the pod's service account; leave that out, or name the URL of a database with --lease",
+        named.join(" and ")
+    )))
 }
 
 fn rosters(source: &Source) -> Result<(Arc<dyn Roster>, Arc<dyn Roster>), Failure> {
@@ -102,4 +120,29 @@ pub(super) async fn system_of(
 ) -> Result<Option<u64>, StoreError> {
     let life = store.look(component).await?.life;
     Ok(life.id().identity.split('/').next().and_then(|system| system.parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_that_a_lease_object_has_no_use_for_are_refused_by_name() {
+        let args = |password: Option<&str>, ca: Option<&str>| LeaseArgs {
+            cluster: "c".to_owned(),
+            lease: Some(KUBERNETES.parse().unwrap()),
+            lease_url_file: None,
+            lease_password_file: password.map(Into::into),
+            lease_ca_file: ca.map(Into::into),
+        };
+        assert!(without_the_flags_of_a_database(&args(None, None)).is_ok());
+        let failure = without_the_flags_of_a_database(&args(Some("/p"), Some("/c"))).unwrap_err();
+        assert_eq!(failure.exit.code(), 78);
+        for piece in [
+            "--lease-password-file (COMPONENT_LEASE_DATABASE_PASSWORD_FILE) and --lease-ca-file",
+            "leave that out",
+        ] {
+            assert!(failure.to_string().contains(piece), "{failure}");
+        }
+    }
 }

@@ -50,7 +50,23 @@ fn told(cluster: &str, standing: &Standing) -> String {
             line("Record", format!("version {version}, {}", quorum(record)));
         }
     }
+    if standing.is_restored() {
+        let (there, known) = standing.stamps;
+        line(
+            "Restored",
+            format!(
+                "a member knows a record of version {}, number {}, which is newer than this one ({}, {}): members go by that",
+                known.version, known.serial, there.version, there.serial
+            ),
+        );
+    }
     line("Failover", failover(standing));
+    for (member, list) in others(standing) {
+        line(
+            "Members",
+            format!("{member} was started with {}, which are not those of the record", listed(list)),
+        );
+    }
     text.push_str(&table(standing));
     text
 }
@@ -78,6 +94,13 @@ fn failover(standing: &Standing) -> String {
         "ready if {needed} of {} are alive, which is not known here: the one with the most data would be promoted, and nothing acknowledged would be lost",
         listed(voters)
     )
+}
+
+/// Those whose list is another one than the record's.
+fn others(standing: &Standing) -> impl Iterator<Item = (&Member, &BTreeSet<Member>)> {
+    let recorded = standing.record.as_ref().map(|(record, _)| &record.members);
+    let said = standing.said.iter().map(|(member, said)| (member, &said.members));
+    said.filter(move |(_, list)| !list.is_empty() && recorded.is_some_and(|recorded| recorded != *list))
 }
 
 fn listed(members: &BTreeSet<Member>) -> String {
@@ -131,7 +154,7 @@ fn role(standing: &Standing, member: &Member, said: &Said) -> &'static str {
 mod tests {
     use super::*;
     use crate::database::Leader;
-    use crate::primary::{Position, Quorum, Report};
+    use crate::primary::{Position, Quorum, Report, Stamp};
 
     fn standing() -> Standing {
         let members: BTreeSet<Member> = ["a", "b", "c"].map(str::to_owned).into();
@@ -145,10 +168,26 @@ mod tests {
             holder: Some("a_1_2".to_owned()),
             record: Some((record, 4)),
             said: [
-                ("a".to_owned(), Said { sealed: None, leads: Some(leads) }),
-                ("b".to_owned(), Said { sealed: Some(sealed), leads: None }),
+                ("a".to_owned(), Said { leads: Some(leads), ..Said::default() }),
+                ("b".to_owned(), Said { sealed: Some(sealed), ..Said::default() }),
             ]
             .into(),
+            stamps: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_older_than_what_members_know_and_a_list_that_differs_are_told() {
+        let mut seen = standing();
+        let stamp = |version, serial| Stamp { version, serial };
+        seen.stamps = (stamp(4, 1), stamp(6, 2));
+        seen.said.get_mut("b").unwrap().members = ["a", "b"].map(str::to_owned).into();
+        let text = told("orders", &seen);
+        for piece in [
+            "Restored   a member knows a record of version 6, number 2, which is newer than this one (4, 1)",
+            "Members    b was started with a, b, which are not those of the record",
+        ] {
+            assert!(text.contains(piece), "{text}");
         }
     }
 

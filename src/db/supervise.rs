@@ -14,9 +14,9 @@ use super::place::{Place, failure, system_of};
 use super::server;
 use super::view::View;
 use crate::clock::{Clock, SystemClock};
-use crate::database::postgres::{Config, Peers, Postgres};
+use crate::database::postgres::{Config, Peers, Postgres, identity};
 use crate::database::{Engine as _, EngineError};
-use crate::member::{Settings, Standing, Supervisor};
+use crate::member::{Ended, Settings, Standing, Supervisor};
 use crate::membership::Mode;
 use crate::participant::Participant;
 use crate::process::exit::chain;
@@ -44,17 +44,19 @@ struct Governed {
 pub(super) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let members = args.all_members()?;
-    let config = config(&args)?;
+    let mut config = config(&args)?;
     let place = Place::of(&args.lease, Arc::clone(&clock)).await?;
     let settings = Settings {
         component: place.component.clone(),
         member: args.member.clone(),
+        identity: identity(&config.data).map_err(refusal)?,
         members,
         host: args.address.host.clone(),
         port: args.address.port,
         acks: args.acks,
         cloning: args.clone.into(),
     };
+    config.member = settings.bearer();
     let ((to_compete, roster), to_look) = (place.stores()?, place.roster()?);
     let end = shutdown::on_signal()?;
     let cannot = |error| Failure::unexpected(format!("cannot supervise: {error}"));
@@ -76,7 +78,11 @@ pub(super) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let known = Known { view: Arc::clone(&view), member: Arc::clone(&member) };
     tokio::spawn(server_of_http::serve(listener, http::router(&known), CancellationToken::new()));
     if own.is_some() {
-        begin(&member).await?;
+        // SIGTERM ends it here as it does later: `run` below ends the server, and all that was begun.
+        tokio::select! {
+            begun = begin(&member) => begun?,
+            () = end.cancelled() => {}
+        }
     }
     let refused = Arc::new(Mutex::new(None));
     tokio::spawn({
@@ -89,26 +95,31 @@ pub(super) async fn run(args: RunArgs) -> Result<u8, Failure> {
                 }
             };
             // The server is looked at from the start, also while the store has not answered yet.
-            tokio::join!(check, view.keep(member.engine(), &*to_look));
+            tokio::join!(check, view.keep(&member));
         }
     });
     let ended = member.run(end.cancelled()).await;
     if let Some(failure) = refused.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(failure);
     }
-    ended
-        .map_err(|error| Failure::new(ExitCode::Ended, format!("{}; restart this process", chain(&error))))?;
-    Ok(0)
+    let again = |why: String| Failure::new(ExitCode::Ended, format!("{why}; restart this process"));
+    match ended.map_err(|error| again(chain(&error)))? {
+        Ended::Stopped => Ok(0),
+        Ended::OlderThanItSaid => Err(again("the data directory got another identity".to_owned())),
+        Ended::GaveWay => Err(Failure::config(format!(
+            "another process bears the name {} and was there before, or is the one that the record names: end it, or give this one another --member",
+            member.settings().member
+        ))),
+    }
 }
 
 /// What can never work is said at once, and not once a minute. Its recovery may take long, so probes are answered by now,
 /// and it does not compete.
 async fn begin(member: &Member) -> Result<(), Failure> {
-    member.participant().set_healthy(false);
     match member.engine().start().await {
         Err(error @ EngineError::Refused(_)) => return Err(refusal(error)),
         Err(EngineError::Failed(why)) => warn!("the server is not up yet: {why}"),
-        Ok(()) => member.participant().set_healthy(true),
+        Ok(()) => {}
     }
     Ok(())
 }
@@ -126,6 +137,7 @@ fn member(
         .name(&settings.member)
         .mode(Mode::Around)
         .ttl(ttl)
+        .healthy(false)
         .on_overrun({
             let last_resort = Arc::clone(&last_resort);
             move |overrun| {

@@ -7,11 +7,10 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::clock::{Clock, SystemClock};
-use crate::database::{Engine, Member, Role};
+use crate::database::{Engine, Member, Observed, Role};
 use crate::election::{ComponentName, Moment};
 use crate::member::{Settings, Standing, State, Supervisor};
 use crate::participant::TermObserver;
-use crate::store::Roster;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -25,7 +24,7 @@ const FRESH: Duration = Duration::from_secs(5);
 struct Seen {
     at: Moment,
     runs: bool,
-    /// Bytes of the log that were received and cannot be read yet; while it receives.
+    /// Bytes of the primary's log that cannot be read here yet; while it receives.
     lag: Option<u64>,
     /// The version whose record has this member among those that acknowledge.
     votes: Option<i64>,
@@ -86,24 +85,26 @@ impl View {
         *seen = Some(Seen { at: SystemClock.boot(), runs, lag, votes });
     }
 
-    /// Looks until the process ends.
-    pub(super) async fn keep<E: Engine + 'static>(&self, engine: &E, store: &dyn Roster) {
+    /// Looks until the process ends. What stands beside the lease the member has read anyway.
+    pub(super) async fn keep<E: Engine + 'static>(&self, member: &Supervisor<E>) {
         loop {
-            // Neither waits for the other: a store that is away makes no replica less of one.
-            let own = [self.member.clone()].into();
-            let (observed, standing) = tokio::join!(
-                async {
-                    let observed = engine.runs().then(|| timeout(LIMIT, engine.observe()))?;
-                    observed.await.ok()?.ok()
-                },
-                async { timeout(LIMIT, Standing::read(store, &self.cluster, &own)).await.ok()?.ok() },
-            );
-            let lag = observed.as_ref().filter(|seen| seen.role == Role::Standby && seen.receives.is_some());
-            let lag = lag.map(|seen| seen.position.end.saturating_sub(seen.applied));
-            self.saw(observed.is_some(), lag, standing);
+            let engine = member.engine();
+            let observed = async {
+                let observed = engine.runs().then(|| timeout(LIMIT, engine.observe()))?;
+                observed.await.ok()?.ok()
+            };
+            let observed = observed.await;
+            self.saw(observed.is_some(), observed.as_ref().and_then(lag), member.standing());
             sleep(LOOK).await;
         }
     }
+}
+
+/// As Patroni counts it: what the primary has and this member does not show, as far as it knows. `None` unless it receives, as it knows nothing
+/// new then.
+fn lag(seen: &Observed) -> Option<u64> {
+    let receives = seen.receives.as_ref().filter(|_| seen.role == Role::Standby)?;
+    Some(receives.end.max(seen.position.end).saturating_sub(seen.applied))
 }
 
 fn judge(state: State, leads: Option<i64>, is_proven: bool, seen: Option<Seen>) -> Is {
@@ -124,14 +125,36 @@ fn judge(state: State, leads: Option<i64>, is_proven: bool, seen: Option<Seen>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::primary::{Quorum, Record};
+    use crate::database::Received;
+    use crate::primary::{Position, Quorum, Record};
+
+    #[test]
+    fn a_lag_is_all_that_the_primary_has_and_this_member_does_not_show() {
+        let seen = |end, applied, primary: Option<u64>| Observed {
+            role: Role::Standby,
+            system: 7,
+            position: Position { term: 1, end },
+            applied,
+            sealed: 1,
+            line: 1,
+            receives: primary.map(|end| Received { host: "a".to_owned(), port: 1, line: 1, end }),
+            tampered: Vec::new(),
+        };
+        assert_eq!(lag(&seen(100, 90, Some(100))), Some(10), "received, and not applied");
+        assert_eq!(lag(&seen(100, 100, Some(175))), Some(75), "not received");
+        assert_eq!(lag(&seen(100, 90, Some(175))), Some(85));
+        assert_eq!(lag(&seen(100, 90, Some(80))), Some(10), "what the primary said last is older");
+        assert_eq!(lag(&seen(100, 90, None)), None);
+        let primary = Observed { role: Role::Primary, ..seen(100, 90, Some(100)) };
+        assert_eq!(lag(&primary), None);
+    }
 
     #[test]
     fn a_store_that_does_not_answer_makes_no_voter_less_of_one() {
         let quorum = Quorum::any(1, ["b".to_owned()].into()).unwrap();
         let members = ["a", "b"].map(str::to_owned).into();
         let record = Record { primary: "a".to_owned(), quorum, asynchronous: false, system: 7, members };
-        let standing = |record| Standing { version: 3, holder: None, record, said: [].into() };
+        let standing = |record| Standing { version: 3, record, ..Standing::default() };
         let view = View {
             cluster: ComponentName::new("orders").unwrap(),
             member: "b".to_owned(),

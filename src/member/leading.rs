@@ -9,19 +9,21 @@ use tracing::{info, warn};
 
 use super::held::Held;
 use super::says::{self, Leads, Says};
-use super::{GRACE, IN_ORDER, LOOK, State, Supervisor};
+use super::{GRACE, IN_ORDER, LOOK, Seen, State, Supervisor};
 use crate::database::{End, Engine, EngineError, Member};
 use crate::election::{StopReason, TermKey};
 use crate::participant::{HeldTerm, TermObserver};
+use crate::primary::bearer::{name_of, one_of_each_name};
 use crate::primary::promotion::may_begin;
 use crate::primary::quorum::next_change;
-use crate::primary::{Blocked, Change, Names, Quorum, Record, promotion};
-use crate::store::Outcome;
+use crate::primary::{Blocked, Change, Names, Quorum, Record, known, promotion};
 
 /// How long a committed write may take, and how often one is made.
 const BEAT: Duration = Duration::from_secs(2);
 /// How long a promoted server waits for others to follow it: perhaps they cannot reach it, and could reach one another.
 const ALONE: Duration = Duration::from_secs(60);
+/// How often a primary looks at what stands beside its lease.
+const LOOKS: Duration = Duration::from_secs(2);
 /// So many writes in a row that are not acknowledged, and the lease goes to another.
 const MISSED: u32 = 3;
 
@@ -62,30 +64,35 @@ impl<E: Engine + 'static> Supervisor<E> {
     /// resolved, and the term if there is one.
     pub(super) async fn lead(
         &self,
-        held: HeldTerm,
+        term: HeldTerm,
         stop: &mut (impl Future<Output = ()> + Unpin),
-    ) -> (bool, Option<Held<E>>) {
-        let (mut held, mut holding) = (self.hold(held), None);
-        let (over, held) = loop {
+    ) -> (bool, Held<E>) {
+        let (mut observer, mut holding) = (term.observer(), None);
+        let mut held = Held::new(term, Arc::clone(&self.engine), self.state.clone());
+        let over = loop {
             let over = tokio::select! {
-                reason = held.lost() => of(reason),
-                over = self.work(&held, &mut holding) => over,
-                () = self.guard(&held) => Over::AtOnce,
+                reason = observer.lost() => of(reason),
+                over = self.work(&observer, &mut holding) => over,
+                () = self.guard(&observer) => Over::AtOnce,
                 () = &mut *stop => Over::Stopped,
             };
             let Some(holding) = holding.as_mut().filter(|_| matches!(over, Over::Unrenewed)) else {
-                break (over, Some(held));
+                break over;
             };
             // The work of the term is over; what goes on from here goes on without it.
-            held.over();
+            held.leave_the_term();
             match self.go_on_without(holding, stop).await {
-                Ok(term) => held = self.hold(term),
-                Err(over) => break (over, None),
+                Ok(term) => {
+                    observer = term.observer();
+                    held.goes_on_under(term);
+                }
+                Err(over) => break over,
             }
         };
-        let left = held.as_ref().map_or(GRACE, |held| held.abort_at().saturating_sub(self.clock.boot()));
+        let term = held.term();
+        let left = term.as_ref().map_or(GRACE, |term| term.abort_at().saturating_sub(self.clock.boot()));
         let how = match over {
-            Over::InOrder | Over::Stopped if held.is_some() => {
+            Over::InOrder | Over::Stopped if term.is_some() => {
                 End::InOrder { within: IN_ORDER.min(left / 2) }
             }
             _ => End::AtOnce { grace: GRACE.min(left / 2) },
@@ -116,10 +123,6 @@ impl<E: Engine + 'static> Supervisor<E> {
                 sleep(LOOK / 2).await;
             }
         }
-    }
-
-    fn hold(&self, term: HeldTerm) -> Held<E> {
-        Held::new(term, Arc::clone(&self.engine), self.state.clone())
     }
 
     pub(super) fn term(&self, held: &TermObserver) -> TermKey {
@@ -154,7 +157,8 @@ impl<E: Engine + 'static> Supervisor<E> {
         if !self.engine.runs() {
             self.engine.start().await?;
         }
-        if self.begins_below(term).await? {
+        let seen = self.read().await.map_err(|error| EngineError::failed(error.to_string()))?;
+        if seen.version == term.version && self.leads_to_nothing(&seen, term)? {
             return Ok(None);
         }
         self.seal(term.version).await?;
@@ -185,7 +189,7 @@ impl<E: Engine + 'static> Supervisor<E> {
         let quorum = Quorum::any(self.settings.acks, voters)
             .ok_or_else(|| EngineError::refused("at least one other member must acknowledge"))?;
         let mut holding = Holding {
-            record: Record { primary: self.settings.member.clone(), quorum: quorum.clone(), ..record },
+            record: Record { primary: self.settings.bearer(), quorum: quorum.clone(), ..record },
             names: Names::Nobody,
             since: began.end,
             unknown: None,
@@ -201,77 +205,90 @@ impl<E: Engine + 'static> Supervisor<E> {
 
     pub(super) async fn say_that_it_leads(&self, version: i64) -> Result<(), EngineError> {
         let leads = Leads { version, host: self.settings.host.clone(), port: self.settings.port };
-        let says = Says { sealed: None, leads: Some(leads) };
-        self.report(&says).await.map_err(|error| EngineError::failed(error.to_string()))
+        let says = Says { leads: Some(leads), ..Says::default() };
+        self.report(says).await.map_err(|error| EngineError::failed(error.to_string()))
     }
 
-    /// Whether members are sealed above this term, which then leads to nothing. The next take begins above their seals.
-    async fn begins_below(&self, term: &TermKey) -> Result<bool, EngineError> {
-        let seen = self.read().await.map_err(|error| EngineError::failed(error.to_string()))?;
-        let below = seen.version == term.version && seen.promised > term.version;
-        if below {
+    /// Whether members know of a later version than this term's, or that its own was used before: the store was put back to an older state. The next take
+    /// begins above all that they know.
+    fn leads_to_nothing(&self, seen: &Seen, term: &TermKey) -> Result<bool, EngineError> {
+        let of = seen.said.values().map(Says::of).chain([self.engine.of()?]);
+        let in_vain = seen.granted > term.version || known::is_used(term.version, of);
+        if in_vain {
             warn!(
-                member = %self.settings.member, version = term.version, sealed = seen.promised,
-                "the lease has begun below what members are sealed at: somebody has deleted it; it is taken anew, above that"
+                member = %self.settings.member, version = term.version, granted = seen.granted,
+                "the lease has begun at a version that was granted before: somebody has deleted it, or has put an older state of its store in the place of the newer one; it is taken anew, above that"
             );
         }
-        Ok(below)
+        Ok(in_vain)
     }
 
     /// Waits until it may be promoted; by which record, with the members that are declared now. `None`: another has more.
     async fn judge(&self, term: &TermKey) -> Result<Option<Record<Member>>, EngineError> {
+        let mut wait = LOOK / 4;
         loop {
             let seen = self.read().await.map_err(|error| EngineError::failed(error.to_string()))?;
             // A record that was read with an older lease may have changed since; a newer lease ends this term.
-            if seen.version != term.version {
-                sleep(LOOK / 4).await;
-                continue;
-            }
-            let reports: BTreeMap<Member, _> = seen
-                .said
-                .iter()
-                .filter_map(|(member, says)| Some((member.clone(), says.report()?)))
-                .collect();
-            let own = &self.settings.member;
-            let record = seen.record.as_ref().and_then(says::Record::rule);
-            if record.as_ref().is_some_and(|record| !record.members.contains(own)) {
-                self.complain(
-                    "declared",
-                    "this member is not among those of the record, so it cannot be promoted: another should lead",
-                );
-                return Ok(None);
-            }
-            let judged = match &record {
-                Some(record) => promotion::may_promote(own, term.version, record, &reports),
-                None => may_begin(own, term.version, &self.settings.members, &reports),
-            };
-            match judged {
-                Ok(()) => {
-                    let system = reports.get(own).map_or(0, |own| own.system);
-                    info!(member = %own, version = term.version, "this member may be promoted");
-                    return Ok(Some(record.unwrap_or_else(|| Record {
-                        primary: own.clone(),
-                        quorum: Quorum::alone(),
-                        asynchronous: false,
-                        system,
-                        members: self.settings.members.clone(),
-                    })));
-                }
-                Err(Blocked::Behind { best }) => {
-                    info!(member = %own, version = term.version, %best, "another member has more of the data: it should lead");
+            if seen.version == term.version {
+                if self.leads_to_nothing(&seen, term)? {
                     return Ok(None);
                 }
-                Err(Blocked::OtherData) => {
-                    return Err(EngineError::refused(
-                        "the data of this member are not those that the record is about; give it an empty data directory, from which it is copied anew",
-                    ));
+                match self.may_be_promoted(&seen, term.version)? {
+                    Ok(record) => {
+                        info!(member = %self.settings.member, version = term.version, "this member may be promoted");
+                        return Ok(Some(record));
+                    }
+                    Err(Blocked::Behind { best }) => {
+                        info!(member = %self.settings.member, version = term.version, %best, "another member has more of the data: it should lead");
+                        return Ok(None);
+                    }
+                    Err(Blocked::OtherData) => {
+                        return Err(EngineError::refused(
+                            "the data of this member are not those that the record is about; give it an empty data directory, from which it is copied anew",
+                        ));
+                    }
+                    // A report of an earlier version may have arrived after it.
+                    Err(Blocked::NotSealed) => self.seal(term.version).await?,
+                    Err(blocked) => self.complain("blocked", &blocked_text(&blocked)),
                 }
-                // A report of an earlier version may have arrived after it.
-                Err(Blocked::NotSealed) => self.seal(term.version).await?,
-                Err(blocked) => self.complain("blocked", &blocked_text(&blocked)),
             }
-            sleep(LOOK / 4).await;
+            sleep(wait).await;
+            // It may last until a member comes back.
+            wait = (wait * 3 / 2).min(LOOK * 5);
         }
+    }
+
+    /// The record that is to be written if it is.
+    fn may_be_promoted(
+        &self,
+        seen: &Seen,
+        version: i64,
+    ) -> Result<Result<Record<Member>, Blocked<Member>>, EngineError> {
+        let (own, reports) = (self.settings.bearer(), Self::reports(seen));
+        let newest = self.newest(seen)?;
+        if let Some(other) = self.conflict(seen, newest.as_ref()) {
+            let whose = other.whose.unwrap_or_else(|| "the record".to_owned());
+            return Err(EngineError::refused(format!(
+                "--members of this member are not those of {whose}, so it cannot be promoted: another should lead"
+            )));
+        }
+        let record = newest.as_ref().and_then(|record| record.rule(reports.keys()));
+        let Some(record) = record else {
+            // Who reports bears the name that is declared.
+            let said = seen.said.iter().map(|(member, says)| (member.clone(), says.bearer(member)));
+            let known: BTreeMap<Member, Member> = said.collect();
+            let bearer = |name: &Member| known.get(name).unwrap_or(name).clone();
+            let members: BTreeSet<Member> = self.settings.members.iter().map(bearer).collect();
+            let system = reports.get(&own).map_or(0, |own| own.system);
+            return Ok(may_begin(&own, version, &members, &reports).map(|()| Record {
+                primary: own.clone(),
+                quorum: Quorum::alone(),
+                asynchronous: false,
+                system,
+                members,
+            }));
+        };
+        Ok(promotion::may_promote(&own, version, &record, &reports).map(|()| record))
     }
 
     async fn stay_primary(&self, term: &TermKey, holding: &mut Holding) -> Over {
@@ -302,6 +319,7 @@ impl<E: Engine + 'static> Supervisor<E> {
 
     /// Lets those acknowledge that follow, as they come and go.
     async fn adapt(&self, term: &TermKey, holding: &mut Holding) -> Over {
+        let mut looked = None;
         loop {
             match self.change(term, holding).await {
                 Ok(Step::Taken) => continue,
@@ -313,8 +331,36 @@ impl<E: Engine + 'static> Supervisor<E> {
                     self.complain("change", &why);
                 }
             }
+            let now = self.clock.boot();
+            if looked.is_none_or(|looked| now >= looked + LOOKS) {
+                looked = Some(now);
+                match self.look_around(term, holding).await {
+                    Ok(Step::Lost) => return Over::AtOnce,
+                    Ok(Step::Taken | Step::None) => {}
+                    Err(error) => self.complain("look", &format!("what stands beside the lease: {error}")),
+                }
+            }
             sleep(LOOK * 5).await;
         }
+    }
+
+    /// Who the others are now, and whether all that this primary has said is still there.
+    async fn look_around(&self, term: &TermKey, holding: &Holding) -> Result<Step, EngineError> {
+        let seen = self.read().await.map_err(|error| EngineError::failed(error.to_string()))?;
+        self.is_alone_by_its_name(&seen).await?;
+        if self.has_to_end().is_some() {
+            return Ok(Step::Lost);
+        }
+        let newest = self.newest(&seen)?;
+        self.conflict(&seen, newest.as_ref());
+        let there = seen.record.as_ref().map(says::Record::stamp).unwrap_or_default();
+        // One of another version is another's, and not put back by this one.
+        let is_older = newest.is_some_and(|newest| newest.version == term.version && newest.stamp() > there);
+        if !is_older || seen.version != term.version || holding.unknown.is_some() {
+            return Ok(Step::None);
+        }
+        // The store was restored to an older state within this term.
+        Ok(if self.write_record(term, &holding.record).await? { Step::Taken } else { Step::Lost })
     }
 
     /// One step towards the quorum of those that follow now.
@@ -356,42 +402,26 @@ impl<E: Engine + 'static> Supervisor<E> {
         {
             self.complain("slots", &format!("the log cannot be kept for the other members: {error}"));
         }
-        let voters = others
-            .iter()
-            .filter(|member| progress.contains_key(*member) && holding.record.members.contains(*member));
+        let declared = |member: &&Member| self.settings.members.contains(name_of(member));
+        let recorded = holding.record.quorum.voters();
+        // One that is recorded goes on, also if another reports under its name.
+        let counts = |member: &&Member| others.contains(*member) || recorded.contains(*member);
+        let voters = one_of_each_name(progress.keys().filter(declared).filter(counts), recorded);
         // With fewer the promise would be less: then nothing is acknowledged until one is back.
-        let Some(wanted) = Quorum::any(self.settings.acks, voters.cloned().collect()) else {
+        let Some(wanted) = Quorum::any(self.settings.acks, voters) else {
             return Ok(Change::None);
         };
-        let has = |member: &&Member| progress.get(*member).is_some_and(|has| *has >= holding.since);
-        let caught_up = others.iter().filter(has).cloned().collect();
+        let has = |(_, has): &(&Member, &u64)| **has >= holding.since;
+        let caught_up = progress.iter().filter(has).map(|(member, _)| member.clone()).collect();
         Ok(next_change(&holding.record.quorum, &holding.names, &wanted, &caught_up))
-    }
-
-    /// `false`: the lease is lost, and nothing was written.
-    pub(super) async fn write_record(
-        &self,
-        term: &TermKey,
-        record: &Record<Member>,
-    ) -> Result<bool, EngineError> {
-        let text = says::Record::new(record, term.version).text();
-        let written = self.store.record(term, &text).await;
-        Ok(written.map_err(|error| EngineError::failed(error.to_string()))? == Outcome::Applied)
-    }
-
-    pub(super) fn others(&self) -> BTreeSet<Member> {
-        self.settings.members.iter().filter(|member| **member != self.settings.member).cloned().collect()
     }
 
     /// Of the other members, those that have the log up to there.
     async fn those_with(&self, end: u64) -> Result<BTreeSet<Member>, EngineError> {
         let others = self.others();
         let progress = self.engine.progress().await?;
-        Ok(progress
-            .into_iter()
-            .filter(|(member, has)| *has >= end && others.contains(member))
-            .map(|(member, _)| member)
-            .collect())
+        let have = progress.iter().filter(|(member, has)| **has >= end && others.contains(*member));
+        Ok(one_of_each_name(have.map(|(member, _)| member), &BTreeSet::new()))
     }
 }
 

@@ -11,9 +11,14 @@
 //! No step relies on a clock of another machine, nor on when it is taken: what makes it safe is checked by the store
 //! (the record, by compare-and-set) and by the engine (no primary below the seal).
 
+mod away;
 mod held;
+mod introducing;
 mod leading;
+mod looking;
 mod outage;
+mod pace;
+mod rivals;
 mod says;
 mod standing;
 mod standing_by;
@@ -21,6 +26,7 @@ mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +34,9 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use self::held::Held;
+use self::away::Aways;
+use self::pace::{LOOK, Pace};
+use self::rivals::Rivals;
 use self::says::{Record, Says};
 pub use self::standing::{Said, Standing};
 use self::state::GRACE;
@@ -37,12 +45,14 @@ use crate::clock::Clock;
 use crate::database::{Cloning, End, Engine, Member};
 use crate::election::{ComponentName, Moment};
 use crate::participant::{ElectionFailed, Participant, TermObserver};
+use crate::primary::Stamp;
+use crate::primary::bearer::bearer;
 use crate::primary::writable::Proof;
 use crate::rate::repeats::Repeats;
-use crate::store::{Roster, StoreError};
+use crate::store::Roster;
 
-/// How often a standby looks at the lease, and a primary that waits at what it waits for.
-const LOOK: Duration = Duration::from_millis(200);
+/// How long a call of the store may take: who waits for it does nothing else.
+const ANSWER: Duration = Duration::from_secs(6);
 /// How long a server that ends in order may take to hand its log to those that follow.
 const IN_ORDER: Duration = Duration::from_secs(10);
 
@@ -51,9 +61,11 @@ const IN_ORDER: Duration = Duration::from_secs(10);
 pub struct Settings {
     /// The lease "who is primary", also the name of the database.
     pub component: ComponentName,
-    /// Which of the members this is.
+    /// Which of the members this is: its name.
     pub member: Member,
-    /// All that are declared.
+    /// Of its data directory: two that bear one name are two ([`bearer`]).
+    pub identity: String,
+    /// The names of all that are declared.
     pub members: BTreeSet<Member>,
     /// Where the others reach its server.
     pub host: String,
@@ -62,6 +74,25 @@ pub struct Settings {
     pub acks: usize,
     /// Whether it may be copied anew.
     pub cloning: Cloning,
+}
+
+impl Settings {
+    /// What this member is to the rules and to the servers of the others.
+    #[must_use]
+    pub fn bearer(&self) -> Member {
+        bearer(&self.member, &self.identity)
+    }
+}
+
+/// Why a member's work is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to stop.
+    Stopped,
+    /// Another process bears its name.
+    GaveWay,
+    /// Its data are older than what was said of them. They are another bearer's from the next start on.
+    OlderThanItSaid,
 }
 
 /// One member at work.
@@ -75,8 +106,23 @@ pub struct Supervisor<E> {
     said: Mutex<Repeats>,
     /// The newest of this server.
     proof: Mutex<Option<Proof>>,
-    /// Since when this member leaves the lease to its primary, which could not renew it either.
-    leaves_it: Mutex<Option<Moment>>,
+    /// Until when the store was away, and the last renewal before: this member leaves the lease to a primary, which could not renew it either.
+    leaves_it: Mutex<Option<(Moment, Renewed)>>,
+    /// Why it does not compete.
+    away: Aways,
+    rivals: Mutex<Rivals>,
+    /// What was said last.
+    last_said: Mutex<Says>,
+    /// Who bears the names of the other members, as they say.
+    bearers: Mutex<BTreeSet<Member>>,
+    /// Of the last record that this process has written.
+    serial: AtomicU64,
+    /// What was seen last of all that stands beside the lease.
+    standing: watch::Sender<Option<Standing>>,
+    ended: watch::Sender<Ended>,
+    pace: Mutex<Pace>,
+    /// The record beside the lease that was found to be older than what is known, at the last look.
+    doubted: Mutex<Option<Stamp>>,
 }
 
 impl<E> fmt::Debug for Supervisor<E> {
@@ -86,7 +132,8 @@ impl<E> fmt::Debug for Supervisor<E> {
 }
 
 impl<E: Engine + 'static> Supervisor<E> {
-    /// Nothing begins before [`Supervisor::run`].
+    /// Nothing begins before [`Supervisor::run`]. The participant competes once this member may lead: let it begin as one that is not healthy
+    /// ([`ParticipantBuilder::healthy`](crate::participant::ParticipantBuilder::healthy)).
     pub fn new(
         settings: Settings,
         engine: E,
@@ -96,6 +143,8 @@ impl<E: Engine + 'static> Supervisor<E> {
     ) -> Self {
         let state = watch::Sender::new(State::Alone);
         let engine = Arc::new(engine);
+        participant.set_healthy(false);
+        let rivals = Mutex::new(Rivals::new(&settings.identity));
         Self {
             settings,
             engine,
@@ -106,12 +155,26 @@ impl<E: Engine + 'static> Supervisor<E> {
             said: Mutex::default(),
             proof: Mutex::default(),
             leaves_it: Mutex::default(),
+            away: Aways::new(),
+            rivals,
+            last_said: Mutex::default(),
+            bearers: Mutex::default(),
+            serial: AtomicU64::new(0),
+            standing: watch::Sender::new(None),
+            ended: watch::Sender::new(Ended::Stopped),
+            pace: Mutex::default(),
+            doubted: Mutex::default(),
         }
     }
 
     /// What it is now.
     pub fn state(&self) -> watch::Receiver<State> {
         self.state.subscribe()
+    }
+
+    /// What was seen last beside the lease, also while its store does not answer. `None` before the first look.
+    pub fn standing(&self) -> Option<Standing> {
+        self.standing.borrow().clone()
     }
 
     pub const fn settings(&self) -> &Settings {
@@ -127,17 +190,17 @@ impl<E: Engine + 'static> Supervisor<E> {
         &self.engine
     }
 
-    /// Until `stop` resolves; then the server is ended, and the lease released if it was held.
+    /// Until `stop` resolves, or the member has to end by itself; then the server is ended, and the lease released if it was held.
     ///
     /// When this is dropped or panics, the participant is drained, and the server of a primary is ended before its lease is
     /// released. That needs the runtime for a moment more.
     ///
     /// # Errors
     /// [`ElectionFailed`] when the participant's loop is gone.
-    pub async fn run(&self, stop: impl Future<Output = ()>) -> Result<(), ElectionFailed> {
+    pub async fn run(&self, stop: impl Future<Output = ()>) -> Result<Ended, ElectionFailed> {
         tokio::pin!(stop);
         let unfinished = DrainOnDrop(&self.participant);
-        loop {
+        while self.has_to_end().is_none() {
             if self.participant.term().is_some() {
                 // The term may have ended just now.
                 let held = tokio::select! {
@@ -146,7 +209,7 @@ impl<E: Engine + 'static> Supervisor<E> {
                 };
                 let Some(held) = held else { break };
                 let (stopped, held) = self.lead(held, &mut stop).await;
-                let held = held.map(Held::over);
+                let held = held.over();
                 if stopped {
                     self.participant.begin_shutdown(Duration::ZERO);
                     break;
@@ -164,19 +227,29 @@ impl<E: Engine + 'static> Supervisor<E> {
                 () = &mut stop => break,
                 () = async {
                     self.stand_by().await;
-                    sleep(LOOK).await;
+                    self.until_the_next_look().await;
                 } => {}
             }
         }
+        let ended = self.has_to_end();
         self.participant.begin_shutdown(Duration::ZERO);
-        self.end_in_order().await;
+        self.end_the_server(ended).await;
         self.participant.ended().await?;
         drop(unfinished);
-        Ok(())
+        Ok(ended.unwrap_or(Ended::Stopped))
     }
 
-    async fn end_in_order(&self) {
-        let how = End::InOrder { within: IN_ORDER };
+    /// Why it has to end by itself, if it has to.
+    fn has_to_end(&self) -> Option<Ended> {
+        Some(*self.ended.borrow()).filter(|ended| *ended != Ended::Stopped)
+    }
+
+    async fn end_the_server(&self, ended: Option<Ended>) {
+        let how = match ended {
+            None | Some(Ended::Stopped) => End::InOrder { within: IN_ORDER },
+            // Nothing that it acknowledges counts.
+            Some(_) => End::AtOnce { grace: GRACE },
+        };
         if let Err(error) = self.engine.end(how).await {
             self.complain("end", &format!("the server does not end: {error}"));
         }
@@ -195,44 +268,6 @@ impl<E: Engine + 'static> Supervisor<E> {
             warn!(member = %self.settings.member, "{why}");
         }
     }
-
-    async fn report(&self, says: &Says) -> Result<(), StoreError> {
-        self.store.report(&self.settings.component, &self.settings.member, &says.text()).await
-    }
-
-    /// The highest version at which a member is sealed.
-    fn promised(&self, said: &BTreeMap<Member, Says>) -> i64 {
-        let own = self.engine.sealed().unwrap_or(0);
-        said.values().filter_map(|says| Some(says.sealed.as_ref()?.version)).fold(own, i64::max)
-    }
-
-    /// The lease, and what is said beside it.
-    async fn read(&self) -> Result<Seen, StoreError> {
-        let found = self.store.read_roster(&self.settings.component, &self.settings.members).await?;
-        let record = match found.record.as_deref().map(Record::parse) {
-            None => None,
-            Some(Ok(record)) => Some(record),
-            // Nobody is promoted on a guess.
-            Some(Err(why)) => {
-                return Err(StoreError::misconfigured(format!(
-                    "the record beside lease {} cannot be read: {why}; restore what it was, or remove it if no member has data that are still needed",
-                    self.settings.component
-                )));
-            }
-        };
-        let said: BTreeMap<Member, Says> = found
-            .reports
-            .iter()
-            .filter_map(|(member, text)| Some((member.clone(), Says::parse(text)?)))
-            .collect();
-        let version = found.row.as_ref().map_or(0, |row| row.version);
-        let promised = self.promised(&said);
-        // Somebody has deleted the lease: it would begin below what members have promised.
-        if promised > version {
-            self.store.begin_above(&self.settings.component, promised);
-        }
-        Ok(Seen { version, promised, is_held: found.row.is_some_and(|row| !row.is_free()), record, said })
-    }
 }
 
 /// A supervisor that does nothing any more holds nothing.
@@ -244,12 +279,16 @@ impl Drop for DrainOnDrop<'_> {
     }
 }
 
+/// A version of the lease, and when it was renewed last, by the store's clock.
+type Renewed = (i64, i64);
+
 /// One look at the lease and what stands beside it.
 struct Seen {
     version: i64,
-    /// The highest version at which a member is sealed, as far as is known here.
-    promised: i64,
+    /// The highest version that was ever granted, as far as is known here.
+    granted: i64,
     is_held: bool,
+    renewed: Renewed,
     record: Option<Record>,
     said: BTreeMap<Member, Says>,
 }

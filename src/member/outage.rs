@@ -8,7 +8,6 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::leading::{Holding, Over};
-use super::says;
 use super::{GRACE, LOOK, State, Supervisor};
 use crate::database::{Engine, EngineError};
 use crate::election::Moment;
@@ -95,12 +94,15 @@ impl<E: Engine + 'static> Supervisor<E> {
         }
     }
 
-    /// Whether the record is still its own, read with the lease.
+    /// Whether the record is still its own last one, read with the lease.
     async fn may_go_on_under(&self, held: &TermObserver) -> Result<bool, EngineError> {
         let version = held.version();
         let seen = self.read().await.map_err(|error| EngineError::failed(error.to_string()))?;
-        let recorded = seen.record.as_ref().and_then(says::Record::rule);
-        let is_its = recorded.is_some_and(|record| may_go_on(&self.settings.member, &record.primary, true));
+        let newest = self.newest(&seen)?;
+        // One that is older than what is known was put back by somebody: what came in between is unknown.
+        let is_newest = newest.as_ref() == seen.record.as_ref();
+        let recorded = seen.record.as_ref().filter(|_| is_newest).and_then(|record| record.rule(&[]));
+        let is_its = recorded.is_some_and(|record| may_go_on(&self.settings.bearer(), &record.primary, true));
         if seen.version != version || !is_its {
             info!(member = %self.settings.member, version, "another was recorded as the primary in between");
             return Ok(false);

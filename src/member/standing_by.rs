@@ -3,14 +3,15 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use tokio::time::sleep;
-
+use super::away::Away;
 use super::says::{Says, Sealed};
-use super::{GRACE, LOOK, Seen, State, Supervisor};
+use super::{GRACE, Seen, State, Supervisor};
 use crate::database::{End, Engine, EngineError, Followed, Leader};
 
-/// How long after the store is back others leave the lease to a primary that they receive from.
-const LEFT: Duration = Duration::from_secs(3);
+/// How long after the store is back others leave the lease to the primary. That may take it anew a ttl after it has seen it again, and looks
+/// every third of a ttl at least.
+const LEFT_TTLS: u32 = 2;
+const LEFT: Duration = Duration::from_secs(1);
 
 impl<E: Engine + 'static> Supervisor<E> {
     /// One look, and what follows from it.
@@ -20,7 +21,7 @@ impl<E: Engine + 'static> Supervisor<E> {
             // It follows on whom it followed: what it acknowledges there is still what the record counts on.
             Err(error) => {
                 self.complain("store", &format!("the lease's store does not answer: {error}"));
-                return self.leave_the_lease_to_the_primary().await;
+                return self.leave_the_lease_to_the_primary();
             }
         };
         self.compete_again(&seen).await;
@@ -35,27 +36,40 @@ impl<E: Engine + 'static> Supervisor<E> {
         follows && self.engine.observe().await.is_ok_and(|seen| seen.receives.is_some())
     }
 
-    /// A primary that other members acknowledge goes on while the store is away. It should have the lease when the store is back.
-    async fn leave_the_lease_to_the_primary(&self) {
-        if self.receives().await {
-            self.participant.set_healthy(false);
-            *self.leaves_it.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.boot());
+    /// A primary that other members acknowledge goes on while the store is away. It should have the lease when the store is back. One that does
+    /// not follow cannot know whether there is such a primary. Before the first there is none.
+    fn leave_the_lease_to_the_primary(&self) {
+        if !matches!(*self.state.borrow(), State::Follows(_)) && !matches!(self.engine.kept(), Ok(Some(_))) {
+            return;
         }
+        self.away.set(&self.participant, Away::Outage, true);
+        // Its participant looks more often, and judges by what it has seen itself.
+        let row = self.participant.watch().borrow().row.clone();
+        let seen = row.map_or((0, 0), |row| (row.version, row.renew_time));
+        *self.leaves_it.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.clock.boot(), seen));
     }
 
-    /// Once that has taken it, is gone, or has had its time.
+    /// Once that has it, is gone, or has had its time.
     async fn compete_again(&self, seen: &Seen) {
         let since = *self.leaves_it.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(since) = since else { return };
-        let had_its_time = self.clock.boot() >= since + LEFT;
-        let is_as_it_was = *self.state.borrow() == State::Follows(seen.version);
-        if had_its_time || !is_as_it_was || !self.receives().await {
+        let Some((since, renewed)) = since else { return };
+        let had_its_time = self.clock.boot() >= since + self.participant.ttl() * LEFT_TTLS + LEFT;
+        let has_it = seen.is_held && seen.renewed > renewed;
+        let followed = matches!(*self.state.borrow(), State::Follows(_));
+        if had_its_time || has_it || followed && !self.receives().await {
             *self.leaves_it.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            self.participant.set_healthy(true);
+            self.away.set(&self.participant, Away::Outage, false);
         }
     }
 
     async fn obey(&self, seen: &Seen) -> Result<(), EngineError> {
+        if !self.is_alone_by_its_name(seen).await? {
+            // It says nothing of its data yet, and follows nobody.
+            return self.is_up().await;
+        }
+        let newest = self.newest(seen)?;
+        self.keep(seen.record.as_ref())?;
+        self.compete_by_the_list(seen, newest.as_ref());
         let leader = seen
             .said
             .iter()
@@ -64,10 +78,7 @@ impl<E: Engine + 'static> Supervisor<E> {
         if let Some(leader) = leader {
             return self.follow(&leader).await;
         }
-        if !self.engine.runs() {
-            self.becomes(State::Alone);
-            self.is_ready(self.engine.start().await)?;
-        }
+        self.is_up().await?;
         let own = seen.said.get(&self.settings.member).and_then(Says::report);
         // A new term: whatever its primary will be, the old one gets no acknowledgement any more.
         if seen.is_held && own.is_none_or(|own| own.version < seen.version) {
@@ -76,17 +87,27 @@ impl<E: Engine + 'static> Supervisor<E> {
         Ok(())
     }
 
+    /// With a server that can be asked.
+    async fn is_up(&self) -> Result<(), EngineError> {
+        if self.engine.runs() || self.has_to_end().is_some() {
+            return Ok(());
+        }
+        self.becomes(State::Alone);
+        self.is_ready(self.engine.start().await)
+    }
+
     /// Seals the server at this version, and says so to all.
     pub(super) async fn seal(&self, version: i64) -> Result<(), EngineError> {
         let report = self.engine.seal(version).await?;
+        self.away.set(&self.participant, Away::Server, false);
         self.becomes(State::Alone);
-        let says = Says { sealed: Some(Sealed::from(&report)), leads: None };
-        self.report(&says).await.map_err(|error| EngineError::failed(error.to_string()))
+        let says = Says { sealed: Some(Sealed::of(&report, self.engine.of()?)), ..Says::default() };
+        self.report(says).await.map_err(|error| EngineError::failed(error.to_string()))
     }
 
     /// A member without a server that can be used does not compete.
     fn is_ready<T>(&self, outcome: Result<T, EngineError>) -> Result<T, EngineError> {
-        self.participant.set_healthy(outcome.is_ok());
+        self.away.set(&self.participant, Away::Server, outcome.is_err());
         outcome
     }
 
@@ -106,6 +127,7 @@ impl<E: Engine + 'static> Supervisor<E> {
             };
             match followed {
                 Followed::Follows => {
+                    self.away.set(&self.participant, Away::Server, false);
                     self.becomes(State::Follows(leader.version));
                     return Ok(());
                 }
@@ -116,7 +138,7 @@ impl<E: Engine + 'static> Supervisor<E> {
             }
         }
         // It cannot lead meanwhile, and that may take hours.
-        self.participant.set_healthy(false);
+        self.away.set(&self.participant, Away::Server, true);
         let rejoined = tokio::select! {
             rejoined = self.engine.rejoin(leader, self.settings.cloning) => rejoined,
             now = self.until_another_than(leader.version) => Err(EngineError::failed(format!(
@@ -126,17 +148,5 @@ impl<E: Engine + 'static> Supervisor<E> {
         self.is_ready(rejoined)?;
         self.becomes(State::Follows(leader.version));
         Ok(())
-    }
-
-    /// Resolves when the lease has another version: whom this member comes back to may be no primary any more.
-    async fn until_another_than(&self, version: i64) -> i64 {
-        loop {
-            sleep(LOOK).await;
-            if let Ok(seen) = self.read().await
-                && seen.version != version
-            {
-                return seen.version;
-            }
-        }
     }
 }

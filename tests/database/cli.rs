@@ -370,6 +370,64 @@ async fn status_tells(cluster: &Cluster, at: usize, version: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_during_the_first_start_ends_at_once_and_leaves_nothing() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lease = Lease::new(Release::Installed).await;
+    let files = Member::new(Release::Installed).await.unwrap();
+    // A server that never answers, as one whose recovery takes hours.
+    let slow = files.folder().join("postgres");
+    let began = files.folder().join("began");
+    std::fs::write(&slow, format!("#!/bin/sh\ntouch {}\nexec sleep 3600\n", began.display())).unwrap();
+    std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let said = words(&lease.url, "a", &files, free_port().unwrap());
+    let at = said.iter().position(|word| word == "--").unwrap();
+    let (flags, data) = (&said[..=at], files.data());
+    let command = [slow.into_os_string(), "-D".into(), data.into_os_string()];
+    let mut child = spawn(&[flags, &command].concat(), &files);
+    wait::until_true(SOON, "the server to be started", async || began.exists())
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", files.log()));
+    let pid = child.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let ended = tokio::time::timeout(Duration::from_secs(8), child.wait()).await;
+    let ended = ended.unwrap_or_else(|_| panic!("it goes on\n{}", files.log())).unwrap();
+    assert_eq!(ended.code(), Some(0), "{}", files.log());
+    assert_eq!(crate::site::processes_in(files.folder()), 0);
+}
+
+/// Neither the server nor what it starts has to know where the lease is, and how to get there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_url_may_come_from_the_environment_and_no_server_gets_it() {
+    let lease = Lease::new(Release::Installed).await;
+    let files = Member::new(Release::Installed).await.unwrap();
+    let said = words("URL", "a", &files, free_port().unwrap());
+    let at = said.iter().position(|word| word == "--lease").unwrap();
+    let said = [&said[..at], &said[at + 2..]].concat();
+    let log = std::fs::File::create(files.log_file()).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_component-lease"))
+        .args(&said)
+        .env("COMPONENT_LEASE_DATABASE_URL", &lease.url)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    wait::until_true(SOON, "the server to answer", async || files.psql("SELECT 1").await.is_ok())
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", files.log()));
+    let words = std::fs::read(format!("/proc/{}/cmdline", child.id().unwrap())).unwrap();
+    assert!(!String::from_utf8_lossy(&words).contains(&lease.url), "as ps shows it");
+    let server = std::fs::read_to_string(files.data().join("postmaster.pid")).unwrap();
+    let environment = std::fs::read(format!("/proc/{}/environ", server.lines().next().unwrap())).unwrap();
+    assert!(!String::from_utf8_lossy(&environment).contains("COMPONENT_LEASE"), "the server has it");
+    let pid = child.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let ended = tokio::time::timeout(SOON, child.wait()).await.expect("it ends").unwrap();
+    assert_eq!(ended.code(), Some(0), "{}", files.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_can_never_work_is_refused_at_the_start_with_what_to_change() {
     let lease = Lease::new(Release::Installed).await;
     let files = Member::new(Release::Installed).await.unwrap();

@@ -18,18 +18,27 @@ use component_lease::store::{
 pub(crate) struct Cut {
     inner: Arc<MemoryStore>,
     away: Arc<AtomicBool>,
+    hangs: Arc<AtomicBool>,
 }
 
 impl Cut {
     pub(crate) fn new(inner: Arc<MemoryStore>) -> Self {
-        Self { inner, away: Arc::default() }
+        Self { inner, away: Arc::default(), hangs: Arc::default() }
     }
 
     pub(crate) fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
     }
 
-    fn there(&self) -> Result<&MemoryStore, StoreError> {
+    /// Answers nothing, not even that it is away.
+    pub(crate) fn set_hanging(&self, hangs: bool) {
+        self.hangs.store(hangs, Ordering::SeqCst);
+    }
+
+    async fn there(&self) -> Result<&MemoryStore, StoreError> {
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         if self.away.load(Ordering::SeqCst) {
             return Err(StoreError::retryable("no connection"));
         }
@@ -56,19 +65,19 @@ impl LeaseStore for Cut {
     }
 
     async fn look(&self, component: &ComponentName) -> Result<Looked, StoreError> {
-        self.there()?.look(component).await
+        self.there().await?.look(component).await
     }
 
     async fn take(&self, take: &Take) -> Result<Outcome, StoreError> {
-        self.there()?.take(take).await
+        self.there().await?.take(take).await
     }
 
     async fn renew(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        self.there()?.renew(term).await
+        self.there().await?.renew(term).await
     }
 
     async fn release(&self, term: &TermKey) -> Result<Outcome, StoreError> {
-        self.there()?.release(term).await
+        self.there().await?.release(term).await
     }
 
     fn hints(&self) -> Hints {
@@ -76,7 +85,7 @@ impl LeaseStore for Cut {
     }
 
     async fn notify(&self, component: &ComponentName) -> Result<(), StoreError> {
-        self.there()?.notify(component).await
+        self.there().await?.notify(component).await
     }
 
     fn limit_lock_wait(&self, _: Duration) {}
@@ -89,15 +98,15 @@ impl LeaseStore for Cut {
 #[async_trait]
 impl Epochs for Cut {
     async fn begin_epoch(&self, new: &NewEpoch) -> Result<Outcome, StoreError> {
-        self.there()?.begin_epoch(new).await
+        self.there().await?.begin_epoch(new).await
     }
 
     async fn settle(&self, waited_out: &LifeId) -> Result<Outcome, StoreError> {
-        self.there()?.settle(waited_out).await
+        self.there().await?.settle(waited_out).await
     }
 
     async fn release_late(&self, term: &TermKey, within: &LifeId) -> Result<Outcome, StoreError> {
-        self.there()?.release_late(term, within).await
+        self.there().await?.release_late(term, within).await
     }
 }
 
@@ -108,11 +117,11 @@ impl Roster for Cut {
         component: &ComponentName,
         members: &BTreeSet<String>,
     ) -> Result<Rostered, StoreError> {
-        self.there()?.read_roster(component, members).await
+        self.there().await?.read_roster(component, members).await
     }
 
     async fn record(&self, term: &TermKey, record: &str) -> Result<Outcome, StoreError> {
-        self.there()?.record(term, record).await
+        self.there().await?.record(term, record).await
     }
 
     fn begin_above(&self, component: &ComponentName, version: i64) {
@@ -120,6 +129,6 @@ impl Roster for Cut {
     }
 
     async fn report(&self, component: &ComponentName, member: &str, says: &str) -> Result<(), StoreError> {
-        self.there()?.report(component, member, says).await
+        self.there().await?.report(component, member, says).await
     }
 }

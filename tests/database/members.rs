@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use component_lease::clock::Clock as _;
 use component_lease::database::Cloning;
-use component_lease::database::postgres::Postgres;
-use component_lease::member::{Settings, State, Supervisor};
+use component_lease::database::postgres::{Postgres, identity};
+use component_lease::member::{Ended, Settings, State, Supervisor};
 use component_lease::participant::Participant;
 use component_lease::store::{LeaseStore, MemoryStore, Roster as _};
 use component_lease::{ComponentName, SystemClock};
@@ -20,26 +20,39 @@ use crate::cut::Cut;
 use crate::site::{SOON, engine, processes_in, set};
 
 /// Seconds; long enough for a busy machine to renew in time.
-const TTL: u64 = 5;
+pub(crate) const TTL: u64 = 5;
 
-const NAMES: [&str; 3] = ["a", "b", "c"];
+pub(crate) const NAMES: [&str; 3] = ["a", "b", "c"];
 
-struct Running {
-    name: &'static str,
-    store: Cut,
-    files: Arc<Member>,
-    supervisor: Arc<Supervisor<Postgres>>,
+pub(crate) struct Running {
+    pub(crate) name: &'static str,
+    pub(crate) store: Cut,
+    pub(crate) files: Arc<Member>,
+    pub(crate) supervisor: Arc<Supervisor<Postgres>>,
     /// Dropped, it stops; used, the supervisor panics.
-    stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<()>,
+    pub(crate) stop: Option<oneshot::Sender<()>>,
+    pub(crate) task: JoinHandle<Ended>,
+}
+
+/// Also while another process of it ends.
+fn identity_of(files: &Member) -> String {
+    let kept = std::fs::read_to_string(files.folder().join("data.component-lease/identity"));
+    let first = kept.ok().and_then(|text| Some(text.lines().next()?.strip_prefix("identity ")?.to_owned()));
+    first.unwrap_or_else(|| identity(&files.data()).unwrap())
 }
 
 impl Running {
-    fn start(store: &Arc<MemoryStore>, name: &'static str, files: Arc<Member>, members: &[&str]) -> Self {
+    pub(crate) fn start(
+        store: &Arc<MemoryStore>,
+        name: &'static str,
+        files: Arc<Member>,
+        members: &[&str],
+    ) -> Self {
         let component = ComponentName::new("orders-db").unwrap();
         let settings = Settings {
             component: component.clone(),
             member: name.to_owned(),
+            identity: identity_of(&files),
             members: set(members),
             host: "127.0.0.1".to_owned(),
             port: files.port(),
@@ -49,12 +62,13 @@ impl Running {
         let cut = Cut::new(Arc::clone(store));
         let participant = Participant::builder(Arc::new(cut.clone()) as Arc<dyn LeaseStore>, component)
             .name(name)
+            .healthy(false)
             .ttl(Duration::from_secs(TTL))
             .max_ttl(Duration::from_secs(TTL))
             .on_overrun(|_| {})
             .start()
             .unwrap();
-        let engine = engine(&files, name, |_| {});
+        let engine = engine(&files, &settings.bearer(), |_| {});
         let clock = Arc::new(SystemClock);
         let supervisor =
             Arc::new(Supervisor::new(settings, engine, Arc::new(cut.clone()) as _, participant, clock));
@@ -64,28 +78,28 @@ impl Running {
             let stop = async {
                 assert!(stopped.await.is_err(), "as a mistake in a program would");
             };
-            works.run(stop).await.unwrap();
+            works.run(stop).await.unwrap()
         });
         Self { name, store: cut, files, supervisor, stop: Some(stop), task }
     }
 
-    fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         *self.supervisor.state().borrow()
     }
 
-    async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
-        self.task.await.unwrap();
+        assert_eq!(self.task.await.unwrap(), Ended::Stopped);
     }
 }
 
-struct Cluster {
-    store: Arc<MemoryStore>,
-    members: Vec<Running>,
+pub(crate) struct Cluster {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) members: Vec<Running>,
 }
 
 impl Cluster {
-    async fn new(release: Release) -> Self {
+    pub(crate) async fn new(release: Release) -> Self {
         Self::on(release, Arc::new(MemoryStore::new(Arc::new(SystemClock)))).await
     }
 
@@ -102,7 +116,7 @@ impl Cluster {
         Self { members: members.collect(), store }
     }
 
-    fn logs(&self) -> String {
+    pub(crate) fn logs(&self) -> String {
         self.members
             .iter()
             .flat_map(|member| {
@@ -120,7 +134,7 @@ impl Cluster {
     }
 
     /// Waits until there is a primary after this version with two that follow it.
-    async fn whole(&self, after: i64) -> (usize, i64) {
+    pub(crate) async fn whole(&self, after: i64) -> (usize, i64) {
         wait::until(SOON * 2, "a primary with two that follow it", async || {
             let primary = self.members.iter().enumerate().find_map(|(at, member)| match member.state() {
                 State::Primary(version) if version > after => Some((at, version)),
@@ -136,7 +150,7 @@ impl Cluster {
     }
 
     /// Waits until these are the voters of the record.
-    async fn recorded(&self, voters: &[&str]) {
+    pub(crate) async fn recorded(&self, voters: &[&str]) {
         let component = ComponentName::new("orders-db").unwrap();
         wait::until_true(SOON * 2, format!("{voters:?} to be recorded"), async || {
             let record =
@@ -148,7 +162,7 @@ impl Cluster {
         .unwrap_or_else(|error| panic!("{error:#}\n{}", self.logs()));
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         for member in self.members {
             member.stop().await;
         }
@@ -163,14 +177,14 @@ fn kill(files: &Member) {
 }
 
 /// Writes one row after the other to whichever server takes it.
-struct Writer {
+pub(crate) struct Writer {
     /// The rows that were acknowledged, and when.
     acknowledged: Arc<Mutex<Vec<(u64, Duration)>>>,
-    task: JoinHandle<()>,
+    pub(crate) task: JoinHandle<()>,
 }
 
 impl Writer {
-    fn start(files: Vec<Arc<Member>>) -> Self {
+    pub(crate) fn start(files: Vec<Arc<Member>>) -> Self {
         let acknowledged = Arc::new(Mutex::new(Vec::new()));
         let done = Arc::clone(&acknowledged);
         let task = tokio::spawn(async move {
@@ -192,14 +206,14 @@ impl Writer {
     }
 
     /// The longest time without any, since then.
-    fn longest_pause(&self, since: Duration) -> Duration {
+    pub(crate) fn longest_pause(&self, since: Duration) -> Duration {
         let mut all: Vec<Duration> = self.acknowledged.lock().unwrap().iter().map(|(_, at)| *at).collect();
         all.retain(|at| *at >= since);
         all.windows(2).map(|two| two[1] - two[0]).max().unwrap()
     }
 
     /// All that was acknowledged so far is there.
-    async fn has_lost_nothing(&self, cluster: &Cluster, at: usize) {
+    pub(crate) async fn has_lost_nothing(&self, cluster: &Cluster, at: usize) {
         let acknowledged = self.so_far();
         let found = cluster.members[at].files.psql("SELECT n FROM written").await.unwrap();
         let found: BTreeSet<u64> = found.lines().map(|line| line.parse().unwrap()).collect();
@@ -208,7 +222,7 @@ impl Writer {
     }
 
     /// Waits for so many more.
-    async fn more(&self, rows: usize, cluster: &Cluster) {
+    pub(crate) async fn more(&self, rows: usize, cluster: &Cluster) {
         let before = self.so_far().len();
         wait::until_true(SOON * 2, format!("{rows} more rows to be acknowledged"), async || {
             self.so_far().len() >= before + rows
@@ -338,7 +352,9 @@ async fn a_supervisor_that_is_dropped_or_panics_ends_its_primary_before_its_leas
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_was_deleted_with_all_beside_it_begins_above_what_members_are_sealed_at() {
-    let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+    // Nobody takes a lease that is gone for as long as any may last.
+    let new = || Arc::new(MemoryStore::with_max_ttl(Arc::new(SystemClock), Duration::from_secs(TTL)));
+    let store = new();
     // As after a thousand terms.
     store.begin_above(&ComponentName::new("orders-db").unwrap(), 1000);
     let mut cluster = Cluster::on(Release::Installed, store).await;
@@ -348,13 +364,13 @@ async fn a_lease_that_was_deleted_with_all_beside_it_begins_above_what_members_a
         files.push((member.name, Arc::clone(&member.files)));
         member.stop().await;
     }
-    let cluster = Cluster::of(files, Arc::new(MemoryStore::new(Arc::new(SystemClock))));
+    let cluster = Cluster::of(files, new());
     cluster.whole(1001).await;
     cluster.stop().await;
 }
 
 /// A cluster with a writer, and its primary.
-async fn written() -> (Cluster, Writer, usize, i64) {
+pub(crate) async fn written() -> (Cluster, Writer, usize, i64) {
     let cluster = Cluster::new(Release::Installed).await;
     let (at, version) = cluster.whole(0).await;
     cluster.members[at].files.psql("CREATE TABLE written (n int)").await.unwrap();
@@ -364,55 +380,7 @@ async fn written() -> (Cluster, Writer, usize, i64) {
     (cluster, writer, at, version)
 }
 
-fn first_process(files: &Member) -> String {
+pub(crate) fn first_process(files: &Member) -> String {
     let text = std::fs::read_to_string(files.data().join("postmaster.pid")).unwrap();
     text.lines().next().unwrap().to_owned()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_store_is_away_the_primary_goes_on_and_has_the_lease_again_afterwards() {
-    let (cluster, writer, at, version) = written().await;
-    let process = first_process(&cluster.members[at].files);
-    let began = SystemClock.boot();
-    let away = |away| cluster.members.iter().for_each(|member| member.store.set_away(away));
-    away(true);
-    // Three times as long as a term lasts.
-    let over = Duration::from_secs(3 * TTL);
-    wait::until_true(over * 2, "three terms to pass", async || SystemClock.boot() >= began + over)
-        .await
-        .unwrap();
-    writer.more(5, &cluster).await;
-    assert_eq!(cluster.members[at].state(), State::Primary(version), "{}", cluster.logs());
-    let without = writer.longest_pause(began);
-    let back = SystemClock.boot();
-    away(false);
-    let (again, _) = cluster.whole(version).await;
-    writer.more(5, &cluster).await;
-    assert_eq!((again, first_process(&cluster.members[at].files)), (at, process), "{}", cluster.logs());
-    println!(
-        "longest pause without the store: {without:?}; when it is back: {:?}",
-        writer.longest_pause(back)
-    );
-    writer.has_lost_nothing(&cluster, at).await;
-    writer.task.abort();
-    cluster.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_primary_that_alone_is_cut_from_the_store_ends_by_itself_and_is_replaced_without_loss() {
-    let (cluster, writer, old, version) = written().await;
-    let cut = &cluster.members[old];
-    cut.store.set_away(true);
-    wait::until_true(SOON, "the one that was cut off to end", async || cut.state() == State::Alone)
-        .await
-        .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.logs()));
-    // One of the two others follows the other: only so is anything acknowledged.
-    writer.more(5, &cluster).await;
-    cut.store.set_away(false);
-    let (at, _) = cluster.whole(version).await;
-    assert_ne!(at, old);
-    writer.more(5, &cluster).await;
-    writer.has_lost_nothing(&cluster, at).await;
-    writer.task.abort();
-    cluster.stop().await;
 }

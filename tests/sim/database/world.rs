@@ -3,21 +3,28 @@
 //! There is no time at all. A lease is taken at any moment, a primary that has lost it goes on until it happens to end,
 //! what a standby reports to its primary arrives late or never, and a server restarts with all that was on its disk. What
 //! holds here holds whatever clocks, pauses and networks do.
+//!
+//! There may be a fourth server: a second data directory that bears the name of the third. Somebody may once put an older state of the store
+//! in the place of the newer one; all members have seen the newer one before.
 
 mod log;
+mod names;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
+use component_lease::primary::known::newest;
 use component_lease::primary::promotion::{may_follow, may_go_on};
-use component_lease::primary::{Blocked, Position, Quorum, Record, Report, promotion};
+use component_lease::primary::{Blocked, Position, Quorum, Record, Report, Stamp, promotion};
 
 use self::log::{BEAT, LINE, Log};
 use self::rules::{is_covered, is_recordable};
 use super::{Bounds, Broken};
 
-pub(super) const NODES: u8 = 3;
+/// Data directories.
+pub(super) const NODES: u8 = 4;
+/// Names of members. The last directory bears the last one, too.
+const NAMES: u8 = 3;
 
 /// Voters as a set of bits, and how many of them.
 type Bits = (u8, u8);
@@ -50,18 +57,42 @@ struct Node {
     follows: Option<u8>,
 }
 
+/// A record: when it was written, by whom, and the quorum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Recorded {
+    /// The version, and which one of that it is.
+    stamp: (u8, u8),
+    primary: u8,
+    quorum: Bits,
+}
+
+/// What the store of the lease has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Store {
+    version: u8,
+    holder: u8,
+    recorded: Recorded,
+    /// What was reported at the version of the lease, under each name: by which directory, and where its data end.
+    reports: [Option<(u8, Position)>; NAMES as usize],
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct World {
     nodes: [Node; NODES as usize],
-    /// The lease.
-    version: u8,
-    holder: u8,
+    /// How many of them there are.
+    there: u8,
+    store: Store,
+    /// An earlier state of it, whether it may be put back, and whether it was.
+    saved: Option<Store>,
+    restores: bool,
+    restored: bool,
+    /// What all members have seen: the newest record, and the highest version.
+    known: Recorded,
+    granted: u8,
     /// Whether the holder was promoted already: a server that ends then ends the term of its supervisor too.
     promoted: bool,
-    /// The record beside it: who wrote it, and the quorum.
-    recorded: (u8, Bits),
-    /// What was reported at the version of the lease.
-    reports: [Option<Position>; NODES as usize],
+    /// Of the last record that was written.
+    serial: u8,
     acknowledged: u8,
     written: u8,
     /// How often names or record may still change, other than to open.
@@ -85,15 +116,30 @@ pub(super) enum Step {
     Name(u8, Bits),
     Record(u8, Bits),
     End(u8),
+    /// The store as it is now is kept by somebody.
+    Save,
+    Restore,
 }
 
-fn others(node: u8) -> [u8; 2] {
-    [(node + 1) % NODES, (node + 2) % NODES]
+fn name_of(node: u8) -> u8 {
+    node.min(NAMES - 1)
 }
 
-fn quorums(node: u8) -> [Bits; 5] {
-    let [one, two] = others(node).map(|other| 1 << other);
-    [ALONE, (one, 1), (two, 1), (one | two, 1), (one | two, 2)]
+/// Those that bear another name.
+fn others(node: u8, there: u8) -> impl Iterator<Item = u8> {
+    (0..there).filter(move |other| name_of(*other) != name_of(node))
+}
+
+/// Quorums of others: at most one of each name.
+fn quorums(node: u8, there: u8) -> Vec<Bits> {
+    let mut all = vec![ALONE];
+    for one in others(node, there) {
+        all.push((1 << one, 1));
+        for two in others(node, there).filter(|two| name_of(*two) > name_of(one)) {
+            all.extend([(1 << one | 1 << two, 1), (1 << one | 1 << two, 2)]);
+        }
+    }
+    all
 }
 
 fn set(bits: u8) -> BTreeSet<u8> {
@@ -117,8 +163,9 @@ fn leaves(member: &Node, primary: &Node, broken: Option<Broken>) -> bool {
 }
 
 impl World {
-    /// The first is primary under version 1, and any of the two others acknowledges.
-    pub(super) fn new(changes: u8) -> Self {
+    /// The first is primary under version 1, and any of the two others acknowledges. With another directory of the last one's name, as it
+    /// was copied before the first write, if one is wanted.
+    pub(super) fn new(changes: u8, twin: bool, restores: bool) -> Self {
         let quorum = (0b110, 1);
         let node = Node { log: Log::new(1), sealed: 1, of: 1, primary: None, follows: Some(0) };
         let primary = Primary {
@@ -131,13 +178,19 @@ impl World {
         };
         let mut nodes = [node; NODES as usize];
         nodes[0] = Node { primary: Some(primary), follows: None, ..node };
+        nodes[NODES as usize - 1].follows = None;
+        let recorded = Recorded { stamp: (1, 0), primary: 0, quorum };
         Self {
             nodes,
-            version: 1,
-            holder: 0,
+            there: if twin { NODES } else { NAMES },
+            store: Store { version: 1, holder: 0, recorded, reports: [None; NAMES as usize] },
+            saved: None,
+            restores,
+            restored: false,
+            known: recorded,
+            granted: 1,
             promoted: true,
-            recorded: (0, quorum),
-            reports: [None; NODES as usize],
+            serial: 0,
             acknowledged: 0,
             written: 0,
             changes,
@@ -152,10 +205,16 @@ impl World {
     pub(super) fn steps(&self, bounds: Bounds, broken: Option<Broken>) -> Vec<Step> {
         let Bounds { terms, writes, .. } = bounds;
         let mut steps = Vec::with_capacity(32);
-        for me in 0..NODES {
+        if self.restores && self.saved.is_none() {
+            steps.push(Step::Save);
+        }
+        if self.saved.is_some_and(|saved| saved != self.store) && !self.restored {
+            steps.push(Step::Restore);
+        }
+        for me in 0..self.there {
             let node = self.node(me);
             // Also one that is primary: after an outage of the store, in which it went on without its lease.
-            if self.version < terms {
+            if self.granted < terms {
                 steps.push(Step::Take(me));
             }
             match &node.primary {
@@ -176,9 +235,11 @@ impl World {
     ) {
         let node = self.node(me);
         steps.push(Step::End(me));
-        let is_current = may_go_on(&me, &self.recorded.0, primary.record.is_some());
-        if self.holder == me
-            && self.version > primary.version
+        let Store { version, holder, recorded, .. } = self.store;
+        let is_current =
+            may_go_on(&me, &recorded.primary, primary.record.is_some()) && recorded.stamp == self.known.stamp;
+        if holder == me
+            && version > primary.version
             && (is_current || broken == Some(Broken::GoesOnAfterAnother))
         {
             steps.push(Step::GoOn(me));
@@ -189,16 +250,22 @@ impl World {
         for (at, entry) in node.log.entries().iter().enumerate() {
             let is_open = Log::is_write(*entry) && self.acknowledged & entry == 0;
             let enough = primary.names.is_some_and(|(voters, acks)| {
-                let have =
-                    |voter: &u8| voters & (1 << voter) != 0 && primary.heard[*voter as usize] as usize > at;
-                (0..NODES).filter(have).count() >= acks.into()
+                let has = |voter: u8| primary.heard[voter as usize] as usize > at;
+                let has_by_name =
+                    |voter: u8| (0..self.there).any(|other| name_of(other) == name_of(voter) && has(other));
+                let counts = |voter: &u8| match broken {
+                    Some(Broken::NamesInsteadOfDirectories) => has_by_name(*voter),
+                    _ => has(*voter),
+                };
+                (0..self.there).filter(|voter| voters & (1 << voter) != 0).filter(counts).count()
+                    >= acks.into()
             });
             // Nobody waits for an answer that was asked of an earlier primary.
             if is_open && enough && node.log.entries()[..at].contains(&(BEAT | primary.version)) {
                 steps.push(Step::Acknowledge(me, *entry));
             }
         }
-        for choice in quorums(me) {
+        for choice in quorums(me, self.there) {
             if self.may_name(primary, choice, broken) {
                 steps.push(Step::Name(me, choice));
             }
@@ -214,24 +281,29 @@ impl World {
         }
         let record = match (primary.record, broken) {
             (Some(record), _) => record,
-            (None, Some(Broken::OpenedUnrecorded)) => self.recorded.1,
+            (None, Some(Broken::OpenedUnrecorded)) => self.store.recorded.quorum,
             (None, _) => return false,
         };
         broken == Some(Broken::NamesBeforeRecord) || is_covered(Some(choice), record)
     }
 
     fn may_record(&self, me: u8, primary: &Primary, choice: Bits, broken: Option<Broken>) -> bool {
-        let holds = self.holder == me && self.version == primary.version;
-        if primary.record == Some(choice) || (primary.record.is_some() && self.changes == 0) {
+        let is_last = self.granted == self.store.version || broken == Some(Broken::VersionsOfTheStore);
+        let holds = self.store.holder == me && self.store.version == primary.version && is_last;
+        // What was put back is older than what it wrote: it is written again.
+        let own_is_newest = self.known.stamp.0 == primary.version;
+        let again =
+            primary.record == Some(choice) && own_is_newest && self.store.recorded.stamp < self.known.stamp;
+        let is_new = primary.record != Some(choice) && (primary.record.is_none() || self.changes > 0);
+        if !(again || is_new) {
             return false;
         }
         if !(holds || broken == Some(Broken::RecordNotBoundToItsVersion)) {
             return false;
         }
         let caught_up = match broken {
-            Some(Broken::NoCatchUp) => 0b111,
-            _ => others(me)
-                .into_iter()
+            Some(Broken::NoCatchUp) => 0b1111,
+            _ => others(me, self.there)
                 .filter(|one| primary.heard[*one as usize] >= primary.since)
                 .fold(0, |all, one| all | 1 << one),
         };
@@ -243,17 +315,21 @@ impl World {
     }
 
     fn of_standby(&self, me: u8, node: &Node, broken: Option<Broken>, steps: &mut Vec<Step>) {
-        if self.reports[me as usize].is_none() {
+        let has_reported = self.store.reports[name_of(me) as usize].is_some_and(|(by, _)| by == me);
+        if !has_reported && node.sealed <= self.store.version {
             steps.push(Step::Seal(me));
         }
-        if self.holder == me && !self.promoted && self.may_promote(me, broken) {
+        // A version is for one promotion: the server itself remembers, and so do others.
+        let is_used = node.of >= self.store.version
+            || self.granted > self.store.version && broken != Some(Broken::VersionsOfTheStore);
+        if self.store.holder == me && !self.promoted && !is_used && self.may_promote(me, broken) {
             steps.extend([Step::Promote(me), Step::PromoteInVain(me)]);
         }
         let more = |upstream: &Node| upstream.primary.is_some() && upstream.log.len > node.log.len;
         if node.follows.is_some_and(|primary| more(self.node(primary))) {
             steps.push(Step::Stream(me));
         }
-        for other in others(me) {
+        for other in others(me, self.there) {
             let Some(primary) = self.node(other).primary else { continue };
             let sealed = if broken == Some(Broken::FollowBelowTheSeal) { 0 } else { node.sealed.into() };
             if node.follows != Some(other) && may_follow(sealed, primary.version.into()) {
@@ -263,85 +339,62 @@ impl World {
     }
 
     fn may_promote(&self, me: u8, broken: Option<Broken>) -> bool {
+        let Store { version, recorded, reports, .. } = self.store;
+        let stamped = |recorded: Recorded| {
+            let (version, serial) = recorded.stamp;
+            (Stamp { version: version.into(), serial: serial.into() }, recorded)
+        };
+        let known = if broken == Some(Broken::OlderRecord) { recorded } else { self.known };
+        let (_, recorded) = newest([recorded, known].map(stamped)).unwrap();
         let (primary, bits) = match broken {
             Some(Broken::NoRecord) => (0, (0b110, 1)),
-            _ => self.recorded,
+            _ => (recorded.primary, recorded.quorum),
         };
-        let members: BTreeSet<u8> = (0..NODES).collect();
+        let members: BTreeSet<u8> = (0..self.there).collect();
         let quorum = match broken {
             Some(Broken::MajorityInsteadOfQuorum) => quorum((0b111, 2)),
             _ => quorum(bits),
         };
+        let voters = quorum.voters().clone();
         let record = Record { primary, quorum, asynchronous: false, system: 7, members };
-        let reports: BTreeMap<u8, Report> = self
-            .reports
+        let reports: BTreeMap<u8, Report> = reports
             .iter()
-            .zip(0..)
-            .filter_map(|(report, member)| {
-                let mut position = (*report)?;
+            .filter_map(|report| {
+                let (mut by, mut position) = (*report)?;
                 if broken == Some(Broken::OrderedByLength) {
                     position.term = 0;
                 }
-                Some((member, Report { version: self.version.into(), system: 7, position }))
+                if broken == Some(Broken::NamesInsteadOfDirectories) && by != me {
+                    // Whichever directory it is, the voter of that name counts as sealed.
+                    by = voters.iter().copied().find(|voter| name_of(*voter) == name_of(by)).unwrap_or(by);
+                }
+                Some((by, Report { version: version.into(), system: 7, position }))
             })
             .collect();
-        match promotion::may_promote(&me, self.version.into(), &record, &reports) {
+        match promotion::may_promote(&me, version.into(), &record, &reports) {
             Ok(()) => true,
             Err(Blocked::Behind { .. }) => broken == Some(Broken::NotTheBest),
             Err(_) => false,
         }
     }
 
-    /// As if the members had each other's names.
-    fn renamed(&self, names: [u8; NODES as usize]) -> Self {
-        let name = |node: u8| names[node as usize];
-        let bits = |bits: u8| {
-            (0..NODES).filter(|node| bits & (1 << node) != 0).fold(0, |all, node| all | 1 << name(node))
-        };
-        let quorum = |(voters, acks): Bits| (bits(voters), acks);
-        let mut renamed = *self;
-        for (node, as_it_is) in (0..NODES).zip(&self.nodes) {
-            let primary = as_it_is.primary.map(|primary| {
-                let mut heard = primary.heard;
-                (0..NODES).for_each(|from| heard[name(from) as usize] = primary.heard[from as usize]);
-                Primary {
-                    names: primary.names.map(quorum),
-                    record: primary.record.map(quorum),
-                    heard,
-                    ..primary
-                }
-            });
-            renamed.nodes[name(node) as usize] =
-                Node { primary, follows: as_it_is.follows.map(name), ..*as_it_is };
-            renamed.reports[name(node) as usize] = self.reports[node as usize];
-        }
-        renamed.holder = name(self.holder);
-        renamed.recorded = (name(self.recorded.0), quorum(self.recorded.1));
-        renamed.newest = self.newest.map(name);
-        renamed
-    }
-
-    /// The same for two worlds in which only the members' names differ: from there on the same may happen.
-    pub(super) fn fingerprint(&self) -> u64 {
-        [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
-            .into_iter()
-            .map(|names| {
-                let mut hasher = DefaultHasher::new();
-                self.renamed(names).hash(&mut hasher);
-                hasher.finish()
-            })
-            .min()
-            .unwrap()
-    }
-
     /// What is broken then, if anything.
     pub(super) fn step(&mut self, step: Step, broken: Option<Broken>) -> Result<(), String> {
         match step {
             Step::Take(me) => {
-                self.version += 1;
-                self.holder = me;
+                let above = if broken == Some(Broken::VersionsOfTheStore) { 0 } else { self.granted };
+                let version = self.store.version.max(above) + 1;
+                self.granted = self.granted.max(version);
+                let recorded = self.store.recorded;
+                self.store = Store { version, holder: me, recorded, reports: [None; NAMES as usize] };
                 self.promoted = false;
-                self.reports = [None; NODES as usize];
+            }
+            Step::Save => self.saved = Some(self.store),
+            Step::Restore => {
+                self.store = self.saved.unwrap();
+                self.restored = true;
+                // Its supervisor has begun anew, so it knows of no promotion. Its server does.
+                self.promoted = false;
             }
             Step::Seal(me) => self.seal(me, broken),
             Step::Promote(me) => return self.promote(me, broken),
@@ -371,10 +424,17 @@ impl World {
                 primary.open = true;
             }
             Step::Record(me, choice) => {
-                self.recorded = (me, choice);
+                // It tells records apart only where one may be put back.
+                self.serial += u8::from(self.restores);
                 let primary = self.nodes[me as usize].primary.as_mut().unwrap();
-                self.changes -= u8::from(primary.record.is_some());
+                let recorded =
+                    Recorded { stamp: (primary.version, self.serial), primary: me, quorum: choice };
+                self.changes -= u8::from(primary.record.is_some_and(|record| record != choice));
                 primary.record = Some(choice);
+                self.store.recorded = recorded;
+                if recorded.stamp > self.known.stamp {
+                    self.known = recorded;
+                }
             }
             Step::End(me) => self.end(me, broken),
         }
@@ -392,7 +452,7 @@ impl World {
         if self.newest == Some(me) {
             self.newest = None;
         }
-        for other in others(me) {
+        for other in others(me, self.there) {
             if self.node(other).follows == Some(me) && broken != Some(Broken::ConnectsByItself) {
                 self.nodes[other as usize].follows = None;
             }
@@ -401,17 +461,17 @@ impl World {
 
     fn seal(&mut self, me: u8, broken: Option<Broken>) {
         let node = &mut self.nodes[me as usize];
-        node.sealed = node.sealed.max(self.version);
+        node.sealed = node.sealed.max(self.store.version);
         if broken != Some(Broken::ReportWithoutSeal) {
             node.follows = None;
         }
-        self.reports[me as usize] = Some(node.log.position());
+        self.store.reports[name_of(me) as usize] = Some((me, node.log.position()));
     }
 
     fn promote(&mut self, me: u8, broken: Option<Broken>) -> Result<(), String> {
-        let version = self.version;
+        let version = self.store.version;
         let opens = broken == Some(Broken::OpenedAtPromotion);
-        let [one, two] = others(me);
+        let all = others(me, NAMES).fold(0, |all, other| all | 1 << other);
         let node = &mut self.nodes[me as usize];
         node.of = version;
         node.log.push(LINE | version);
@@ -419,7 +479,7 @@ impl World {
         node.follows = None;
         node.primary = Some(Primary {
             version,
-            names: opens.then_some((1 << one | 1 << two, 1)),
+            names: opens.then_some((all, 1)),
             since: node.log.len,
             record: None,
             open: opens,
@@ -436,8 +496,8 @@ impl World {
 
     fn promote_in_vain(&mut self, me: u8, broken: Option<Broken>) {
         let node = &mut self.nodes[me as usize];
-        node.of = self.version;
-        node.log.push(LINE | self.version);
+        node.of = self.store.version;
+        node.log.push(LINE | self.store.version);
         self.promoted = true;
         // Nobody else is the newest any more.
         self.newest = Some(me);
@@ -446,7 +506,7 @@ impl World {
 
     /// The primary of an earlier term under a new one, without being ended in between.
     fn go_on(&mut self, me: u8) {
-        let version = self.version;
+        let version = self.store.version;
         let node = &mut self.nodes[me as usize];
         node.sealed = version;
         node.of = version;

@@ -12,6 +12,7 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::resilience::{replica, wait_until_elected};
+use crate::support::databases::{MEMBERS, record};
 use crate::support::objects::{lease, lease_with};
 use crate::support::rows::Mood;
 use crate::support::{KEY, LONG, Replica, SOON, Site};
@@ -160,6 +161,11 @@ async fn prometheus_loads_the_alerts_counts_a_resource_once_and_answers_each_que
     ))
     .await?;
     site.wait_for_condition("second", "Ready", "False", "Conflict").await?;
+    site.make_pods("orders", &MEMBERS).await?;
+    let primary = site.holder(MEMBERS[0]).await?;
+    site.hold(&primary, 4, LONG, &record(MEMBERS[0], 4, &MEMBERS[1..])).await?;
+    site.make_database(&json!({})).await?;
+    site.wait_for_database_to_say("Ready", "True", "PrimaryRouted").await?;
     let folder = tempfile::tempdir()?;
     let (_agent, port) = agent(folder.path())?;
     let targets =

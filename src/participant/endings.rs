@@ -55,8 +55,8 @@ impl Endings {
     }
 
     /// What is known of the own term that was over before this look, which shows that somebody gave it back: the answer
-    /// to the release was lost. Where the next term has begun already, its taker may have written the same end, and then
-    /// this one is none. A row of another numbering tells nothing of this term.
+    /// to the release was lost. Where the next term has begun already, its taker may have written the same end, and
+    /// then this function returns `None`. A row with another numbering says nothing about this term.
     pub(super) fn found_released(&mut self, row: Option<&LeaseRow>, now: Moment) -> Option<TermEnd> {
         let version = self.own.as_ref().map(|(own, _)| own.version)?;
         let row = row?;

@@ -121,7 +121,7 @@ impl Refusal {
 
 fn listed(members: &[(String, NotReady)]) -> String {
     let each: Vec<String> = members.iter().map(|(member, why)| format!("{member}: {why}")).collect();
-    if each.is_empty() { "there is none".to_owned() } else { each.join("; ") }
+    if each.is_empty() { "the cluster has no other member".to_owned() } else { each.join("; ") }
 }
 
 fn names<'a, M: Display + 'a>(members: impl IntoIterator<Item = &'a M>) -> String {

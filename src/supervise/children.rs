@@ -112,7 +112,7 @@ enum Whom {
     Started,
 }
 
-/// Who waits for an end.
+/// The caller that waits for a process to end.
 struct Awaited {
     tell: oneshot::Sender<Ended>,
     /// Started here: it is reaped though nobody listens, and its number is nobody else's until then.

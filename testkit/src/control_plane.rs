@@ -194,7 +194,7 @@ impl ControlPlane {
     /// Kills the API server. Everything else runs on.
     ///
     /// # Errors
-    /// When there is none.
+    /// When no API server runs.
     pub async fn kill_apiserver(&self) -> Result<()> {
         self.apiserver("kill").await
     }

@@ -18,7 +18,7 @@ impl Port {
     /// One that nobody has.
     ///
     /// # Errors
-    /// When there is none.
+    /// When no port is free.
     pub fn free() -> Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;

@@ -37,7 +37,7 @@ impl Tasks {
         }
     }
 
-    /// Waits until one has ended; for ever while there is none.
+    /// Waits until a watch has ended. Without any watch it waits for ever.
     pub(super) async fn ended(&mut self) -> Ended {
         let Some(ended) = self.tasks.join_next_with_id().await else { return std::future::pending().await };
         let stopped = ended.err().filter(tokio::task::JoinError::is_cancelled).map(|error| error.id());

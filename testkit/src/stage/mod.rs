@@ -221,7 +221,7 @@ impl<'n> Stage<'n> {
     /// The address of the Service, inside the node's network.
     ///
     /// # Errors
-    /// When there is none.
+    /// When the Service does not exist or has no address.
     pub async fn service(&self) -> Result<SocketAddr> {
         let service = self.get(&["service", COMPONENT]).await?;
         let address = service["spec"]["clusterIP"].as_str().context("the Service has no address")?;
